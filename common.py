@@ -1,0 +1,390 @@
+"""What every check script needs, and no more: options, credentials, checks, exit codes, results.
+
+A script builds its parser with `new_parser`, opens `run(args)` and fills one or several documents:
+
+    with common.run(args) as run:
+        document = run.document("queue_behavior")
+        document.add(Check("idle", Status.PASS, "0 active, 0 waiting"))
+    return run.exit_code
+
+`run` turns whatever happens inside into an exit code and one line, saves every document that was
+begun, and keeps credentials out of all of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ipaddress
+import math
+import os
+import platform
+import signal
+import sys
+import traceback
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from credentials import CannotCheck, Credentials, Secrets, check_token
+from documents import Check, Document, Exit, Status, to_json, worst, write_atomically
+
+__all__ = ["FLEET", "GATEWAY", "CannotCheck", "Check", "Document", "Exit", "Run", "Status"]
+
+TOOL_VERSION = "0.1.0"
+COLOURS = {Status.PASS: 32, Status.FAIL: 31, Status.WARN: 33, Status.SKIP: 36}
+
+
+class Terminated(BaseException):
+    """SIGTERM, raised where KeyboardInterrupt would be."""
+
+
+# --- options
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Where the settings of one of the two deployments come from. They are never mixed."""
+
+    url_variable: str
+    token_variable: str
+    binary_variable: str | None
+    default_url: str | None
+    needs_token: bool
+
+
+GATEWAY = Deployment("INFERENCE_URL", "INFERENCE_API_KEY", None, None, False)
+FLEET = Deployment(
+    "SIMPLEAI_URL", "SIMPLEAI_TEST_TOKEN", "TOKEN_BINARY", "https://ai.lelloman.com", True
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a mistake costs one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(Exit.USAGE, f"{self.prog}: {message} (see --help)\n")
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """An argparse type: an integer of at least `least`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value} is too small, the least is {least}")
+        return value
+
+    return parse
+
+
+def seconds(text: str) -> float:
+    """An argparse type: a positive, finite number of seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+    return value
+
+
+def new_parser(
+    file: str,
+    doc: str | None,
+    deployment: Deployment,
+    checks: Sequence[str],
+    timeout_s: float = 120,
+) -> Parser:
+    """A parser with the options all scripts share.
+
+    `file` and `doc` are the script's `__file__` and docstring: what stands before "Examples:" is
+    the description, the rest the epilog. `checks` are the names that --only and --skip take.
+    """
+    description, _, examples = (doc or "").partition("Examples:\n")
+    parser = Parser(
+        prog=Path(file).name,
+        description=description.strip(),
+        epilog="examples:\n" + examples.rstrip() if examples else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(deployment=deployment, script=Path(file).stem)
+    variable = deployment.url_variable
+    default = f", default {deployment.default_url}" if deployment.default_url else ""
+    add = parser.add_argument_group("shared options").add_argument
+    add("--url", metavar="URL", help=f"deployment's base URL (or {variable}{default})")
+    add(
+        "--token",
+        "--api-key",
+        metavar="TOKEN",
+        help=f"credential, - reads stdin (or {deployment.token_variable})",
+    )
+    add("--token-binary", metavar="COMMAND", help="command that prints a token")
+    add(
+        "--timeout",
+        type=seconds,
+        default=float(timeout_s),
+        metavar="SECONDS",
+        help="whole time of one request (default %(default)g)",
+    )
+    add("--no-verify-ssl", action="store_true", help="accept any TLS certificate")
+    add("-v", "--verbose", action="store_true", help="show each request")
+    add("--debug", action="store_true", help="show answers and tracebacks too")
+    add("--output", choices=("text", "json"), default="text", help="form of stdout")
+    add("--results", type=Path, default=Path("results"), metavar="DIR", help="where results go")
+    names = ", ".join(checks)
+    add("--only", nargs="+", choices=checks, metavar="CHECK", help=f"run only these: {names}")
+    add("--skip", nargs="+", choices=checks, default=[], metavar="CHECK", help="leave these out")
+    add("--strict", action="store_true", help="a WARN is a FAIL")
+    return parser
+
+
+# --- settings
+
+
+def read_settings(environment: Mapping[str, str] = os.environ) -> Callable[[str], str | None]:
+    """A look-up by name: the environment, then `.env` in the current folder. Empty is not set."""
+    file_values: dict[str, str | None] = {}
+    if Path(".env").is_file():
+        from dotenv import dotenv_values
+
+        # interpolate=False: a credential with ${ in it is taken as it stands
+        file_values = dict(dotenv_values(Path(".env"), interpolate=False))
+
+    def look_up(name: str) -> str | None:
+        return (
+            (environment.get(name) or "").strip() or (file_values.get(name) or "").strip() or None
+        )
+
+    return look_up
+
+
+def check_url(text: str) -> str:
+    """The base URL without a trailing slash or `/v1`. ValueError says what is wrong with it."""
+    if any(character.isspace() or not character.isprintable() for character in text):
+        raise ValueError("the URL has white space or control characters in it")
+    parts = urllib.parse.urlsplit(text)
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("the URL carries a user or password: use --token")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{text!r} is no URL: write http://host:port or https://host")
+    if parts.port == 0:  # .port itself raises ValueError beyond 65535
+        raise ValueError(f"{text!r} has no usable port")
+    if parts.query or parts.fragment:
+        raise ValueError(f"{text!r} has a query or fragment: give the base URL only")
+    path = parts.path.rstrip("/").removesuffix("/v1")  # the SDKs' base_url ends in /v1
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def is_loopback(url: str) -> bool:
+    host = urllib.parse.urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+# --- run
+
+
+class Run:
+    """One run of one script: its settings, its screen, its documents, its exit code."""
+
+    def __init__(self, args: argparse.Namespace):
+        self.args = args
+        self.secrets = Secrets()
+        self.documents: list[Document] = []
+        self.exit_code = Exit.OK
+        self._screen: list[str] = []
+        try:
+            self.look_up = read_settings()
+            self.url = self._find_url()
+            self.credentials = self._find_credentials()
+            args.results.mkdir(parents=True, exist_ok=True)
+            if not os.access(args.results, os.W_OK):
+                raise ValueError(f"cannot write to {args.results}: choose another --results DIR")
+        except (ValueError, OSError) as error:
+            Parser(prog=f"{args.script}.py").error(self.secrets.redact(str(error)))
+        self.target: dict[str, Any] = {"url": self.url, "model": None, "server": None}
+        self.client: dict[str, Any] = {
+            "python": platform.python_version(),
+            "platform": platform.platform(terse=True),
+            "clock": None,
+        }
+
+    def _find_url(self) -> str:
+        deployment: Deployment = self.args.deployment
+        text = self.args.url
+        if text is None:
+            text = self.look_up(deployment.url_variable) or deployment.default_url
+        if text is None:
+            raise ValueError(f"which deployment? give --url or set {deployment.url_variable}")
+        return check_url(text)
+
+    def _find_credentials(self) -> Credentials:
+        """`--token` > `--token-binary` > the deployment's variables."""
+        args, deployment = self.args, self.args.deployment
+        token: str | None = args.token
+        source = "--token"
+        if token == "-":
+            token, source = sys.stdin.readline(), "standard input"
+        elif token is None and args.token_binary is None:
+            token, source = self.look_up(deployment.token_variable), deployment.token_variable
+        binary: str | None = args.token_binary
+        if binary is None and deployment.binary_variable:
+            binary = self.look_up(deployment.binary_variable)
+        if token is not None:
+            token = self.secrets.add(check_token(token.strip(), source))
+        return Credentials(token, binary, deployment.needs_token, self.secrets)
+
+    def wants(self, check: str) -> bool:
+        """Whether --only and --skip leave this check in; `slo:ttft_p50` belongs to `slo`."""
+        name = check.partition(":")[0]
+        only = self.args.only
+        return (only is None or name in only) and name not in self.args.skip
+
+    def document(self, name: str, main: bool = True) -> Document:
+        """Begin a result file. It is saved when the run ends, however that comes about."""
+        document = Document(name, self.wants, self.args.strict, main)
+        self.documents.append(document)
+        return document
+
+    def token(self, role: str | None = None, user: str | None = None) -> str | None:
+        """A credential; says so when it will cross a network in the clear."""
+        token = self.credentials.token(role, user)
+        if token and self.url.startswith("http:") and not is_loopback(self.url):
+            self.note(f"warning: the token goes to {self.url} unencrypted: use https")
+        return token
+
+    # the screen: results on stdout, everything else on stderr
+
+    def say(self, text: str = "") -> None:
+        """A line of the result."""
+        text = self.secrets.redact(text)
+        self._screen.append(text)
+        if self.args.output == "text":
+            print(text, flush=True)
+
+    def say_check(self, check: Check) -> None:
+        line = f"{check.name}: {check.detail}"
+        if self.args.output == "text" and sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+            line = self.secrets.redact(line)
+            self._screen.append(f"{check.status.value}  {line}")
+            print(f"\033[{COLOURS[check.status]}m{check.status.value}\033[0m  {line}", flush=True)
+        else:
+            self.say(f"{check.status.value}  {line}")
+
+    def note(self, text: str) -> None:
+        """A line about the run: progress, warnings, errors."""
+        text = self.secrets.redact(text)
+        self._screen.append(text)
+        print(text, file=sys.stderr, flush=True)
+
+    def verbose(self, text: str) -> None:
+        if self.args.verbose or self.args.debug:
+            self.note(text)
+
+    @contextlib.contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Callable[[], object]]:
+        """A bar on a terminal, one line elsewhere. Call what it yields after each step."""
+        if not sys.stderr.isatty():
+            self.note(label)
+            yield lambda: None
+            return
+        from tqdm import tqdm
+
+        with tqdm(total=total, desc=label, file=sys.stderr, leave=False) as bar:
+            yield bar.update
+
+    # the end
+
+    def stop(self, code: Exit, error: str) -> None:
+        """The run ends before its time: every unfinished document says why."""
+        self.note(f"{self.args.script}.py: {error}")
+        for document in self.documents or [self.document(self.args.script)]:
+            document.stop(code, error)
+        self.exit_code = code
+
+    def close(self) -> None:
+        """Save every document, print what --output json asks for, settle the exit code."""
+        for document in self.documents:
+            document.finish()
+        self.exit_code = worst([self.exit_code, *(each.exit_code for each in self.documents)])
+        texts = {each.name: to_json(self._as_dict(each)) for each in self.documents}
+        for name, text in texts.items():
+            self._save(self.args.results / f"{name}.json", text)
+        for name in texts:
+            self._save(self.args.results / f"{name}.log", "\n".join(self._screen) + "\n")
+        if self.args.output == "json":
+            main = [each for each in self.documents if each.main] or self.documents
+            whole = {"levels": [self._as_dict(each) for each in main]}
+            with contextlib.suppress(BrokenPipeError):  # the reader had enough, the files are safe
+                print(texts[main[0].name] if len(main) == 1 else to_json(whole), end="", flush=True)
+
+    def _as_dict(self, document: Document) -> dict[str, Any]:
+        hidden = {"deployment", "script", "token", "token_binary"}
+        options = {key: value for key, value in vars(self.args).items() if key not in hidden}
+        about = {
+            "script": self.args.script,
+            "tool_version": TOOL_VERSION,
+            "target": self.target,
+            "client": self.client,
+            "options": options | {"results": str(self.args.results)},
+        }
+        redacted: dict[str, Any] = self.secrets.redact_all(document.as_dict(about))
+        return redacted
+
+    def _save(self, path: Path, text: str) -> None:
+        try:
+            write_atomically(path, text)
+        except OSError as error:
+            self.note(f"cannot save {path}: {error.strerror}")
+            self.exit_code = worst([self.exit_code, Exit.UNDECIDED])
+        else:
+            if path.suffix == ".json":
+                self.note(f"saved {path}")
+
+
+@contextlib.contextmanager
+def run(args: argparse.Namespace) -> Iterator[Run]:
+    """Open a run; on leaving, everything is saved and `exit_code` is settled.
+
+    Raises nothing but SystemExit(2): settings that cannot work, before anything is sent.
+    """
+    this = Run(args)
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        yield this
+    except CannotCheck as error:
+        this.stop(Exit.UNDECIDED, str(error))
+    except KeyboardInterrupt:
+        this.stop(Exit.INTERRUPTED, "interrupted: what was measured until now is saved")
+    except Terminated:
+        this.stop(Exit.TERMINATED, "terminated: what was measured until now is saved")
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # `| head` had enough; nothing more to say to it
+        this.stop(Exit.UNDECIDED, "standard output was closed before the end")
+    except ModuleNotFoundError as error:
+        this.stop(Exit.UNDECIDED, f"no module {error.name}: pip install -r requirements.txt")
+    except Exception as error:  # a traceback is a bug in itself: one line, and exit 3
+        if args.debug:
+            this.note(traceback.format_exc())
+        what = f"{type(error).__name__}: {error}"[:300]
+        this.stop(Exit.UNDECIDED, f"unexpected {what} (--debug shows where)")
+    finally:
+        for number in previous:  # a second Ctrl-C does not cost the results
+            signal.signal(number, signal.SIG_IGN)
+        this.close()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _raise_terminated(_number: int, _frame: object) -> NoReturn:
+    raise Terminated

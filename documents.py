@@ -1,0 +1,159 @@
+"""What a run leaves behind: checks, their verdict and exit code, and the result files."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from enum import Enum, IntEnum
+from pathlib import Path
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+class Exit(IntEnum):
+    """What a pipeline acts on; `worst` knows the order of precedence."""
+
+    OK = 0
+    FAIL = 1
+    USAGE = 2
+    UNDECIDED = 3
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+PRECEDENCE = (
+    Exit.INTERRUPTED,
+    Exit.TERMINATED,
+    Exit.USAGE,
+    Exit.FAIL,
+    Exit.UNDECIDED,
+    Exit.OK,
+)
+VERDICTS = {
+    Exit.OK: "pass",
+    Exit.FAIL: "fail",
+    Exit.USAGE: "undecided",
+    Exit.UNDECIDED: "undecided",
+    Exit.INTERRUPTED: "interrupted",
+    Exit.TERMINATED: "interrupted",
+}
+
+
+def worst(codes: Sequence[Exit]) -> Exit:
+    """The exit code that wins: 130 (143) > 2 > 1 > 3 > 0."""
+    return min(codes, key=PRECEDENCE.index, default=Exit.OK)
+
+
+class Status(str, Enum):
+    PASS = "PASS"
+    FAIL = "FAIL"
+    WARN = "WARN"
+    SKIP = "SKIP"
+
+
+@dataclass
+class Check:
+    """One promise and what was seen. `essential`: while it is a SKIP, the run is undecided."""
+
+    name: str
+    status: Status
+    detail: str
+    evidence: dict[str, Any] = field(default_factory=dict)
+    essential: bool = False
+
+
+def to_json(document: Mapping[str, Any]) -> str:
+    """One line for each key, and for each check and request: short, and `grep` and `diff` work."""
+
+    def value(item: Any) -> str:
+        if isinstance(item, list) and item and isinstance(item[0], dict):
+            return "[\n  " + ",\n  ".join(value(entry) for entry in item) + "\n ]"
+        return json.dumps(item, ensure_ascii=False, allow_nan=False)
+
+    rows = (f" {json.dumps(key)}: {value(item)}" for key, item in document.items())
+    return "{\n" + ",\n".join(rows) + "\n}\n"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The whole file or none of it, whatever happens meanwhile. Raises OSError."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        scratch.write_text(text, encoding="utf-8", errors="replace")
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+class Document:
+    """One result file in the making: checks, metrics and a record for each request.
+
+    `wants` says whether --only and --skip leave a check in; `main`: --output json prints it.
+    """
+
+    def __init__(self, name: str, wants: Callable[[str], bool], strict: bool, main: bool = True):
+        self.name, self.main = name, main
+        self.checks: list[Check] = []
+        self.metrics: dict[str, Any] = {}
+        self.requests: list[dict[str, Any]] = []
+        self.finished = False
+        self._wants, self._strict = wants, strict
+        self._stopped: tuple[Exit, str] | None = None
+        self._started_at = datetime.now(timezone.utc)
+        self._started_ns = time.perf_counter_ns()
+        self._duration_s = 0.0
+
+    def add(self, *checks: Check) -> None:
+        """Take checks in, as --only, --skip and --strict want it."""
+        for check in checks:
+            if not self._wants(check.name):
+                continue
+            if check.status is Status.WARN and self._strict:
+                check.status = Status.FAIL
+                check.detail += " (a warning, but --strict)"
+            self.checks.append(check)
+
+    def finish(self) -> None:
+        """All was measured and judged: what happens later does not touch this document."""
+        if not self.finished:
+            self._duration_s = (time.perf_counter_ns() - self._started_ns) / 1e9
+            self.finished = True
+
+    def stop(self, code: Exit, error: str) -> None:
+        """The run ended before its time, and this document with it, unless it was finished."""
+        if not self.finished:
+            self._stopped = code, error
+            self.finish()
+
+    @property
+    def exit_code(self) -> Exit:
+        codes = [self._stopped[0]] if self._stopped else []
+        if any(check.status is Status.FAIL for check in self.checks):
+            codes.append(Exit.FAIL)
+        skipped = [check for check in self.checks if check.status is Status.SKIP]
+        if len(skipped) == len(self.checks) or any(check.essential for check in skipped):
+            codes.append(Exit.UNDECIDED)  # nothing decided, or not what the script exists for
+        return worst(codes)
+
+    def as_dict(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        """The file's content; `about` is what all documents of a run share."""
+        code = self.exit_code
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "script": about["script"],
+            "tool_version": about["tool_version"],
+            "verdict": VERDICTS[code],
+            "exit_code": int(code),
+            "interrupted": code in (Exit.INTERRUPTED, Exit.TERMINATED),
+            "error": self._stopped[1] if self._stopped else None,
+            "started_at": self._started_at.isoformat(timespec="milliseconds"),
+            "duration_s": round(self._duration_s, 3),
+            **about,
+            "checks": [vars(check) for check in self.checks],
+            "metrics": self.metrics,
+            "requests": self.requests,
+        }

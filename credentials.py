@@ -115,8 +115,9 @@ class Credentials:
             raise ValueError("--token-binary is empty")
 
     @property
-    def has_binary(self) -> bool:
-        return bool(self._binary)
+    def given(self) -> bool:
+        """Whether there is any credential to try."""
+        return bool(self._token or self._binary)
 
     def token(self, role: str | None = None, user: str | None = None) -> str | None:
         """A credential; None only where the deployment may do without. CannotCheck otherwise."""

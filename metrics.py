@@ -1,0 +1,220 @@
+"""From records to figures: percentiles, summaries, objectives. Pure: no network, no clock.
+
+Every summary tells how many samples it is made of, and what was not measured is None, never 0.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+PERCENTILES = (50, 90, 95, 99)
+
+
+def percentile(values: Sequence[float], p: float) -> float:
+    """The p-th percentile by linear interpolation between closest ranks. ValueError if empty.
+
+    The same as numpy's default (method 7 of Hyndman and Fan, 1996).
+    """
+    if not values:
+        raise ValueError("no percentile of no values")
+    ordered = sorted(values)
+    rank = (len(ordered) - 1) * p / 100
+    low = math.floor(rank)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (rank - low)
+
+
+def summary(values: Sequence[float], digits: int = 3) -> dict[str, float | int | None]:
+    """mean, p50, p90, p95, p99, min, max and n of the values; all but n are None without any."""
+    if not values:
+        return {name: None for name in SUMMARY_NAMES} | {"n": 0}
+    figures: dict[str, float | int | None] = {
+        "mean": round(math.fsum(values) / len(values), digits)
+    }
+    for p in PERCENTILES:
+        figures[f"p{p}"] = round(percentile(values, p), digits)
+    figures |= {"min": round(min(values), digits), "max": round(max(values), digits)}
+    return figures | {"n": len(values)}
+
+
+SUMMARY_NAMES = ("mean", *(f"p{p}" for p in PERCENTILES), "min", "max")
+
+
+# --- a level's figures, from its request records
+
+
+def level_metrics(
+    records: Sequence[Mapping[str, Any]], objectives: Sequence[Objective] = ()
+) -> dict[str, Any]:
+    """What one level's records come to. Failed requests are counted and in nothing else.
+
+    A record's `error` is None, or the kind of failure; `excluded` marks requests that say nothing
+    about the deployment (refused by the key's rate limit, cut off by the operator).
+    """
+    counted = [record for record in records if not record["excluded"]]
+    good = [record for record in counted if record["error"] is None]
+    wall_s = _wall_s(records)
+    tokens = [record["output_tokens"] for record in good if record["output_tokens"] is not None]
+    errors: dict[str, int] = {}
+    for record in counted:
+        if record["error"] is not None:
+            errors[record["error"]] = errors.get(record["error"], 0) + 1
+    return {
+        "load_model": "closed loop",
+        "requests": len(counted),
+        "succeeded": len(good),
+        "wall_s": wall_s,
+        **{key: summary(_values(good, key)) for key in ("ttft_ms", "tpot_ms", "tokens_per_s")},
+        "itl_ms": summary([gap for record in good for gap in gaps(record["event_ms"])]),
+        "e2e_ms": summary(_values(good, "e2e_ms")),
+        "server_tokens_per_s": summary(_values(good, "server_tokens_per_s")),
+        "connect_ms": summary(_values(counted, "connect_ms")),
+        "tls_ms": summary(_values(counted, "tls_ms")),
+        "output_tokens_per_s": _rate(sum(tokens), wall_s) if tokens else None,
+        "requests_per_s": _rate(len(good), wall_s) if good else None,
+        "goodput_per_s": _goodput(good, objectives, wall_s),
+        "error_rate": round(1 - len(good) / len(counted), 6) if counted else None,
+        "errors": errors,
+        "retry_after_s": sorted(set(_values(counted, "retry_after_s"))),
+        "output_tokens": summary(_values(good, "output_tokens"), 1),
+        "prompt_tokens": summary(_values(good, "prompt_tokens"), 1),
+        "cached_tokens": summary(_values(good, "cached_tokens"), 1),
+    }
+
+
+def gaps(times: Sequence[float]) -> list[float]:
+    """The differences between consecutive times."""
+    return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+
+
+def _values(records: Sequence[Mapping[str, Any]], key: str) -> list[float]:
+    return [record[key] for record in records if record[key] is not None]
+
+
+def _wall_s(records: Sequence[Mapping[str, Any]]) -> float | None:
+    """From the first request sent to the last one ended."""
+    sent = [record for record in records if record["sent_ms"] is not None]
+    if not sent:
+        return None
+    start: float = min(record["sent_ms"] for record in sent)
+    end: float = max(record["ended_ms"] for record in sent)
+    return round((end - start) / 1e3, 6)
+
+
+def _rate(count: float, wall_s: float | None) -> float | None:
+    return round(count / wall_s, 3) if wall_s else None
+
+
+def _goodput(
+    good: Sequence[Mapping[str, Any]], objectives: Sequence[Objective], wall_s: float | None
+) -> float | None:
+    wanted = [objective for objective in objectives if objective.per_request]
+    if not wanted:
+        return None
+    kept = [r for r in good if all(each.holds(r[each.path[0]]) for each in wanted)]
+    return _rate(len(kept), wall_s)
+
+
+# --- objectives (SLOs)
+
+STATISTICS = (*(f"p{p}" for p in PERCENTILES), "mean", "min", "max")
+SERIES = {  # name -> where its summary stands in a document's metrics
+    "ttft": ("ttft_ms",),
+    "itl": ("itl_ms",),
+    "tpot": ("tpot_ms",),
+    "e2e": ("e2e_ms",),
+    "tokens_per_s": ("tokens_per_s",),
+    "connect": ("connect_ms",),
+    "ping": ("gateway", "ping_ms"),
+    "ping_net": ("gateway", "ping_net_ms"),
+    "health": ("gateway", "health_ms"),
+    "health_net": ("gateway", "health_net_ms"),
+}
+SCALARS = ("error_rate", "output_tokens_per_s", "requests_per_s", "goodput_per_s")
+PER_REQUEST = ("ttft", "tpot", "e2e", "tokens_per_s")
+UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """`--slo NAME=VALUE`: a bound for one figure, or (`per_request`) for every request.
+
+    `limit` is in ms for latencies, per second for throughputs, a share for rates of error.
+    """
+
+    name: str
+    path: tuple[str, ...]
+    limit: float
+    upper: bool
+    per_request: bool = False
+
+    @property
+    def unit(self) -> str:
+        if self.name == "error_rate":
+            return ""
+        return "ms" if self.upper else ("tok/s" if "tokens" in self.name else "/s")
+
+    def holds(self, value: float | None) -> bool:
+        """Whether a measured value keeps the bound; nothing measured keeps none."""
+        if value is None:
+            return False
+        return value <= self.limit if self.upper else value >= self.limit
+
+    def value(self, metrics: Mapping[str, Any]) -> float | None:
+        """The figure this is about, None if it was not measured."""
+        found: Any = metrics
+        for key in self.path:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found if isinstance(found, (int, float)) else None
+
+
+def parse_objective(text: str) -> Objective:
+    """`ttft_p50=500ms`, `tokens_per_s_mean=20`, `error_rate=1%`. ValueError says what is wrong."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"{text!r} is not NAME=VALUE, as in ttft_p50=500ms")
+    upper = not name.startswith(("tokens_per_s", "output_tokens", "requests_per", "goodput"))
+    series, _, statistic = name.rpartition("_")
+    if name in SCALARS:
+        path: tuple[str, ...] = (name,)
+    elif series in SERIES and statistic in STATISTICS:
+        path = (*SERIES[series], statistic)
+    elif name in PER_REQUEST:
+        return Objective(name, SERIES[name], _limit(name, value, upper), upper, per_request=True)
+    else:
+        raise ValueError(f"unknown objective {name!r}: {known_objectives()}")
+    return Objective(name, path, _limit(name, value, upper), upper)
+
+
+def known_objectives() -> str:
+    return (
+        f"{'|'.join(SERIES)} with _{'|_'.join(STATISTICS)}; {', '.join(SCALARS)}; "
+        f"for every request {', '.join(PER_REQUEST)}"
+    )
+
+
+def _limit(name: str, text: str, upper: bool) -> float:
+    number, unit = _number(text)
+    if name == "error_rate":
+        share = number / 100 if unit == "%" else number
+        if unit not in ("", "%") or share > 1:
+            raise ValueError(f"{name}={text}: a share from 0 to 1, or per cent, as in 1%")
+        return share
+    if upper:
+        if unit not in UNITS_MS:
+            raise ValueError(f"{name}={text}: a time needs its unit, as in 500ms or 0.5s")
+        return number * UNITS_MS[unit]
+    if unit not in ("", "/s", "tok/s"):
+        raise ValueError(f"{name}={text}: a number a second, as in 20")
+    return number
+
+
+def _number(text: str) -> tuple[float, str]:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z/%]*)\s*", text.lower())
+    if not match:
+        raise ValueError(f"{text!r} is not a number with a unit")
+    return float(match[1]), match[2]

@@ -1,0 +1,357 @@
+"""From a body and its arrival times to server-sent events, and what was wrong with the stream.
+
+Pure: bytes and times in, records out; nothing here raises on any bytes. Two layers: `events`
+follows the WHATWG rules (HTML standard, section 9.2 "Server-sent events") and knows nothing of
+models; `read_stream` reads the OpenAI-style chunks in them. Times are on the clock of the marks, in
+ns; offsets count bytes of the body.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+_BOM = b"\xef\xbb\xbf"
+# Only these end a line; str.splitlines() also cuts at U+2028 and U+0085, which JSON text may hold.
+_LINE_END = re.compile(rb"\r\n?|\n")
+# The end of a line and an empty line. The look-ahead keeps one CR LF from counting as two.
+_EMPTY_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(\r\n?|\n)")
+
+_EXAMPLE_CHARS = 120
+
+# Every kind of complaint, in the order they are reported: the cause before what follows from it.
+KINDS = (
+    "content_type",
+    "error_event",
+    "not_utf8",
+    "not_json",
+    "no_choices",
+    "cut_off",
+    "after_done",
+    "no_done",
+    "no_finish_reason",
+    "empty",
+)
+
+
+class Event(NamedTuple):
+    """One dispatched event."""
+
+    data: bytes  # the data fields, joined with LF
+    end: int  # body offset just past the byte that completed it: the empty line's first
+    time_ns: int  # arrival of that byte
+    name: str  # event type
+
+
+class Complaint(NamedTuple):
+    """One thing that was wrong with a stream; `kind` is one of KINDS, `text` is for people."""
+
+    kind: str
+    text: str
+
+
+# --- events
+
+
+def events(body: bytes, marks: Sequence[tuple[int, int]] = ()) -> tuple[list[Event], bytes]:
+    """All events of `body`, and the rest behind the last empty line (an unfinished event, if any).
+
+    `marks` are (body bytes arrived so far, time in ns), ascending. An event's time is that of the
+    first mark that reaches its end; of the last one if none does, and 0 without marks.
+    """
+    found: list[Event] = []
+    arrivals = iter(marks)
+    reached, time_ns = next(arrivals, (len(body), 0))
+    start = len(_BOM) if body.startswith(_BOM) else 0
+    for stop, end, after in _blocks(body, start):
+        block = body[start:stop]
+        start = after
+        if not block:
+            continue
+        if block.startswith(b"data:") and b"\n" not in block and b"\r" not in block:
+            data: bytes | None = block[6:] if block[5:6] == b" " else block[5:]
+            name = "message"
+        else:
+            data, name = _fields(block)
+        if data is None:
+            continue
+        while reached < end:
+            reached, time_ns = next(arrivals, (len(body), time_ns))
+        found.append(Event(data, end, time_ns, name))
+    return found, body[start:]
+
+
+def _blocks(body: bytes, start: int) -> Iterator[tuple[int, int, int]]:
+    """For each run of lines: where it stops, `Event.end` of it, where the next run starts."""
+    if b"\r" in body:
+        for match in _EMPTY_LINE.finditer(body, start):
+            yield match.start(), match.start(1) + 1, match.end()
+        return
+    stop = body.find(b"\n\n", start)  # the same for bodies without CR, at a fifth of the time
+    while stop >= 0:
+        yield stop, stop + 2, stop + 2
+        stop = body.find(b"\n\n", stop + 2)
+
+
+def _fields(block: bytes) -> tuple[bytes | None, str]:
+    """Data (None: no data field, so nothing to dispatch) and event type of a block of lines."""
+    data: list[bytes] = []
+    name = b""
+    for line in _LINE_END.split(block):
+        key, _, value = line.partition(b":")
+        if value[:1] == b" ":
+            value = value[1:]
+        if key == b"data":
+            data.append(value)
+        elif key == b"event":
+            name = value
+    return b"\n".join(data) if data else None, name.decode("utf-8", "replace") or "message"
+
+
+# --- streams
+
+
+@dataclass(slots=True)
+class Stream:
+    """What one streamed completion said, when (ns, the clock of the marks), and what was wrong."""
+
+    events: int = 0  # all that were dispatched, [DONE] included
+    output_ns: list[int] = field(default_factory=list)  # arrival of each event that carries output
+    output_ends: list[int] = field(default_factory=list)  # `Event.end` of the same events
+    text: str = ""
+    reasoning: str = ""
+    usage: dict[str, Any] | None = None  # the last one sent
+    timings: dict[str, Any] | None = None  # llama.cpp's, the last one sent
+    finish_reason: str | None = None  # the last one sent
+    model: str | None = None
+    id: str | None = None
+    done_ns: int | None = None  # arrival of [DONE]
+    end_ns: int | None = None  # arrival of the last event
+    error: str | None = None  # the server's words in its first error event, shortened
+    complaints: list[Complaint] = field(
+        default_factory=list
+    )  # each kind once, in the order of KINDS
+
+
+def read_stream(
+    content_type: str | None, body: bytes, marks: Sequence[tuple[int, int]] = ()
+) -> Stream:
+    """Read a streamed chat (or legacy) completion. `marks` as for `events`."""
+    found, rest = events(body, marks)
+    reader = _Reader()
+    if not (content_type or "").strip().lower().startswith("text/event-stream"):
+        reader.complain("content_type", f"Content-Type is {content_type or 'missing'}")
+    for event in found:
+        reader.read(event)
+    reader.stream.events = len(found)
+    reader.stream.end_ns = found[-1].time_ns if found else None
+    if _unfinished(rest):
+        reader.complain("cut_off", f"the stream ends inside an event: {_excerpt(rest)}")
+    return reader.close()
+
+
+def _unfinished(rest: bytes) -> bool:
+    """Whether the rest holds more than empty lines and comments."""
+    return any(line and line[:1] != b":" for line in _LINE_END.split(rest))
+
+
+class _Reader:
+    """Collects a Stream, event by event."""
+
+    __slots__ = ("_counts", "_examples", "_reasoning", "_text", "stream")
+
+    def __init__(self) -> None:
+        self.stream = Stream()
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._counts: dict[str, int] = {}
+        self._examples: dict[str, str] = {}
+
+    def complain(self, kind: str, example: str) -> None:
+        """Count a complaint; only the first example of a kind is kept."""
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        self._examples.setdefault(kind, example)
+
+    def read(self, event: Event) -> None:
+        stream = self.stream
+        data = event.data
+        if stream.done_ns is not None:
+            return self.complain("after_done", f"an event after [DONE]: {_excerpt(data)}")
+        if data[:1] != b"{" and data.strip() == b"[DONE]":
+            stream.done_ns = event.time_ns
+            return None
+        chunk = self._parse(event)
+        if chunk is None:
+            return None
+        if event.name == "error" or chunk.get("error") not in (None, False, ""):
+            self._note_error(_error_words(chunk))
+        self._note_extras(chunk)
+        if self._read_choices(chunk, event):
+            stream.output_ns.append(event.time_ns)
+            stream.output_ends.append(event.end)
+        return None
+
+    def _parse(self, event: Event) -> dict[str, Any] | None:
+        """The event's JSON object, or None and a complaint."""
+        try:
+            text = event.data.decode()
+        except UnicodeDecodeError:
+            self.complain("not_utf8", f"an event is no UTF-8: {_excerpt(event.data)}")
+            text = event.data.decode("utf-8", "replace")
+        try:
+            value = _decode(text)
+        except (ValueError, RecursionError) as problem:
+            value = None
+            if event.name != "error":  # plain words are usual there
+                why = _shorten(str(problem), 60)
+                self.complain("not_json", f"an event is no JSON ({why}): {_excerpt(event.data)}")
+                return None
+        if isinstance(value, dict):
+            return value
+        if event.name == "error":
+            self._note_error(text)
+        else:
+            self.complain("no_choices", f"an event is no JSON object: {_excerpt(event.data)}")
+        return None
+
+    def _note_error(self, words: str) -> None:
+        words = _shorten(words) or "(no message)"
+        if self.stream.error is None:
+            self.stream.error = words
+        self.complain("error_event", f"the server sent an error inside the stream: {words}")
+
+    def _note_extras(self, chunk: dict[str, Any]) -> None:
+        stream = self.stream
+        if isinstance(usage := chunk.get("usage"), dict):
+            stream.usage = usage
+        if isinstance(timings := chunk.get("timings"), dict):
+            stream.timings = timings
+        if stream.model is None and isinstance(model := chunk.get("model"), str):
+            stream.model = _whole(model)
+        if stream.id is None and isinstance(ident := chunk.get("id"), str):
+            stream.id = _whole(ident)
+
+    def _read_choices(self, chunk: dict[str, Any], event: Event) -> bool:
+        """Whether any choice of the chunk carries output. No choices are legal (with `usage`)."""
+        choices = chunk.get("choices")
+        if not isinstance(choices, list):
+            if event.name == "error" or "error" in chunk:
+                return False
+            if chunk.get("object") == "error":  # older vLLM: the error is the chunk itself
+                self._note_error(_error_words(chunk))
+                return False
+            self.complain("no_choices", f"a chunk without a choices list: {_excerpt(event.data)}")
+            return False
+        output = False
+        for choice in choices:
+            if isinstance(choice, dict):
+                output |= self._read_choice(choice)
+            else:
+                self.complain("no_choices", f"a choice is no object: {_excerpt(event.data)}")
+        return output
+
+    def _read_choice(self, choice: dict[str, Any]) -> bool:
+        """Whether the choice carries output; a delta with only a role does not."""
+        if isinstance(reason := choice.get("finish_reason"), str):
+            self.stream.finish_reason = _whole(reason)
+        delta = choice.get("delta")
+        if not isinstance(delta, dict):
+            return _keep(self._text, choice.get("text"))  # the legacy completions endpoint
+        output = _keep(self._text, delta.get("content"))
+        # Two names for the same thing; some servers send both with equal text.
+        for key in ("reasoning_content", "reasoning"):
+            if _keep(self._reasoning, delta.get(key)):
+                return True
+        return output or _has_tool_text(delta.get("tool_calls"))
+
+    def close(self) -> Stream:
+        """The finished stream, with the complaints that only its end allows."""
+        stream = self.stream
+        stream.text = _whole("".join(self._text))
+        stream.reasoning = _whole("".join(self._reasoning))
+        if stream.done_ns is None:
+            self.complain("no_done", f"no [DONE] after {stream.events} events")
+        if stream.finish_reason is None:
+            self.complain("no_finish_reason", "no choice gave a finish_reason")
+        if not stream.output_ns:
+            self.complain("empty", f"none of {stream.events} events carried output")
+        stream.complaints = [
+            Complaint(kind, _counted(self._examples[kind], self._counts[kind]))
+            for kind in KINDS
+            if kind in self._counts
+        ]
+        return stream
+
+
+def _keep(parts: list[str], text: object) -> bool:
+    if not isinstance(text, str) or not text:
+        return False
+    parts.append(text)
+    return True
+
+
+def _has_tool_text(calls: object) -> bool:
+    """Whether a tool_calls delta brings a name or arguments; an id or an index is no output."""
+    if not isinstance(calls, list):
+        return False
+    functions = [call.get("function") for call in calls if isinstance(call, dict)]
+    texts = [f.get(key) for f in functions if isinstance(f, dict) for key in ("name", "arguments")]
+    return any(isinstance(text, str) and text for text in texts)
+
+
+def _error_words(chunk: dict[str, Any]) -> str:
+    """What the server said: `error.message` in OpenAI's form, or the nearest thing to it."""
+    error = chunk.get("error")
+    said = error if error not in (None, False, "") else chunk
+    if isinstance(said, dict):
+        for key in ("message", "detail", "type", "code"):
+            if isinstance(words := said.get(key), str) and words:
+                return words
+    return said if isinstance(said, str) else _dump(said)
+
+
+def _dump(value: object) -> str:
+    try:
+        return json.dumps(value)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} too large to show"
+
+
+# --- text
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")  # Python would take NaN, other clients fail on it
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse).decode
+
+
+def _whole(text: str) -> str:
+    r"""Text that can be encoded: "\ud83d" in one event and "\ude00" in the next are joined."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _excerpt(data: bytes) -> str:
+    shown = _shorten(data[: 4 * _EXAMPLE_CHARS].decode("utf-8", "replace"), 60)
+    return repr(shown) if shown else "nothing"
+
+
+def _shorten(text: str, limit: int = _EXAMPLE_CHARS) -> str:
+    """One line of at most `limit` printable characters: the peer's words go to a terminal."""
+    line = " ".join(_whole(text[: 4 * limit]).split())
+    line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def _counted(text: str, count: int) -> str:
+    return (
+        _shorten(text) if count == 1 else f"{_shorten(text, _EXAMPLE_CHARS - 20)} ({count} times)"
+    )

@@ -728,14 +728,24 @@ def figure(value: float | None) -> str:
     """At most six characters, as exact as that allows."""
     if value is None:
         return "-"
+    if isinstance(value, int):
+        return str(value)
     digits = 2 if abs(value) < 100 else 1 if abs(value) < 10_000 else 0
     return f"{value:.{digits}f}"
 
 
+def whole(summary: dict[str, Any]) -> dict[str, Any]:
+    """The same figures without decimals: half a token is of no use to a reader."""
+    return {name: None if value is None else round(value) for name, value in summary.items()}
+
+
 def gateway_lines(figures: dict[str, Any], counts: dict[str, int]) -> list[str]:
-    each = " and ".join(f"{count} x {path}" for path, count in counts.items())
-    lines = [f"Gateway overhead: {each}, one at a time, a new connection each", header()]
+    each = ", ".join(f"{count} x {path}" for path, count in counts.items())
+    lines = [f"Gateway overhead: {each}, each over a connection of its own", header()]
     for name in ("ping", "health"):
+        if not figures[f"{name}_ms"]["n"]:
+            lines.append(f"  /{name}: no answer to measure")
+            continue
         lines.append(row(f"/{name} [ms]", figures[f"{name}_ms"]))
         if figures["net_not_separable"] is None:
             lines.append(row("  net of network", figures[f"{name}_net_ms"]))
@@ -769,10 +779,10 @@ def level_lines(
     if figures["server_tokens_per_s"]["n"]:
         lines.append(row("  the server's own", figures["server_tokens_per_s"]))
     lines.append(row("E2E latency [ms]", figures["e2e_ms"]))
-    lines.append(row("output tokens", figures["output_tokens"]))
-    lines.append(row("prompt tokens", figures["prompt_tokens"]))
+    lines.append(row("output tokens", whole(figures["output_tokens"])))
+    lines.append(row("prompt tokens", whole(figures["prompt_tokens"])))
     if figures["cached_tokens"]["n"]:
-        lines.append(row("  of them cached", figures["cached_tokens"]))
+        lines.append(row("  of them cached", whole(figures["cached_tokens"])))
     if figures["connect_ms"]["n"]:
         lines.append(row("connect [ms]", figures["connect_ms"]))
     if figures["tls_ms"]["n"]:

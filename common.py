@@ -21,6 +21,7 @@ import os
 import platform
 import signal
 import sys
+import textwrap
 import traceback
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -272,13 +273,14 @@ class Run:
             print(text, flush=True)
 
     def say_check(self, check: Check) -> None:
-        line = f"{check.name}: {check.detail}"
-        if self.args.output == "text" and sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
-            line = self.secrets.redact(line)
-            self._screen.append(f"{check.status.value}  {line}")
-            print(f"\033[{COLOURS[check.status]}m{check.status.value}\033[0m  {line}", flush=True)
-        else:
-            self.say(f"{check.status.value}  {line}")
+        word = check.status.value
+        text = f"{word}  {check.name}: {self.secrets.redact(check.detail)}"
+        text = textwrap.fill(text, 80, subsequent_indent=" " * 6, break_on_hyphens=False)
+        self._screen.append(text)
+        if self.args.output == "text":
+            if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+                text = f"\033[{COLOURS[check.status]}m{word}\033[0m{text[len(word) :]}"
+            print(text, flush=True)
 
     def note(self, text: str) -> None:
         """A line about the run: progress, warnings, errors."""

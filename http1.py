@@ -303,7 +303,7 @@ class Message:
         """`pos` is just behind a chunk's bytes: CR LF, or the beginning of it, must follow."""
         end = data[pos : pos + 2]
         if end == b"\r\n":
-            self._stage, self._need = _CHUNK_LINE, 0
+            self._stage = _CHUNK_LINE
             return self._read_chunks(data, pos + 2)
         if end not in (b"", b"\r"):
             return self._fail(f"chunk of {self._spans[-1][1]} bytes not followed by CR LF")

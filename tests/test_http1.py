@@ -33,6 +33,11 @@ WHOLE = {
     "chunk extensions": (CHUNKED + b'2;a=b;c="d"\r\nhi\r\n0;last\r\n\r\n', "GET", b"hi"),
     "blanks after the size": (CHUNKED + b"2  \r\nhi\r\n0 ; x\r\n\r\n", "GET", b"hi"),
     "trailers": (CHUNKED + b"2\r\nhi\r\n0\r\nX: 1\r\nY: 2\r\n\r\n", "GET", b"hi"),
+    "chunked last of two": (
+        OK + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+        "GET",
+        b"hi",
+    ),
     "empty chunked": (CHUNKED + b"0\r\n\r\n", "GET", b""),
     "length": (OK + b"Content-Length: 5\r\n\r\nhello", "GET", b"hello"),
     "length zero": (OK + b"Content-Length: 0\r\n\r\n", "GET", b""),
@@ -68,6 +73,7 @@ WHOLE = {
 }
 UNTIL_CLOSE = {
     "close": (OK + b"Connection: close\r\n\r\nhello", "GET", b"hello"),
+    "chunked not last": (OK + b"Transfer-Encoding: chunked, gzip\r\n\r\nab", "GET", b"ab"),
     "empty until close": (OK + b"\r\n", "GET", b""),
     "coded, not chunked": (
         OK + b"Transfer-Encoding: gzip\r\nContent-Length: 1\r\n\r\nab",
@@ -368,6 +374,21 @@ def test_surplus_counts_what_follows_the_end_and_goes_on_counting():
     assert (message.surplus, message.keep_alive) == (3, False)
     assert message.feed(b"more") is True
     assert message.surplus == 7
+
+
+def test_a_read_that_looks_like_a_whole_chunk_may_be_the_middle_of_one():
+    body = b"hello\r\n" + b"x" * 14
+    raw = CHUNKED + b"15\r\n" + body + b"\r\n0\r\n\r\n"
+    start = len(CHUNKED) + 1
+    message = fed(raw, cuts=[start, start + len(b"5\r\nhello\r\n")])
+    assert (message.complete, message.body(raw)) == (True, body)
+
+
+def test_what_follows_a_close_is_no_body():
+    raw = OK + b"\r\nhello"
+    message = fed(raw)
+    assert message.feed(b"more") is True
+    assert (message.body(raw + b"more"), message.surplus) == (b"hello", 4)
 
 
 def test_after_an_error_nothing_more_is_read():

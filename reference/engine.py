@@ -1,0 +1,114 @@
+"""The engine behind a gateway: started as a process, stopped when idle, started again on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from .process import Child, StartError
+from .settings import EngineSettings
+
+IDLE_CHECK_S = 0.1
+
+
+def command(settings: EngineSettings) -> tuple[str, list[str]]:
+    """The module to run for the engine, and its arguments."""
+    if settings.engine == "sim":
+        names = ("slots", "ttft_ms", "itl_ms", "load_ms", "output_tokens")
+    else:
+        names = ("slots", "model_path", "context_size", "threads", "gpu_layers")
+    arguments = []
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None:
+            arguments += ["--" + name.replace("_", "-"), str(value)]
+    return f"reference.{settings.engine}", arguments
+
+
+class Engine:
+    """One engine process that sleeps after `idle_timeout_s` without use (0: never)."""
+
+    def __init__(self, settings: EngineSettings, idle_timeout_s: float = 0.0) -> None:
+        self.settings = settings
+        self.idle_timeout_s = idle_timeout_s
+        self.on_start: list[Callable[[str], Awaitable[None]]] = []
+        self._child: Child | None = None
+        self._changing = asyncio.Lock()
+        self._starting: asyncio.Task[str] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._users = 0
+        self._idle_since_s = time.monotonic()
+
+    @property
+    def url(self) -> str | None:
+        """Base URL of the running engine, None while it sleeps, starts or is dead."""
+        return self._child.url if self._child is not None and self._child.alive else None
+
+    async def __aenter__(self) -> Engine:
+        await self.start()
+        if self.idle_timeout_s:
+            self._watcher = asyncio.create_task(self._stop_when_idle())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in (self._watcher, self._starting):
+            if task is not None and not task.done():
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, StartError):
+                    await task
+        await self.stop()
+
+    async def start(self) -> str:
+        """Start the process unless it runs; its base URL. StartError when it cannot."""
+        async with self._changing:
+            if self.url is None:
+                await self._discard()
+                module, arguments = command(self.settings)
+                name = f"the {self.settings.engine} engine"
+                timeout_s = self.settings.start_timeout
+                self._child = await Child.start(name, module, arguments, timeout_s)
+                for hook in self.on_start:
+                    await hook(self._child.url)
+                self._idle_since_s = time.monotonic()
+            assert self._child is not None
+            return self._child.url
+
+    async def stop(self) -> None:
+        async with self._changing:
+            await self._discard()
+
+    async def _discard(self) -> None:
+        if self._child is not None:
+            child, self._child = self._child, None
+            await child.stop()
+
+    @contextlib.asynccontextmanager
+    async def use(self) -> AsyncIterator[str]:
+        """Keep the engine awake for a request, waking it first; gives its base URL."""
+        self._users += 1
+        try:
+            yield self.url or await self._wake()
+        finally:
+            self._users -= 1
+            self._idle_since_s = time.monotonic()
+
+    async def _wake(self) -> str:
+        # One start serves everybody who waits for it, so a client that leaves must not end it.
+        if self._starting is None or self._starting.done():
+            self._starting = asyncio.create_task(self.start())
+        return await asyncio.shield(self._starting)
+
+    def _is_idle(self) -> bool:
+        return not self._users and time.monotonic() - self._idle_since_s >= self.idle_timeout_s
+
+    async def _stop_when_idle(self) -> None:
+        while True:
+            await asyncio.sleep(IDLE_CHECK_S)
+            if self.url is None or not self._is_idle():
+                continue
+            async with self._changing:
+                # A request may have come while we waited for the lock.
+                if self._is_idle():
+                    await self._discard()

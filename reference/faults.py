@@ -1,0 +1,370 @@
+"""Faults that can be planted in a deployment: what each breaks, and who must notice.
+
+A new fault is one row of FAULTS and, where the functions here do not make it yet, one small
+function more. `install` plants it through the hooks of `hooks.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import itertools
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Literal
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from .hooks import Answer, Chunks, Hooks, Reset, Wrapper
+
+Install = Callable[[Hooks], None]
+EventFilter = Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]]
+
+HUGE_LINE_BYTES = 10 * 2**20
+FLOOD_PIECE_BYTES = 64 * 2**10
+EVENTS_BEFORE_TROUBLE = 4  # the role and a few tokens
+ENDLESS_INTERVAL_S = 0.01
+DONE = b"data: [DONE]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """One row: `check` of `script` must come out as `status`, and the exit code be 1 for FAIL.
+
+    options: settings the deployment needs besides (keywords for `running`).
+    arguments: what the script should be given so that it notices, and soon.
+    """
+
+    name: str
+    breaks: str
+    script: str
+    check: str
+    install: Install
+    status: Literal["FAIL", "WARN"] = "FAIL"
+    options: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+    profile: str = "gateway"
+
+
+# --- whole answers
+
+
+def instead(where: str, *args: Any, **kwargs: Any) -> Install:
+    """Another answer in the place of `where`; arguments as for web.Response."""
+
+    async def wrapper(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(*args, **kwargs)
+
+    return around(where, wrapper)
+
+
+def around(where: str, wrapper: Wrapper) -> Install:
+    return lambda hooks: hooks.around[where].append(wrapper)
+
+
+def error_500(where: str) -> Install:
+    body = {"error": {"message": "planted", "type": "server_error", "code": "internal_error"}}
+    return instead(where, status=500, text=json.dumps(body), content_type="application/json")
+
+
+def busy(where: str) -> Install:
+    error = {"message": "Server busy, try again later", "type": "server_error"}
+    body = {"error": {**error, "code": "queue_full"}}
+    headers = {"Retry-After": "5", "Content-Type": "application/json"}
+    return instead(where, status=503, text=json.dumps(body), headers=headers)
+
+
+async def never(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
+    await asyncio.Event().wait()
+    raise AssertionError("an event nobody sets was set")
+
+
+def every_third(hooks: Hooks) -> None:
+    count = itertools.count(1)
+
+    async def wrapper(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=500) if next(count) % 3 == 0 else await answer(request)
+
+    hooks.around["backend"].append(wrapper)
+
+
+# --- heads of streams
+
+
+def header(name: str, value: str) -> Install:
+    def change(headers: CIMultiDict[str]) -> None:
+        headers[name] = value
+
+    return lambda hooks: hooks.head.append(change)
+
+
+# --- streams, event by event
+
+
+async def events(chunks: Chunks) -> AsyncIterator[bytes]:
+    """The events of an engine's stream, each with the blank line that ends it."""
+    pending = b""
+    async for chunk in chunks:
+        *complete, pending = (pending + chunk).split(b"\n\n")
+        for event in complete:
+            yield event + b"\n\n"
+    if pending:
+        yield pending
+
+
+def on_events(change: EventFilter) -> Install:
+    return lambda hooks: hooks.stream.append(lambda chunks: change(events(chunks)))
+
+
+def payload(event: bytes) -> dict[str, Any]:
+    """An event's JSON object, empty for anything else."""
+    data = event.partition(b"data: ")[2]
+    if not data.startswith(b"{"):
+        return {}
+    parsed: dict[str, Any] = json.loads(data)
+    return parsed
+
+
+def as_event(fields: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(fields).encode() + b"\n\n"
+
+
+def content(fields: dict[str, Any]) -> str:
+    """The output text in an event's JSON, "" when there is none."""
+    return "".join(choice["delta"].get("content") or "" for choice in fields.get("choices", ()))
+
+
+def with_content(fields: dict[str, Any], text: str) -> bytes:
+    choice = {**fields["choices"][0], "delta": {"content": text}}
+    return as_event({**fields, "choices": [choice]})
+
+
+async def cut(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    for _ in range(EVENTS_BEFORE_TROUBLE):
+        yield await stream.__anext__()
+
+
+async def reset(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for event in cut(stream):
+        yield event
+    raise Reset
+
+
+async def stall(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for event in cut(stream):
+        yield event
+    await asyncio.Event().wait()
+
+
+async def endless(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for event in cut(stream):
+        yield event
+    while True:
+        yield event
+        await asyncio.sleep(ENDLESS_INTERVAL_S)
+
+
+async def flood(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for event in cut(stream):
+        yield event
+    piece = event * (FLOOD_PIECE_BYTES // len(event) + 1)
+    while True:
+        yield piece
+        # A reader as fast as we are would otherwise keep the loop from everything else.
+        await asyncio.sleep(0)
+
+
+async def only_error(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for event in cut(stream):
+        yield event
+    yield as_event({"error": {"message": "planted", "type": "server_error", "code": 500}})
+    yield DONE + b"\n\n"
+
+
+async def insert(extra: bytes, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """One more event in the midst of a stream that is otherwise complete."""
+    position = 0
+    async for event in stream:
+        if position == EVENTS_BEFORE_TROUBLE:
+            yield extra
+        position += 1
+        yield event
+
+
+async def invalid_utf8(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for event in stream:
+        fields = payload(event)
+        if content(fields):
+            event = with_content(fields, "@@").replace(b"@@", b"\xc3\x28\xff")
+        yield event
+
+
+async def no_content(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for event in stream:
+        if not content(payload(event)):
+            yield event
+
+
+async def no_done(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for event in stream:
+        if not event.startswith(DONE):
+            yield event
+
+
+async def wrong_usage(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for event in stream:
+        fields = payload(event)
+        if fields.get("usage"):
+            fields["usage"]["completion_tokens"] += 3
+            fields["usage"]["total_tokens"] += 3
+            event = as_event(fields)
+        yield event
+
+
+async def one_letter_each(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for event in stream:
+        fields = payload(event)
+        letters = content(fields)
+        if len(letters) < 2:
+            yield event
+            continue
+        for letter in letters:
+            yield with_content(fields, letter)
+
+
+NOT_JSON = b'data: {"choices": [{"delta": oops\n\n'
+HUGE_LINE = b'data: {"choices": [{"delta": {"content": "' + b"x" * HUGE_LINE_BYTES + b"\n\n"
+
+# --- the table
+
+BENCHMARK = "benchmark.py"
+SHORT = ("--timeout", "2")  # for faults that only a time-out ends
+
+_benchmark = functools.partial(Fault, script=BENCHMARK, check="requests")
+
+FAULTS: tuple[Fault, ...] = (
+    Fault("ping-500", "/ping answers 500", BENCHMARK, "ping", error_500("ping")),
+    Fault(
+        "ping-hangs",
+        "/ping never answers",
+        BENCHMARK,
+        "ping",
+        around("ping", never),
+        arguments=SHORT,
+    ),
+    Fault("health-500", "/health answers 500", BENCHMARK, "health", error_500("health")),
+    _benchmark("inference-500", "the engine's answer is a 500", install=error_500("backend")),
+    _benchmark(
+        "inference-502-empty",
+        "502 with an empty body: the engine is dead",
+        install=instead("backend", status=502),
+    ),
+    _benchmark(
+        "inference-503-always",
+        "503 queue_full, though nobody is served",
+        install=busy("backend"),
+    ),
+    _benchmark("some-fail", "every third request is a 500", install=every_third),
+    _benchmark(
+        "html-200",
+        "200 with an HTML page",
+        install=instead("backend", text="<html>welcome</html>", content_type="text/html"),
+    ),
+    _benchmark(
+        "never-answers",
+        "the request is accepted and never answered",
+        install=around("backend", never),
+        arguments=SHORT,
+    ),
+    _benchmark(
+        "wrong-content-length",
+        "the stream promises more bytes than it has",
+        install=header("Content-Length", "1000000"),
+        arguments=SHORT,
+    ),
+    _benchmark("stream-cut", "ends cleanly after a few tokens", install=on_events(cut)),
+    _benchmark("stream-reset", "TCP reset after a few tokens", install=on_events(reset)),
+    _benchmark(
+        "stream-stalls",
+        "silence after a few tokens, connection open",
+        install=on_events(stall),
+        arguments=SHORT,
+    ),
+    _benchmark(
+        "stream-endless",
+        "tokens for ever, at a normal pace",
+        install=on_events(endless),
+        arguments=SHORT,
+    ),
+    _benchmark(
+        "flood",
+        "events for ever, as fast as they can be read",
+        install=on_events(flood),
+        arguments=SHORT,
+    ),
+    _benchmark(
+        "stream-error-event",
+        "an error object inside the 200 stream, then [DONE]",
+        install=on_events(only_error),
+    ),
+    _benchmark(
+        "stream-not-json",
+        "one event in the midst is no JSON",
+        install=on_events(functools.partial(insert, NOT_JSON)),
+    ),
+    _benchmark(
+        "stream-huge-line",
+        "one event in the midst is a line of 10 MB",
+        install=on_events(functools.partial(insert, HUGE_LINE)),
+    ),
+    _benchmark(
+        "stream-invalid-utf8",
+        "the text is not UTF-8",
+        install=on_events(invalid_utf8),
+    ),
+    _benchmark(
+        "stream-empty",
+        "a role and a finish_reason, no content",
+        install=on_events(no_content),
+    ),
+    _benchmark(
+        "no-done",
+        "the stream lacks its [DONE]",
+        check="stream",
+        status="WARN",
+        install=on_events(no_done),
+    ),
+    _benchmark(
+        "wrong-content-type",
+        "the stream is called application/json",
+        check="stream",
+        status="WARN",
+        install=header("Content-Type", "application/json"),
+    ),
+    _benchmark(
+        "usage-wrong",
+        "usage counts three tokens too many",
+        check="tokens",
+        status="WARN",
+        install=on_events(wrong_usage),
+    ),
+    _benchmark(
+        "split-events",
+        "one event for each letter: more events than tokens",
+        check="tokens",
+        status="WARN",
+        install=on_events(one_letter_each),
+    ),
+)
+
+
+def table() -> str:
+    """The faults as text, one a line, with the check that must notice each."""
+    width = max(len(fault.name) for fault in FAULTS)
+    rows = []
+    for fault in sorted(FAULTS, key=lambda fault: (fault.profile, fault.script, fault.check)):
+        must = f"{fault.script} {fault.check}: {fault.status}"
+        rows.append(f"{fault.name:<{width}}  {must:<30}  {fault.breaks}")
+    return "\n".join(rows)

@@ -1,0 +1,268 @@
+"""A deterministic engine: no model, the same tokens at the same times for every request.
+
+Run by the gateway as `python -m reference.sim`. It speaks what llama.cpp's server speaks,
+as far as a client of chat completions sees it, and counts with a made-up tokenizer: one token
+a word of the prompt, and a fixed cycle of words for the answer. Unknown fields are ignored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from .process import announce, end_with_parent, raise_descriptor_limit
+from .slots import Slots
+
+MODEL = "sim"
+WORDS = (" wave", " after", " wave", " the", " sea", " keeps", " its", " even", " time,")
+SHUTDOWN_S = 0.5
+
+
+class BadRequest(Exception):
+    """The request cannot be served as it stands; the text says why."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a request asks for."""
+
+    stream: bool
+    include_usage: bool
+    prompt_tokens: int
+    max_tokens: int | None
+
+
+@dataclass
+class Timeline:
+    """When tokens are due: the first `ttft_s` after the start, then one every `itl_s`.
+
+    Due times are absolute, so a token that is sent late does not delay the ones after it.
+    """
+
+    ttft_s: float
+    itl_s: float
+    started_s: float
+    first_s: float = 0.0
+    last_s: float = 0.0
+
+    async def token(self, index: int) -> None:
+        """Wait until token `index` is due and note when it really went."""
+        due_s = self.started_s + self.ttft_s + index * self.itl_s
+        await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+        self.last_s = time.monotonic()
+        if index == 0:
+            self.first_s = self.last_s
+
+    def timings(self, prompt_n: int, predicted_n: int) -> dict[str, float]:
+        """llama.cpp's account of a request: what happened, not what was due. Times in ms."""
+        prompt_ms = (self.first_s - self.started_s) * 1e3
+        predicted_ms = (self.last_s - self.first_s) * 1e3
+        rate = predicted_n / predicted_ms * 1e3 if predicted_ms else 0.0
+        return {
+            "cache_n": 0,
+            "prompt_n": prompt_n,
+            "prompt_ms": prompt_ms,
+            "predicted_n": predicted_n,
+            "predicted_ms": predicted_ms,
+            "predicted_per_second": rate,
+        }
+
+
+# --- requests
+
+
+def read_task(body: bytes) -> Task:
+    """The task in a request body, or BadRequest."""
+    try:
+        fields = json.loads(body)
+    except ValueError as error:
+        raise BadRequest(f"the body is not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise BadRequest("the body must be a JSON object")
+    options = fields.get("stream_options")
+    return Task(
+        stream=fields.get("stream") is True,
+        include_usage=isinstance(options, dict) and options.get("include_usage") is True,
+        prompt_tokens=count_prompt(fields.get("messages")),
+        max_tokens=read_limit(fields),
+    )
+
+
+def count_prompt(messages: object) -> int:
+    if not isinstance(messages, list) or not messages:
+        raise BadRequest("'messages' must be an array with at least one message")
+    if not all(isinstance(message, dict) for message in messages):
+        raise BadRequest("each of 'messages' must be an object")
+    return sum(max(1, len(str(message.get("content", "")).split())) for message in messages)
+
+
+def read_limit(fields: dict[str, Any]) -> int | None:
+    for name in ("max_completion_tokens", "max_tokens"):
+        limit = fields.get(name)
+        if limit is None:
+            continue
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+            raise BadRequest(f"'{name}' must be a whole number of at least 1")
+        return limit
+    return None
+
+
+# --- answers
+
+
+def error(status: int, message: str, kind: str) -> web.Response:
+    body = {"error": {"message": message, "type": kind, "param": None, "code": status}}
+    return web.json_response(body, status=status)
+
+
+def event(payload: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(payload, separators=(",", ":")).encode() + b"\n\n"
+
+
+def usage(prompt_n: int, predicted_n: int) -> dict[str, int]:
+    return {
+        "prompt_tokens": prompt_n,
+        "completion_tokens": predicted_n,
+        "total_tokens": prompt_n + predicted_n,
+    }
+
+
+class Sim:
+    """The engine: `slots` requests at once, each on its own time line."""
+
+    def __init__(self, slots: int, ttft_s: float, itl_s: float, output_tokens: int) -> None:
+        self.slots = Slots(slots, max_waiting=0)
+        self.ttft_s = ttft_s
+        self.itl_s = itl_s
+        self.output_tokens = output_tokens
+        self._numbers = itertools.count(1)
+
+    def application(self) -> web.Application:
+        app = web.Application(client_max_size=2**30)
+        app.router.add_get("/health", self.health)
+        app.router.add_get("/v1/models", self.models)
+        app.router.add_post("/v1/chat/completions", self.chat)
+        return app
+
+    async def health(self, request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def models(self, request: web.Request) -> web.Response:
+        model = {"id": MODEL, "object": "model", "created": int(time.time()), "owned_by": "sim"}
+        return web.json_response({"object": "list", "data": [model]})
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        try:
+            task = read_task(await request.read())
+        except BadRequest as problem:
+            return error(400, str(problem), "invalid_request_error")
+        async with self.slots.place():
+            timeline = Timeline(self.ttft_s, self.itl_s, time.monotonic())
+            if task.stream:
+                return await self._stream(request, task, timeline)
+            return await self._whole(task, timeline)
+
+    def _answer(self, task: Task) -> tuple[list[str], str]:
+        """The answer's tokens and its finish_reason."""
+        limit = self.output_tokens if task.max_tokens is None else task.max_tokens
+        count = min(limit, self.output_tokens)
+        tokens = [WORDS[index % len(WORDS)] for index in range(count)]
+        return tokens, "stop" if count == self.output_tokens else "length"
+
+    def _envelope(self, kind: str) -> dict[str, Any]:
+        return {
+            "id": f"chatcmpl-{next(self._numbers):08d}",
+            "object": kind,
+            "created": int(time.time()),
+            "model": MODEL,
+            "system_fingerprint": "sim",
+        }
+
+    async def _whole(self, task: Task, timeline: Timeline) -> web.Response:
+        tokens, reason = self._answer(task)
+        for index in range(len(tokens)):
+            await timeline.token(index)
+        message = {"role": "assistant", "content": "".join(tokens)}
+        choice = {"index": 0, "message": message, "finish_reason": reason}
+        return web.json_response(
+            {
+                **self._envelope("chat.completion"),
+                "choices": [choice],
+                "usage": usage(task.prompt_tokens, len(tokens)),
+                "timings": timeline.timings(task.prompt_tokens, len(tokens)),
+            }
+        )
+
+    async def _stream(
+        self, request: web.Request, task: Task, timeline: Timeline
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        envelope = self._envelope("chat.completion.chunk")
+
+        def chunk(delta: dict[str, Any], reason: str | None = None, **more: Any) -> bytes:
+            choice = {"index": 0, "delta": delta, "finish_reason": reason}
+            return event({**envelope, "choices": [choice], **more})
+
+        tokens, reason = self._answer(task)
+        for index, token in enumerate(tokens):
+            content = chunk({"content": token})
+            if index == 0:
+                # Like llama.cpp: the role goes out when the first token is there.
+                content = chunk({"role": "assistant", "content": None}) + content
+            await timeline.token(index)
+            await response.write(content)
+        timings = timeline.timings(task.prompt_tokens, len(tokens))
+        if task.include_usage:
+            counts = usage(task.prompt_tokens, len(tokens))
+            tail = chunk({}, reason)
+            tail += event({**envelope, "choices": [], "usage": counts, "timings": timings})
+        else:
+            tail = chunk({}, reason, timings=timings)
+        await response.write(tail + b"data: [DONE]\n\n")
+        return response
+
+
+# --- process
+
+
+async def serve(args: argparse.Namespace) -> None:
+    started_s = time.monotonic()
+    sim = Sim(args.slots, args.ttft_ms / 1e3, args.itl_ms / 1e3, args.output_tokens)
+    # Cancelling the handler of a client that left is what frees its slot.
+    runner = web.AppRunner(
+        sim.application(), handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_S
+    )
+    await runner.setup()
+    await asyncio.sleep(args.load_ms / 1e3 - (time.monotonic() - started_s))
+    site = web.TCPSite(runner, "127.0.0.1", args.port, backlog=4096)
+    await site.start()
+    announce(f"http://127.0.0.1:{runner.addresses[0][1]}")
+    await asyncio.Event().wait()
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m reference.sim", description=__doc__)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--slots", type=int, default=8)
+    parser.add_argument("--ttft-ms", type=float, default=50.0)
+    parser.add_argument("--itl-ms", type=float, default=20.0)
+    parser.add_argument("--load-ms", type=float, default=0.0)
+    parser.add_argument("--output-tokens", type=int, default=256)
+    args = parser.parse_args(argv)
+    end_with_parent()
+    raise_descriptor_limit()
+    asyncio.run(serve(args))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

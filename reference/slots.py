@@ -1,0 +1,72 @@
+"""Places for requests: so many at once, the others in a queue, first in first out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+
+
+class QueueFull(Exception):
+    """Neither a place nor room in the queue."""
+
+
+class Slots:
+    """A concurrency limit with a bounded queue (`max_waiting` 0: unbounded)."""
+
+    def __init__(self, max_active: int, max_waiting: int) -> None:
+        self.max_active = max_active
+        self.max_waiting = max_waiting
+        self.active = 0
+        self.rejections = 0
+        self.waited_s = 0.0
+        self._queue: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
+    @contextlib.asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Hold a place, waiting for one in the queue; QueueFull at once when that is full.
+
+        A caller that is cancelled, waiting or holding, frees its place at that moment.
+        """
+        await self._acquire()
+        try:
+            yield
+        finally:
+            self._release()
+
+    async def _acquire(self) -> None:
+        if self.active < self.max_active:
+            self.active += 1
+            return
+        if self.max_waiting and self.waiting >= self.max_waiting:
+            self.rejections += 1
+            raise QueueFull
+        await self._wait()
+
+    async def _wait(self) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        since_s = time.monotonic()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._release()  # the place was handed over in the very moment of leaving
+            else:
+                self._queue.remove(turn)
+            raise
+        finally:
+            self.waited_s += time.monotonic() - since_s
+
+    def _release(self) -> None:
+        if self._queue:
+            # Handed over without becoming free in between: nobody can jump the queue.
+            self._queue.popleft().set_result(None)
+        else:
+            self.active -= 1

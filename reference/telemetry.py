@@ -1,0 +1,79 @@
+"""What the gateway counts, and the two forms it is shown in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from .slots import Slots
+
+TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+TOTAL = "_total"
+HELP = {
+    "requests_total": "API requests received",
+    "requests_success": "API requests answered below 400 and completely",
+    "requests_error": "API requests refused, failed or abandoned",
+    "requests_active": "inference requests being served",
+    "requests_authenticated": "API requests with an accepted key",
+    "requests_unauthorized": "API requests without one",
+    "bytes_sent": "Body bytes of API answers",
+    "queue_depth": "requests waiting for a place",
+    "queue_rejections": "requests refused because the queue was full",
+    "queue_wait_seconds_total": "time requests have waited in the queue",
+    "uptime_seconds": "time since the gateway started",
+}
+
+
+@dataclass(eq=False)  # compared and hashed as an object: the registry keeps it in a dict
+class Counters:
+    """Counts since the start; what concerns the queue is read from `slots`."""
+
+    slots: Slots
+    requests_total: int = 0
+    requests_success: int = 0
+    requests_error: int = 0
+    requests_authenticated: int = 0
+    requests_unauthorized: int = 0
+    bytes_sent: int = 0
+    started_s: float = field(default_factory=time.monotonic)
+
+    def as_dict(self) -> dict[str, float]:
+        """All figures under their documented names, in their documented order."""
+        return {
+            "requests_total": self.requests_total,
+            "requests_success": self.requests_success,
+            "requests_error": self.requests_error,
+            "requests_active": self.slots.active,
+            "requests_authenticated": self.requests_authenticated,
+            "requests_unauthorized": self.requests_unauthorized,
+            "bytes_sent": self.bytes_sent,
+            "queue_depth": self.slots.waiting,
+            "queue_rejections": self.slots.rejections,
+            "queue_wait_seconds_total": round(self.slots.waited_s, 6),
+            "uptime_seconds": round(time.monotonic() - self.started_s, 3),
+        }
+
+    def as_text(self, accept: str) -> tuple[bytes, str]:
+        """Prometheus text (or OpenMetrics, where asked for) and its content type."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        if "application/openmetrics-text" in accept:
+            text: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call, unused-ignore]
+            return text, openmetrics.CONTENT_TYPE_LATEST
+        return generate_latest(registry), TEXT_TYPE
+
+    def collect(self) -> Iterable[Metric]:
+        """prometheus_client's interface. Names without `_total` go out as gauges: the library
+        would append it to a counter's, and then they were not the documented ones."""
+        for name, value in self.as_dict().items():
+            kind = CounterMetricFamily if name.endswith(TOTAL) else GaugeMetricFamily
+            yield kind(f"gateway_{name}", HELP[name], value=value)
+
+
+def wants_text(accept: str) -> bool:
+    return "text/plain" in accept or "application/openmetrics-text" in accept

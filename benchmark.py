@@ -36,6 +36,7 @@ import metrics
 import sse
 import wire
 from common import CannotCheck, Check, Document, Run, Status
+from records import is_rate_limit, make_records, ms, outcome, read_streams, timed_out, words
 
 CHECKS = ("ping", "health", "requests", "stream", "tokens", "client", "slo")
 CHAT = "/v1/chat/completions"
@@ -106,6 +107,14 @@ def objective(text: str) -> metrics.Objective:
 # --- measure
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What this run measures, after all options that have a say in it."""
+
+    gateway: bool
+    inference: bool
+
+
 @dataclass
 class Contact:
     """What the first requests of a run found out about the deployment."""
@@ -132,15 +141,15 @@ class Level:
         return next((r for r in self.warmup + self.replies if is_rate_limit(r)), None)
 
 
-def make_contact(run: Run, instrument: wire.Wire) -> Contact:
+def make_contact(run: Run, instrument: wire.Wire, parts: Parts) -> Contact:
     """One request to each endpoint, all at once: a server that hangs costs one timeout."""
     args = run.args
-    paths = [] if args.inference_only else ["/ping", "/health"]
-    paths += [] if args.gateway_only else ["/v1/models"]
+    paths = ["/ping", "/health"] if parts.gateway else []
+    paths += ["/v1/models"] if parts.inference else []
     found = instrument.exchange([wire.Request("GET", path) for path in paths], len(paths))
     replies = {reply.request.path: reply for reply in found}
     for reply in found:
-        run.verbose(f"GET {reply.request.path}: {outcome(reply)}")
+        show(run, reply)
     if all(reply.failure and reply.failure.kind in ("connect", "tls") for reply in found):
         raise CannotCheck(unreachable(run.url, found[0].failure))
     models = replies.get("/v1/models")
@@ -183,14 +192,10 @@ def probe(run: Run, instrument: wire.Wire, path: str) -> list[wire.Reply]:
 
         def on_reply(reply: wire.Reply) -> bool:
             step()
-            run.verbose(f"GET {path}: {outcome(reply)}")
+            show(run, reply)
             return timed_out(reply)
 
         return instrument.exchange([request] * count, keep=False, on_reply=on_reply)
-
-
-def timed_out(reply: wire.Reply) -> bool:
-    return reply.failure is not None and reply.failure.kind == "timeout"
 
 
 def chat_request(args: argparse.Namespace, model: str, usage: bool) -> wire.Request:
@@ -251,7 +256,7 @@ def send(
         def on_reply(reply: wire.Reply) -> bool:
             nonlocal reason, succeeded
             step()
-            run.verbose(f"POST {CHAT}: {outcome(reply)}")
+            show(run, reply)
             succeeded += reply.status == 200 and reply.failure is None
             reason = reason or reason_to_stop(reply, succeeded, usage)
             return reason is not None
@@ -281,169 +286,6 @@ def hopeless(warmup: Sequence[wire.Reply]) -> str | None:
     return None
 
 
-def is_rate_limit(reply: wire.Reply) -> bool:
-    return reply.status == 429 and b"rate_limit_exceeded" in reply.body
-
-
-# --- records
-
-
-def read_streams(replies: Sequence[wire.Reply]) -> list[sse.Stream]:
-    return [sse.read_stream(r.message.header("content-type"), r.body, r.marks) for r in replies]
-
-
-def make_records(
-    replies: Sequence[wire.Reply], streams: Sequence[sse.Stream]
-) -> list[dict[str, Any]]:
-    """A flat record for each request, times in ms; `event_ms` counts from the request's t0."""
-    start = min((reply.t0_ns for reply in replies if reply.t0_ns is not None), default=0)
-    return [make_record(each, stream, start) for each, stream in zip(replies, streams, strict=True)]
-
-
-def make_record(reply: wire.Reply, stream: sse.Stream, start_ns: int) -> dict[str, Any]:
-    error = classify(reply, stream)
-    t0 = reply.t0_ns if reply.t0_ns is not None else reply.end_ns or start_ns
-    times = [ms(stamp - t0) for stamp in stream.output_ns]
-    tokens, source = count_tokens(stream)
-    usage, timings = stream.usage or {}, stream.timings or {}
-    handshake = reply.handshake
-    decode_ms = times[-1] - times[0] if len(times) > 1 else None
-    steps = tokens - 1 if tokens and tokens > 1 and decode_ms else None
-    return {
-        "index": reply.index,
-        "status": reply.status,
-        "error": error[0] if error else None,
-        "error_text": error[1] if error else None,
-        "excluded": is_rate_limit(reply) or bool(error and error[0] == "interrupted"),
-        "sent_ms": ms(t0 - start_ns) if reply.t0_ns is not None else None,
-        "ended_ms": ms((reply.end_ns or t0) - start_ns),
-        "ttft_ms": times[0] if times else None,
-        "e2e_ms": ms(reply.end_ns - t0) if reply.end_ns and not error else None,
-        "tpot_ms": round(decode_ms / steps, 4) if decode_ms and steps else None,
-        "tokens_per_s": round(1e3 * steps / decode_ms, 3) if decode_ms and steps else None,
-        "output_tokens": tokens,
-        "token_source": source,
-        "output_events": len(times),
-        "prompt_tokens": number(usage.get("prompt_tokens")),
-        "cached_tokens": cached_tokens(usage, timings),
-        "finish_reason": stream.finish_reason,
-        "connect_ms": ms(handshake.connect_ns) if handshake else None,
-        "tls_ms": ms(handshake.tls_ns) if handshake and handshake.tls_ns is not None else None,
-        "late_ms": ms(reply.late_ns) if reply.late_ns is not None else None,
-        "retry_after_s": number(reply.message.header("retry-after")),
-        "server_prompt_ms": number(timings.get("prompt_ms")),
-        "server_predicted_ms": number(timings.get("predicted_ms")),
-        "server_predicted_tokens": number(timings.get("predicted_n")),
-        "server_tokens_per_s": server_rate(timings),
-        "complaints": [f"{each.kind}: {each.text}" for each in complaints(reply, stream)],
-        "event_ms": times,
-    }
-
-
-def ms(nanoseconds: float) -> float:
-    return round(nanoseconds / 1e6, 4)
-
-
-def number(value: object) -> float | None:
-    """A server's figure as a number, None for anything else."""
-    try:
-        return float(value) if isinstance(value, str) else value + 0  # type: ignore[operator]
-    except (TypeError, ValueError):
-        return None
-
-
-def count_tokens(stream: sse.Stream) -> tuple[int | None, str | None]:
-    """Output tokens and where the count comes from: usage, else timings, else counted events."""
-    for source, figures, key in (
-        ("usage", stream.usage, "completion_tokens"),
-        ("timings", stream.timings, "predicted_n"),
-    ):
-        count = number((figures or {}).get(key))
-        if count is not None and count >= 0:
-            return int(count), source
-    return (len(stream.output_ns), "events") if stream.output_ns else (None, None)
-
-
-def cached_tokens(usage: dict[str, Any], timings: dict[str, Any]) -> float | None:
-    """Prompt tokens that the server took from its cache, if it says so."""
-    details = usage.get("prompt_tokens_details")
-    cached = number(details.get("cached_tokens")) if isinstance(details, dict) else None
-    return cached if cached is not None else number(timings.get("cache_n"))
-
-
-def server_rate(timings: dict[str, Any]) -> float | None:
-    """The server's own decode rate, by our definition: its predicted_per_second has one more
-    token in it than intervals."""
-    count, spent_ms = number(timings.get("predicted_n")), number(timings.get("predicted_ms"))
-    return round(1e3 * (count - 1) / spent_ms, 3) if count and count > 1 and spent_ms else None
-
-
-# what of a stream's complaints means that the request failed, the first that applies
-FATAL = {
-    "error_event": "stream_error",
-    "not_utf8": "malformed",
-    "not_json": "malformed",
-    "no_choices": "malformed",
-    "cut_off": "truncated",
-    "no_finish_reason": "truncated",
-    "empty": "empty",
-}
-
-
-def classify(reply: wire.Reply, stream: sse.Stream) -> tuple[str, str] | None:
-    """The kind of failure and the words for it, None for a success."""
-    if reply.failure is not None:
-        kind = {"tls": "connect"}.get(reply.failure.kind, reply.failure.kind)
-        return kind, reply.failure.text
-    status = reply.status or 0
-    if status != 200:
-        return status_kind(status), f"{status} {words(reply)}".strip()
-    wrong = {each.kind: each.text for each in stream.complaints}
-    if "content_type" in wrong and not stream.output_ns:
-        return "malformed", f"200, but no event stream: {wrong['content_type']}"
-    for kind, failure in FATAL.items():
-        if kind in wrong:
-            return failure, wrong[kind]
-    return None
-
-
-def status_kind(status: int) -> str:
-    if status in (429, 503):
-        return str(status)
-    return f"{status // 100}xx"
-
-
-def complaints(reply: wire.Reply, stream: sse.Stream) -> list[sse.Complaint]:
-    """What was wrong with a stream that is usable all the same."""
-    found = [each for each in stream.complaints if each.kind not in FATAL]
-    if reply.unterminated:
-        found.append(sse.Complaint("unterminated", "the message does not end after [DONE]"))
-    return found
-
-
-def words(reply: wire.Reply) -> str:
-    """What the server said in an answer that is no success, on one line and shortened."""
-    location = reply.message.header("location")
-    if location and reply.status and 300 <= reply.status < 400:
-        return f"redirect to {location}"[:160]
-    try:
-        content = json.loads(reply.body)
-        error = content.get("error", content)
-        text = str(error.get("message", error) if isinstance(error, dict) else error)
-    except (ValueError, AttributeError, RecursionError):
-        text = reply.body[:400].decode("utf-8", "replace")
-    return " ".join(text.split())[:160]
-
-
-def outcome(reply: wire.Reply) -> str:
-    """One request in a few words, for --verbose."""
-    if reply.failure:
-        return f"{reply.failure.kind}: {reply.failure.text}"
-    spent = (reply.end_ns or 0) - (reply.t0_ns or 0)
-    said = f", {words(reply)}" if reply.status != 200 else ""
-    return f"{reply.status} in {ms(spent):.1f} ms{said}"
-
-
 def unreachable(url: str, failure: wire.Failure | None) -> str:
     text = failure.text if failure else "no answer"
     hint = "is the server up? try --url"
@@ -452,6 +294,12 @@ def unreachable(url: str, failure: wire.Failure | None) -> str:
         if "certificate" in failure.text:
             hint = "--no-verify-ssl accepts any certificate"
     return f"cannot reach {url} ({text}): {hint}"
+
+
+def show(run: Run, reply: wire.Reply) -> None:
+    """A line for --verbose, the beginning of the answer for --debug."""
+    run.verbose(f"{reply.request.method} {reply.request.path}: {outcome(reply)}")
+    run.debug(f"  {reply.body[:300]!r}")
 
 
 def refused_credential(run: Run) -> str:
@@ -515,26 +363,33 @@ def client_metrics(
 ) -> dict[str, Any]:
     """How late this program was, and whether so late that the figures are about itself.
 
-    With kernel stamps a late read falsifies nothing, as long as it does not merge two events.
+    With kernel stamps a late read falsifies nothing, as long as it does not merge two events;
+    a late send is no part of any gap between events.
     """
     lags = [ms(lag) for reply in replies for lag in reply.lag_ns]
     late = [ms(reply.late_ns) for reply in replies if reply.late_ns is not None]
     pairs = zip(replies, streams, strict=True)
     merged = [ms(lag) for reply, stream in pairs for lag in merged_lags(reply, stream)]
     events = sum(len(stream.output_ns) for stream in streams)
-    medians = [figures[key]["p50"] for key in ("itl_ms", "ttft_ms") if figures[key]["p50"]]
-    bound_ms = CLIENT_SHARE * min(medians) if medians else None
-    if clock == wire.USER_CLOCK:
-        harmful = lags
-    else:
+    harmful = lags
+    if clock != wire.USER_CLOCK:
         harmful = merged if len(merged) > MERGED_SHARE * events else []
-    worst = [metrics.percentile(each, 99) for each in (harmful, late) if each]
+    bound = exceeds(harmful, figures["itl_ms"]["p50"]) or exceeds(
+        harmful, figures["ttft_ms"]["p50"]
+    )
     return {
         "lag_ms": metrics.summary(lags),
         "send_lag_ms": metrics.summary(late),
         "merged_reads": len(merged),
-        "client_bound": bound_ms is not None and max(worst, default=0) > bound_ms,
+        "client_bound": bound or exceeds(late, figures["ttft_ms"]["p50"]),
     }
+
+
+def exceeds(lags_ms: Sequence[float], median_ms: float | None) -> bool:
+    """Whether lags like these are a noticeable part of a figure with this median."""
+    if not lags_ms or not median_ms:
+        return False
+    return metrics.percentile(lags_ms, 99) > CLIENT_SHARE * median_ms
 
 
 def merged_lags(reply: wire.Reply, stream: sse.Stream) -> list[int]:
@@ -676,9 +531,15 @@ def check_client(figures: dict[str, Any]) -> Check | None:
 def check_objectives(
     objectives: Sequence[metrics.Objective],
     figures: dict[str, Any],
-    records: Sequence[dict[str, Any]],
+    records: Sequence[dict[str, Any]] = (),
+    limited: bool = False,
 ) -> list[Check]:
-    return [check_objective(each, figures, records) for each in objectives]
+    """Each --slo; one on something that was not measured is missed as well."""
+    checks = [check_objective(wanted, figures, records) for wanted in objectives]
+    if limited and not figures["requests"]:  # it was the rate limit that left nothing to measure
+        for check in checks:
+            check.status, check.essential = Status.SKIP, True
+    return checks
 
 
 def check_objective(
@@ -697,9 +558,7 @@ def check_objective(
         reason = f": not separable, {edge}" if "_net_" in wanted.name and edge else ""
         return Check(name, Status.FAIL, f"not measured in this run{reason} (wanted {bound})")
     status = Status.PASS if wanted.holds(value) else Status.FAIL
-    samples = figures.get(wanted.path[0])
-    count = f" of {samples['n']} samples" if isinstance(samples, dict) and "n" in samples else ""
-    return Check(name, status, f"{value:g} {unit}{count}, wanted {bound}".replace(" ,", ","))
+    return Check(name, status, f"{value:g} {unit}".strip() + f", wanted {bound}")
 
 
 # --- report
@@ -826,10 +685,9 @@ def token_sources(records: Sequence[dict[str, Any]]) -> str:
 
 
 def gateway(
-    run: Run, instrument: wire.Wire, contact: Contact
+    run: Run, instrument: wire.Wire, contact: Contact, document: Document
 ) -> tuple[dict[str, Any], list[Check]]:
-    """Measure, judge and report the gateway's overhead; writes its document."""
-    document = run.document("gateway_overhead", main=run.args.gateway_only)
+    """Measure, judge and report the gateway's overhead; fills its document."""
     probes: dict[str, list[wire.Reply]] = {}
     figures: dict[str, Any] = {}
     try:
@@ -850,9 +708,9 @@ def gateway(
     document.add(*checks)
     for line in gateway_lines(figures, {path: len(each) for path, each in probes.items()}):
         run.say(line)
-    if run.args.gateway_only:
-        document.add(*check_objectives(run.args.slo, document.metrics, []))
-    finish(run, document)
+    if document.main:
+        document.add(*check_objectives(run.args.slo, document.metrics))
+    finish(run, document, document.checks)
     return figures, checks
 
 
@@ -885,54 +743,66 @@ def inference(
         }
     if level.stopped == "credential refused":
         raise CannotCheck(refused_credential(run))
-    allowed = max((o.limit for o in args.slo if o.name == "error_rate"), default=0.0)
+    allowed = min((o.limit for o in args.slo if o.name == "error_rate"), default=0.0)
     found = [
         check_requests(level, records, args.requests, allowed),
         check_stream(records),
         check_tokens(level, records),
         check_client(client),
-        *check_objectives(args.slo, document.metrics, records),
+        *check_objectives(args.slo, document.metrics, records, level.limited is not None),
     ]
-    document.add(*(check for check in found if check))
+    own = [check for check in found if check]
+    document.add(*own)
     for line in level_lines(level, figures, records, args):
         run.say(line)
-    run.say(f"  {'client':20}{instrument.clock}")
-    finish(run, document)
+    run.say(f"  {'clock':20}{instrument.clock}")
+    finish(run, document, own)
 
 
-def finish(run: Run, document: Document) -> None:
+def finish(run: Run, document: Document, own: Sequence[Check]) -> None:
+    """The verdicts that are not on the screen yet, and the document is done."""
     run.say()
     for check in document.checks:
-        run.say_check(check)
+        if check in own:
+            run.say_check(check)
     run.say()
     document.finish()
 
 
-def measure(run: Run) -> None:
+def choose_parts(run: Run) -> Parts:
+    """Which parts --gateway-only, --inference-only, --only and --skip leave."""
     args = run.args
-    wants_gateway = not args.inference_only and (run.wants("ping") or run.wants("health"))
-    if args.gateway_only and not wants_gateway:
-        raise CannotCheck("--gateway-only, but --only or --skip leaves out both of its checks")
+    probes = any(run.wants(name) for name in ("ping", "health"))
+    streams = any(run.wants(name) for name in ("requests", "stream", "tokens", "client"))
+    parts = Parts(probes and not args.inference_only, streams and not args.gateway_only)
+    if not (parts.gateway or parts.inference):
+        raise CannotCheck("the options leave nothing to measure: see --only and --skip")
+    return parts
+
+
+def measure(run: Run) -> None:
+    args, parts = run.args, choose_parts(run)
+    levels = list(dict.fromkeys(args.concurrency)) if parts.inference else []
+    # begun before the first contact: should that fail, no older result is left to be believed
+    overhead = run.document("gateway_overhead", main=not levels) if parts.gateway else None
+    documents = [run.document(f"inference_c{levels[0]}")] if levels else []
     target = wire.Target(run.url, run.token(), verify=not args.no_verify_ssl)
     with wire.Wire(target, args.timeout) as instrument:
         run.client["clock"] = instrument.clock
-        contact = make_contact(run, instrument)
-        run.target |= {
-            "model": None if args.gateway_only else contact.model,
-            "server": contact.server,
-        }
+        contact = make_contact(run, instrument, parts)
+        run.target |= {"model": contact.model if levels else None, "server": contact.server}
         figures: dict[str, Any] = {}
         checks: list[Check] = []
-        if wants_gateway:
-            figures, checks = gateway(run, instrument, contact)
-        if args.gateway_only:
-            return
-        for concurrency in args.concurrency:
+        if overhead:
+            figures, checks = gateway(run, instrument, contact, overhead)
+        for number, concurrency in enumerate(levels):
             level = Level(concurrency)
-            document = run.document(f"inference_c{concurrency}")
+            document = documents.pop() if documents else run.document(f"inference_c{concurrency}")
             document.add(*checks)
             inference(run, instrument, contact, document, level, figures)
-            if level.stopped:
+            if level.stopped and levels[number + 1 :]:
+                rest = ", ".join(map(str, levels[number + 1 :]))
+                run.note(f"concurrency {rest} not measured: {level.stopped}")
                 break
 
 

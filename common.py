@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import ipaddress
 import math
 import os
@@ -24,17 +25,19 @@ import sys
 import textwrap
 import traceback
 import urllib.parse
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from credentials import CannotCheck, Credentials, Secrets, check_token
-from documents import Check, Document, Exit, Status, to_json, worst, write_atomically
+from documents import VERDICTS, Check, Document, Exit, Status, to_json, worst, write_atomically
 
 __all__ = ["FLEET", "GATEWAY", "CannotCheck", "Check", "Document", "Exit", "Run", "Status"]
 
 TOOL_VERSION = "0.1.0"
+LONGEST_S = 1e6  # eleven days; a socket's timeout overflows somewhere beyond
 COLOURS = {Status.PASS: 32, Status.FAIL: 31, Status.WARN: 33, Status.SKIP: 36}
 
 
@@ -63,10 +66,21 @@ FLEET = Deployment(
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, but a mistake costs one line."""
+    """argparse, but a mistake costs one line, and a mistyped --token keeps its secret."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            names = [each.partition("=")[0] for each in unknown if each.startswith("-")]
+            self.error(f"unknown option {names[0]}" if names else "an argument without its option")
+        return parsed
 
     def error(self, message: str) -> NoReturn:
-        self.exit(Exit.USAGE, f"{self.prog}: {message} (see --help)\n")
+        self.exit(Exit.USAGE, f"{self.prog}: {one_line(message)} (see --help)\n")
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def whole_number(least: int) -> Callable[[str], int]:
@@ -85,13 +99,15 @@ def whole_number(least: int) -> Callable[[str], int]:
 
 
 def seconds(text: str) -> float:
-    """An argparse type: a positive, finite number of seconds."""
+    """An argparse type: a positive number of seconds that clocks and sockets can count."""
     try:
         value = float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
     if not (math.isfinite(value) and value > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+    if value > LONGEST_S:
+        raise argparse.ArgumentTypeError(f"{text} s is too long, the most is {LONGEST_S:g}")
     return value
 
 
@@ -167,19 +183,24 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Callable[[str]
 
 
 def check_url(text: str) -> str:
-    """The base URL without a trailing slash or `/v1`. ValueError says what is wrong with it."""
+    """The base URL without a trailing slash or `/v1`. ValueError says what is wrong with it,
+    but not what could be a credential."""
     if any(character.isspace() or not character.isprintable() for character in text):
         raise ValueError("the URL has white space or control characters in it")
-    parts = urllib.parse.urlsplit(text)
-    if parts.username is not None or parts.password is not None:
+    if "@" in text:
         raise ValueError("the URL carries a user or password: use --token")
+    if "?" in text or "#" in text:
+        raise ValueError("the URL has a query or fragment: give the base URL only")
+    parts = urllib.parse.urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{text!r} is no URL: write http://host:port or https://host")
     if parts.port == 0:  # .port itself raises ValueError beyond 65535
         raise ValueError(f"{text!r} has no usable port")
-    if parts.query or parts.fragment:
-        raise ValueError(f"{text!r} has a query or fragment: give the base URL only")
-    path = parts.path.rstrip("/").removesuffix("/v1")  # the SDKs' base_url ends in /v1
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError:
+        raise ValueError(f"{text!r} has no usable host name") from None
+    path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")  # SDKs' base_url ends in /v1
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
@@ -207,9 +228,7 @@ class Run:
             self.look_up = read_settings()
             self.url = self._find_url()
             self.credentials = self._find_credentials()
-            args.results.mkdir(parents=True, exist_ok=True)
-            if not os.access(args.results, os.W_OK):
-                raise ValueError(f"cannot write to {args.results}: choose another --results DIR")
+            self._try_results()
         except (ValueError, OSError) as error:
             Parser(prog=f"{args.script}.py").error(self.secrets.redact(str(error)))
         self.target: dict[str, Any] = {"url": self.url, "model": None, "server": None}
@@ -218,6 +237,17 @@ class Run:
             "platform": platform.platform(terse=True),
             "clock": None,
         }
+
+    def _try_results(self) -> None:
+        """Know before anything is sent that the results can be saved."""
+        folder: Path = self.args.results
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / ".try", "")
+            (folder / ".try").unlink()
+        except OSError as error:
+            reason = error.strerror
+            raise ValueError(f"cannot write to {folder} ({reason}): use --results DIR") from None
 
     def _find_url(self) -> str:
         deployment: Deployment = self.args.deployment
@@ -234,7 +264,7 @@ class Run:
         token: str | None = args.token
         source = "--token"
         if token == "-":
-            token, source = sys.stdin.readline(), "standard input"
+            token, source = sys.stdin.readline() if sys.stdin else "", "standard input"
         elif token is None and args.token_binary is None:
             token, source = self.look_up(deployment.token_variable), deployment.token_variable
         binary: str | None = args.token_binary
@@ -286,10 +316,17 @@ class Run:
         """A line about the run: progress, warnings, errors."""
         text = self.secrets.redact(text)
         self._screen.append(text)
-        print(text, file=sys.stderr, flush=True)
+        try:
+            print(text, file=sys.stderr, flush=True)
+        except OSError:  # nobody reads it any more: no reason to lose the results
+            discard(sys.stderr)
 
     def verbose(self, text: str) -> None:
         if self.args.verbose or self.args.debug:
+            self.note(text)
+
+    def debug(self, text: str) -> None:
+        if self.args.debug:
             self.note(text)
 
     @contextlib.contextmanager
@@ -307,7 +344,8 @@ class Run:
     # the end
 
     def stop(self, code: Exit, error: str) -> None:
-        """The run ends before its time: every unfinished document says why."""
+        """The run ends before its time: every unfinished document says why, in one line."""
+        error = one_line(error)
         self.note(f"{self.args.script}.py: {error}")
         for document in self.documents or [self.document(self.args.script)]:
             document.stop(code, error)
@@ -318,39 +356,63 @@ class Run:
         for document in self.documents:
             document.finish()
         self.exit_code = worst([self.exit_code, *(each.exit_code for each in self.documents)])
+        self._say_verdict()
         texts = {each.name: to_json(self._as_dict(each)) for each in self.documents}
-        for name, text in texts.items():
-            self._save(self.args.results / f"{name}.json", text)
+        for each in self.documents:
+            path = self.args.results / f"{each.name}.json"
+            if self._save(path, texts[each.name]) and each.requests:
+                self.note(f"saved {path}")
         for name in texts:
             self._save(self.args.results / f"{name}.log", "\n".join(self._screen) + "\n")
         if self.args.output == "json":
             main = [each for each in self.documents if each.main] or self.documents
             whole = {"levels": [self._as_dict(each) for each in main]}
-            with contextlib.suppress(BrokenPipeError):  # the reader had enough, the files are safe
+            try:
                 print(texts[main[0].name] if len(main) == 1 else to_json(whole), end="", flush=True)
+            except BrokenPipeError:
+                discard(sys.stdout)  # the reader had enough, the files are safe
+            except OSError as error:
+                discard(sys.stdout)
+                self.note(f"cannot write to standard output: {error.strerror}")
+                self.exit_code = worst([self.exit_code, Exit.UNDECIDED])
+
+    def _say_verdict(self) -> None:
+        """The last line of the result: what the exit code stands for."""
+        checks = {id(check): check for each in self.documents for check in each.checks}
+        counts = Counter(check.status for check in checks.values())  # each check once
+        if counts:
+            parts = (f"{count} {status.value}" for status, count in counts.items())
+            word = VERDICTS[self.exit_code].upper()
+            self.say(f"{word} (exit {int(self.exit_code)}): {', '.join(parts)}")
 
     def _as_dict(self, document: Document) -> dict[str, Any]:
         hidden = {"deployment", "script", "token", "token_binary"}
-        options = {key: value for key, value in vars(self.args).items() if key not in hidden}
+        options = {key: plain(value) for key, value in vars(self.args).items() if key not in hidden}
         about = {
             "script": self.args.script,
             "tool_version": TOOL_VERSION,
             "target": self.target,
             "client": self.client,
-            "options": options | {"results": str(self.args.results)},
+            "options": options,
         }
         redacted: dict[str, Any] = self.secrets.redact_all(document.as_dict(about))
         return redacted
 
-    def _save(self, path: Path, text: str) -> None:
+    def _save(self, path: Path, text: str) -> bool:
         try:
             write_atomically(path, text)
         except OSError as error:
             self.note(f"cannot save {path}: {error.strerror}")
             self.exit_code = worst([self.exit_code, Exit.UNDECIDED])
-        else:
-            if path.suffix == ".json":
-                self.note(f"saved {path}")
+            return False
+        return True
+
+
+def plain(option: Any) -> Any:
+    """An option's value as JSON has it; whatever else it is, as it was written."""
+    if isinstance(option, (list, tuple)):
+        return [plain(each) for each in option]
+    return option if option is None or isinstance(option, (bool, int, float)) else str(option)
 
 
 @contextlib.contextmanager
@@ -359,9 +421,18 @@ def run(args: argparse.Namespace) -> Iterator[Run]:
 
     Raises nothing but SystemExit(2): settings that cannot work, before anything is sent.
     """
-    this = Run(args)
+    open_streams(args.output)
+    try:
+        this = Run(args)
+    except KeyboardInterrupt:  # while a token was awaited on standard input
+        raise SystemExit(int(Exit.INTERRUPTED)) from None
+    except ModuleNotFoundError as error:
+        print(f"{args.script}.py: {missing(error)}", file=sys.stderr)
+        raise SystemExit(int(Exit.UNDECIDED)) from None
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGTERM, _raise_terminated)
+    if previous[signal.SIGINT] is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _raise_interrupted)
     try:
         yield this
     except CannotCheck as error:
@@ -371,22 +442,55 @@ def run(args: argparse.Namespace) -> Iterator[Run]:
     except Terminated:
         this.stop(Exit.TERMINATED, "terminated: what was measured until now is saved")
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # `| head` had enough; nothing more to say to it
+        discard(sys.stdout)  # `| head` had enough; nothing more to say to it
         this.stop(Exit.UNDECIDED, "standard output was closed before the end")
     except ModuleNotFoundError as error:
-        this.stop(Exit.UNDECIDED, f"no module {error.name}: pip install -r requirements.txt")
+        this.stop(Exit.UNDECIDED, missing(error))
     except Exception as error:  # a traceback is a bug in itself: one line, and exit 3
         if args.debug:
             this.note(traceback.format_exc())
-        what = f"{type(error).__name__}: {error}"[:300]
+        what = this.secrets.redact(one_line(f"{type(error).__name__}: {error}"))[:300]
         this.stop(Exit.UNDECIDED, f"unexpected {what} (--debug shows where)")
     finally:
-        for number in previous:  # a second Ctrl-C does not cost the results
-            signal.signal(number, signal.SIG_IGN)
+        _ignore_signals()
         this.close()
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
+def _ignore_signals() -> None:
+    """A second Ctrl-C does not cost the results."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _raise_interrupted(_number: int, _frame: object) -> NoReturn:
+    _ignore_signals()
+    raise KeyboardInterrupt
+
+
 def _raise_terminated(_number: int, _frame: object) -> NoReturn:
+    _ignore_signals()
     raise Terminated
+
+
+def missing(error: ModuleNotFoundError) -> str:
+    return f"no module {error.name}: pip install -r requirements.txt"
+
+
+# --- standard streams
+
+
+def open_streams(output: str) -> None:
+    """Both exist, and take any character: a server's words must not end the run."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")
+    sys.stderr = sys.stderr or open(os.devnull, "w")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        encoding = "utf-8" if output == "json" else None  # RFC 8259, section 8.1
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
+
+
+def discard(stream: TextIO) -> None:
+    """What is written from now on, and what waits in the buffer, goes nowhere."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import json
+import math
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -15,6 +18,7 @@ from typing import Any
 TOKEN_BINARY_TIMEOUT_S = 30.0
 REDACTED = "[redacted]"
 MIN_SECRET_LENGTH = 4  # replacing shorter strings would shred the text and hide nothing
+MIN_PART_LENGTH = 12  # of a secret whose end was cut off, as by a server that shortens its words
 
 
 class CannotCheck(Exception):
@@ -28,7 +32,11 @@ class Secrets:
         self._known: set[str] = set()
 
     def add(self, secret: str) -> str:
-        for form in (secret, urllib.parse.quote(secret, safe=""), json.dumps(secret)[1:-1]):
+        quoted = [urllib.parse.quote(secret, safe="/"), urllib.parse.quote(secret, safe="")]
+        lower = [re.sub("%..", lambda match: match[0].lower(), form) for form in quoted]
+        as_json = json.dumps(secret)[1:-1]
+        escaped = [as_json, as_json.replace("/", "\\/"), html.escape(secret)]
+        for form in (secret, *quoted, *lower, *escaped):
             if len(form) >= MIN_SECRET_LENGTH:
                 self._known.add(form)
         return secret
@@ -36,17 +44,30 @@ class Secrets:
     def redact(self, text: str) -> str:
         for secret in sorted(self._known, key=len, reverse=True):
             text = text.replace(secret, REDACTED)
+        return self._redact_parts(text)
+
+    def _redact_parts(self, text: str) -> str:
+        """Without the beginnings of secrets; of those that begin alike, the longest."""
+        heads = {each[:MIN_PART_LENGTH] for each in self._known if len(each) > MIN_PART_LENGTH}
+        for head in heads:
+            at = text.find(head)
+            while at >= 0:
+                length = max(len(os.path.commonprefix([each, text[at:]])) for each in self._known)
+                text = text[:at] + REDACTED + text[at + length :]
+                at = text.find(head, at + len(REDACTED))
         return text
 
     def redact_all(self, value: Any) -> Any:
-        """The same JSON-like value with every string in it redacted."""
-        if isinstance(value, str):
-            return self.redact(value)
+        """The same as JSON can carry it, with every string in it redacted."""
+        if value is None or isinstance(value, (bool, int)):
+            return value
+        if isinstance(value, float):
+            return value if math.isfinite(value) else None  # servers do send NaN
         if isinstance(value, Mapping):
             return {self.redact(str(key)): self.redact_all(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.redact_all(item) for item in value]
-        return value
+        return self.redact(str(value))
 
 
 def check_token(token: str, source: str) -> str:
@@ -89,7 +110,10 @@ def call_token_binary(command: Sequence[str], arguments: Sequence[str]) -> str:
         process.wait()
     lines = out.strip().splitlines()
     if process.returncode != 0:
-        last = (err.strip().splitlines() or ["nothing on stderr"])[-1][:200]
+        printed = Secrets()
+        for word in out.split():
+            printed.add(word)
+        last = printed.redact((err.strip().splitlines() or ["nothing on stderr"])[-1])[:200]
         raise CannotCheck(f"the token binary {name} ended with {process.returncode}: {last}")
     if len(lines) != 1:
         raise CannotCheck(f"the token binary {name} printed {len(lines)} lines, not just the token")

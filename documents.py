@@ -73,7 +73,8 @@ def to_json(document: Mapping[str, Any]) -> str:
     def value(item: Any) -> str:
         if isinstance(item, list) and item and isinstance(item[0], dict):
             return "[\n  " + ",\n  ".join(value(entry) for entry in item) + "\n ]"
-        return json.dumps(item, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(item, ensure_ascii=False, allow_nan=False)
+        return text.encode("utf-8", "replace").decode()  # a server's lone surrogates
 
     rows = (f" {json.dumps(key)}: {value(item)}" for key, item in document.items())
     return "{\n" + ",\n".join(rows) + "\n}\n"

@@ -152,6 +152,9 @@ class Objective:
     upper: bool
     per_request: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.name}={self.limit:g}{self.unit}"
+
     @property
     def unit(self) -> str:
         if self.name == "error_rate":
@@ -184,10 +187,11 @@ def parse_objective(text: str) -> Objective:
     elif series in SERIES and statistic in STATISTICS:
         path = (*SERIES[series], statistic)
     elif name in PER_REQUEST:
-        return Objective(name, SERIES[name], _limit(name, value, upper), upper, per_request=True)
+        path = SERIES[name]
     else:
         raise ValueError(f"unknown objective {name!r}: {known_objectives()}")
-    return Objective(name, path, _limit(name, value, upper), upper)
+    limit = _limit(name, value, upper)
+    return Objective(name, path, limit, upper, per_request=name in PER_REQUEST)
 
 
 def known_objectives() -> str:

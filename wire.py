@@ -71,6 +71,7 @@ class Reply:
     end_ns: int | None = None
     cancelled: bool = False
     resent: bool = False  # the server had closed the kept connection: sent again on a new one
+    secret: bytes = b""  # the credential it was sent with
     unterminated: bool = False  # [DONE] came, the end of the message did not
     reads: list[bytes] = field(default_factory=list)
     stamps_ns: list[int] = field(default_factory=list)  # of each read: its last byte's arrival
@@ -86,7 +87,13 @@ class Reply:
 
     @cached_property
     def body(self) -> bytes:
-        return self.message.body(b"".join(self.reads))
+        """The decoded body. Should the server echo the credential, it is blotted out."""
+        return self.blotted(self.message.body(b"".join(self.reads)))
+
+    def blotted(self, data: bytes) -> bytes:
+        """The same bytes, as many of them, without the credential: before anyone shortens them
+        and half of it gets by unrecognised."""
+        return data.replace(self.secret, b"*" * len(self.secret)) if self.secret else data
 
     @cached_property
     def marks(self) -> list[tuple[int, int]]:
@@ -278,7 +285,9 @@ class Wire:
             self._retire(slot)
             return
         request = self._waiting.popleft()
-        slot.reply = Reply(len(self.replies), request, message=Message(request.method))
+        secret = (self.target.token or "").encode()
+        message = Message(request.method)
+        slot.reply = Reply(len(self.replies), request, message=message, secret=secret)
         self.replies.append(slot.reply)
         self._connect(slot)
 

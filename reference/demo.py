@@ -57,10 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_step(deployment: Deployment, results: Path, title: str, options: str) -> int:
     """One command as an operator types it, with the deployment's address in the environment."""
+    options += f" --results {shlex.quote(str(results))}"
     print(f"\n== {title}\n$ python3 benchmark.py {options}\n", flush=True)
     command = [sys.executable, str(ROOT / "benchmark.py"), *shlex.split(options)]
     environment = {**os.environ, **deployment.environment}
-    with subprocess.Popen([*command, "--results", str(results)], env=environment) as process:
+    with subprocess.Popen(command, env=environment) as process:
         try:
             code = process.wait()
         except KeyboardInterrupt:  # it got the Ctrl-C too, and saves what it has
@@ -73,7 +74,7 @@ def run_step(deployment: Deployment, results: Path, title: str, options: str) ->
 
 def findings(results: Path) -> str:
     """A line a step, from the saved documents."""
-    lines = ["== What was found", ""]
+    lines = ["", "== What was found", ""]
     overhead = load(results / "gateway_overhead.json")
     ping = overhead["metrics"]["gateway"]["ping_ms"]
     verdict = overhead["verdict"].upper()

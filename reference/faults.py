@@ -24,7 +24,7 @@ EventFilter = Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]]
 
 HUGE_LINE_BYTES = 10 * 2**20
 FLOOD_PIECE_BYTES = 64 * 2**10
-EVENTS_BEFORE_TROUBLE = 4  # the role and a few tokens
+EVENTS_BEFORE_TROUBLE = 3  # the role and two tokens
 ENDLESS_INTERVAL_S = 0.01
 DONE = b"data: [DONE]"
 
@@ -142,8 +142,12 @@ def with_content(fields: dict[str, Any], text: str) -> bytes:
 
 
 async def cut(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    for _ in range(EVENTS_BEFORE_TROUBLE):
-        yield await stream.__anext__()
+    left = EVENTS_BEFORE_TROUBLE
+    async for event in stream:
+        yield event
+        left -= 1
+        if not left:
+            return
 
 
 async def reset(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

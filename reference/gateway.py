@@ -48,6 +48,7 @@ MAX_LINE_BYTES = 8190
 # What the parser itself accepts: beyond MAX_LINE_BYTES we still can answer properly.
 PARSER_LINE_BYTES = 65536
 SHUTDOWN_S = 0.2
+DONE = b"data: [DONE]\n\n"
 CORS_FIXED = {
     "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
     "Access-Control-Allow-Headers": "Authorization, Content-Type",
@@ -233,13 +234,13 @@ class Gateway:
     async def _api(self, request: web.BaseRequest) -> web.StreamResponse:
         counters = self.counters
         counters.requests_total += 1
-        finished_well = False
+        request["good"] = False
         try:
             self._authorize(request)
             response = await self._endpoint(request)
-            finished_well = response.status < 400
+            request["good"] = response.status < 400
         finally:
-            if finished_well:
+            if request["good"]:
                 counters.requests_success += 1
             else:
                 counters.requests_error += 1
@@ -333,7 +334,7 @@ class Gateway:
                     return web.Response(status=reply.status, body=whole, headers=headers)
                 stream = self._new_stream(request, reply.content_type)
                 await stream.prepare(request)
-                await self._pass_on(reply, stream)
+                await self._pass_on(request, reply, stream)
                 return stream
         except EngineError as error:
             if stream is not None:
@@ -358,12 +359,20 @@ class Gateway:
         self._dress(request, response)
         return response
 
-    async def _pass_on(self, reply: Reply, stream: web.StreamResponse) -> None:
+    async def _pass_on(
+        self, request: web.BaseRequest, reply: Reply, stream: web.StreamResponse
+    ) -> None:
         """The hot path: each piece goes out in the moment it came in, unread."""
         write, counters = stream.write, self.counters
-        async for piece in self.hooks.filtered(reply):
-            await write(piece)
-            counters.bytes_sent += len(piece)
+        piece = b""
+        try:
+            async for piece in self.hooks.filtered(reply):
+                await write(piece)
+                counters.bytes_sent += len(piece)
+        except asyncio.CancelledError:
+            # Many clients hang up at [DONE] rather than wait for the connection's end.
+            request["good"] = piece.endswith(DONE)
+            raise
 
 
 def check_lengths(request: web.BaseRequest) -> None:

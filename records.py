@@ -1,0 +1,174 @@
+"""From answers to records: what became of each request, in plain figures that can be saved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import sse
+import wire
+
+
+def read_streams(replies: Sequence[wire.Reply]) -> list[sse.Stream]:
+    return [sse.read_stream(r.message.header("content-type"), r.body, r.marks) for r in replies]
+
+
+def make_records(
+    replies: Sequence[wire.Reply], streams: Sequence[sse.Stream]
+) -> list[dict[str, Any]]:
+    """A flat record for each request, times in ms; `event_ms` counts from the request's t0."""
+    start = min((reply.t0_ns for reply in replies if reply.t0_ns is not None), default=0)
+    return [make_record(each, stream, start) for each, stream in zip(replies, streams, strict=True)]
+
+
+def make_record(reply: wire.Reply, stream: sse.Stream, start_ns: int) -> dict[str, Any]:
+    error = classify(reply, stream)
+    t0 = reply.t0_ns if reply.t0_ns is not None else reply.end_ns or start_ns
+    times = [ms(stamp - t0) for stamp in stream.output_ns]
+    tokens, source = count_tokens(stream)
+    usage, timings = stream.usage or {}, stream.timings or {}
+    handshake = reply.handshake
+    decode_ms = times[-1] - times[0] if len(times) > 1 else None
+    steps = tokens - 1 if tokens and tokens > 1 and decode_ms else None
+    return {
+        "index": reply.index,
+        "status": reply.status,
+        "error": error[0] if error else None,
+        "error_text": error[1] if error else None,
+        "excluded": is_rate_limit(reply) or bool(error and error[0] == "interrupted"),
+        "sent_ms": ms(t0 - start_ns) if reply.t0_ns is not None else None,
+        "ended_ms": ms((reply.end_ns or t0) - start_ns),
+        "ttft_ms": times[0] if times else None,
+        "e2e_ms": ms(reply.end_ns - t0) if reply.end_ns and not error else None,
+        "tpot_ms": round(decode_ms / steps, 4) if decode_ms and steps else None,
+        "tokens_per_s": round(1e3 * steps / decode_ms, 3) if decode_ms and steps else None,
+        "output_tokens": tokens,
+        "token_source": source,
+        "output_events": len(times),
+        "prompt_tokens": number(usage.get("prompt_tokens")),
+        "cached_tokens": cached_tokens(usage, timings),
+        "finish_reason": stream.finish_reason,
+        "connect_ms": ms(handshake.connect_ns) if handshake else None,
+        "tls_ms": ms(handshake.tls_ns) if handshake and handshake.tls_ns is not None else None,
+        "late_ms": ms(reply.late_ns) if reply.late_ns is not None else None,
+        "retry_after_s": number(reply.message.header("retry-after")),
+        "server_prompt_ms": number(timings.get("prompt_ms")),
+        "server_predicted_ms": number(timings.get("predicted_ms")),
+        "server_predicted_tokens": number(timings.get("predicted_n")),
+        "server_tokens_per_s": server_rate(timings),
+        "complaints": [f"{each.kind}: {each.text}" for each in complaints(reply, stream)],
+        "event_ms": times,
+    }
+
+
+def ms(nanoseconds: float) -> float:
+    return round(nanoseconds / 1e6, 4)
+
+
+def number(value: object) -> float | None:
+    """A server's figure as a number, None for anything else."""
+    try:
+        return float(value) if isinstance(value, str) else value + 0  # type: ignore[operator]
+    except (TypeError, ValueError):
+        return None
+
+
+def count_tokens(stream: sse.Stream) -> tuple[int | None, str | None]:
+    """Output tokens and where the count comes from: usage, else timings, else counted events."""
+    for source, figures, key in (
+        ("usage", stream.usage, "completion_tokens"),
+        ("timings", stream.timings, "predicted_n"),
+    ):
+        count = number((figures or {}).get(key))
+        if count is not None and count >= 0:
+            return int(count), source
+    return (len(stream.output_ns), "events") if stream.output_ns else (None, None)
+
+
+def cached_tokens(usage: dict[str, Any], timings: dict[str, Any]) -> float | None:
+    """Prompt tokens that the server took from its cache, if it says so."""
+    details = usage.get("prompt_tokens_details")
+    cached = number(details.get("cached_tokens")) if isinstance(details, dict) else None
+    return cached if cached is not None else number(timings.get("cache_n"))
+
+
+def server_rate(timings: dict[str, Any]) -> float | None:
+    """The server's own decode rate, by our definition: its predicted_per_second has one more
+    token in it than intervals."""
+    count, spent_ms = number(timings.get("predicted_n")), number(timings.get("predicted_ms"))
+    return round(1e3 * (count - 1) / spent_ms, 3) if count and count > 1 and spent_ms else None
+
+
+# what of a stream's complaints means that the request failed, the first that applies
+FATAL = {
+    "error_event": "stream_error",
+    "not_utf8": "malformed",
+    "not_json": "malformed",
+    "no_choices": "malformed",
+    "cut_off": "truncated",
+    "no_finish_reason": "truncated",
+    "empty": "empty",
+}
+
+
+def classify(reply: wire.Reply, stream: sse.Stream) -> tuple[str, str] | None:
+    """The kind of failure and the words for it, None for a success."""
+    if reply.failure is not None:
+        kind = {"tls": "connect"}.get(reply.failure.kind, reply.failure.kind)
+        return kind, reply.failure.text
+    status = reply.status or 0
+    if status != 200:
+        return status_kind(status), f"{status} {words(reply)}".strip()
+    wrong = {each.kind: each.text for each in stream.complaints}
+    if "content_type" in wrong and not stream.output_ns:
+        return "malformed", f"200, but no event stream: {wrong['content_type']}"
+    for kind, failure in FATAL.items():
+        if kind in wrong:
+            return failure, wrong[kind]
+    return None
+
+
+def status_kind(status: int) -> str:
+    if status in (429, 503):
+        return str(status)
+    return f"{status // 100}xx"
+
+
+def complaints(reply: wire.Reply, stream: sse.Stream) -> list[sse.Complaint]:
+    """What was wrong with a stream that is usable all the same."""
+    found = [each for each in stream.complaints if each.kind not in FATAL]
+    if reply.unterminated:
+        found.append(sse.Complaint("unterminated", "the message does not end after [DONE]"))
+    return found
+
+
+def words(reply: wire.Reply) -> str:
+    """What the server said in an answer that is no success, on one line and shortened."""
+    location = reply.message.header("location")
+    if location and reply.status and 300 <= reply.status < 400:
+        return f"redirect to {reply.blotted(location.encode()).decode()}"[:160]
+    try:
+        content = json.loads(reply.body)
+        error = content.get("error", content)
+        text = str(error.get("message", error) if isinstance(error, dict) else error)
+    except (ValueError, AttributeError, RecursionError):
+        text = reply.body[:400].decode("utf-8", "replace")
+    return " ".join(text.split())[:160]
+
+
+def outcome(reply: wire.Reply) -> str:
+    """One request in a few words, for --verbose."""
+    if reply.failure:
+        return f"{reply.failure.kind}: {reply.failure.text}"
+    spent = (reply.end_ns or 0) - (reply.t0_ns or 0)
+    said = f", {words(reply)}" if reply.status != 200 else ""
+    return f"{reply.status} in {ms(spent):.1f} ms{said}"
+
+
+def timed_out(reply: wire.Reply) -> bool:
+    return reply.failure is not None and reply.failure.kind == "timeout"
+
+
+def is_rate_limit(reply: wire.Reply) -> bool:
+    return reply.status == 429 and b"rate_limit_exceeded" in reply.body

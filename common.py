@@ -300,7 +300,7 @@ class Run:
         text = self.secrets.redact(text)
         self._screen.append(text)
         if self.args.output == "text":
-            print(text, flush=True)
+            write_out(text + "\n")
 
     def say_check(self, check: Check) -> None:
         word = check.status.value
@@ -310,7 +310,7 @@ class Run:
         if self.args.output == "text":
             if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
                 text = f"\033[{COLOURS[check.status]}m{word}\033[0m{text[len(word) :]}"
-            print(text, flush=True)
+            write_out(text + "\n")
 
     def note(self, text: str) -> None:
         """A line about the run: progress, warnings, errors."""
@@ -356,7 +356,7 @@ class Run:
         for document in self.documents:
             document.finish()
         self.exit_code = worst([self.exit_code, *(each.exit_code for each in self.documents)])
-        self._say_verdict()
+        self._finally(self._say_verdict)
         texts = {each.name: to_json(self._as_dict(each)) for each in self.documents}
         for each in self.documents:
             path = self.args.results / f"{each.name}.json"
@@ -367,14 +367,18 @@ class Run:
         if self.args.output == "json":
             main = [each for each in self.documents if each.main] or self.documents
             whole = {"levels": [self._as_dict(each) for each in main]}
-            try:
-                print(texts[main[0].name] if len(main) == 1 else to_json(whole), end="", flush=True)
-            except BrokenPipeError:
-                discard(sys.stdout)  # the reader had enough, the files are safe
-            except OSError as error:
-                discard(sys.stdout)
-                self.note(f"cannot write to standard output: {error.strerror}")
-                self.exit_code = worst([self.exit_code, Exit.UNDECIDED])
+            text = texts[main[0].name] if len(main) == 1 else to_json(whole)
+            self._finally(lambda: write_out(text))
+
+    def _finally(self, write: Callable[[], None]) -> None:
+        """The last words to stdout. That they are not heard must not cost the results."""
+        try:
+            write()
+        except BrokenPipeError:
+            pass  # the reader had enough, the files are safe
+        except OSError as error:
+            self.note(f"cannot write to standard output: {error.strerror}")
+            self.exit_code = worst([self.exit_code, Exit.UNDECIDED])
 
     def _say_verdict(self) -> None:
         """The last line of the result: what the exit code stands for."""
@@ -441,8 +445,7 @@ def run(args: argparse.Namespace) -> Iterator[Run]:
         this.stop(Exit.INTERRUPTED, "interrupted: what was measured until now is saved")
     except Terminated:
         this.stop(Exit.TERMINATED, "terminated: what was measured until now is saved")
-    except BrokenPipeError:
-        discard(sys.stdout)  # `| head` had enough; nothing more to say to it
+    except BrokenPipeError:  # `| head` had enough
         this.stop(Exit.UNDECIDED, "standard output was closed before the end")
     except ModuleNotFoundError as error:
         this.stop(Exit.UNDECIDED, missing(error))
@@ -488,6 +491,15 @@ def open_streams(output: str) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         encoding = "utf-8" if output == "json" else None  # RFC 8259, section 8.1
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
+
+
+def write_out(text: str) -> None:
+    """On stdout, at once. Raises OSError once; then what is written goes nowhere."""
+    try:
+        print(text, end="", flush=True)
+    except OSError:
+        discard(sys.stdout)
+        raise
 
 
 def discard(stream: TextIO) -> None:

@@ -61,7 +61,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why there is no whole answer: connect, tls, timeout, truncated, flood, malformed."""
+    """Why there is no whole answer.
+
+    connect, tls, timeout, truncated, flood, malformed, interrupted.
+    """
 
     kind: str
     text: str
@@ -91,11 +94,11 @@ class Connection:
         try:
             data = self.sock.recv(READ_SIZE, 0 if self.tls else socket.MSG_PEEK)
         except BlockingIOError:
-            return True
+            return not (self.tls and self.tls.closed)
         except OSError:
             return False
         # over TLS a session ticket may be waiting; anything else unasked for ends the reuse
-        return bool(self.tls and data and self.tls.decrypt(data) == b"")
+        return bool(self.tls and data and self.tls.decrypt(data) == b"" and not self.tls.closed)
 
     def close(self) -> None:
         self.sock.close()
@@ -169,8 +172,9 @@ def open_socket(target: Target, address: str, timeout_s: float) -> socket.socket
     port = (proxy.port or 8080) if proxy else target.port
     connection = HTTPConnection(address, port, timeout=timeout_s)
     if proxy:
-        user = f"{proxy.username}:{proxy.password or ''}" if proxy.username else None
-        connection.set_tunnel(target.host, target.port, make_headers(proxy_basic_auth=user))
+        user = f"{proxy.username}:{proxy.password or ''}" if proxy.username else ""
+        headers = make_headers(proxy_basic_auth=urllib.parse.unquote(user) or None)
+        connection.set_tunnel(target.host, target.port, headers)
     try:
         connection.connect()
     except HTTPError as error:
@@ -197,13 +201,15 @@ def connect(
     # resolved here, so that looking the name up is not in the connect time
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    for number, address in enumerate(addresses, 1):
+    for others in range(len(addresses) - 1, -1, -1):
+        # an address that does not answer leaves the others their share of the time
+        share_s = (deadline - time.perf_counter()) / (others + 1)
         started = time.perf_counter_ns()
         try:
-            sock = open_socket(target, address, max(0.01, deadline - time.perf_counter()))
+            sock = open_socket(target, addresses[-1 - others], max(0.01, share_s))
             break
         except OSError:
-            if number == len(addresses):
+            if not others:
                 raise
     connect_ns = time.perf_counter_ns() - started
     try:
@@ -239,17 +245,21 @@ def explain(error: OSError, target: Target) -> Failure:
 class Opener(Generic[T]):
     """Threads that open connections while the selector's thread goes on reading."""
 
-    def __init__(self, target: Target, timeout_s: float, stamps: bool):
-        self._target, self._timeout_s, self._stamps = target, timeout_s, stamps
+    def __init__(self, target: Target, stamps: bool):
+        self._target, self._stamps = target, stamps
         self._context: ssl.SSLContext | None = None
-        self._wanted: queue.SimpleQueue[T | None] = queue.SimpleQueue()
+        self._wanted: queue.SimpleQueue[tuple[T, int] | None] = queue.SimpleQueue()
+        self._closed = False
         self._opened: deque[tuple[T, Connection | Failure]] = deque()
         self._threads = 0
         self.wakes, self._bell = socket.socketpair()  # readable when a connection is there
         self.wakes.setblocking(False)
 
-    def open(self, ticket: T) -> None:
-        """Ask for a connection; `collect` gives it back with the same ticket."""
+    def open(self, ticket: T, deadline_ns: int) -> None:
+        """Ask for a connection; `collect` gives it back with the same ticket.
+
+        Nobody waits for it any more after the deadline.
+        """
         import urllib3.connection  # noqa: F401  (now, or the first connection would be timed with it)
 
         if self._target.is_tls and self._context is None:
@@ -258,21 +268,27 @@ class Opener(Generic[T]):
             self._threads += 1
             # daemons: one that hangs in a name look-up must not hold up the exit
             threading.Thread(target=self._work, daemon=True).start()
-        self._wanted.put(ticket)
+        self._wanted.put((ticket, deadline_ns))
 
     def _work(self) -> None:
-        while (ticket := self._wanted.get()) is not None:
-            try:
-                result: Connection | Failure = connect(
-                    self._target, self._context, self._timeout_s, self._stamps
-                )
-            except OSError as error:
-                result = explain(error, self._target)
-            except Exception as error:  # a thread that dies silently would hang the run
-                result = Failure("connect", f"{type(error).__name__}: {error}")
-            self._opened.append((ticket, result))
+        while (wanted := self._wanted.get()) is not None:
+            ticket, deadline_ns = wanted
+            left_s = (deadline_ns - time.perf_counter_ns()) / 1e9
+            self._opened.append((ticket, self._connect(left_s)))
             with contextlib.suppress(OSError):
                 self._bell.send(b".")
+            if self._closed:
+                self._throw_away()
+
+    def _connect(self, timeout_s: float) -> Connection | Failure:
+        if timeout_s <= 0 or self._closed:  # it waited too long behind others
+            return Failure("connect", "connecting timed out")
+        try:
+            return connect(self._target, self._context, timeout_s, self._stamps)
+        except OSError as error:
+            return explain(error, self._target)
+        except Exception as error:  # a thread that dies silently would hang the run
+            return Failure("connect", f"{type(error).__name__}: {error}")
 
     def collect(self) -> list[tuple[T, Connection | Failure]]:
         with contextlib.suppress(BlockingIOError):
@@ -280,7 +296,17 @@ class Opener(Generic[T]):
         return [self._opened.popleft() for _ in range(len(self._opened))]
 
     def close(self) -> None:
+        self._closed = True
         for _ in range(self._threads):
             self._wanted.put(None)
+        self._throw_away()
         self._bell.close()
         self.wakes.close()
+
+    def _throw_away(self) -> None:
+        """Close what nobody will collect."""
+        with contextlib.suppress(IndexError):
+            while True:
+                _, result = self._opened.popleft()
+                if isinstance(result, Connection):
+                    result.close()

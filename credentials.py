@@ -63,6 +63,8 @@ class Secrets:
             return value
         if isinstance(value, float):
             return value if math.isfinite(value) else None  # servers do send NaN
+        if isinstance(value, str):  # the status of a check is one as well
+            return self.redact(value)
         if isinstance(value, Mapping):
             return {self.redact(str(key)): self.redact_all(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):

@@ -11,7 +11,9 @@ All times are nanoseconds of `time.perf_counter_ns()`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import re
 import selectors
 import socket
 import struct
@@ -31,11 +33,13 @@ MAX_BYTES = 32 << 20  # of one answer; more is a flood
 SCAN_S = 0.05  # how often deadlines are looked at
 CANCEL_TICK_S = 0.002  # the same, while requests are to be cancelled at a given time
 LEFT_OPEN_S = 0.5  # after [DONE], how long the rest of the message may take
-CALIBRATE_S = 1.0  # how often the wall clock's offset is measured again, in case it steps
+RACE_S = 1.0  # a kept connection that breaks later than this after a send had taken the request
+CALIBRATE_S = 0.1  # how often the wall clock's offset is measured again, in case it steps
 
 SLEPT_NS = 100_000  # a select that took longer was waiting, not just looking
 USER_AGENT = "live-inference-checks"
 
+DONE = re.compile(rb"[\r\n]data: ?\[DONE\]")  # a line of its own, not text inside of one
 TIMESPEC = struct.Struct("qq")
 KERNEL_CLOCK = "kernel receive time (SO_TIMESTAMPNS)"
 USER_CLOCK = "user space, after the read (perf_counter)"
@@ -146,18 +150,24 @@ class Clock:
                 tightest = after - before
                 self.offset_ns = wall - (before + after) // 2
 
-    def received_ns(self, ancillary: Sequence[tuple[int, int, bytes]], now_ns: int) -> int:
-        """When the read's last byte came: the kernel's word if it is credible, else `now_ns`."""
+    def received_ns(
+        self, ancillary: Sequence[tuple[int, int, bytes]], after_ns: int, now_ns: int
+    ) -> int:
+        """When the read's last byte came: the kernel's word if it is credible, else `now_ns`.
+
+        Not before `after_ns`, the send or the read before: a byte is there once those in front of
+        it are (a lost packet comes again later than its successors).
+        """
         if not ancillary:
             return now_ns
         whole, part = TIMESPEC.unpack_from(ancillary[0][2])
         wall = whole * 1_000_000_000 + part
         stamp: int = wall - self.offset_ns
-        if now_ns - 100_000_000 < stamp <= now_ns:
+        if after_ns <= stamp <= now_ns < stamp + 100_000_000:
             return stamp
-        self.calibrate()  # a lag of 100 ms, or the future: has the wall clock stepped?
+        self.calibrate()  # the past, the future or a lag of 100 ms: has the wall clock stepped?
         stamp = wall - self.offset_ns
-        return stamp if now_ns - 60_000_000_000 < stamp <= now_ns else now_ns
+        return stamp if after_ns <= stamp <= now_ns else now_ns
 
 
 # --- the wire
@@ -172,8 +182,11 @@ class Slot:
         self.ready_ns: int | None = None  # since when the next request could have left
         self.deadline_ns = 0
         self.heard_ns = 0  # the last read
+        self.judged_ns = 0  # the read after which it was asked whether the stream was left open
+        self.stamp_ns = 0  # the time of the send, then of the last read
         self.size = 0  # bytes of the answer so far
-        self.unsent = b""
+        self.limit = MAX_BYTES  # and how many may come
+        self.unsent: bytes | memoryview = b""
 
 
 class Wire:
@@ -188,7 +201,7 @@ class Wire:
         self.clock = KERNEL_CLOCK if stamps else USER_CLOCK
         self.replies: list[Reply] = []
         self._clock = Clock()
-        self._opener: Opener[tuple[Slot, Reply]] = Opener(target, timeout_s, stamps)
+        self._opener: Opener[tuple[Slot, Reply]] = Opener(target, stamps)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._opener.wakes, selectors.EVENT_READ)
         self._idle: list[Connection] = []
@@ -217,8 +230,8 @@ class Wire:
         answered. With a concurrency of len(requests) it is a burst: all at once.
 
         The connections are opened before the first request is sent. `on_reply` sees each answer
-        as it ends; once it returns True nothing more is sent. `keep=False`: a new connection for
-        each request. Every request that was begun gets a Reply, in the order they were begun.
+        as it ends; once it returns True no other request is begun. `keep=False`: a new connection
+        for each request. Every request that was begun gets a Reply, in the order they were begun.
         Raises OSError when there are not enough file descriptors.
         """
         concurrency = min(concurrency, len(requests))
@@ -293,7 +306,8 @@ class Wire:
 
     def _connect(self, slot: Slot) -> None:
         slot.deadline_ns = time.perf_counter_ns() + int(self.timeout_s * 1e9)
-        while slot.connection is None and self._idle and self._keep:
+        fresh = not self._keep or (slot.reply and slot.reply.resent)
+        while slot.connection is None and self._idle and not fresh:
             connection = self._idle.pop()
             if connection.is_alive():
                 slot.connection = connection
@@ -303,7 +317,7 @@ class Wire:
             self._send_or_hold(slot)
         elif slot.reply:
             self._opening += 1
-            self._opener.open((slot, slot.reply))
+            self._opener.open((slot, slot.reply), slot.deadline_ns)
 
     def _take_opened(self) -> None:
         for (slot, reply), result in self._opener.collect():
@@ -337,21 +351,21 @@ class Wire:
             self._selector.register(connection.sock, selectors.EVENT_READ, slot)
         connection.uses += 1
         slot.size = 0
-        reply.t0_ns = time.perf_counter_ns()
+        slot.limit = min(reply.request.cancel_at_bytes or MAX_BYTES, MAX_BYTES)
+        reply.t0_ns = slot.stamp_ns = time.perf_counter_ns()
         try:
             sent = connection.sock.send(data)
         except BlockingIOError:
             sent = 0
-        except OSError as error:
-            self._broken(slot, error.strerror)
-            return
+        except OSError:  # what can be read tells more: an answer, or why the connection broke
+            sent = len(data)
         # connecting is part of the request's time, for the request that had to
         spent = reply.handshake.connect_ns + (reply.handshake.tls_ns or 0) if reply.handshake else 0
         slot.deadline_ns = reply.t0_ns + int(self.timeout_s * 1e9) - spent
         if slot.ready_ns is not None:
             reply.late_ns = reply.t0_ns - slot.ready_ns
-        if sent < len(data):  # a long prompt: the rest goes when the socket takes it
-            slot.unsent = data[sent:]
+        slot.unsent = memoryview(data)[sent:]
+        if slot.unsent:  # a long prompt: the rest goes when the socket takes it
             both = selectors.EVENT_READ | selectors.EVENT_WRITE
             self._selector.modify(connection.sock, both, slot)
 
@@ -361,9 +375,8 @@ class Wire:
             slot.unsent = slot.unsent[slot.connection.sock.send(slot.unsent) :]
         except BlockingIOError:
             return
-        except OSError as error:
-            self._broken(slot, error.strerror)
-            return
+        except OSError:  # refused in mid-prompt: the answer can still be read
+            slot.unsent = b""
         if not slot.unsent:
             self._selector.modify(slot.connection.sock, selectors.EVENT_READ, slot)
 
@@ -378,7 +391,7 @@ class Wire:
             self._broken(slot, error.strerror)
             return
         now_ns = time.perf_counter_ns()
-        stamp_ns = self._clock.received_ns(ancillary, now_ns)
+        stamp_ns = self._clock.received_ns(ancillary, slot.stamp_ns, now_ns)
         tls = connection.tls
         if not data:
             self._closed(slot)
@@ -389,16 +402,14 @@ class Wire:
             reply.reads.append(data)
             reply.stamps_ns.append(stamp_ns)
             reply.lag_ns.append(now_ns - (stamp_ns if ancillary else self._since_ns))
-            slot.heard_ns = now_ns
+            slot.heard_ns, slot.stamp_ns = now_ns, stamp_ns
             slot.size += len(data)
             if reply.message.feed(data):
                 self._end(slot)
             elif reply.message.error is not None:
                 self._end(slot, Failure("malformed", reply.message.error))
-            elif slot.size > MAX_BYTES:
-                self._end(slot, Failure("flood", f"more than {MAX_BYTES >> 20} MB of answer"))
-            elif slot.size >= (reply.request.cancel_at_bytes or sys.maxsize):
-                self._cancel(slot)
+            elif slot.size >= slot.limit:
+                self._end_overfull(slot)
         if tls and tls.closed and slot.reply is reply:
             self._closed(slot)
 
@@ -412,10 +423,17 @@ class Wire:
         else:
             self._broken(slot, message.error)
 
+    def _end_overfull(self, slot: Slot) -> None:
+        if slot.limit < MAX_BYTES:
+            self._cancel(slot)
+        else:
+            self._end(slot, Failure("flood", f"more than {MAX_BYTES >> 20} MB of answer"))
+
     def _broken(self, slot: Slot, reason: str | None) -> None:
         reply, connection = slot.reply, slot.connection
-        assert reply and connection
-        if connection.uses > 1 and slot.size == 0 and not reply.resent:
+        assert reply and reply.t0_ns and connection
+        raced = time.perf_counter_ns() < reply.t0_ns + int(RACE_S * 1e9)
+        if connection.uses > 1 and slot.size == 0 and raced and not reply.resent:
             # the server let go of the kept connection just as we sent (RFC 9112, 9.3.1):
             # that is no failure of the deployment
             reply.resent, reply.t0_ns, slot.ready_ns = True, None, None
@@ -448,7 +466,7 @@ class Wire:
         if connection and not (reusable and connection.is_alive()):
             self._drop(slot)
         slot.reply, slot.unsent = None, b""
-        slot.ready_ns = reply.end_ns
+        slot.ready_ns = reply.end_ns if reply.message.complete else time.perf_counter_ns()
         if self._on_reply and self._on_reply(reply):
             self._waiting.clear()
         if self._held is None:
@@ -460,7 +478,8 @@ class Wire:
         connection, slot.connection = slot.connection, None
         if connection and connection.watched:
             connection.watched = False
-            self._selector.unregister(connection.sock)
+            with contextlib.suppress(KeyError):  # interrupted before it was registered
+                self._selector.unregister(connection.sock)
         return connection
 
     def _drop(self, slot: Slot) -> None:
@@ -479,10 +498,10 @@ class Wire:
             self._clock.calibrate()
         for slot in list(self._slots):
             reply = slot.reply
-            if reply is None or slot in (self._held or ()):
+            if reply is None:
                 continue
-            if reply.t0_ns is None:
-                if now_ns > slot.deadline_ns:
+            if reply.t0_ns is None:  # connecting, or connected and held for the common start
+                if slot.connection is None and now_ns > slot.deadline_ns:
                     self._opening -= 1
                     self._end(slot, Failure("connect", "connecting timed out"))
                 continue
@@ -497,19 +516,25 @@ class Wire:
     def _is_left_open(self, slot: Slot, now_ns: int) -> bool:
         """The stream said [DONE], and then nothing: the server does not end the message."""
         assert slot.reply
-        silent_s = (now_ns - slot.heard_ns) / 1e9
-        # looked at in the first scans of a long silence only, not in all of it
-        just_now = LEFT_OPEN_S <= silent_s < LEFT_OPEN_S + 4 * SCAN_S
-        return just_now and is_done(slot.reply)
+        if slot.judged_ns == slot.heard_ns or now_ns - slot.heard_ns < LEFT_OPEN_S * 1e9:
+            return False
+        slot.judged_ns = slot.heard_ns  # once in a silence
+        return is_done(slot.reply)
 
     def _abandon(self) -> None:
         """Nothing is left in flight, whatever ended the exchange."""
         for slot in self._slots:
-            if slot.reply is not None:
-                slot.reply.failure = Failure("interrupted", "the run was interrupted")
-                slot.reply.end_ns = time.perf_counter_ns()
+            reply, slot.reply = slot.reply, None  # None: a connection that comes late is not wanted
+            if reply is not None:
+                reply.failure = Failure("interrupted", "the run was interrupted")
+                reply.end_ns = time.perf_counter_ns()
             self._drop(slot)
         self._slots = set()
+        # an interruption strikes between any two steps: whatever is still watched goes as well
+        for key in list(self._selector.get_map().values()):
+            if isinstance(key.data, Slot) and isinstance(key.fileobj, socket.socket):
+                self._selector.unregister(key.fileobj)
+                key.fileobj.close()
 
 
 def receive(sock: socket.socket) -> tuple[bytes, Sequence[tuple[int, int, bytes]]]:
@@ -526,8 +551,9 @@ def is_done(reply: Reply) -> bool:
     A message that announced its length is not over before that.
     """
     tail = b"".join(reply.reads[-3:])[-200:]
-    streams = (reply.message.header("content-type") or "").startswith("text/event-stream")
-    return streams and reply.message.framing != "length" and b"data: [DONE]" in tail
+    kind = (reply.message.header("content-type") or "").lower()
+    streams = kind.startswith("text/event-stream") and reply.message.framing != "length"
+    return streams and DONE.search(tail) is not None
 
 
 def encode(target: Target, request: Request) -> bytes:

@@ -78,9 +78,8 @@ def findings(results: Path) -> str:
     overhead = load(results / "gateway_overhead.json")
     ping = overhead["metrics"]["gateway"]["ping_ms"]
     verdict = overhead["verdict"].upper()
-    lines.append(
-        f"{verdict:5} gateway overhead   /ping p50 {shown(ping['p50'])} ms, p99 {shown(ping['p99'])} ms"
-    )
+    figures = f"/ping p50 {shown(ping['p50'])} ms, p99 {shown(ping['p99'])} ms"
+    lines.append(f"{verdict:5} gateway overhead   {figures}")
     for level in LEVELS:
         document = load(results / f"inference_c{level}.json")
         figures = document["metrics"]

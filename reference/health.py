@@ -52,7 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         server = HealthServer(("127.0.0.1", port), HealthHandler)
     except OSError as error:
-        raise SystemExit(f"port {port}: {error.strerror}") from None
+        hint = "choose another with --health-port"
+        raise SystemExit(f"port {port}: {error.strerror}, {hint}") from None
     announce(f"http://127.0.0.1:{server.server_address[1]}")
     server.serve_forever()
     return 0

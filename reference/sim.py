@@ -150,6 +150,7 @@ class Sim:
         app.router.add_get("/health", self.health)
         app.router.add_get("/v1/models", self.models)
         app.router.add_post("/v1/chat/completions", self.chat)
+        app.router.add_route("*", "/{path:.*}", self.nothing)
         return app
 
     async def health(self, request: web.Request) -> web.Response:
@@ -158,6 +159,9 @@ class Sim:
     async def models(self, request: web.Request) -> web.Response:
         model = {"id": MODEL, "object": "model", "created": int(time.time()), "owned_by": "sim"}
         return web.json_response({"object": "list", "data": [model]})
+
+    async def nothing(self, request: web.Request) -> web.Response:
+        return error(404, "File Not Found", "not_found_error")
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         try:

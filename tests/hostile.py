@@ -75,7 +75,7 @@ class Server:
             "/ping": response(200),
             "/health": response(200, {"status": "ok"}),
             "/v1/models": response(200, {"object": "list", "data": [{"id": "scripted"}]}),
-            CHAT: chat or HEAD + good_stream(),
+            CHAT: HEAD + good_stream() if chat is None else chat,
             **(answers or {}),
         }
         self._everywhere, self._tls = everywhere, tls

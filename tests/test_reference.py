@@ -162,8 +162,8 @@ def plain() -> Iterator[Deployment]:
 @pytest.fixture(scope="module")
 def narrow() -> Iterator[Deployment]:
     """The guide's queue set-up: one at a time, two may wait."""
-    options = {"max_concurrent_requests": 1, "max_queue_size": 2, "rate_limit": 0}
-    with running(ttft_ms=20, itl_ms=10, **options) as deployment:
+    limits: dict[str, Any] = {"max_concurrent_requests": 1, "max_queue_size": 2}
+    with running(ttft_ms=20, itl_ms=10, rate_limit=0, **limits) as deployment:
         yield deployment
 
 
@@ -522,7 +522,7 @@ def test_an_allowed_origin_gets_its_headers_on_every_answer(plain: Deployment) -
 
 @pytest.mark.parametrize("origin", ["https://evil.example", f"{ORIGIN}.evil.example", "null", ""])
 def test_other_origins_get_no_cors_header(plain: Deployment, origin: str) -> None:
-    headers = {"Origin": origin} if origin else {}
+    headers: dict[str, Any] = {"Origin": origin} if origin else {}
     for method, path in (("OPTIONS", CHAT), ("GET", "/ping"), ("GET", "/v1/models")):
         answer = call(plain.url, path, method, **headers)
         assert not [name for name in answer.headers if name.lower().startswith("access-control")]
@@ -568,7 +568,10 @@ def test_with_keep_alive_streams_are_chunked_and_connections_reused() -> None:
 def test_an_idle_engine_stops_and_only_inference_wakes_it() -> None:
     with running(idle_timeout=0.5, load_ms=400, ttft_ms=5, itl_ms=1) as deployment:
         authorization = f"Bearer {deployment.api_key}"
-        family_now = lambda: len(family(deployment.process.pid))  # noqa: E731
+
+        def family_now() -> int:
+            return len(family(deployment.process.pid))
+
         assert call(deployment.url, "/health").json["status"] == "ok"
         assert eventually(lambda: family_now() == 2)
         for _ in range(3):

@@ -1,0 +1,61 @@
+"""`make demo`'s tour, with the simulated engine: what it says, and that it leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from conftest import ROOT
+
+
+def start_demo(results: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "reference.demo", "--engine", "sim", "--results", str(results)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def session_members(session: int) -> list[int]:
+    """The processes of this session that still run."""
+    members = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            members.append(int(folder.name))
+    return members
+
+
+def test_the_demo_ends_with_what_was_found_and_where(tmp_path: Path) -> None:
+    with start_demo(tmp_path) as demo:
+        out, _ = demo.communicate(timeout=120)
+    assert demo.returncode == 0, out
+    found = out[out.index("== What was found") :]
+    assert found.count("PASS") == 4 and str(tmp_path) in found
+    assert session_members(demo.pid) == []
+
+
+def test_ctrl_c_ends_the_demo_and_every_process_of_it(tmp_path: Path) -> None:
+    with start_demo(tmp_path) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if line.startswith("concurrency 4"):
+                break
+        os.killpg(demo.pid, signal.SIGINT)  # a terminal signals the whole group
+        rest, _ = demo.communicate(timeout=30)
+    assert demo.returncode == 130, rest
+    assert (tmp_path / "inference_c1.json").exists()
+    deadline = time.monotonic() + 5
+    while session_members(demo.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert session_members(demo.pid) == []

@@ -26,6 +26,7 @@ import argparse
 import json
 import secrets
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -123,6 +124,7 @@ class Contact:
     model: str
     server: str | None
     edge: str | None  # why the network cannot be told from the gateway
+    hopeless: str | None  # why nothing more should be sent
 
 
 @dataclass
@@ -157,7 +159,8 @@ def make_contact(run: Run, instrument: wire.Wire, parts: Parts) -> Contact:
         raise CannotCheck(refused_credential(run))
     model = args.model or first_model(models) or "local-model"
     servers = [reply.message.header("server") for reply in found]
-    return Contact(replies, model, next(filter(None, servers), None), edge(run.url, found))
+    server = next(filter(None, servers), None)
+    return Contact(replies, model, server, edge(run.url, found), hopeless(found))
 
 
 def first_model(reply: wire.Reply | None) -> str | None:
@@ -187,15 +190,20 @@ def probe(run: Run, instrument: wire.Wire, path: str) -> list[wire.Reply]:
     args = run.args
     count = args.requests if args.gateway_only else max(args.requests, LEAST_PROBES)
     request = wire.Request("GET", path)
-    instrument.exchange([request] * args.warmup, keep=False, on_reply=timed_out)
+    instrument.exchange([request] * args.warmup, keep=False, on_reply=costly)
     with run.progress(f"{path}: {count} probes", count) as step:
 
         def on_reply(reply: wire.Reply) -> bool:
             step()
             show(run, reply)
-            return timed_out(reply)
+            return costly(reply)
 
         return instrument.exchange([request] * count, keep=False, on_reply=on_reply)
+
+
+def costly(reply: wire.Reply) -> bool:
+    """Whether the server hangs or floods: once is enough of that."""
+    return reply.failure is not None and reply.failure.kind in ("timeout", "flood")
 
 
 def chat_request(args: argparse.Namespace, model: str, usage: bool) -> wire.Request:
@@ -275,14 +283,15 @@ def reason_to_stop(reply: wire.Reply, succeeded: int, usage: bool) -> str | None
         return "credential refused"
     if usage and reply.status in (400, 422):
         return "stream_options refused"
-    if timed_out(reply):
-        return "nothing answered within the timeout"
-    return None
+    return hopeless([reply])
 
 
-def hopeless(warmup: Sequence[wire.Reply]) -> str | None:
-    if warmup and all(timed_out(reply) for reply in warmup):
+def hopeless(replies: Sequence[wire.Reply]) -> str | None:
+    """Why more requests would only cost more of the operator's time."""
+    if replies and all(timed_out(reply) for reply in replies):
         return "nothing answered within the timeout"
+    if replies and all(costly(reply) for reply in replies):
+        return "the server does not stop sending"
     return None
 
 
@@ -587,6 +596,8 @@ def figure(value: float | None) -> str:
     """At most six characters, as exact as that allows."""
     if value is None:
         return "-"
+    if abs(value) >= 999_999.5:
+        return f"{value:.0e}"
     if isinstance(value, int):
         return str(value)
     digits = 2 if abs(value) < 100 else 1 if abs(value) < 10_000 else 0
@@ -655,9 +666,8 @@ def level_lines(
     if figures["goodput_per_s"] is not None:
         lines.append(f"  {'goodput':20}{figure(figures['goodput_per_s']):>9} requests/s")
     share = figures["error_rate"]
-    lines.append(
-        f"  {'error rate':20}{'-' if share is None else f'{share:.1%}':>9}" + errors_in(figures)
-    )
+    rate_line = f"  {'error rate':20}{'-' if share is None else f'{share:.1%}':>9}"
+    lines += textwrap.wrap(rate_line + errors_in(figures), 80, subsequent_indent=" " * 22)
     lines.append(f"  {'prompt':20}{prompt_kind(args)}")
     lines.append(f"  {'tokens counted by':20}{token_sources(records)}")
     return lines
@@ -671,8 +681,8 @@ def errors_in(figures: dict[str, Any]) -> str:
 
 def prompt_kind(args: argparse.Namespace) -> str:
     if args.same_prompt:
-        return "the same each time: the prompt cache may answer for prefill"
-    return "unique each time: prefill is measured, not the prompt cache"
+        return "the same each time: the prompt cache may save the prefill"
+    return "unique each time: prefill is measured, not a cache"
 
 
 def token_sources(records: Sequence[dict[str, Any]]) -> str:
@@ -693,9 +703,9 @@ def gateway(
     try:
         for path in ("/ping", "/health"):
             first = contact.replies[path]
-            hangs = timed_out(first) or first.status == 404
-            probes[path] = [first] if hangs else []
-            if not hangs:
+            settled = costly(first) or first.status == 404
+            probes[path] = [first] if settled else []
+            if not settled:
                 try:
                     probe(run, instrument, path)
                 finally:
@@ -725,7 +735,8 @@ def inference(
     """Measure, judge and report one level; fills its document."""
     args = run.args
     try:
-        measure_level(run, instrument, contact.model, level)
+        if level.stopped is None:
+            measure_level(run, instrument, contact.model, level)
     finally:
         streams = read_streams(level.replies)
         records = make_records(level.replies, streams)
@@ -796,7 +807,7 @@ def measure(run: Run) -> None:
         if overhead:
             figures, checks = gateway(run, instrument, contact, overhead)
         for number, concurrency in enumerate(levels):
-            level = Level(concurrency)
+            level = Level(concurrency, stopped=contact.hopeless)
             document = documents.pop() if documents else run.document(f"inference_c{concurrency}")
             document.add(*checks)
             inference(run, instrument, contact, document, level, figures)

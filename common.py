@@ -347,12 +347,16 @@ class Run:
         """The run ends before its time: every unfinished document says why, in one line."""
         error = one_line(error)
         self.note(f"{self.args.script}.py: {error}")
-        for document in self.documents or [self.document(self.args.script)]:
+        if all(document.finished for document in self.documents):
+            self.document(self.args.script)  # to say so at all
+        for document in self.documents:
             document.stop(code, error)
         self.exit_code = code
 
     def close(self) -> None:
         """Save every document, print what --output json asks for, settle the exit code."""
+        if not self.documents:
+            self.document(self.args.script)  # nothing was decided
         for document in self.documents:
             document.finish()
         self.exit_code = worst([self.exit_code, *(each.exit_code for each in self.documents)])

@@ -92,13 +92,15 @@ class Connection:
     def is_alive(self) -> bool:
         """Whether the server still holds an idle connection open, as far as one can know."""
         try:
-            data = self.sock.recv(READ_SIZE, 0 if self.tls else socket.MSG_PEEK)
+            # over TLS a session ticket may be waiting; anything else unasked for ends the reuse
+            while data := self.sock.recv(READ_SIZE, 0 if self.tls else socket.MSG_PEEK):
+                if self.tls is None or self.tls.decrypt(data):
+                    return False
         except BlockingIOError:
-            return not (self.tls and self.tls.closed)
+            return self.tls is None or not self.tls.closed
         except OSError:
-            return False
-        # over TLS a session ticket may be waiting; anything else unasked for ends the reuse
-        return bool(self.tls and data and self.tls.decrypt(data) == b"" and not self.tls.closed)
+            pass
+        return False
 
     def close(self) -> None:
         self.sock.close()

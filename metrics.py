@@ -153,7 +153,7 @@ class Objective:
     per_request: bool = False
 
     def __str__(self) -> str:
-        return f"{self.name}={self.limit:g}{self.unit}"
+        return f"{self.name}={self.limit:.15g}{self.unit}"
 
     @property
     def unit(self) -> str:
@@ -221,4 +221,6 @@ def _number(text: str) -> tuple[float, str]:
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z/%]*)\s*", text.lower())
     if not match:
         raise ValueError(f"{text!r} is not a number with a unit")
+    if not math.isfinite(float(match[1])):
+        raise ValueError("a number beyond all measure")
     return float(match[1]), match[2]

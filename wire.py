@@ -436,7 +436,7 @@ class Wire:
         if connection.uses > 1 and slot.size == 0 and raced and not reply.resent:
             # the server let go of the kept connection just as we sent (RFC 9112, 9.3.1):
             # that is no failure of the deployment
-            reply.resent, reply.t0_ns, slot.ready_ns = True, None, None
+            reply.resent, reply.t0_ns, reply.late_ns, slot.ready_ns = True, None, None, None
             reply.message = Message(reply.request.method)
             self._drop(slot)
             self._connect(slot)

@@ -145,6 +145,9 @@ def up(args: argparse.Namespace, profile: Profile) -> int:
         return 1
     except KeyboardInterrupt:
         pass
+    finally:
+        # All is cleaned up: a second, impatient Ctrl-C has nothing left to interrupt.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     return 0
 
 
@@ -165,4 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # before there was anything to end
+        sys.exit(0)

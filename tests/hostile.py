@@ -139,7 +139,9 @@ class Server:
         return Call(sock, line[0], line[1], headers, body, self._over)
 
     def _answer(self, call: Call) -> None:
-        answer = self._everywhere or self._answers.get(call.path, response(404))
+        answer = self._everywhere
+        if answer is None:
+            answer = self._answers.get(call.path, response(404))
         if isinstance(answer, bytes):
             call.send(answer)
         else:

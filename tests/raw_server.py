@@ -52,18 +52,19 @@ class Peer:
         self.heads: list[bytes] = []
         self.asked_ns: list[int] = []  # when each request had come whole
         self.sent_ns: list[tuple[int, int]] = []  # before and after each send
-        self._rest = b""
+        self._rest = bytearray()
 
     def request(self) -> bytes | None:
         """The next request's body, once it has come whole; None when the client is gone."""
         if self._fill(lambda: b"\r\n\r\n" in self._rest) is None:
             return None
         head, _, self._rest = self._rest.partition(b"\r\n\r\n")
+        head = bytes(head)
         match = re.search(rb"(?i)content-length: (\d+)", head)
         length = int(match[1]) if match else 0
         if self._fill(lambda: len(self._rest) >= length) is None:
             return None
-        body, self._rest = self._rest[:length], self._rest[length:]
+        body, self._rest = bytes(self._rest[:length]), self._rest[length:]
         self.heads.append(head)
         self.asked_ns.append(time.perf_counter_ns())
         return body

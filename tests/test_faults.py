@@ -1,0 +1,100 @@
+"""Every fault that can be planted in a deployment is noticed, by the check that has to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import Finished, run_script
+
+import benchmark
+from reference import Deployment, running
+from reference.faults import BENCHMARK, FAULTS, Fault
+
+QUICK = {"engine": "sim", "ttft_ms": 4, "itl_ms": 1, "rate_limit": 0}
+FEW = ("--requests", 3, "--max-tokens", 8, "--timeout", 3)
+SPARE_S = 10.0  # two scripts start at once on what may be a busy machine
+MINE = [fault for fault in FAULTS if fault.script == BENCHMARK]
+
+
+@dataclass
+class Outcome:
+    """What a script made of a deployment with a fault."""
+
+    finished: Finished
+    strict: Finished | None  # the same with --strict, for what is only a warning
+    spent_s: float
+
+
+def run_benchmark(deployment: Deployment, results: Path, *arguments: object) -> Finished:
+    target = ("--url", deployment.url, "--api-key", deployment.api_key, "--results", results)
+    finished = run_script(BENCHMARK, *target, *FEW, *arguments)
+    return Finished(finished.code, finished.out, finished.err, results)
+
+
+def with_fault(fault: Fault, folder: Path) -> Outcome:
+    with running(faults=[fault.name], **{**QUICK, **fault.options}) as deployment:
+        started = time.monotonic()
+        finished = run_benchmark(deployment, folder / "results", *fault.arguments)
+        spent_s = time.monotonic() - started
+        strict = None
+        if fault.status == "WARN":
+            strict = run_benchmark(deployment, folder / "strict", *fault.arguments, "--strict")
+    return Outcome(finished, strict, spent_s)
+
+
+@pytest.fixture(scope="module")
+def outcomes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[Outcome]]]:
+    """The runs of the faults that were asked for, two at a time: most of each is waiting."""
+    wanted = {
+        item.callspec.params["fault"].name: item.callspec.params["fault"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.originalname == "test_the_fault_is_noticed"
+    }
+    with ThreadPoolExecutor(2) as pool:
+        yield {
+            name: pool.submit(with_fault, fault, tmp_path_factory.mktemp(name))
+            for name, fault in wanted.items()
+        }
+        pool.shutdown(cancel_futures=True)
+
+
+def statuses(finished: Finished, check: str) -> set[str]:
+    """What the check came out as, in any of the saved documents."""
+    names = [path.stem for path in finished.results.glob("*.json")]
+    checks = [each for name in names for each in finished.document(name)["checks"]]
+    return {each["status"] for each in checks if each["name"] == check}
+
+
+@pytest.mark.parametrize("fault", MINE, ids=lambda fault: fault.name)
+def test_the_fault_is_noticed(fault: Fault, outcomes: dict[str, Future[Outcome]]) -> None:
+    outcome = outcomes[fault.name].result()
+    assert statuses(outcome.finished, fault.check) == {fault.status}
+    assert outcome.finished.code == (1 if fault.status == "FAIL" else 0)
+    assert "Traceback" not in outcome.finished.everything
+    assert outcome.spent_s < 3 + SPARE_S
+    if outcome.strict:
+        assert outcome.strict.code == 1
+        assert statuses(outcome.strict, fault.check) == {"FAIL"}
+
+
+@pytest.mark.parametrize("connection", ["close", "keep-alive"])
+def test_a_sound_deployment_passes(connection: str, tmp_path: Path) -> None:
+    with running(**{**QUICK, "connection": connection}) as deployment:
+        finished = run_benchmark(deployment, tmp_path / "results", "--concurrency", 1, 4)
+    assert finished.code == 0
+    for name in ("gateway_overhead", "inference_c1", "inference_c4"):
+        for check in finished.document(name)["checks"]:
+            # `client` is about this machine, which the other tests may keep busy
+            assert check["status"] == "PASS" or check["name"] == "client", check
+
+
+def test_every_fault_names_a_script_and_a_check_of_it() -> None:
+    assert {fault.check for fault in MINE} <= set(benchmark.CHECKS)
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS)

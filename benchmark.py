@@ -44,6 +44,7 @@ CHAT = "/v1/chat/completions"
 LEAST_PROBES = 50  # in a full run: fewer would replace the guide's 50 by a poorer figure
 CLIENT_SHARE = 0.05  # of the median ITL or TTFT: a client that late is part of the figures
 MERGED_SHARE = 0.01  # of the events: fewer cannot move a p99
+RATE_LIMIT = "the key's rate limit"
 FEW = 100  # samples; the p99 of fewer lies between the two slowest
 EDGES = ("via", "cf-ray", "x-amz-cf-id", "x-served-by", "x-vercel-id", "fly-request-id")
 
@@ -217,7 +218,7 @@ def chat_request(args: argparse.Namespace, model: str, usage: bool) -> wire.Requ
     }
     if usage:
         content["stream_options"] = {"include_usage": True}
-    body = json.dumps(content, ensure_ascii=False).encode()
+    body = json.dumps(content).encode()
     return wire.Request("POST", CHAT, body, {"accept": "text/event-stream"})
 
 
@@ -276,7 +277,7 @@ def send(
 def reason_to_stop(reply: wire.Reply, succeeded: int, usage: bool) -> str | None:
     """Why no further request should be sent after this answer."""
     if is_rate_limit(reply):
-        return "rate limit"
+        return RATE_LIMIT
     if succeeded:
         return None
     if reply.status == 401:
@@ -438,20 +439,22 @@ def check_requests(
     counted = [record for record in records if not record["excluded"]]
     failed = [record for record in counted if record["error"]]
     evidence = {"sent": len(records), "failed": len(failed), "planned": planned}
-    if not counted and not level.limited:
+    if not counted and level.stopped != RATE_LIMIT:
         said = warmup_words(level)
         return Check("requests", Status.FAIL, f"no request was answered: {said}", evidence)
     if counted and len(failed) / len(counted) > allowed:
         detail = f"{len(failed)} of {len(counted)} failed: {error_words(failed)}"
-        if level.stopped and not level.limited:
+        if level.stopped:
             detail += f"; stopped there: {level.stopped}"
         return Check("requests", Status.FAIL, detail, evidence)
-    if level.limited:
-        wait = level.limited.message.header("retry-after") or "none"
+    if level.stopped == RATE_LIMIT:
+        wait = level.limited and level.limited.message.header("retry-after")
         detail = (
-            f"the key's rate limit (429 rate_limit_exceeded, Retry-After {wait}) came after "
-            f"{len(counted)} of {planned} requests: wait, or raise it for this key"
+            f"stopped by {RATE_LIMIT} after {len(counted)} of {planned} requests (429 "
+            f"rate_limit_exceeded, Retry-After {wait}): wait, or raise it for this key"
         )
+        if not level.limited:
+            detail = f"not run: {RATE_LIMIT} was reached before"
         return Check("requests", Status.SKIP, detail, evidence, essential=True)
     if failed:
         detail = f"{len(failed)} of {len(counted)} failed, within the {allowed:.2%} allowed: "
@@ -558,7 +561,7 @@ def check_objective(
     bound = f"{'at most' if wanted.upper else 'at least'} {wanted.limit:g} {unit}".strip()
     if wanted.per_request:
         good = [record for record in records if record["error"] is None]
-        missed = [record for record in good if not wanted.holds(record[wanted.path[0]])]
+        missed = [record for record in good if not wanted.holds(record[wanted.key])]
         detail = f"{len(good) - len(missed)} of {len(good)} requests kept {bound}"
         return Check(name, Status.FAIL if missed or not good else Status.PASS, detail)
     value = wanted.value(figures)
@@ -760,7 +763,7 @@ def inference(
         check_stream(records),
         check_tokens(level, records),
         check_client(client),
-        *check_objectives(args.slo, document.metrics, records, level.limited is not None),
+        *check_objectives(args.slo, document.metrics, records, level.stopped == RATE_LIMIT),
     ]
     own = [check for check in found if check]
     document.add(*own)
@@ -796,7 +799,7 @@ def measure(run: Run) -> None:
     levels = list(dict.fromkeys(args.concurrency)) if parts.inference else []
     # begun before the first contact: should that fail, no older result is left to be believed
     overhead = run.document("gateway_overhead", main=not levels) if parts.gateway else None
-    documents = [run.document(f"inference_c{levels[0]}")] if levels else []
+    documents = [run.document(f"inference_c{level}") for level in levels]
     target = wire.Target(run.url, run.token(), verify=not args.no_verify_ssl)
     with wire.Wire(target, args.timeout) as instrument:
         run.client["clock"] = instrument.clock
@@ -806,15 +809,13 @@ def measure(run: Run) -> None:
         checks: list[Check] = []
         if overhead:
             figures, checks = gateway(run, instrument, contact, overhead)
-        for number, concurrency in enumerate(levels):
-            level = Level(concurrency, stopped=contact.hopeless)
-            document = documents.pop() if documents else run.document(f"inference_c{concurrency}")
+        stopped = contact.hopeless
+        for concurrency, document in zip(levels, documents, strict=True):
+            document.start()
             document.add(*checks)
+            level = Level(concurrency, stopped=stopped)
             inference(run, instrument, contact, document, level, figures)
-            if level.stopped and levels[number + 1 :]:
-                rest = ", ".join(map(str, levels[number + 1 :]))
-                run.note(f"concurrency {rest} not measured: {level.stopped}")
-                break
+            stopped = level.stopped
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -224,6 +224,7 @@ class Run:
         self.documents: list[Document] = []
         self.exit_code = Exit.OK
         self._screen: list[str] = []
+        self._warned = False
         try:
             self.look_up = read_settings()
             self.url = self._find_url()
@@ -287,9 +288,11 @@ class Run:
         return document
 
     def token(self, role: str | None = None, user: str | None = None) -> str | None:
-        """A credential; says so when it will cross a network in the clear."""
+        """A credential; says so, once, when it will cross a network in the clear."""
         token = self.credentials.token(role, user)
-        if token and self.url.startswith("http:") and not is_loopback(self.url):
+        in_clear = self.url.startswith("http:") and not is_loopback(self.url)
+        if token and in_clear and not self._warned:
+            self._warned = True
             self.note(f"warning: the token goes to {self.url} unencrypted: use https")
         return token
 
@@ -360,12 +363,12 @@ class Run:
         for document in self.documents:
             document.finish()
         self.exit_code = worst([self.exit_code, *(each.exit_code for each in self.documents)])
-        self._finally(self._say_verdict)
         texts = {each.name: to_json(self._as_dict(each)) for each in self.documents}
         for each in self.documents:
             path = self.args.results / f"{each.name}.json"
             if self._save(path, texts[each.name]) and each.requests:
                 self.note(f"saved {path}")
+        self._finally(self._say_verdict)
         for name in texts:
             self._save(self.args.results / f"{name}.log", "\n".join(self._screen) + "\n")
         if self.args.output == "json":

@@ -104,9 +104,13 @@ class Document:
         self.finished = False
         self._wants, self._strict = wants, strict
         self._stopped: tuple[Exit, str] | None = None
+        self._duration_s = 0.0
+        self.start()
+
+    def start(self) -> None:
+        """From here on counts what is said of its time."""
         self._started_at = datetime.now(timezone.utc)
         self._started_ns = time.perf_counter_ns()
-        self._duration_s = 0.0
 
     def add(self, *checks: Check) -> None:
         """Take checks in, as --only, --skip and --strict want it."""

@@ -115,25 +115,17 @@ def _goodput(
     wanted = [objective for objective in objectives if objective.per_request]
     if not wanted:
         return None
-    kept = [r for r in good if all(each.holds(r[each.path[0]]) for each in wanted)]
+    kept = [r for r in good if all(each.holds(r[each.key]) for each in wanted)]
     return _rate(len(kept), wall_s)
 
 
 # --- objectives (SLOs)
 
 STATISTICS = (*(f"p{p}" for p in PERCENTILES), "mean", "min", "max")
-SERIES = {  # name -> where its summary stands in a document's metrics
-    "ttft": ("ttft_ms",),
-    "itl": ("itl_ms",),
-    "tpot": ("tpot_ms",),
-    "e2e": ("e2e_ms",),
-    "tokens_per_s": ("tokens_per_s",),
-    "connect": ("connect_ms",),
-    "ping": ("gateway", "ping_ms"),
-    "ping_net": ("gateway", "ping_net_ms"),
-    "health": ("gateway", "health_ms"),
-    "health_net": ("gateway", "health_net_ms"),
-}
+SERIES = {  # name -> the key of its summary in a document's metrics, or in their gateway part
+    name: f"{name}_ms"
+    for name in "ttft itl tpot e2e connect ping ping_net health health_net".split()
+} | {"tokens_per_s": "tokens_per_s"}
 SCALARS = ("error_rate", "output_tokens_per_s", "requests_per_s", "goodput_per_s")
 PER_REQUEST = ("ttft", "tpot", "e2e", "tokens_per_s")
 UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
@@ -147,7 +139,8 @@ class Objective:
     """
 
     name: str
-    path: tuple[str, ...]
+    key: str
+    statistic: str | None
     limit: float
     upper: bool
     per_request: bool = False
@@ -169,10 +162,13 @@ class Objective:
 
     def value(self, metrics: Mapping[str, Any]) -> float | None:
         """The figure this is about, None if it was not measured."""
-        found: Any = metrics
-        for key in self.path:
-            found = found.get(key) if isinstance(found, Mapping) else None
-        return found if isinstance(found, (int, float)) else None
+        for place in (metrics, metrics.get("gateway") or {}):
+            found = place.get(self.key)
+            if isinstance(found, Mapping):
+                found = found.get(self.statistic)
+            if isinstance(found, (int, float)):
+                return found
+        return None
 
 
 def parse_objective(text: str) -> Objective:
@@ -183,15 +179,15 @@ def parse_objective(text: str) -> Objective:
     upper = not name.startswith(("tokens_per_s", "output_tokens", "requests_per", "goodput"))
     series, _, statistic = name.rpartition("_")
     if name in SCALARS:
-        path: tuple[str, ...] = (name,)
+        key, statistic = name, ""
     elif series in SERIES and statistic in STATISTICS:
-        path = (*SERIES[series], statistic)
+        key = SERIES[series]
     elif name in PER_REQUEST:
-        path = SERIES[name]
+        key, statistic = SERIES[name], ""
     else:
         raise ValueError(f"unknown objective {name!r}: {known_objectives()}")
-    limit = _limit(name, value, upper)
-    return Objective(name, path, limit, upper, per_request=name in PER_REQUEST)
+    per_request = name in PER_REQUEST
+    return Objective(name, key, statistic or None, _limit(name, value, upper), upper, per_request)
 
 
 def known_objectives() -> str:

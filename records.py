@@ -9,6 +9,9 @@ from typing import Any
 import sse
 import wire
 
+LARGEST = 1e12  # no true count or time is larger; beyond that sums lose their meaning
+WORDS_LENGTH = 160
+
 
 def read_streams(replies: Sequence[wire.Reply]) -> list[sse.Stream]:
     return [sse.read_stream(r.message.header("content-type"), r.body, r.marks) for r in replies]
@@ -67,11 +70,14 @@ def ms(nanoseconds: float) -> float:
 
 
 def number(value: object) -> float | None:
-    """A server's figure as a number, None for anything else."""
-    try:
-        return float(value) if isinstance(value, str) else value + 0  # type: ignore[operator]
-    except (TypeError, ValueError):
+    """A server's figure as a number from 0 to 10^12, None for anything else it may have sent."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
+    try:
+        figure = float(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
+    return figure if 0 <= figure <= LARGEST else None  # not NaN either
 
 
 def count_tokens(stream: sse.Stream) -> tuple[int | None, str | None]:
@@ -81,7 +87,7 @@ def count_tokens(stream: sse.Stream) -> tuple[int | None, str | None]:
         ("timings", stream.timings, "predicted_n"),
     ):
         count = number((figures or {}).get(key))
-        if count is not None and count >= 0:
+        if count is not None:
             return int(count), source
     return (len(stream.output_ns), "events") if stream.output_ns else (None, None)
 
@@ -144,17 +150,18 @@ def complaints(reply: wire.Reply, stream: sse.Stream) -> list[sse.Complaint]:
 
 
 def words(reply: wire.Reply) -> str:
-    """What the server said in an answer that is no success, on one line and shortened."""
+    """What the server said in an answer that is no success: one printable line, shortened."""
     location = reply.message.header("location")
     if location and reply.status and 300 <= reply.status < 400:
-        return f"redirect to {reply.blotted(location.encode()).decode()}"[:160]
+        target = reply.blotted(location.encode()).decode()
+        return sse.shorten(f"redirect to {target}", WORDS_LENGTH)
     try:
         content = json.loads(reply.body)
         error = content.get("error", content)
         text = str(error.get("message", error) if isinstance(error, dict) else error)
     except (ValueError, AttributeError, RecursionError):
-        text = reply.body[:400].decode("utf-8", "replace")
-    return " ".join(text.split())[:160]
+        text = reply.body[: 4 * WORDS_LENGTH].decode("utf-8", "replace")
+    return sse.shorten(text, WORDS_LENGTH)
 
 
 def outcome(reply: wire.Reply) -> str:

@@ -206,7 +206,7 @@ class _Reader:
         except (ValueError, RecursionError) as problem:
             value = None
             if event.name != "error":  # plain words are usual there
-                why = _shorten(str(problem), 60)
+                why = shorten(str(problem), 60)
                 self.complain("not_json", f"an event is no JSON ({why}): {_excerpt(event.data)}")
                 return None
         if isinstance(value, dict):
@@ -218,7 +218,7 @@ class _Reader:
         return None
 
     def _note_error(self, words: str) -> None:
-        words = _shorten(words) or "(no message)"
+        words = shorten(words) or "(no message)"
         if self.stream.error is None:
             self.stream.error = words
         self.complain("error_event", f"the server sent an error inside the stream: {words}")
@@ -340,11 +340,11 @@ def _whole(text: str) -> str:
 
 
 def _excerpt(data: bytes) -> str:
-    shown = _shorten(data[: 4 * _EXAMPLE_CHARS].decode("utf-8", "replace"), 60)
+    shown = shorten(data[: 4 * _EXAMPLE_CHARS].decode("utf-8", "replace"), 60)
     return repr(shown) if shown else "nothing"
 
 
-def _shorten(text: str, limit: int = _EXAMPLE_CHARS) -> str:
+def shorten(text: str, limit: int = _EXAMPLE_CHARS) -> str:
     """One line of at most `limit` printable characters: the peer's words go to a terminal."""
     line = " ".join(_whole(text[: 4 * limit]).split())
     line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
@@ -352,6 +352,4 @@ def _shorten(text: str, limit: int = _EXAMPLE_CHARS) -> str:
 
 
 def _counted(text: str, count: int) -> str:
-    return (
-        _shorten(text) if count == 1 else f"{_shorten(text, _EXAMPLE_CHARS - 20)} ({count} times)"
-    )
+    return shorten(text) if count == 1 else f"{shorten(text, _EXAMPLE_CHARS - 20)} ({count} times)"

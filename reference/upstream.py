@@ -1,4 +1,4 @@
-"""The gateway's HTTP/1.1 client of its engine: kept connections, bytes as they come.
+"""The gateway's HTTP/1.1 client of its engine: bytes as they come.
 
 aiohttp's own client takes 1 ms of CPU for a request, as much as the whole measuring error a
 time to first token may have here. This one takes 0.1 ms and does only what an engine on
@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 # llama.cpp's server closes a silent connection after 5 s: never send on one that old.
 KEEP_S = 3.0
-# It also closes them after a stream, without saying so before. Some time after a request the
-# next connection is opened, so that the next request need not wait for that (0.5 ms).
+# Some time after a request a connection is opened for the next one, which then need not wait
+# for that (0.5 ms).
 SPARE_DELAY_S = 0.02
 # A client that reads slower than the engine writes stops the reading beyond this.
 HIGH_WATER_BYTES = 256 * 2**10
@@ -177,18 +177,18 @@ class Reply:
 
 
 class Connection(asyncio.Protocol):
-    """One connection to the engine, used for one request after the other."""
+    """One connection to the engine, for one request."""
 
     def __init__(self) -> None:
         self.reply: Reply | None = None
         self.transport: asyncio.Transport
         self.lost = False
-        self.idle_since_s = time.monotonic()
+        self.opened_s = time.monotonic()
 
     @property
     def usable(self) -> bool:
         """Whether the engine has not closed it, nor is about to."""
-        return not self.lost and time.monotonic() - self.idle_since_s < KEEP_S
+        return not self.lost and time.monotonic() - self.opened_s < KEEP_S
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -213,11 +213,11 @@ class Connection(asyncio.Protocol):
 
 
 class Client:
-    """Requests to engines; connections are kept for the next request."""
+    """Requests to engines, each over a connection of its own."""
 
     def __init__(self, silence_timeout_s: float) -> None:
         self.silence_timeout_s = silence_timeout_s  # 0: wait for ever
-        self._idle: defaultdict[str, list[Connection]] = defaultdict(list)
+        self._ready: defaultdict[str, list[Connection]] = defaultdict(list)
         self._spares: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
@@ -248,28 +248,25 @@ class Client:
         finally:
             if watch is not None:
                 watch.stop()
-            self._put_back(engine_url, connection)
+            self._discard(engine_url, connection)
 
     async def _send(self, engine_url: str, message: bytes) -> tuple[Connection, Reply]:
-        """Send on a kept connection, or on a new one."""
-        idle = self._idle[engine_url]
-        while idle:
-            connection = idle.pop()
+        """Send on the spare connection, or on a new one."""
+        ready = self._ready[engine_url]
+        while ready:
+            connection = ready.pop()
             if connection.usable:
                 return connection, connection.send(message)
             connection.transport.abort()
         connection = await connect(engine_url)
         return connection, connection.send(message)
 
-    def _put_back(self, engine_url: str, connection: Connection) -> None:
+    def _discard(self, engine_url: str, connection: Connection) -> None:
+        """One request, one connection: llama.cpp closes it after a stream without saying so
+        before, and a request sent on it just then would be lost."""
+        connection.reply = None
+        connection.transport.abort()
         self._open_spare_soon(engine_url)
-        reply, connection.reply = connection.reply, None
-        reusable = reply is not None and reply.complete and not connection.lost
-        if reply is None or not reusable or reply.headers.get("connection") == "close":
-            connection.transport.abort()
-            return
-        connection.idle_since_s = time.monotonic()
-        self._idle[engine_url].append(connection)
 
     def _open_spare_soon(self, engine_url: str) -> None:
         if not self._spares:
@@ -279,19 +276,19 @@ class Client:
 
     async def _open_spare(self, engine_url: str) -> None:
         await asyncio.sleep(SPARE_DELAY_S)
-        idle = self._idle[engine_url]
-        idle[:] = [connection for connection in idle if not connection.lost]
-        if not idle:
+        ready = self._ready[engine_url]
+        ready[:] = [connection for connection in ready if not connection.lost]
+        if not ready:
             with contextlib.suppress(EngineError):  # stopped or dead: the next request will see
-                idle.append(await connect(engine_url))
+                ready.append(await connect(engine_url))
 
     def close(self) -> None:
         for task in self._spares:
             task.cancel()
-        for connections in self._idle.values():
+        for connections in self._ready.values():
             for connection in connections:
                 connection.transport.abort()
-        self._idle.clear()
+        self._ready.clear()
 
 
 class Watch:

@@ -45,7 +45,6 @@ from reference import Deployment, running
 
 KEY = "sk-hostileHOSTILE0123456789abcdefXYZ"
 SPARE_S = 6.0  # for starting Python on a busy machine, and for scheduling
-IN_RECORDS = pytest.mark.xfail(strict=True, reason="records.number and records.words: see there")
 SUMMARY = {"mean", "p50", "p90", "p95", "p99", "min", "max", "n"}
 
 
@@ -226,7 +225,7 @@ def endless(call: Call) -> None:
 
 def flood(call: Call) -> None:
     call.send(HEAD)
-    piece = delta("x") * 1000
+    piece = delta("x") * 10_000
     while not call.over.is_set():
         call.send(piece)
 
@@ -297,31 +296,31 @@ def failed_kinds(finished: Finished) -> set[str]:
 
 @pytest.mark.parametrize(("answer", "kind"), HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_server_is_a_failure_in_time(answer: Answer, kind: str) -> None:
+    timeout_s = 1.5 if kind == "timeout" else 6
     with Server(chat=answer) as server:
         started = time.monotonic()
-        finished = quick(server, "--timeout", 2, "--api-key", KEY)
+        finished = quick(server, "--timeout", timeout_s, "--api-key", KEY)
         spent_s = time.monotonic() - started
     assert finished.code == 1
     assert status(finished, "requests") == "FAIL"
     assert failed_kinds(finished) == {kind}
     assert level(finished)["metrics"]["ttft_ms"] == dict.fromkeys(SUMMARY, None) | {"n": 0}
     assert KEY not in finished.everything
-    assert spent_s < 2 + SPARE_S
+    assert spent_s < timeout_s + SPARE_S
 
 
 @pytest.mark.parametrize("name", ["never answers", "flood", "closes at once", "garbage"])
 def test_a_server_that_is_hostile_everywhere_is_a_failure_in_time(name: str) -> None:
     with Server(everywhere=HOSTILE[name][0]) as server:
         started = time.monotonic()
-        finished = bench(server, "--requests", 2, "--timeout", 3, "--api-key", KEY)
+        finished = bench(server, "--requests", 2, "--timeout", 2, "--api-key", KEY)
         spent_s = time.monotonic() - started
     assert finished.code == 1
     found = {check["name"]: check["status"] for check in level(finished)["checks"]}
     assert found["ping"] == found["health"] == found["requests"] == "FAIL"
-    assert spent_s < 3 + SPARE_S
+    assert spent_s < 2 + SPARE_S
 
 
-@IN_RECORDS
 @pytest.mark.parametrize("where", ["message", "location"])
 def test_control_characters_of_a_server_do_not_reach_the_terminal(where: str) -> None:
     red = "\x1b[31mred\x07"
@@ -380,17 +379,17 @@ def echo_everywhere(call: Call) -> None:
     call.send(response(200, body, server=key, content_type=key, via=key))
 
 
-@pytest.mark.parametrize("output", ["text", "json"])
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "output"),
     [
-        echo,
-        echo_at_the_cut,
-        echo_escaped,
-        echo_in_stream,
-        echo_as_event,
-        echo_in_headers,
-        echo_everywhere,
+        (echo, "text"),
+        (echo_at_the_cut, "text"),
+        (echo_escaped, "text"),
+        (echo_in_stream, "text"),
+        (echo_in_stream, "json"),
+        (echo_as_event, "text"),
+        (echo_in_headers, "text"),
+        (echo_everywhere, "json"),
     ],
 )
 def test_a_server_that_echoes_the_key_does_not_get_it_into_any_output(
@@ -404,7 +403,7 @@ def test_a_server_that_echoes_the_key_does_not_get_it_into_any_output(
         assert part not in finished.everything
 
 
-@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("code", [301, 307])
 def test_a_redirect_is_a_failure_that_names_the_target_and_is_not_followed(code: int) -> None:
     with Server() as other:
         target = f"{other.url}/elsewhere"
@@ -589,8 +588,7 @@ def test_tokens_come_from_usage_else_timings_else_events(
     assert line and source in line[1]
 
 
-@pytest.mark.parametrize("code", [400, 422])
-@pytest.mark.parametrize("warmup", [0, 1, 3])
+@pytest.mark.parametrize(("warmup", "code"), [(0, 400), (1, 422), (3, 400)])
 def test_a_server_that_refuses_stream_options_is_asked_once_without(warmup: int, code: int) -> None:
     with Server(chat=refuses_stream_options(HEAD + good_stream(3, timings(3)), code)) as server:
         finished = quick(server, "--warmup", warmup)
@@ -630,31 +628,37 @@ def test_doubtful_token_counts_are_a_warning(stream: bytes, wanted: str, words: 
     assert status(strict, "tokens") == ("FAIL" if wanted == "WARN" else "PASS")
 
 
-ODD = [-5, 0, True, "7", "many", [3], {"n": 3}, 1.5, 10**30, "nan"]
-ODDER = [pytest.param(value, marks=IN_RECORDS) for value in (10**400, "inf")]
-
-
-@pytest.mark.parametrize("count", [*ODD, *ODDER], ids=lambda count: repr(count)[:35])
-def test_a_usage_that_cannot_be_true_neither_breaks_the_run_nor_its_output(count: object) -> None:
-    stream = good_stream(3, usage(count) + timings(count, count))
-    with Server(chat=HEAD + stream) as server:
-        finished = quick(server)
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [-5, 0, True, "7", "many", [3], {"n": 3}, 1.5, 10**30, "nan"],
+        [10**400, "inf"],
+    ],
+    ids=["odd", "infinite"],
+)
+def test_counts_that_cannot_be_true_break_neither_the_run_nor_its_output(
+    counts: list[object],
+) -> None:
+    streams = [HEAD + good_stream(3, usage(each) + timings(each, each)) for each in counts]
+    with Server(chat=in_turn(*streams)) as server:
+        finished = quick(server, "--warmup", 0, "--requests", len(counts))
     assert finished.code == 0
-    assert level(finished)["metrics"]["ttft_ms"]["n"] == 2
+    assert level(finished)["metrics"]["ttft_ms"]["n"] == len(counts)
 
 
-WAITS = ["5", "soon", ""]
-ODD_WAITS = [pytest.param(wait, marks=IN_RECORDS) for wait in ("nan", "inf", "-1", "9" * 400)]
-
-
-@pytest.mark.parametrize("wait", [*WAITS, *ODD_WAITS], ids=lambda wait: wait[:9])
-def test_any_retry_after_can_be_reported(wait: str) -> None:
-    with Server(chat=error(503, "busy", retry_after=wait)) as server:
-        finished = quick(server)
+@pytest.mark.parametrize(
+    "waits",
+    [["5", "soon", "", "7"], ["5", "nan", "inf", "9" * 400, "7"]],
+    ids=["odd", "infinite"],
+)
+def test_every_retry_after_that_is_a_number_is_reported(waits: list[str]) -> None:
+    answers = [error(503, "busy", retry_after=wait) for wait in waits]
+    with Server(chat=in_turn(*answers)) as server:
+        finished = quick(server, "--warmup", 0, "--requests", len(waits))
     assert finished.code == 1
-    assert level(finished)["metrics"]["errors"] == {"503": 2}
-    assert level(finished)["metrics"]["retry_after_s"] == ([5] if wait == "5" else [])
-    assert ("Retry-After 5 s" in finished.out) == (wait == "5")
+    figures = level(finished)["metrics"]
+    assert (figures["errors"], figures["retry_after_s"]) == ({"503": len(waits)}, [5, 7])
+    assert "(Retry-After 5 s, 7 s)" in " ".join(finished.out.split())
 
 
 def test_a_delta_with_only_a_role_is_not_the_first_token() -> None:
@@ -705,7 +709,7 @@ def test_every_kind_of_error_is_shown_and_in_no_percentile() -> None:
     good = HEAD + good_stream(3)
     answers = [answer for _, answer in failures()]
     with Server(chat=in_turn(good, good, *answers, good)) as server:
-        finished = quick(server, "--requests", 13, "--timeout", 2)
+        finished = quick(server, "--requests", 13, "--timeout", 4)
     assert finished.code == 1
     document = level(finished)
     figures = document["metrics"]

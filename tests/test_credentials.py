@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -138,7 +139,7 @@ def test_the_gateway_may_do_without(token: Token) -> None:
 def from_stdin(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """What benchmark.py makes of `--token -`; nothing listens at its URL."""
     return subprocess.run(
-        [common.sys.executable, str(Path(common.__file__).parent / "benchmark.py")]
+        [sys.executable, str(Path(common.__file__).parent / "benchmark.py")]
         + ["--url", "http://127.0.0.1:9", "--token", "-", *arguments],
         input=text,
         capture_output=True,
@@ -263,8 +264,20 @@ def test_a_token_on_stdout_counts_whatever_is_on_stderr(binary: Binary) -> None:
     assert call_token_binary([binary("echo warning >&2; echo abc")], []) == "abc"
 
 
-def test_a_binary_has_no_standard_input_to_wait_for(binary: Binary) -> None:
-    assert call_token_binary([binary("cat; echo abc")], []) == "abc"
+def test_a_binary_does_not_eat_the_scripts_standard_input(binary: Binary) -> None:
+    command = [sys.executable, "-c", CALL, binary("cat; echo abc")]
+    ended = subprocess.run(
+        command, input="left\n", capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.stdout == "abc left\n"
+
+
+CALL = f"""
+import sys
+sys.path.insert(0, {str(Path(common.__file__).parent)!r})
+import credentials
+print(credentials.call_token_binary(sys.argv[1:], []), input())
+"""
 
 
 def gone(pid: int) -> bool:

@@ -23,8 +23,6 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import json
-import secrets
 import sys
 import textwrap
 from collections import Counter
@@ -32,6 +30,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import chat
 import common
 import metrics
 import sse
@@ -40,7 +39,6 @@ from common import CannotCheck, Check, Document, Run, Status
 from records import is_rate_limit, make_records, ms, outcome, read_streams, timed_out, words
 
 CHECKS = ("ping", "health", "requests", "stream", "tokens", "client", "slo")
-CHAT = "/v1/chat/completions"
 LEAST_PROBES = 50  # in a full run: fewer would replace the guide's 50 by a poorer figure
 CLIENT_SHARE = 0.05  # of the median ITL or TTFT: a client that late is part of the figures
 MERGED_SHARE = 0.01  # of the events: fewer cannot move a p99
@@ -123,7 +121,6 @@ class Contact:
 
     replies: dict[str, wire.Reply]
     model: str
-    server: str | None
     edge: str | None  # why the network cannot be told from the gateway
     hopeless: str | None  # why nothing more should be sent
 
@@ -149,28 +146,10 @@ def make_contact(run: Run, instrument: wire.Wire, parts: Parts) -> Contact:
     args = run.args
     paths = ["/ping", "/health"] if parts.gateway else []
     paths += ["/v1/models"] if parts.inference else []
-    found = instrument.exchange([wire.Request("GET", path) for path in paths], len(paths))
-    replies = {reply.request.path: reply for reply in found}
-    for reply in found:
-        show(run, reply)
-    if all(reply.failure and reply.failure.kind in ("connect", "tls") for reply in found):
-        raise CannotCheck(unreachable(run.url, found[0].failure))
-    models = replies.get("/v1/models")
-    if models and models.status == 401:
-        raise CannotCheck(refused_credential(run))
-    model = args.model or first_model(models) or "local-model"
-    servers = [reply.message.header("server") for reply in found]
-    server = next(filter(None, servers), None)
-    return Contact(replies, model, server, edge(run.url, found), hopeless(found))
-
-
-def first_model(reply: wire.Reply | None) -> str | None:
-    """The first id that /v1/models lists."""
-    try:
-        name = json.loads(reply.body if reply else b"")["data"][0]["id"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return None
-    return name if isinstance(name, str) else None
+    replies = chat.meet(run, instrument, paths)
+    model = args.model or chat.first_model(replies.get("/v1/models")) or chat.UNKNOWN_MODEL
+    found = list(replies.values())
+    return Contact(replies, model, edge(run.url, found), hopeless(found))
 
 
 def edge(url: str, replies: Sequence[wire.Reply]) -> str | None:
@@ -196,7 +175,7 @@ def probe(run: Run, instrument: wire.Wire, path: str) -> list[wire.Reply]:
 
         def on_reply(reply: wire.Reply) -> bool:
             step()
-            show(run, reply)
+            chat.show(run, reply)
             return costly(reply)
 
         return instrument.exchange([request] * count, keep=False, on_reply=on_reply)
@@ -209,17 +188,9 @@ def costly(reply: wire.Reply) -> bool:
 
 def chat_request(args: argparse.Namespace, model: str, usage: bool) -> wire.Request:
     """A streamed chat completion. Its first line is unique, so no prompt cache can know it."""
-    unique = "" if args.same_prompt else f"[{secrets.token_hex(4)}]\n"
-    content: dict[str, Any] = {
-        "model": model,
-        "messages": [{"role": "user", "content": unique + args.prompt}],
-        "max_tokens": args.max_tokens,
-        "stream": True,
-    }
-    if usage:
-        content["stream_options"] = {"include_usage": True}
-    body = json.dumps(content).encode()
-    return wire.Request("POST", CHAT, body, {"accept": "text/event-stream"})
+    prompt = args.prompt if args.same_prompt else chat.unique(args.prompt)
+    more: dict[str, Any] = {"stream_options": {"include_usage": True}} if usage else {}
+    return chat.completion(model, prompt, args.max_tokens, **more)
 
 
 def measure_level(run: Run, instrument: wire.Wire, model: str, level: Level) -> None:
@@ -265,7 +236,7 @@ def send(
         def on_reply(reply: wire.Reply) -> bool:
             nonlocal reason, succeeded
             step()
-            show(run, reply)
+            chat.show(run, reply)
             succeeded += reply.status == 200 and reply.failure is None
             reason = reason or reason_to_stop(reply, succeeded, usage)
             return reason is not None
@@ -294,27 +265,6 @@ def hopeless(replies: Sequence[wire.Reply]) -> str | None:
     if replies and all(costly(reply) for reply in replies):
         return "the server does not stop sending"
     return None
-
-
-def unreachable(url: str, failure: wire.Failure | None) -> str:
-    text = failure.text if failure else "no answer"
-    hint = "is the server up? try --url"
-    if failure and failure.kind == "tls":
-        hint = "is it plain http? try an http:// URL"
-        if "certificate" in failure.text:
-            hint = "--no-verify-ssl accepts any certificate"
-    return f"cannot reach {url} ({text}): {hint}"
-
-
-def show(run: Run, reply: wire.Reply) -> None:
-    """A line for --verbose, the beginning of the answer for --debug."""
-    run.verbose(f"{reply.request.method} {reply.request.path}: {outcome(reply)}")
-    run.debug(f"  {reply.body[:300]!r}")
-
-
-def refused_credential(run: Run) -> str:
-    given = "the API key was refused" if run.credentials.given else "an API key is needed"
-    return f"{given} (401 from {run.url}): use --api-key or set INFERENCE_API_KEY"
 
 
 # --- metrics
@@ -756,7 +706,7 @@ def inference(
             "gateway": before or None,
         }
     if level.stopped == "credential refused":
-        raise CannotCheck(refused_credential(run))
+        raise CannotCheck(chat.refused_credential(run))
     allowed = min((o.limit for o in args.slo if o.name == "error_rate"), default=0.0)
     found = [
         check_requests(level, records, args.requests, allowed),
@@ -804,7 +754,7 @@ def measure(run: Run) -> None:
     with wire.Wire(target, args.timeout) as instrument:
         run.client["clock"] = instrument.clock
         contact = make_contact(run, instrument, parts)
-        run.target |= {"model": contact.model if levels else None, "server": contact.server}
+        run.target["model"] = contact.model if levels else None
         figures: dict[str, Any] = {}
         checks: list[Check] = []
         if overhead:

@@ -795,7 +795,19 @@ def test_the_keys_rate_limit_stops_the_run_and_is_no_verdict() -> None:
         assert words in detail(finished, "requests")
     figures = level(finished)["metrics"]
     assert (figures["requests"], figures["succeeded"], figures["errors"]) == (3, 3, {})
-    assert not (finished.results / "inference_c2.json").exists()
+    assert status(finished, "requests", "inference_c2") == "SKIP"
+    assert "not run" in detail(finished, "requests", "inference_c2")
+    assert level(finished, 2)["requests"] == []
+
+
+def test_after_a_level_where_nothing_answered_the_next_ones_are_not_tried() -> None:
+    with Server(chat=hang) as server:
+        finished = quick(server, "--concurrency", 1, 2, "--timeout", 1)
+    assert finished.code == 1
+    assert server.count() == 1
+    for name in ("inference_c1", "inference_c2"):
+        assert status(finished, "requests", name) == "FAIL"
+        assert finished.document(name)["verdict"] == "fail"
 
 
 def test_a_429_of_another_kind_is_a_failure() -> None:

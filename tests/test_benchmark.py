@@ -1179,3 +1179,21 @@ def test_a_run_that_is_interrupted_early_says_so(path: str) -> None:
     assert process.returncode == 130
     assert "interrupted" in err and "Traceback" not in err
     assert json.loads(Path("results/inference_c1.json").read_text())["verdict"] == "interrupted"
+
+
+# --- this program itself
+
+
+@pytest.mark.parametrize(("bound", "word"), [(True, "WARN"), (False, "PASS")])
+def test_a_client_that_could_not_keep_up_is_a_warning(bound: bool, word: str) -> None:
+    figures = {"lag_ms": metrics.summary([5.0]), "send_lag_ms": metrics.summary([0.1])}
+    check = benchmark.check_client({**figures, "merged_reads": 1, "client_bound": bound})
+    assert check and check.status.value == word
+    assert ("client-bound" in check.detail) == bound
+
+
+def test_late_sends_and_merged_reads_bind_the_client_when_they_show_in_the_figures() -> None:
+    assert benchmark.exceeds([0.1] * 50 + [5.0] * 50, median_ms=20)
+    assert not benchmark.exceeds([0.1] * 100, median_ms=20)
+    assert not benchmark.exceeds([], median_ms=20)
+    assert not benchmark.exceeds([5.0], median_ms=None)

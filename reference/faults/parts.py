@@ -1,14 +1,12 @@
-"""Faults that can be planted in a deployment: what each breaks, and who must notice.
+"""What faults are made of: answers replaced, heads and streams changed on their way.
 
-A new fault is one row of FAULTS and, where the functions here do not make it yet, one small
-function more. `install` plants it through the hooks of `hooks.py`.
+`install` of a row plants it through the hooks of `hooks.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-import functools
 import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -17,7 +15,7 @@ from typing import Any, Literal
 from aiohttp import web
 from multidict import CIMultiDict
 
-from .hooks import Answer, Chunks, Hooks, Reset, Wrapper
+from ..hooks import Answer, Chunks, Hooks, Reset, Wrapper
 
 Install = Callable[[Hooks], None]
 EventFilter = Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]]
@@ -240,135 +238,3 @@ async def one_letter_each(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 NOT_JSON = b'data: {"choices": [{"delta": oops\n\n'
 HUGE_LINE = b'data: {"choices": [{"delta": {"content": "' + b"x" * HUGE_LINE_BYTES + b"\n\n"
-
-# --- the table
-
-BENCHMARK = "benchmark.py"
-SHORT = ("--timeout", "2")  # for faults that only a time-out ends
-
-_benchmark = functools.partial(Fault, script=BENCHMARK, check="requests")
-
-FAULTS: tuple[Fault, ...] = (
-    Fault("ping-500", "/ping answers 500", BENCHMARK, "ping", error_500("ping")),
-    Fault(
-        "ping-hangs",
-        "/ping never answers",
-        BENCHMARK,
-        "ping",
-        around("ping", never),
-        arguments=SHORT,
-    ),
-    Fault("health-500", "/health answers 500", BENCHMARK, "health", error_500("health")),
-    _benchmark("inference-500", "the engine's answer is a 500", install=error_500("backend")),
-    _benchmark(
-        "inference-502-empty",
-        "502 with an empty body: the engine is dead",
-        install=instead("backend", status=502),
-    ),
-    _benchmark(
-        "inference-503-always",
-        "503 queue_full, though nobody is served",
-        install=busy("backend"),
-    ),
-    _benchmark("some-fail", "every third request is a 500", install=every_third),
-    _benchmark(
-        "html-200",
-        "200 with an HTML page",
-        install=instead("backend", text="<html>welcome</html>", content_type="text/html"),
-    ),
-    _benchmark(
-        "never-answers",
-        "the request is accepted and never answered",
-        install=around("backend", never),
-        arguments=SHORT,
-    ),
-    _benchmark(
-        "wrong-content-length",
-        "the stream promises more bytes than it has",
-        install=header("Content-Length", "1000000"),
-        arguments=SHORT,
-    ),
-    _benchmark("stream-cut", "ends cleanly after a few tokens", install=on_events(cut)),
-    _benchmark("stream-reset", "TCP reset after a few tokens", install=on_events(reset)),
-    _benchmark(
-        "stream-stalls",
-        "silence after a few tokens, connection open",
-        install=on_events(stall),
-        arguments=SHORT,
-    ),
-    _benchmark(
-        "stream-endless",
-        "tokens for ever, at a normal pace",
-        install=on_events(endless),
-        arguments=SHORT,
-    ),
-    _benchmark(
-        "flood",
-        "events for ever, as fast as they can be read",
-        install=on_events(flood),
-        arguments=SHORT,
-    ),
-    _benchmark(
-        "stream-error-event",
-        "an error object inside the 200 stream, then [DONE]",
-        install=on_events(only_error),
-    ),
-    _benchmark(
-        "stream-not-json",
-        "one event in the midst is no JSON",
-        install=on_events(functools.partial(insert, NOT_JSON)),
-    ),
-    _benchmark(
-        "stream-huge-line",
-        "one event in the midst is a line of 10 MB",
-        install=on_events(functools.partial(insert, HUGE_LINE)),
-    ),
-    _benchmark(
-        "stream-invalid-utf8",
-        "the text is not UTF-8",
-        install=on_events(invalid_utf8),
-    ),
-    _benchmark(
-        "stream-empty",
-        "a role and a finish_reason, no content",
-        install=on_events(no_content),
-    ),
-    _benchmark(
-        "no-done",
-        "the stream lacks its [DONE]",
-        check="stream",
-        status="WARN",
-        install=on_events(no_done),
-    ),
-    _benchmark(
-        "wrong-content-type",
-        "the stream is called application/json",
-        check="stream",
-        status="WARN",
-        install=header("Content-Type", "application/json"),
-    ),
-    _benchmark(
-        "usage-wrong",
-        "usage counts three tokens too many",
-        check="tokens",
-        status="WARN",
-        install=on_events(wrong_usage),
-    ),
-    _benchmark(
-        "split-events",
-        "one event for each letter: more events than tokens",
-        check="tokens",
-        status="WARN",
-        install=on_events(one_letter_each),
-    ),
-)
-
-
-def table() -> str:
-    """The faults as text, one a line, with the check that must notice each."""
-    width = max(len(fault.name) for fault in FAULTS)
-    rows = []
-    for fault in sorted(FAULTS, key=lambda fault: (fault.profile, fault.script, fault.check)):
-        must = f"{fault.script} {fault.check}: {fault.status}"
-        rows.append(f"{fault.name:<{width}}  {must:<30}  {fault.breaks}")
-    return "\n".join(rows)

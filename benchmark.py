@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     at_least = common.whole_number
     add = parser.add_argument_group("what to measure").add_argument
     add("--model", metavar="NAME", help="model to ask for (default: the first listed)")
-    add("--prompt", default="Write a short poem about the sea", help="what to ask")
+    add("--prompt", default="Write a short poem about the sea", help="what to ask (%(default)s)")
     add(
         "--max-tokens",
         type=at_least(1),
@@ -134,6 +134,7 @@ class Level:
     replies: list[wire.Reply] = field(default_factory=list)
     usage_refused: str | None = None  # the server's words about stream_options
     stopped: str | None = None  # why not all requests were sent
+    answered: int = 0  # with 200 and to the end, warm-up included
 
     @property
     def limited(self) -> wire.Reply | None:
@@ -230,26 +231,25 @@ def send(
     """`count` requests in a closed loop. Returns why it stopped early, or None."""
     requests = [chat_request(run.args, model, usage) for _ in range(count)]
     reason: str | None = None
-    succeeded = 0
     with run.progress(f"concurrency {level.concurrency}: {count} {label}", count) as step:
 
         def on_reply(reply: wire.Reply) -> bool:
-            nonlocal reason, succeeded
+            nonlocal reason
             step()
             chat.show(run, reply)
-            succeeded += reply.status == 200 and reply.failure is None
-            reason = reason or reason_to_stop(reply, succeeded, usage)
+            level.answered += reply.status == 200 and reply.failure is None
+            reason = reason or reason_to_stop(reply, level.answered, usage)
             return reason is not None
 
         instrument.exchange(requests, level.concurrency, on_reply)
     return reason
 
 
-def reason_to_stop(reply: wire.Reply, succeeded: int, usage: bool) -> str | None:
+def reason_to_stop(reply: wire.Reply, answered: int, usage: bool) -> str | None:
     """Why no further request should be sent after this answer."""
     if is_rate_limit(reply):
         return RATE_LIMIT
-    if succeeded:
+    if answered:
         return None
     if reply.status == 401:
         return "credential refused"
@@ -759,13 +759,13 @@ def measure(run: Run) -> None:
         checks: list[Check] = []
         if overhead:
             figures, checks = gateway(run, instrument, contact, overhead)
-        stopped = contact.hopeless
+        stopped, refused = contact.hopeless, None
         for concurrency, document in zip(levels, documents, strict=True):
             document.start()
             document.add(*checks)
-            level = Level(concurrency, stopped=stopped)
+            level = Level(concurrency, usage_refused=refused, stopped=stopped)
             inference(run, instrument, contact, document, level, figures)
-            stopped = level.stopped
+            stopped, refused = level.stopped, level.usage_refused
 
 
 def main(argv: Sequence[str] | None = None) -> int:

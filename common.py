@@ -15,30 +15,25 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
-import ipaddress
 import math
-import os
 import platform
 import signal
 import sys
-import textwrap
 import traceback
-import urllib.parse
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 from credentials import CannotCheck, Credentials, Secrets, check_token
 from documents import VERDICTS, Check, Document, Exit, Status, to_json, worst, write_atomically
+from screen import Screen, open_streams, write_out
+from settings import FLEET, GATEWAY, Deployment, check_url, is_loopback, read_settings
 
 __all__ = ["FLEET", "GATEWAY", "CannotCheck", "Check", "Document", "Exit", "Run", "Status"]
 
 TOOL_VERSION = "0.1.0"
 LONGEST_S = 1e6  # eleven days; a socket's timeout overflows somewhere beyond
-COLOURS = {Status.PASS: 32, Status.FAIL: 31, Status.WARN: 33, Status.SKIP: 36}
 
 
 class Terminated(BaseException):
@@ -46,23 +41,6 @@ class Terminated(BaseException):
 
 
 # --- options
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """Where the settings of one of the two deployments come from. They are never mixed."""
-
-    url_variable: str
-    token_variable: str
-    binary_variable: str | None
-    default_url: str | None
-    needs_token: bool
-
-
-GATEWAY = Deployment("INFERENCE_URL", "INFERENCE_API_KEY", None, None, False)
-FLEET = Deployment(
-    "SIMPLEAI_URL", "SIMPLEAI_TEST_TOKEN", "TOKEN_BINARY", "https://ai.lelloman.com", True
-)
 
 
 class Parser(argparse.ArgumentParser):
@@ -162,68 +140,18 @@ def new_parser(
     return parser
 
 
-# --- settings
-
-
-def read_settings(environment: Mapping[str, str] = os.environ) -> Callable[[str], str | None]:
-    """A look-up by name: the environment, then `.env` in the current folder. Empty is not set."""
-    file_values: dict[str, str | None] = {}
-    if Path(".env").is_file():
-        from dotenv import dotenv_values
-
-        # interpolate=False: a credential with ${ in it is taken as it stands
-        file_values = dict(dotenv_values(Path(".env"), interpolate=False))
-
-    def look_up(name: str) -> str | None:
-        return (
-            (environment.get(name) or "").strip() or (file_values.get(name) or "").strip() or None
-        )
-
-    return look_up
-
-
-def check_url(text: str) -> str:
-    """The base URL without a trailing slash or `/v1`. ValueError says what is wrong with it,
-    but not what could be a credential."""
-    if any(character.isspace() or not character.isprintable() for character in text):
-        raise ValueError("the URL has white space or control characters in it")
-    if "@" in text:
-        raise ValueError("the URL carries a user or password: use --token")
-    if "?" in text or "#" in text:
-        raise ValueError("the URL has a query or fragment: give the base URL only")
-    parts = urllib.parse.urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{text!r} is no URL: write http://host:port or https://host")
-    if parts.port == 0:  # .port itself raises ValueError beyond 65535
-        raise ValueError(f"{text!r} has no usable port")
-    try:
-        parts.hostname.encode("idna")
-    except UnicodeError:
-        raise ValueError(f"{text!r} has no usable host name") from None
-    path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")  # SDKs' base_url ends in /v1
-    return f"{parts.scheme}://{parts.netloc}{path}"
-
-
-def is_loopback(url: str) -> bool:
-    host = urllib.parse.urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
 # --- run
 
 
-class Run:
+class Run(Screen):
     """One run of one script: its settings, its screen, its documents, its exit code."""
 
     def __init__(self, args: argparse.Namespace):
         self.args = args
         self.secrets = Secrets()
+        super().__init__(self.secrets.redact, args.output, args.verbose, args.debug)
         self.documents: list[Document] = []
         self.exit_code = Exit.OK
-        self._screen: list[str] = []
         self._warned = False
         try:
             self.look_up = read_settings()
@@ -296,54 +224,6 @@ class Run:
             self.note(f"warning: the token goes to {self.url} unencrypted: use https")
         return token
 
-    # the screen: results on stdout, everything else on stderr
-
-    def say(self, text: str = "") -> None:
-        """A line of the result."""
-        text = self.secrets.redact(text)
-        self._screen.append(text)
-        if self.args.output == "text":
-            write_out(text + "\n")
-
-    def say_check(self, check: Check) -> None:
-        word = check.status.value
-        text = f"{word}  {check.name}: {self.secrets.redact(check.detail)}"
-        text = textwrap.fill(text, 80, subsequent_indent=" " * 6, break_on_hyphens=False)
-        self._screen.append(text)
-        if self.args.output == "text":
-            if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
-                text = f"\033[{COLOURS[check.status]}m{word}\033[0m{text[len(word) :]}"
-            write_out(text + "\n")
-
-    def note(self, text: str) -> None:
-        """A line about the run: progress, warnings, errors."""
-        text = self.secrets.redact(text)
-        self._screen.append(text)
-        try:
-            print(text, file=sys.stderr, flush=True)
-        except OSError:  # nobody reads it any more: no reason to lose the results
-            discard(sys.stderr)
-
-    def verbose(self, text: str) -> None:
-        if self.args.verbose or self.args.debug:
-            self.note(text)
-
-    def debug(self, text: str) -> None:
-        if self.args.debug:
-            self.note(text)
-
-    @contextlib.contextmanager
-    def progress(self, label: str, total: int) -> Iterator[Callable[[], object]]:
-        """A bar on a terminal, one line elsewhere. Call what it yields after each step."""
-        if not sys.stderr.isatty():
-            self.note(label)
-            yield lambda: None
-            return
-        from tqdm import tqdm
-
-        with tqdm(total=total, desc=label, file=sys.stderr, leave=False) as bar:
-            yield bar.update
-
     # the end
 
     def stop(self, code: Exit, error: str) -> None:
@@ -370,7 +250,7 @@ class Run:
                 self.note(f"saved {path}")
         self._finally(self._say_verdict)
         for name in texts:
-            self._save(self.args.results / f"{name}.log", "\n".join(self._screen) + "\n")
+            self._save(self.args.results / f"{name}.log", "\n".join(self.lines) + "\n")
         if self.args.output == "json":
             main = [each for each in self.documents if each.main] or self.documents
             whole = {"levels": [self._as_dict(each) for each in main]}
@@ -486,30 +366,3 @@ def _raise_terminated(_number: int, _frame: object) -> NoReturn:
 
 def missing(error: ModuleNotFoundError) -> str:
     return f"no module {error.name}: pip install -r requirements.txt"
-
-
-# --- standard streams
-
-
-def open_streams(output: str) -> None:
-    """Both exist, and take any character: a server's words must not end the run."""
-    sys.stdout = sys.stdout or open(os.devnull, "w")
-    sys.stderr = sys.stderr or open(os.devnull, "w")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        encoding = "utf-8" if output == "json" else None  # RFC 8259, section 8.1
-        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
-
-
-def write_out(text: str) -> None:
-    """On stdout, at once. Raises OSError once; then what is written goes nowhere."""
-    try:
-        print(text, end="", flush=True)
-    except OSError:
-        discard(sys.stdout)
-        raise
-
-
-def discard(stream: TextIO) -> None:
-    """What is written from now on, and what waits in the buffer, goes nowhere."""
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

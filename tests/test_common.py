@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -633,9 +634,9 @@ def test_no_colour_where_there_is_no_terminal(probe: Probe) -> None:
 
 SHAPES = [
     TOKEN,
-    common.urllib.parse.quote(TOKEN),
-    common.urllib.parse.quote(TOKEN, safe=""),
-    re.sub("%..", lambda found: found[0].lower(), common.urllib.parse.quote(TOKEN, safe="")),
+    urllib.parse.quote(TOKEN),
+    urllib.parse.quote(TOKEN, safe=""),
+    re.sub("%..", lambda found: found[0].lower(), urllib.parse.quote(TOKEN, safe="")),
     json.dumps(TOKEN)[1:-1],
     json.dumps(TOKEN)[1:-1].replace("/", "\\/"),
     TOKEN[:-3],

@@ -1,0 +1,74 @@
+"""Where a script's settings come from: which variables, the `.env` file, a URL that can be used."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import urllib.parse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Where the settings of one of the two deployments come from. They are never mixed."""
+
+    url_variable: str
+    token_variable: str
+    binary_variable: str | None
+    default_url: str | None
+    needs_token: bool
+
+
+GATEWAY = Deployment("INFERENCE_URL", "INFERENCE_API_KEY", None, None, False)
+FLEET = Deployment(
+    "SIMPLEAI_URL", "SIMPLEAI_TEST_TOKEN", "TOKEN_BINARY", "https://ai.lelloman.com", True
+)
+
+
+def read_settings(environment: Mapping[str, str] = os.environ) -> Callable[[str], str | None]:
+    """A look-up by name: the environment, then `.env` in the current folder. Empty is not set."""
+    file_values: dict[str, str | None] = {}
+    if Path(".env").is_file():
+        from dotenv import dotenv_values
+
+        # interpolate=False: a credential with ${ in it is taken as it stands
+        file_values = dict(dotenv_values(Path(".env"), interpolate=False))
+
+    def look_up(name: str) -> str | None:
+        return (
+            (environment.get(name) or "").strip() or (file_values.get(name) or "").strip() or None
+        )
+
+    return look_up
+
+
+def check_url(text: str) -> str:
+    """The base URL without a trailing slash or `/v1`. ValueError says what is wrong with it,
+    but not what could be a credential."""
+    if any(character.isspace() or not character.isprintable() for character in text):
+        raise ValueError("the URL has white space or control characters in it")
+    if "@" in text:
+        raise ValueError("the URL carries a user or password: use --token")
+    if "?" in text or "#" in text:
+        raise ValueError("the URL has a query or fragment: give the base URL only")
+    parts = urllib.parse.urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{text!r} is no URL: write http://host:port or https://host")
+    if parts.port == 0:  # .port itself raises ValueError beyond 65535
+        raise ValueError(f"{text!r} has no usable port")
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError:
+        raise ValueError(f"{text!r} has no usable host name") from None
+    path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")  # SDKs' base_url ends in /v1
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def is_loopback(url: str) -> bool:
+    host = urllib.parse.urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

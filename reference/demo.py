@@ -1,10 +1,11 @@
-"""The tour: a real model on this machine, the benchmark as an operator runs it, what was found.
+"""The tour: a real model on this machine, the scripts as an operator runs them, what was found.
 
 Examples:
-    python -m reference.demo                    # llama.cpp and SmolLM2-135M
+    python -m reference.demo                    # llama.cpp and SmolLM2-135M: the benchmark
+    python -m reference.demo --all              # every script
     python -m reference.demo --engine sim       # without a model, in seconds
 
-Ends with the benchmark's exit code; on Ctrl-C with 130, and no process is left.
+Exit code: the first script's that is not 0; 130 on Ctrl-C. No process is left behind.
 """
 
 from __future__ import annotations
@@ -15,21 +16,39 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .deployment import Deployment, running
 from .process import ROOT, StartError
 
-LEVELS = (1, 4, 8)
+SIM = {"ttft_ms": 20, "itl_ms": 4}  # a simulated engine that does not waste a visitor's time
+ENGINES = {"llama": "llama.cpp with SmolLM2-135M", "sim": "a simulated engine"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command, and the settings of the deployment it is for."""
+
+    title: str
+    command: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
 STEPS = (
-    ("Gateway overhead (step 3 of the guide)", "--gateway-only --requests 100 --warmup 5"),
-    (
+    Step(
+        "Gateway overhead (step 3 of the guide)",
+        "benchmark.py --gateway-only --requests 100 --warmup 5",
+    ),
+    Step(
         "Inference at one, four and eight requests in flight (step 4)",
-        "--inference-only --concurrency 1 4 8 --requests 16 --max-tokens 64",
+        "benchmark.py --inference-only --concurrency 1 4 8 --requests 16 --max-tokens 64",
     ),
 )
+ALL_STEPS = STEPS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,30 +57,44 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--engine", choices=("llama", "sim"), default="llama")
+    parser.add_argument("--all", action="store_true", help="every script, not the benchmark alone")
+    parser.add_argument("--engine", choices=sorted(ENGINES), default="llama")
     parser.add_argument("--results", type=Path, default=Path("results/demo"))
     args = parser.parse_args(argv)
-    print("Starting a deployment on this machine: a gateway, llama.cpp, SmolLM2-135M", flush=True)
+    since_s = time.time()
+    print(f"A deployment on this machine: a gateway, {ENGINES[args.engine]}", flush=True)
     try:
-        with running(engine=args.engine) as deployment:
-            codes = [run_step(deployment, args.results, *step) for step in STEPS]
+        codes = run_steps(ALL_STEPS if args.all else STEPS, args.engine, args.results)
     except StartError as error:
         print(f"cannot start the deployment: {error}", file=sys.stderr)
         return 3
     except KeyboardInterrupt:
         print("interrupted; the deployment is stopped", file=sys.stderr)
         return 130
-    print(findings(args.results))
+    print(findings(args.results, since_s))
     return next((code for code in codes if code), 0)
 
 
-def run_step(deployment: Deployment, results: Path, title: str, options: str) -> int:
+def run_steps(steps: Sequence[Step], engine: str, results: Path) -> list[int]:
+    """The exit code of each step. Steps in a row with the same settings share a deployment."""
+    codes: list[int] = []
+    while steps:
+        settings = steps[0].settings
+        same = [step for step in steps if step.settings == settings]
+        steps = [step for step in steps if step.settings != settings]
+        options: dict[str, Any] = {**(SIM if engine == "sim" else {}), **settings}
+        with running(engine=engine, **options) as deployment:
+            codes += [run_step(deployment, results, step) for step in same]
+    return codes
+
+
+def run_step(deployment: Deployment, results: Path, step: Step) -> int:
     """One command as an operator types it, with the deployment's address in the environment."""
-    options += f" --results {shlex.quote(str(results))}"
-    print(f"\n== {title}\n$ python3 benchmark.py {options}\n", flush=True)
-    command = [sys.executable, str(ROOT / "benchmark.py"), *shlex.split(options)]
+    command = f"{step.command} --results {shlex.quote(str(results))}"
+    print(f"\n== {step.title}\n$ python3 {command}\n", flush=True)
+    script, *arguments = shlex.split(command)
     environment = {**os.environ, **deployment.environment}
-    with subprocess.Popen(command, env=environment) as process:
+    with subprocess.Popen([sys.executable, ROOT / script, *arguments], env=environment) as process:
         try:
             code = process.wait()
         except KeyboardInterrupt:  # it got the Ctrl-C too, and saves what it has
@@ -72,30 +105,34 @@ def run_step(deployment: Deployment, results: Path, title: str, options: str) ->
     return code
 
 
-def findings(results: Path) -> str:
-    """A line a step, from the saved documents."""
+# --- what was found
+
+
+def findings(results: Path, since_s: float) -> str:
+    """A line for each document that was saved since then (seconds of the wall clock)."""
     lines = ["", "== What was found", ""]
-    overhead = load(results / "gateway_overhead.json")
-    ping = overhead["metrics"]["gateway"]["ping_ms"]
-    verdict = overhead["verdict"].upper()
-    figures = f"/ping p50 {shown(ping['p50'])} ms, p99 {shown(ping['p99'])} ms"
-    lines.append(f"{verdict:5} gateway overhead   {figures}")
-    for level in LEVELS:
-        document = load(results / f"inference_c{level}.json")
-        figures = document["metrics"]
-        lines.append(
-            f"{document['verdict'].upper():5} concurrency {level}      "
-            f"TTFT p50 {shown(figures['ttft_ms']['p50'])} ms, "
-            f"decode {shown(figures['tokens_per_s']['mean'])} tok/s, "
-            f"all together {shown(figures['output_tokens_per_s'])} tok/s"
-        )
+    for path in sorted(results.glob("*.json")):
+        if path.stat().st_mtime < since_s:
+            continue
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        lines.append(f"{document['verdict'].upper():9} {path.stem:17} {figures(document)}".rstrip())
     lines += ["", f"Every figure, request and arrival time: {results}/*.json, the screen: *.log"]
     return "\n".join(lines)
 
 
-def load(path: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return document
+def figures(document: dict[str, Any]) -> str:
+    """What one would ask first: the overhead, the speed, else how many checks there were."""
+    metrics = document["metrics"]
+    if document["script"] != "benchmark":
+        return f"{len(document['checks'])} checks"
+    if "ttft_ms" not in metrics:
+        ping = metrics["gateway"]["ping_ms"]
+        return f"/ping p50 {shown(ping['p50'])} ms, p99 {shown(ping['p99'])} ms"
+    return (
+        f"TTFT p50 {shown(metrics['ttft_ms']['p50'])} ms, "
+        f"{shown(metrics['tokens_per_s']['mean'])} tok/s each, "
+        f"{shown(metrics['output_tokens_per_s'])} together"
+    )
 
 
 def shown(value: float | None) -> str:

@@ -41,7 +41,7 @@ def test_the_demo_ends_with_what_was_found_and_where(tmp_path: Path) -> None:
         out, _ = demo.communicate(timeout=120)
     assert demo.returncode == 0, out
     found = out[out.index("== What was found") :]
-    assert found.count("PASS") == 4 and str(tmp_path) in found
+    assert found.count("PASS ") == 4 and str(tmp_path) in found
     assert session_members(demo.pid) == []
 
 

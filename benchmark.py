@@ -6,8 +6,8 @@ concurrency levels. Times are taken at the wire, tokens are the server's own cou
 measured, not the prompt cache: every prompt starts with a line of its own.
 
 PASS: every probe and request succeeded and every --slo was kept.
-Cost: --requests probes of each endpoint (50 at the least), and for each level --requests answers
-of up to --max-tokens, after one warm-up answer for each slot. It wakes a sleeping worker.
+Cost: --requests probes of each endpoint (at least 50 beside a level), and for each level --requests
+answers of up to --max-tokens, after a warm-up answer for each slot. It wakes a sleeping worker.
 
 Examples:
     # the proxy alone, without touching the model
@@ -24,76 +24,58 @@ from __future__ import annotations
 
 import argparse
 import sys
-import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import chat
 import common
 import metrics
 import sse
+import tables
 import wire
 from common import CannotCheck, Check, Document, Run, Status
-from records import is_rate_limit, make_records, ms, outcome, read_streams, timed_out, words
+from records import (
+    is_ok,
+    is_rate_limit,
+    make_records,
+    ms,
+    outcome,
+    read_streams,
+    timed_out,
+)
 
 CHECKS = ("ping", "health", "requests", "stream", "tokens", "client", "slo")
-LEAST_PROBES = 50  # in a full run: fewer would replace the guide's 50 by a poorer figure
+PROBED = {"/ping": "ping", "/health": "health"}  # path -> its check and the name of its figures
+LEAST_PROBES = 50  # beside a level: fewer would replace the guide's 50 by a poorer figure
 CLIENT_SHARE = 0.05  # of the median ITL or TTFT: a client that late is part of the figures
 MERGED_SHARE = 0.01  # of the events: fewer cannot move a p99
-RATE_LIMIT = "the key's rate limit"
-FEW = 100  # samples; the p99 of fewer lies between the two slowest
+SILENT_AT_LEAST = 2  # time-outs in a row, and no fewer than slots: it will not answer any more
 EDGES = ("via", "cf-ray", "x-amz-cf-id", "x-served-by", "x-vercel-id", "fly-request-id")
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> common.Parser:
     parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
-    at_least = common.whole_number
     add = parser.add_argument_group("what to measure").add_argument
+    number, count = common.whole_number(1), common.whole_number(0)
     add("--model", metavar="NAME", help="model to ask for (default: the first listed)")
     add("--prompt", default="Write a short poem about the sea", help="what to ask (%(default)s)")
-    add(
-        "--max-tokens",
-        type=at_least(1),
-        default=128,
-        metavar="N",
-        help="longest answer (%(default)s)",
-    )
-    add(
-        "--concurrency",
-        type=at_least(1),
-        nargs="+",
-        default=[1],
-        metavar="N",
-        help="requests in flight, one or several levels (default 1)",
-    )
-    add(
-        "--requests",
-        type=at_least(1),
-        default=10,
-        metavar="N",
-        help="a level (default %(default)s)",
-    )
-    add(
-        "--warmup",
-        type=at_least(0),
-        default=1,
-        metavar="N",
-        help="requests before each level, at least one a slot; 0 is 0 (default %(default)s)",
-    )
+    tokens = "longest answer (default %(default)s)"
+    add("--max-tokens", type=number, default=128, metavar="N", help=tokens)
+    levels = "requests in flight, one or several levels (default 1)"
+    add("--concurrency", type=number, nargs="+", default=[1], metavar="N", help=levels)
+    requests = "for each level, at least one a slot; or probes (default %(default)s)"
+    add("--requests", type=number, default=10, metavar="N", help=requests)
+    warmup = "before each level, at least one a slot; 0 is 0 (default %(default)s)"
+    add("--warmup", type=count, default=1, metavar="N", help=warmup)
     add("--same-prompt", action="store_true", help="let the prompt cache work: no unique line")
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--gateway-only", action="store_true", help="only /ping and /health")
     part.add_argument("--inference-only", action="store_true", help="only chat completions")
-    add(
-        "--slo",
-        type=objective,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a bound to keep, as ttft_p50=500ms (repeatable)",
-    )
+    bound = "a bound to keep, as ttft_p50=500ms (repeatable)"
+    add("--slo", type=objective, action="append", default=[], metavar="NAME=VALUE", help=bound)
     return parser
 
 
@@ -107,22 +89,35 @@ def objective(text: str) -> metrics.Objective:
 # --- measure
 
 
+class Stop(Enum):
+    """Why nothing more is sent."""
+
+    RATE_LIMIT = "the key's rate limit"
+    CREDENTIAL = "the credential is refused"
+    USAGE = "stream_options is refused"
+    SILENT = "nothing answered within the timeout"
+    FLOOD = "the server does not stop sending"
+
+
 @dataclass(frozen=True)
 class Parts:
     """What this run measures, after all options that have a say in it."""
 
-    gateway: bool
-    inference: bool
+    probes: list[str]  # paths
+    levels: list[int]
 
 
 @dataclass
-class Contact:
-    """What the first requests of a run found out about the deployment."""
+class Session:
+    """A run in progress: how to ask, and what was found out about the deployment."""
 
-    replies: dict[str, wire.Reply]
+    run: Run
+    instrument: wire.Wire
+    met: dict[str, wire.Reply]  # the first answer of each path
     model: str
     edge: str | None  # why the network cannot be told from the gateway
-    hopeless: str | None  # why nothing more should be sent
+    usage: bool = True  # ask for it with stream_options
+    stopped: Stop | None = None
 
 
 @dataclass
@@ -130,11 +125,12 @@ class Level:
     """One concurrency level as it was measured."""
 
     concurrency: int
+    planned: int
     warmup: list[wire.Reply] = field(default_factory=list)
     replies: list[wire.Reply] = field(default_factory=list)
-    usage_refused: str | None = None  # the server's words about stream_options
-    stopped: str | None = None  # why not all requests were sent
+    stopped: Stop | None = None
     answered: int = 0  # with 200 and to the end, warm-up included
+    silent: int = 0  # time-outs in a row
 
     @property
     def limited(self) -> wire.Reply | None:
@@ -142,15 +138,13 @@ class Level:
         return next((r for r in self.warmup + self.replies if is_rate_limit(r)), None)
 
 
-def make_contact(run: Run, instrument: wire.Wire, parts: Parts) -> Contact:
+def meet(run: Run, instrument: wire.Wire, parts: Parts) -> Session:
     """One request to each endpoint, all at once: a server that hangs costs one timeout."""
-    args = run.args
-    paths = ["/ping", "/health"] if parts.gateway else []
-    paths += ["/v1/models"] if parts.inference else []
-    replies = chat.meet(run, instrument, paths)
-    model = args.model or chat.first_model(replies.get("/v1/models")) or chat.UNKNOWN_MODEL
-    found = list(replies.values())
-    return Contact(replies, model, edge(run.url, found), hopeless(found))
+    paths = [*parts.probes, *([chat.MODELS] if parts.levels else [])]
+    met = chat.meet(run, instrument, paths)
+    model = run.args.model or chat.first_model(met.get(chat.MODELS)) or chat.UNKNOWN_MODEL
+    replies = list(met.values())
+    return Session(run, instrument, met, model, edge(run.url, replies), stopped=hopeless(replies))
 
 
 def edge(url: str, replies: Sequence[wire.Reply]) -> str | None:
@@ -166,104 +160,92 @@ def edge(url: str, replies: Sequence[wire.Reply]) -> str | None:
     return None
 
 
-def probe(run: Run, instrument: wire.Wire, path: str) -> list[wire.Reply]:
+def probe(session: Session, path: str) -> list[wire.Reply]:
     """Ask for `path` again and again, one at a time, each over a connection of its own."""
-    args = run.args
+    args, instrument = session.run.args, session.instrument
     count = args.requests if args.gateway_only else max(args.requests, LEAST_PROBES)
     request = wire.Request("GET", path)
-    instrument.exchange([request] * args.warmup, keep=False, on_reply=costly)
-    with run.progress(f"{path}: {count} probes", count) as step:
+    instrument.exchange([request] * args.warmup, keep=False, on_reply=is_costly)
+    instrument.replies = []
+    with session.run.progress(f"{path}: {count} probes", count) as step:
 
         def on_reply(reply: wire.Reply) -> bool:
             step()
-            chat.show(run, reply)
-            return costly(reply)
+            chat.show(session.run, reply)
+            return is_costly(reply)
 
         return instrument.exchange([request] * count, keep=False, on_reply=on_reply)
 
 
-def costly(reply: wire.Reply) -> bool:
+def is_costly(reply: wire.Reply) -> bool:
     """Whether the server hangs or floods: once is enough of that."""
     return reply.failure is not None and reply.failure.kind in ("timeout", "flood")
 
 
-def chat_request(args: argparse.Namespace, model: str, usage: bool) -> wire.Request:
+def chat_request(session: Session) -> wire.Request:
     """A streamed chat completion. Its first line is unique, so no prompt cache can know it."""
+    args = session.run.args
     prompt = args.prompt if args.same_prompt else chat.unique(args.prompt)
-    more: dict[str, Any] = {"stream_options": {"include_usage": True}} if usage else {}
-    return chat.completion(model, prompt, args.max_tokens, **more)
+    more: dict[str, Any] = {"stream_options": {"include_usage": True}} if session.usage else {}
+    return chat.completion(session.model, prompt, args.max_tokens, **more)
 
 
-def measure_level(run: Run, instrument: wire.Wire, model: str, level: Level) -> None:
-    """Warm up, then send the level's requests. `level` holds what there is, whatever happens."""
-    args = run.args
-    warmups = max(args.warmup, level.concurrency) if args.warmup else 0
-    usage = level.usage_refused is None
-    try:
-        level.stopped = send(run, instrument, level, warmups, model, usage, "warm-up")
-    finally:
-        level.warmup = instrument.replies
-    if warmups and level.stopped is None:
-        level.stopped = hopeless(level.warmup)
-    try:
-        if level.stopped is None:
-            level.stopped = send(run, instrument, level, args.requests, model, usage, "requests")
-            level.replies = instrument.replies
-    except BaseException:
-        level.replies = instrument.replies
-        raise
-    first = (level.warmup + level.replies)[0]
-    if usage and first.status in (400, 422):
-        level.usage_refused = words(first)
+def measure_level(session: Session, level: Level) -> None:
+    """Warm up, then send the level's requests; once more if the server refuses stream_options."""
+    warmups = max(session.run.args.warmup, level.concurrency) if session.run.args.warmup else 0
+    while True:
         level.stopped = None
-        measure_level(run, instrument, model, level)
+        send(session, level, level.warmup, warmups, "warm-up")
+        if level.stopped is None:
+            level.stopped = hopeless(level.warmup)
+        if level.stopped is None:
+            send(session, level, level.replies, level.planned, "requests")
+        if level.stopped is not Stop.USAGE:
+            return
+        session.usage = False
 
 
-def send(
-    run: Run,
-    instrument: wire.Wire,
-    level: Level,
-    count: int,
-    model: str,
-    usage: bool,
-    label: str,
-) -> str | None:
-    """`count` requests in a closed loop. Returns why it stopped early, or None."""
-    requests = [chat_request(run.args, model, usage) for _ in range(count)]
-    reason: str | None = None
-    with run.progress(f"concurrency {level.concurrency}: {count} {label}", count) as step:
+def send(session: Session, level: Level, replies: list[wire.Reply], count: int, label: str) -> None:
+    """`count` requests in a closed loop; `replies` gets what was begun, whatever happens."""
+    requests = [chat_request(session) for _ in range(count)]
+    title = f"concurrency {level.concurrency}: {count} {label}"
+    with session.run.progress(title, count) as step:
 
         def on_reply(reply: wire.Reply) -> bool:
-            nonlocal reason
             step()
-            chat.show(run, reply)
-            level.answered += reply.status == 200 and reply.failure is None
-            reason = reason or reason_to_stop(reply, level.answered, usage)
-            return reason is not None
+            chat.show(session.run, reply)
+            level.answered += is_ok(reply)
+            level.silent = level.silent + 1 if timed_out(reply) else 0
+            level.stopped = level.stopped or reason_to_stop(level, reply, session.usage)
+            return level.stopped is not None
 
-        instrument.exchange(requests, level.concurrency, on_reply)
-    return reason
+        try:
+            session.instrument.exchange(requests, level.concurrency, on_reply)
+        finally:
+            replies[:] = session.instrument.replies
 
 
-def reason_to_stop(reply: wire.Reply, answered: int, usage: bool) -> str | None:
+def reason_to_stop(level: Level, reply: wire.Reply, usage: bool) -> Stop | None:
     """Why no further request should be sent after this answer."""
     if is_rate_limit(reply):
-        return RATE_LIMIT
-    if answered:
+        return Stop.RATE_LIMIT
+    if level.silent >= max(level.concurrency, SILENT_AT_LEAST):
+        return Stop.SILENT
+    if level.answered:
         return None
     if reply.status == 401:
-        return "credential refused"
+        return Stop.CREDENTIAL
     if usage and reply.status in (400, 422):
-        return "stream_options refused"
+        return Stop.USAGE
     return hopeless([reply])
 
 
-def hopeless(replies: Sequence[wire.Reply]) -> str | None:
+def hopeless(replies: Sequence[wire.Reply]) -> Stop | None:
     """Why more requests would only cost more of the operator's time."""
     if replies and all(timed_out(reply) for reply in replies):
-        return "nothing answered within the timeout"
-    if replies and all(costly(reply) for reply in replies):
-        return "the server does not stop sending"
+        return Stop.SILENT
+    if replies and all(is_costly(reply) for reply in replies):
+        return Stop.FLOOD
     return None
 
 
@@ -274,22 +256,21 @@ def gateway_metrics(probes: dict[str, list[wire.Reply]], edge: str | None) -> di
     """Overhead in ms: each endpoint raw (t0 to first byte) and net of one network round trip.
 
     The round trip is that of the very connection's TCP handshake; a gateway cannot be faster
-    than 0.
+    than 0. Probes that failed are in none of it.
     """
     figures: dict[str, Any] = {"net_not_separable": edge}
-    everything = [reply for replies in probes.values() for reply in replies]
+    shakes: list[wire.Handshake] = []
     for path, replies in probes.items():
-        good = [reply for reply in replies if reply.status == 200 and not reply.failure]
-        name = path.strip("/")
-        figures[f"{name}_ms"] = metrics.summary([ms(first_byte(reply)) for reply in good])
-        net = [
-            ms(max(0, first_byte(reply) - trip)) for reply in good if (trip := round_trip(reply))
-        ]
-        figures[f"{name}_net_ms"] = metrics.summary([] if edge else net)
-    shakes = [reply.handshake for reply in everything if reply.handshake]
+        good = [reply for reply in replies if is_ok(reply)]
+        raw = [(first_byte(reply), round_trip(reply)) for reply in good]
+        net = [ms(max(0, spent - trip)) for spent, trip in raw if trip is not None]
+        figures[f"{PROBED[path]}_ms"] = metrics.summary([ms(spent) for spent, _ in raw])
+        figures[f"{PROBED[path]}_net_ms"] = metrics.summary([] if edge else net)
+        shakes += [reply.handshake for reply in good if reply.handshake]
     figures["connect_ms"] = metrics.summary([ms(shake.connect_ns) for shake in shakes])
     figures["tls_ms"] = metrics.summary([ms(s.tls_ns) for s in shakes if s.tls_ns is not None])
-    figures["round_trip_ms"] = metrics.summary([ms(s.rtt_ns) for s in shakes if s.rtt_ns])
+    trips = [ms(shake.rtt_ns) for shake in shakes if shake.rtt_ns is not None]
+    figures["round_trip_ms"] = metrics.summary(trips)
     return figures
 
 
@@ -303,15 +284,15 @@ def round_trip(reply: wire.Reply) -> int | None:
 
 def probe_record(reply: wire.Reply) -> dict[str, Any]:
     answered = reply.status is not None and reply.t0_ns is not None
-    handshake = reply.handshake
+    shake = reply.handshake
     return {
         "path": reply.request.path,
         "status": reply.status,
         "error": reply.failure.text if reply.failure else None,
         "ttfb_ms": ms(first_byte(reply)) if answered else None,
-        "connect_ms": ms(handshake.connect_ns) if handshake else None,
-        "tls_ms": ms(handshake.tls_ns) if handshake and handshake.tls_ns is not None else None,
-        "round_trip_ms": ms(handshake.rtt_ns) if handshake and handshake.rtt_ns else None,
+        "connect_ms": ms(shake.connect_ns) if shake else None,
+        "tls_ms": ms(shake.tls_ns) if shake and shake.tls_ns is not None else None,
+        "round_trip_ms": ms(shake.rtt_ns) if shake and shake.rtt_ns is not None else None,
     }
 
 
@@ -334,20 +315,21 @@ def client_metrics(
     harmful = lags
     if clock != wire.USER_CLOCK:
         harmful = merged if len(merged) > MERGED_SHARE * events else []
-    bound = exceeds(harmful, figures["itl_ms"]["p50"]) or exceeds(
-        harmful, figures["ttft_ms"]["p50"]
-    )
+    # a median gap of 0 is what merging leaves; TPOT is what the gaps would be without
+    ttft, gap = figures["ttft_ms"]["p50"], figures["itl_ms"]["p50"] or figures["tpot_ms"]["p50"]
+    bound = exceeds(harmful, gap) or exceeds(harmful, ttft) or exceeds(late, ttft)
     return {
+        "clock": clock,
         "lag_ms": metrics.summary(lags),
         "send_lag_ms": metrics.summary(late),
         "merged_reads": len(merged),
-        "client_bound": bound or exceeds(late, figures["ttft_ms"]["p50"]),
+        "client_bound": bound,
     }
 
 
 def exceeds(lags_ms: Sequence[float], median_ms: float | None) -> bool:
     """Whether lags like these are a noticeable part of a figure with this median."""
-    if not lags_ms or not median_ms:
+    if not lags_ms or median_ms is None:
         return False
     return metrics.percentile(lags_ms, 99) > CLIENT_SHARE * median_ms
 
@@ -363,56 +345,67 @@ def merged_lags(reply: wire.Reply, stream: sse.Stream) -> list[int]:
 
 
 def check_probes(path: str, replies: Sequence[wire.Reply], figures: dict[str, Any]) -> Check:
-    name = path.strip("/")
+    """Every probe answered 200."""
+    name = PROBED[path]
+    failed = [reply for reply in replies if not is_ok(reply)]
+    figure = {key: figures[f"{name}{key}"]["p99"] for key in ("_ms", "_net_ms")}
+    evidence = {"probes": len(replies), "failed": len(failed)}
+    evidence |= {"p99_ms": figure["_ms"], "p99_net_ms": figure["_net_ms"]}
     if replies and all(reply.status == 404 for reply in replies):
-        return Check(name, Status.SKIP, f"404: no such endpoint here ({path})")
-    failed = [reply for reply in replies if reply.failure or reply.status != 200]
+        return Check(name, Status.SKIP, f"404: no such endpoint here ({path})", evidence)
     if failed:
-        kinds = Counter(
-            reply.failure.text if reply.failure else f"{reply.status} {words(reply)}".strip()
-            for reply in failed
-        )
-        said = "; ".join(f"{text} (x{count})" for text, count in kinds.most_common(3))
-        return Check(name, Status.FAIL, f"{len(failed)} of {len(replies)} probes failed: {said}")
-    summary = figures[f"{name}_ms"]
-    detail = f"{len(replies)} of {len(replies)} answered 200, p99 {summary['p99']:.2f} ms"
-    net = figures[f"{name}_net_ms"]["p99"]
-    if net is not None:
-        detail += f", net of the network {net:.2f} ms"
-    return Check(name, Status.PASS, detail)
+        said = counted_words(outcome(reply, timed=False) for reply in failed)
+        detail = f"{len(failed)} of {len(replies)} probes failed: {said}"
+        return Check(name, Status.FAIL, detail, evidence)
+    detail = f"{len(replies)} of {len(replies)} answered 200, p99 {figure['_ms']:.2f} ms"
+    if figure["_net_ms"] is not None:
+        detail += f", net of the network {figure['_net_ms']:.2f} ms"
+    return Check(name, Status.PASS, detail, evidence)
 
 
-def check_requests(
-    level: Level, records: Sequence[dict[str, Any]], planned: int, allowed: float
-) -> Check:
+def check_requests(level: Level, records: Sequence[dict[str, Any]], allowed: float) -> Check:
     """Every request of the level succeeded, but for the share that --slo error_rate allows."""
     counted = [record for record in records if not record["excluded"]]
     failed = [record for record in counted if record["error"]]
-    evidence = {"sent": len(records), "failed": len(failed), "planned": planned}
-    if not counted and level.stopped != RATE_LIMIT:
-        said = warmup_words(level)
-        return Check("requests", Status.FAIL, f"no request was answered: {said}", evidence)
-    if counted and len(failed) / len(counted) > allowed:
-        detail = f"{len(failed)} of {len(counted)} failed: {error_words(failed)}"
-        if level.stopped:
-            detail += f"; stopped there: {level.stopped}"
-        return Check("requests", Status.FAIL, detail, evidence)
-    if level.stopped == RATE_LIMIT:
-        wait = level.limited and level.limited.message.header("retry-after")
-        detail = (
-            f"stopped by {RATE_LIMIT} after {len(counted)} of {planned} requests (429 "
-            f"rate_limit_exceeded, Retry-After {wait}): wait, or raise it for this key"
-        )
-        if not level.limited:
-            detail = f"not run: {RATE_LIMIT} was reached before"
-        return Check("requests", Status.SKIP, detail, evidence, essential=True)
+    evidence = {"planned": level.planned, "sent": len(records), "failed": len(failed)}
+    share = len(failed) / len(counted) if counted else 0.0
+    status, detail = verdict(level, counted, failed, share, allowed)
+    return Check("requests", status, detail, evidence, essential=status is Status.SKIP)
+
+
+def verdict(
+    level: Level,
+    counted: Sequence[dict[str, Any]],
+    failed: Sequence[dict[str, Any]],
+    share: float,
+    allowed: float,
+) -> tuple[Status, str]:
+    """What the requests of a level come to, and the words for it."""
+    limited = level.stopped is Stop.RATE_LIMIT
+    if not counted and not limited:
+        return Status.FAIL, f"no request was answered: {warmup_words(level)}"
+    if failed and (share > allowed or share == 1):
+        told = f"{len(failed)} of {len(counted)} failed: {error_words(failed)}"
+        return Status.FAIL, told + (f"; stopped: {level.stopped.value}" if level.stopped else "")
+    if limited:
+        return Status.SKIP, limit_words(level, len(counted))
     if failed:
-        detail = f"{len(failed)} of {len(counted)} failed, within the {allowed:.2%} allowed: "
-        return Check("requests", Status.WARN, detail + error_words(failed), evidence)
-    detail = f"{len(counted)} of {planned} succeeded"
-    if any(reply.failure or reply.status != 200 for reply in level.warmup):
-        return Check("requests", Status.WARN, f"{detail}, but {warmup_words(level)}", evidence)
-    return Check("requests", Status.PASS, detail, evidence)
+        told = f"{len(failed)} of {len(counted)} failed, within the {allowed:.2%} allowed"
+        return Status.WARN, f"{told}: {error_words(failed)}"
+    detail = f"{len(counted)} of {level.planned} succeeded"
+    if not all(is_ok(reply) for reply in level.warmup):
+        return Status.WARN, f"{detail}, but {warmup_words(level)}"
+    return Status.PASS, detail
+
+
+def limit_words(level: Level, counted: int) -> str:
+    if not level.limited:
+        return f"not run: {Stop.RATE_LIMIT.value} was reached before"
+    wait = level.limited.message.header("retry-after")
+    return (
+        f"stopped by {Stop.RATE_LIMIT.value} after {counted} of {level.planned} requests (429 "
+        f"rate_limit_exceeded, Retry-After {wait}): wait, or raise it for this key"
+    )
 
 
 def error_words(failed: Sequence[dict[str, Any]]) -> str:
@@ -423,207 +416,200 @@ def error_words(failed: Sequence[dict[str, Any]]) -> str:
 
 
 def warmup_words(level: Level) -> str:
-    failed = [reply for reply in level.warmup if reply.failure or reply.status != 200]
-    texts = Counter(outcome(reply) for reply in failed)
-    said = "; ".join(f"{text} (warm-up, x{count})" for text, count in texts.most_common(3))
-    return said or level.stopped or "nothing was sent"
+    """What went wrong before the level's own requests."""
+    failed = [reply for reply in level.warmup if not is_ok(reply)]
+    if failed:
+        said = counted_words(outcome(reply, timed=False) for reply in failed)
+        return f"{len(failed)} of {len(level.warmup)} warm-up requests failed: {said}"
+    return level.stopped.value if level.stopped else "nothing was sent"
+
+
+def counted_words(texts: Iterable[str]) -> str:
+    """The most frequent of these texts, each once with its count."""
+    return "; ".join(f"{text} (x{count})" for text, count in Counter(texts).most_common(3))
+
+
+def succeeded(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [record for record in records if record["error"] is None]
 
 
 def check_stream(records: Sequence[dict[str, Any]]) -> Check | None:
     """The streams that gave an answer were well-formed, too."""
-    answered = [record for record in records if not record["error"]]
-    if not answered:
+    good = succeeded(records)
+    if not good:
         return None
-    kinds = Counter(text for record in answered for text in record["complaints"])
-    if not kinds:
-        return Check("stream", Status.PASS, f"{len(answered)} well-formed, each with its [DONE]")
-    said = "; ".join(f"{text} (x{count})" for text, count in kinds.most_common(3))
-    return Check("stream", Status.WARN, said)
+    complaints = [text for record in good for text in record["complaints"]]
+    evidence = {"streams": len(good), "complaints": len(complaints)}
+    if complaints:
+        return Check("stream", Status.WARN, counted_words(complaints), evidence)
+    detail = f"{len(good)} well-formed, each with its [DONE]"
+    return Check("stream", Status.PASS, detail, evidence)
 
 
-def check_tokens(level: Level, records: Sequence[dict[str, Any]]) -> Check | None:
+def check_tokens(usage: bool, records: Sequence[dict[str, Any]]) -> Check | None:
     """The token count can be trusted: its sources agree."""
-    answered = [record for record in records if not record["error"]]
-    if not answered:
+    good = succeeded(records)
+    if not good:
         return None
-    sources = Counter(record["token_source"] for record in answered)
-    named = " and ".join(f"{name}" for name, _ in sources.most_common())
+    sources = Counter(record["token_source"] for record in good)
+    named = " and ".join(name for name, _ in sources.most_common())
+    if not usage:
+        named += " (the server refuses stream_options)"
+    total = int(sum(record["output_tokens"] for record in good))
+    evidence = {"output_tokens": total, "sources": dict(sources)}
+    if problems := token_problems(good):
+        return Check("tokens", Status.WARN, f"from {named}; {'; '.join(problems)}", evidence)
+    return Check("tokens", Status.PASS, f"{total} output tokens, from {named}", evidence)
+
+
+def token_problems(good: Sequence[dict[str, Any]]) -> list[str]:
+    """What makes the count doubtful, each with an example."""
     problems = []
-    differing = [r for r in answered if disagree(r)]
-    if differing:
+    if differing := [record for record in good if counts_differ(record)]:
         first = differing[0]
         problems.append(
             f"usage and timings disagree in {len(differing)}, as {first['output_tokens']} and "
             f"{first['server_predicted_tokens']} tokens"
         )
-    many = [r for r in answered if r["output_events"] > r["output_tokens"]]
-    if many:
+    if many := [r for r in good if r["output_events"] > r["output_tokens"]]:
         problems.append(
             f"more events than tokens in {len(many)}, as {many[0]['output_events']} events for "
             f"{many[0]['output_tokens']} tokens"
         )
-    if "events" in sources:
-        problems.append(f"the server gives no count: events were counted in {sources['events']}")
-    if level.usage_refused is not None:
-        named += " (the server refuses stream_options)"
-    if problems:
-        return Check("tokens", Status.WARN, f"from {named}; " + "; ".join(problems))
-    total = int(sum(record["output_tokens"] for record in answered))
-    return Check("tokens", Status.PASS, f"{total} output tokens, from {named}")
+    if uncounted := sum(record["token_source"] == "events" for record in good):
+        problems.append(f"the server gives no count: events were counted in {uncounted}")
+    return problems
 
 
-def disagree(record: dict[str, Any]) -> bool:
+def counts_differ(record: dict[str, Any]) -> bool:
     other = record["server_predicted_tokens"]
     return other is not None and other != record["output_tokens"]
 
 
 def check_client(figures: dict[str, Any]) -> Check | None:
     """This program kept up with the server."""
-    lag, late = figures["lag_ms"], figures["send_lag_ms"]
-    if not lag["n"]:
+    client, lag = figures["client"], figures["client"]["lag_ms"]["p99"]
+    if not figures["succeeded"]:
         return None
-    detail = f"lag p99 {lag['p99']:.2f} ms, {figures['merged_reads']} reads merged events"
-    if late["n"]:
-        detail += f", sends late by p99 {late['p99']:.2f} ms"
-    if figures["client_bound"]:
-        return Check("client", Status.WARN, f"client-bound: {detail}; use a faster or idler client")
-    return Check("client", Status.PASS, detail)
-
-
-def check_objectives(
-    objectives: Sequence[metrics.Objective],
-    figures: dict[str, Any],
-    records: Sequence[dict[str, Any]] = (),
-    limited: bool = False,
-) -> list[Check]:
-    """Each --slo; one on something that was not measured is missed as well."""
-    checks = [check_objective(wanted, figures, records) for wanted in objectives]
-    if limited and not figures["requests"]:  # it was the rate limit that left nothing to measure
-        for check in checks:
-            check.status, check.essential = Status.SKIP, True
-    return checks
+    evidence = {"lag_p99_ms": lag, "merged_reads": client["merged_reads"]}
+    detail = f"lag p99 {lag:.2f} ms, {client['merged_reads']} reads merged events"
+    if (late := client["send_lag_ms"]["p99"]) is not None:
+        evidence["send_lag_p99_ms"] = late
+        detail += f", send lag p99 {late:.2f} ms"
+    if client["client_bound"]:
+        detail = f"client-bound: {detail}; use a faster or idler client"
+        return Check("client", Status.WARN, detail, evidence)
+    return Check("client", Status.PASS, detail, evidence)
 
 
 def check_objective(
-    wanted: metrics.Objective, figures: dict[str, Any], records: Sequence[dict[str, Any]]
+    wanted: metrics.Objective,
+    figures: dict[str, Any],
+    records: Sequence[dict[str, Any]] = (),
+    limited: bool = False,
 ) -> Check:
-    name, unit = f"slo:{wanted.name}", wanted.unit
-    bound = f"{'at most' if wanted.upper else 'at least'} {wanted.limit:g} {unit}".strip()
-    if wanted.per_request:
-        good = [record for record in records if record["error"] is None]
-        missed = [record for record in good if not wanted.holds(record[wanted.key])]
-        detail = f"{len(good) - len(missed)} of {len(good)} requests kept {bound}"
-        return Check(name, Status.FAIL if missed or not good else Status.PASS, detail)
-    value = wanted.value(figures)
+    """One --slo; missed as well when it is on something that was not measured.
+
+    Unless it was the key's rate limit that left nothing to measure: that is undecided.
+    """
+    bound = f"{'at most' if wanted.upper else 'at least'} {wanted.limit:g} {wanted.unit}".strip()
+    value = kept_share(wanted, records) if wanted.per_request else wanted.value(figures)
+    evidence = {"value": value, "limit": wanted.limit, "unit": wanted.unit or "share"}
+    name = f"slo:{wanted.name}"
     if value is None:
         edge = (figures.get("gateway") or {}).get("net_not_separable")
         reason = f": not separable, {edge}" if "_net_" in wanted.name and edge else ""
-        return Check(name, Status.FAIL, f"not measured in this run{reason} (wanted {bound})")
+        status = Status.SKIP if limited else Status.FAIL
+        detail = f"not measured in this run{reason} (wanted {bound})"
+        return Check(name, status, detail, evidence, essential=limited)
+    if wanted.per_request:
+        evidence["unit"] = "share of requests"
+        status = Status.PASS if value == 1 else Status.FAIL
+        return Check(name, status, f"{value:.1%} of the requests kept {bound}", evidence)
     status = Status.PASS if wanted.holds(value) else Status.FAIL
-    return Check(name, status, f"{value:g} {unit}".strip() + f", wanted {bound}")
+    detail = f"{value:g} {wanted.unit}".strip() + f", wanted {bound}"
+    return Check(name, status, detail, evidence)
+
+
+def kept_share(wanted: metrics.Objective, records: Sequence[dict[str, Any]]) -> float | None:
+    """The share of successful requests that kept the bound; None without any."""
+    good = succeeded(records)
+    return sum(wanted.holds(r[wanted.key]) for r in good) / len(good) if good else None
 
 
 # --- report
 
-COLUMNS = ("mean", "p50", "p90", "p95", "p99", "min", "max")
-
-
-def header() -> str:
-    return f"  {'':19}{'n':>6}" + "".join(f"{name:>{width(name)}}" for name in COLUMNS)
-
-
-def width(column: str) -> int:
-    return 8 if column == "min" else 7  # the column before may carry a star
-
-
-def row(label: str, summary: dict[str, Any]) -> str:
-    """One line of a table; a p99 of few samples is marked with a star."""
-    cells = {name: f"{figure(summary[name]):>{width(name)}}" for name in COLUMNS}
-    if 0 < summary["n"] < FEW:
-        cells["p99"] += "*"
-        cells["min"] = cells["min"][1:]
-    return f"  {label:19}{summary['n']:>6}" + "".join(cells.values())
-
-
-def figure(value: float | None) -> str:
-    """At most six characters, as exact as that allows."""
-    if value is None:
-        return "-"
-    if abs(value) >= 999_999.5:
-        return f"{value:.0e}"
-    if isinstance(value, int):
-        return str(value)
-    digits = 2 if abs(value) < 100 else 1 if abs(value) < 10_000 else 0
-    return f"{value:.{digits}f}"
-
-
-def whole(summary: dict[str, Any]) -> dict[str, Any]:
-    """The same figures without decimals: half a token is of no use to a reader."""
-    return {name: None if value is None else round(value) for name, value in summary.items()}
-
 
 def gateway_lines(figures: dict[str, Any], counts: dict[str, int]) -> list[str]:
     each = ", ".join(f"{count} x {path}" for path, count in counts.items())
-    lines = [f"Gateway overhead: {each}, each over a connection of its own", header()]
-    for name in ("ping", "health"):
-        if not figures[f"{name}_ms"]["n"]:
-            lines.append(f"  /{name}: no answer to measure")
+    lines = [f"Gateway overhead, each probe over its own connection: {each}", tables.header()]
+    for path in counts:
+        summary, net = (figures[f"{PROBED[path]}{key}"] for key in ("_ms", "_net_ms"))
+        if not summary["n"]:
+            lines.append(f"  {path}: no answer to measure")
             continue
-        lines.append(row(f"/{name} [ms]", figures[f"{name}_ms"]))
-        if figures["net_not_separable"] is None:
-            lines.append(row("  net of network", figures[f"{name}_net_ms"]))
-    lines.append(row("connect [ms]", figures["connect_ms"]))
-    if figures["tls_ms"]["n"]:
-        lines.append(row("TLS [ms]", figures["tls_ms"]))
-    lines.append(row("round trip [ms]", figures["round_trip_ms"]))
+        lines.append(tables.row(f"{path} [ms]", summary))
+        lines += optional_row("  net of network", net)
+    lines.append(tables.row("connect [ms]", figures["connect_ms"]))
+    lines += optional_row("TLS [ms]", figures["tls_ms"])
+    lines.append(tables.row("round trip [ms]", figures["round_trip_ms"]))
     if figures["net_not_separable"]:
-        lines.append(f"  net of network: not separable, {figures['net_not_separable']}")
-    return lines + footnote(figures["ping_ms"])
+        lines += tables.entry("net of network", f"not separable: {figures['net_not_separable']}")
+    return lines + footnote(*(figures[f"{PROBED[path]}_ms"] for path in counts))
+
+
+def optional_row(label: str, summary: dict[str, Any]) -> list[str]:
+    return [tables.row(label, summary)] if summary["n"] else []
 
 
 def footnote(*summaries: dict[str, Any]) -> list[str]:
-    if any(0 < summary["n"] < FEW for summary in summaries):
-        return [f"  * of fewer than {FEW} samples: close to the slowest one, no real p99"]
-    return []
+    return [tables.NOTE] if any(tables.is_few(summary) for summary in summaries) else []
 
 
-def level_lines(
-    level: Level,
-    figures: dict[str, Any],
-    records: Sequence[dict[str, Any]],
-    args: argparse.Namespace,
-) -> list[str]:
-    title = f"Inference at concurrency {level.concurrency}: {figures['succeeded']} of "
-    lines = [title + f"{figures['requests']} requests succeeded", header()]
-    lines.append(row("TTFT [ms]", figures["ttft_ms"]))
-    lines.append(row("ITL [ms]", figures["itl_ms"]))
-    lines.append(row("TPOT [ms]", figures["tpot_ms"]))
-    lines.append(row("decode rate [tok/s]", figures["tokens_per_s"]))
-    if figures["server_tokens_per_s"]["n"]:
-        lines.append(row("  the server's own", figures["server_tokens_per_s"]))
-    lines.append(row("E2E latency [ms]", figures["e2e_ms"]))
-    lines.append(row("output tokens", whole(figures["output_tokens"])))
-    lines.append(row("prompt tokens", whole(figures["prompt_tokens"])))
-    if figures["cached_tokens"]["n"]:
-        lines.append(row("  of them cached", whole(figures["cached_tokens"])))
-    if figures["connect_ms"]["n"]:
-        lines.append(row("connect [ms]", figures["connect_ms"]))
-    if figures["tls_ms"]["n"]:
-        lines.append(row("TLS [ms]", figures["tls_ms"]))
-    lines += footnote(figures["ttft_ms"], figures["itl_ms"], figures["e2e_ms"])
-    rate, each_s = figures["output_tokens_per_s"], figures["requests_per_s"]
-    lines.append(
-        f"  {'output throughput':20}{figure(rate):>9} tok/s over {figure(figures['wall_s'])} s"
-    )
-    lines.append(f"  {'request throughput':20}{figure(each_s):>9} requests/s")
-    if figures["goodput_per_s"] is not None:
-        lines.append(f"  {'goodput':20}{figure(figures['goodput_per_s']):>9} requests/s")
-    share = figures["error_rate"]
-    rate_line = f"  {'error rate':20}{'-' if share is None else f'{share:.1%}':>9}"
-    lines += textwrap.wrap(rate_line + errors_in(figures), 80, subsequent_indent=" " * 22)
-    lines.append(f"  {'prompt':20}{prompt_kind(args)}")
-    lines.append(f"  {'tokens counted by':20}{token_sources(records)}")
-    return lines
+def level_lines(figures: dict[str, Any]) -> list[str]:
+    """The block of a level: a table of summaries, then what is one figure or a word."""
+    title = f"Inference at concurrency {figures['concurrency']}: {figures['succeeded']} of "
+    return [
+        f"{title}{figures['requests']} requests succeeded",
+        tables.header(),
+        tables.row("TTFT [ms]", figures["ttft_ms"]),
+        tables.row("ITL [ms]", figures["itl_ms"]),
+        tables.row("TPOT [ms]", figures["tpot_ms"]),
+        tables.row("decode rate [tok/s]", figures["tokens_per_s"]),
+        *optional_row("  the server's own", figures["server_tokens_per_s"]),
+        tables.row("E2E latency [ms]", figures["e2e_ms"]),
+        tables.row("output tokens", tables.whole(figures["output_tokens"])),
+        tables.row("prompt tokens", tables.whole(figures["prompt_tokens"])),
+        *optional_row("  of them cached", tables.whole(figures["cached_tokens"])),
+        *optional_row("connect [ms]", figures["connect_ms"]),
+        *optional_row("TLS [ms]", figures["tls_ms"]),
+        *footnote(figures["ttft_ms"], figures["itl_ms"], figures["e2e_ms"]),
+        *single_figures(figures),
+    ]
+
+
+def single_figures(figures: dict[str, Any]) -> list[str]:
+    shown, share = tables.figure, figures["error_rate"]
+    entries = {
+        "output throughput": f"{shown(figures['output_tokens_per_s'])} tok/s",
+        "request throughput": f"{shown(figures['requests_per_s'])} requests/s",
+        "goodput": f"{shown(figures['goodput_per_s'])} requests/s",
+        "error rate": ("-" if share is None else f"{share:.1%}") + errors_in(figures),
+        "wall time": f"{shown(figures['wall_s'])} s",
+        "load": f"{figures['load_model']}, {figures['concurrency']} in flight",
+        "prompt": PROMPTS[figures["prompt"]],
+        "tokens counted by": token_sources(figures["token_sources"]),
+        "clock": figures["client"]["clock"],
+    }
+    if figures["goodput_per_s"] is None:
+        del entries["goodput"]
+    return [line for label, text in entries.items() for line in tables.entry(label, text)]
+
+
+PROMPTS = {
+    "same": "the same each time: the prompt cache may save the prefill",
+    "unique": "unique each time: prefill is measured, not a cache",
+}
 
 
 def errors_in(figures: dict[str, Any]) -> str:
@@ -632,146 +618,144 @@ def errors_in(figures: dict[str, Any]) -> str:
     return (f" {kinds}" if kinds else "") + (f" (Retry-After {waits})" if waits else "")
 
 
-def prompt_kind(args: argparse.Namespace) -> str:
-    if args.same_prompt:
-        return "the same each time: the prompt cache may save the prefill"
-    return "unique each time: prefill is measured, not a cache"
-
-
-def token_sources(records: Sequence[dict[str, Any]]) -> str:
-    sources = {record["token_source"] for record in records if record["error"] is None}
+def token_sources(sources: dict[str, int]) -> str:
     names = {"usage": "the server (usage)", "timings": "the server (timings)", "events": "events"}
-    return ", ".join(names[source] for source in sorted(sources - {None})) or "-"
+    return ", ".join(names[source] for source in sorted(sources)) or "-"
 
 
 # --- run
 
 
-def gateway(
-    run: Run, instrument: wire.Wire, contact: Contact, document: Document
-) -> tuple[dict[str, Any], list[Check]]:
+def gateway(session: Session, paths: Sequence[str], document: Document) -> list[Check]:
     """Measure, judge and report the gateway's overhead; fills its document."""
-    probes: dict[str, list[wire.Reply]] = {}
-    figures: dict[str, Any] = {}
+    probes: dict[str, list[wire.Reply]] = {path: [session.met[path]] for path in paths}
     try:
-        for path in ("/ping", "/health"):
-            first = contact.replies[path]
-            settled = costly(first) or first.status == 404
-            probes[path] = [first] if settled else []
-            if not settled:
+        for path, replies in probes.items():
+            if not (is_costly(replies[0]) or replies[0].status == 404):
+                session.instrument.replies = []
                 try:
-                    probe(run, instrument, path)
+                    probe(session, path)
                 finally:
-                    probes[path] = instrument.replies
+                    probes[path] = session.instrument.replies
     finally:
-        figures = gateway_metrics(probes, contact.edge)
+        figures = gateway_metrics(probes, session.edge)
         document.metrics = {"gateway": figures}
         document.requests = [probe_record(r) for replies in probes.values() for r in replies]
     checks = [check_probes(path, replies, figures) for path, replies in probes.items()]
     document.add(*checks)
-    for line in gateway_lines(figures, {path: len(each) for path, each in probes.items()}):
-        run.say(line)
     if document.main:
-        document.add(*check_objectives(run.args.slo, document.metrics))
-    finish(run, document, document.checks)
-    return figures, checks
+        document.add(*(check_objective(each, document.metrics) for each in session.run.args.slo))
+    lines = gateway_lines(figures, {path: len(each) for path, each in probes.items()})
+    finish(session.run, document, lines, document.checks)
+    return checks
 
 
-def inference(
-    run: Run,
-    instrument: wire.Wire,
-    contact: Contact,
-    document: Document,
-    level: Level,
-    before: dict[str, Any],
-) -> None:
+def inference(session: Session, level: Level, document: Document, overhead: Any) -> None:
     """Measure, judge and report one level; fills its document."""
-    args = run.args
+    run, level.stopped = session.run, session.stopped
     try:
         if level.stopped is None:
-            measure_level(run, instrument, contact.model, level)
+            measure_level(session, level)
     finally:
+        session.stopped = level.stopped
         streams = read_streams(level.replies)
-        records = make_records(level.replies, streams)
-        figures = metrics.level_metrics(records, args.slo)
-        client = client_metrics(level.replies, streams, instrument.clock, figures)
-        failed = sum(1 for reply in level.warmup if reply.failure or reply.status != 200)
-        document.requests = records
-        document.metrics = {
-            "concurrency": level.concurrency,
-            "prompt": "same" if args.same_prompt else "unique",
-            **figures,
-            "warmup": {"requests": len(level.warmup), "failed": failed},
-            "client": client,
-            "gateway": before or None,
-        }
-    if level.stopped == "credential refused":
+        document.requests = make_records(level.replies, streams)
+        document.metrics = level_figures(session, level, document.requests)
+        client = client_metrics(level.replies, streams, session.instrument.clock, document.metrics)
+        document.metrics |= {"client": client, "gateway": overhead}
+    if level.stopped is Stop.CREDENTIAL:
         raise CannotCheck(chat.refused_credential(run))
-    allowed = min((o.limit for o in args.slo if o.name == "error_rate"), default=0.0)
+    checks = judge_level(session, level, document)
+    document.add(*checks)
+    finish(run, document, level_lines(document.metrics), checks)
+
+
+def level_figures(
+    session: Session, level: Level, records: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    args = session.run.args
+    failed = sum(not is_ok(reply) for reply in level.warmup)
+    return {
+        "concurrency": level.concurrency,
+        "prompt": "same" if args.same_prompt else "unique",
+        **metrics.level_metrics(records, args.slo),
+        "warmup": {"requests": len(level.warmup), "failed": failed},
+    }
+
+
+def judge_level(session: Session, level: Level, document: Document) -> list[Check]:
+    objectives, records = session.run.args.slo, document.requests
+    allowed = min((each.limit for each in objectives if each.name == "error_rate"), default=0.0)
+    limited = level.stopped is Stop.RATE_LIMIT
     found = [
-        check_requests(level, records, args.requests, allowed),
+        check_requests(level, records, allowed),
         check_stream(records),
-        check_tokens(level, records),
-        check_client(client),
-        *check_objectives(args.slo, document.metrics, records, level.stopped == RATE_LIMIT),
+        check_tokens(session.usage, records),
+        check_client(document.metrics),
+        *(check_objective(each, document.metrics, records, limited) for each in objectives),
     ]
-    own = [check for check in found if check]
-    document.add(*own)
-    for line in level_lines(level, figures, records, args):
+    return [check for check in found if check]
+
+
+def finish(run: Run, document: Document, lines: Sequence[str], checks: Sequence[Check]) -> None:
+    """Show the figures, and of the document's checks those that are not on the screen yet."""
+    for line in [*lines, ""]:
         run.say(line)
-    run.say(f"  {'clock':20}{instrument.clock}")
-    finish(run, document, own)
-
-
-def finish(run: Run, document: Document, own: Sequence[Check]) -> None:
-    """The verdicts that are not on the screen yet, and the document is done."""
-    run.say()
     for check in document.checks:
-        if check in own:
+        if check in checks:
             run.say_check(check)
     run.say()
     document.finish()
 
 
-def choose_parts(run: Run) -> Parts:
-    """Which parts --gateway-only, --inference-only, --only and --skip leave."""
-    args = run.args
-    probes = any(run.wants(name) for name in ("ping", "health"))
-    streams = any(run.wants(name) for name in ("requests", "stream", "tokens", "client"))
-    parts = Parts(probes and not args.inference_only, streams and not args.gateway_only)
-    if not (parts.gateway or parts.inference):
-        raise CannotCheck("the options leave nothing to measure: see --only and --skip")
+def choose_parts(args: argparse.Namespace) -> Parts:
+    """What --gateway-only, --inference-only, --only and --skip leave. ValueError: nothing."""
+    probes = [path for path, check in PROBED.items() if common.wants(args, check)]
+    streams = any(common.wants(args, name) for name in ("requests", "stream", "tokens", "client"))
+    levels = list(dict.fromkeys(args.concurrency))
+    parts = Parts(
+        [] if args.inference_only else probes, levels if streams and not args.gateway_only else []
+    )
+    if not (parts.probes or parts.levels):
+        raise ValueError("--only and --skip leave nothing to measure")
     return parts
 
 
-def measure(run: Run) -> None:
-    args, parts = run.args, choose_parts(run)
-    levels = list(dict.fromkeys(args.concurrency)) if parts.inference else []
+def measure(run: Run, parts: Parts) -> None:
+    args = run.args
     # begun before the first contact: should that fail, no older result is left to be believed
-    overhead = run.document("gateway_overhead", main=not levels) if parts.gateway else None
-    documents = [run.document(f"inference_c{level}") for level in levels]
+    before = run.document("gateway_overhead", main=not parts.levels) if parts.probes else None
+    documents = [run.document(f"inference_c{level}") for level in parts.levels]
+    try:
+        wire.raise_descriptor_limit(max(parts.levels, default=1))
+    except OSError as error:
+        raise CannotCheck(str(error.strerror)) from None
     target = wire.Target(run.url, run.token(), verify=not args.no_verify_ssl)
     with wire.Wire(target, args.timeout) as instrument:
         run.client["clock"] = instrument.clock
-        contact = make_contact(run, instrument, parts)
-        run.target["model"] = contact.model if levels else None
-        figures: dict[str, Any] = {}
-        checks: list[Check] = []
-        if overhead:
-            figures, checks = gateway(run, instrument, contact, overhead)
-        stopped, refused = contact.hopeless, None
-        for concurrency, document in zip(levels, documents, strict=True):
+        session = meet(run, instrument, parts)
+        run.target["model"] = session.model if parts.levels else None
+        checks = gateway(session, parts.probes, before) if before else []
+        overhead = before.metrics["gateway"] if before else None
+        for concurrency, document in zip(parts.levels, documents, strict=True):
             document.start()
             document.add(*checks)
-            level = Level(concurrency, usage_refused=refused, stopped=stopped)
-            inference(run, instrument, contact, document, level, figures)
-            stopped, refused = level.stopped, level.usage_refused
+            level = Level(concurrency, planned=max(args.requests, concurrency))
+            inference(session, level, document, overhead)
+            run.client["clock"] = instrument.clock
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.only and args.slo:
+        args.only.append("slo")  # a bound that was given is meant
+    try:
+        parts = choose_parts(args)
+    except ValueError as error:
+        parser.error(str(error))
     with common.run(args) as run:
-        measure(run)
+        measure(run, parts)
     return run.exit_code
 
 

@@ -44,7 +44,7 @@ def meet(run: Run, instrument: wire.Wire, paths: Sequence[str]) -> dict[str, wir
     replies = instrument.exchange(requests, len(requests))
     for reply in replies:
         show(run, reply)
-    if all(reply.failure and reply.failure.kind in ("connect", "tls") for reply in replies):
+    if all(is_unreachable(reply) for reply in replies):
         raise CannotCheck(unreachable(run.url, replies[0].failure))
     run.target["server"] = next(filter(None, (r.message.header("server") for r in replies)), None)
     if any(reply.request.path == MODELS and reply.status == 401 for reply in replies):
@@ -61,9 +61,19 @@ def first_model(reply: wire.Reply | None) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def is_unreachable(reply: wire.Reply) -> bool:
+    """No connection, or one that was closed without a single byte: nobody speaks HTTP there."""
+    failure = reply.failure
+    if failure is None:
+        return False
+    return failure.kind in ("connect", "tls") or (failure.kind == "truncated" and not reply.reads)
+
+
 def unreachable(url: str, failure: wire.Failure | None) -> str:
     text = failure.text if failure else "no answer"
     hint = "is the server up? try --url"
+    if failure and failure.kind == "truncated":
+        hint = "does it speak HTTP there, or is it https?"
     if failure and failure.kind == "tls":
         hint = "is it plain http? try an http:// URL"
         if "certificate" in failure.text:

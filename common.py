@@ -16,7 +16,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+import os
 import platform
+import re
 import signal
 import sys
 import traceback
@@ -33,6 +35,8 @@ from settings import FLEET, GATEWAY, Deployment, check_url, is_loopback, read_se
 __all__ = ["FLEET", "GATEWAY", "CannotCheck", "Check", "Document", "Exit", "Run", "Status"]
 
 TOOL_VERSION = "0.1.0"
+QUOTED = re.compile(r"'([^']*)'")
+HARMLESS = re.compile(r"(?!sk-|eyJ)(.{0,20}|[a-z_]+(=.{0,20})?)")  # certainly no credential
 LONGEST_S = 1e6  # eleven days; a socket's timeout overflows somewhere beyond
 
 
@@ -44,7 +48,7 @@ class Terminated(BaseException):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, but a mistake costs one line, and a mistyped --token keeps its secret."""
+    """argparse, but a mistake costs one line, and a misplaced credential keeps its secret."""
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         parsed, unknown = self.parse_known_args(args, namespace)
@@ -54,7 +58,10 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
     def error(self, message: str) -> NoReturn:
-        self.exit(Exit.USAGE, f"{self.prog}: {one_line(message)} (see --help)\n")
+        message = QUOTED.sub(
+            lambda found: found[0] if HARMLESS.fullmatch(found[1]) else "'…'", message
+        )
+        self.exit(int(Exit.USAGE), f"{self.prog}: {one_line(message)} (see --help)\n")
 
 
 def one_line(text: str) -> str:
@@ -140,6 +147,12 @@ def new_parser(
     return parser
 
 
+def wants(args: argparse.Namespace, check: str) -> bool:
+    """Whether --only and --skip leave this check in; `slo:ttft_p50` belongs to `slo`."""
+    name = check.partition(":")[0]
+    return (args.only is None or name in args.only) and name not in args.skip
+
+
 # --- run
 
 
@@ -172,8 +185,9 @@ class Run(Screen):
         folder: Path = self.args.results
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / ".try", "")
-            (folder / ".try").unlink()
+            trial = folder / f".{os.getpid()}.try"
+            write_atomically(trial, "")
+            trial.unlink()
         except OSError as error:
             reason = error.strerror
             raise ValueError(f"cannot write to {folder} ({reason}): use --results DIR") from None
@@ -204,10 +218,7 @@ class Run(Screen):
         return Credentials(token, binary, deployment.needs_token, self.secrets)
 
     def wants(self, check: str) -> bool:
-        """Whether --only and --skip leave this check in; `slo:ttft_p50` belongs to `slo`."""
-        name = check.partition(":")[0]
-        only = self.args.only
-        return (only is None or name in only) and name not in self.args.skip
+        return wants(self.args, check)
 
     def document(self, name: str, main: bool = True) -> Document:
         """Begin a result file. It is saved when the run ends, however that comes about."""

@@ -218,7 +218,8 @@ def connect(
         rtt = None if target.proxy else round_trip_ns(sock, connect_ns)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if stamps:
-            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+            with contextlib.suppress(OSError):  # refused, as by a sandbox: reads come unstamped
+                sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         if context is None:
             return Connection(sock, None, Handshake(connect_ns, None, rtt))
         sock.settimeout(max(0.01, deadline - time.perf_counter()))

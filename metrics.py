@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 PERCENTILES = (50, 90, 95, 99)
+SUMMARY_NAMES = ("mean", *(f"p{p}" for p in PERCENTILES), "min", "max")
 
 
 def percentile(values: Sequence[float], p: float) -> float:
@@ -41,9 +43,6 @@ def summary(values: Sequence[float], digits: int = 3) -> dict[str, float | int |
     return figures | {"n": len(values)}
 
 
-SUMMARY_NAMES = ("mean", *(f"p{p}" for p in PERCENTILES), "min", "max")
-
-
 # --- a level's figures, from its request records
 
 
@@ -59,10 +58,7 @@ def level_metrics(
     good = [record for record in counted if record["error"] is None]
     wall_s = _wall_s(records)
     tokens = [record["output_tokens"] for record in good if record["output_tokens"] is not None]
-    errors: dict[str, int] = {}
-    for record in counted:
-        if record["error"] is not None:
-            errors[record["error"]] = errors.get(record["error"], 0) + 1
+    errors = Counter(record["error"] for record in counted if record["error"] is not None)
     return {
         "load_model": "closed loop",
         "requests": len(counted),
@@ -72,13 +68,14 @@ def level_metrics(
         "itl_ms": summary([gap for record in good for gap in gaps(record["event_ms"])]),
         "e2e_ms": summary(_values(good, "e2e_ms")),
         "server_tokens_per_s": summary(_values(good, "server_tokens_per_s")),
-        "connect_ms": summary(_values(counted, "connect_ms")),
-        "tls_ms": summary(_values(counted, "tls_ms")),
+        "connect_ms": summary(_values(good, "connect_ms")),
+        "tls_ms": summary(_values(good, "tls_ms")),
         "output_tokens_per_s": _rate(sum(tokens), wall_s) if tokens else None,
         "requests_per_s": _rate(len(good), wall_s) if good else None,
         "goodput_per_s": _goodput(good, objectives, wall_s),
         "error_rate": round(1 - len(good) / len(counted), 6) if counted else None,
-        "errors": errors,
+        "errors": dict(errors),
+        "token_sources": dict(Counter(record["token_source"] for record in good)),
         "retry_after_s": sorted(set(_values(counted, "retry_after_s"))),
         "output_tokens": summary(_values(good, "output_tokens"), 1),
         "prompt_tokens": summary(_values(good, "prompt_tokens"), 1),
@@ -113,7 +110,7 @@ def _goodput(
     good: Sequence[Mapping[str, Any]], objectives: Sequence[Objective], wall_s: float | None
 ) -> float | None:
     wanted = [objective for objective in objectives if objective.per_request]
-    if not wanted:
+    if not (wanted and good):
         return None
     kept = [r for r in good if all(each.holds(r[each.key]) for each in wanted)]
     return _rate(len(kept), wall_s)
@@ -121,7 +118,6 @@ def _goodput(
 
 # --- objectives (SLOs)
 
-STATISTICS = (*(f"p{p}" for p in PERCENTILES), "mean", "min", "max")
 SERIES = {  # name -> the key of its summary in a document's metrics, or in their gateway part
     name: f"{name}_ms"
     for name in "ttft itl tpot e2e connect ping ping_net health health_net".split()
@@ -180,7 +176,7 @@ def parse_objective(text: str) -> Objective:
     series, _, statistic = name.rpartition("_")
     if name in SCALARS:
         key, statistic = name, ""
-    elif series in SERIES and statistic in STATISTICS:
+    elif series in SERIES and statistic in SUMMARY_NAMES:
         key = SERIES[series]
     elif name in PER_REQUEST:
         key, statistic = SERIES[name], ""
@@ -192,7 +188,7 @@ def parse_objective(text: str) -> Objective:
 
 def known_objectives() -> str:
     return (
-        f"{'|'.join(SERIES)} with _{'|_'.join(STATISTICS)}; {', '.join(SCALARS)}; "
+        f"{'|'.join(SERIES)} with _{'|_'.join(SUMMARY_NAMES)}; {', '.join(SCALARS)}; "
         f"for every request {', '.join(PER_REQUEST)}"
     )
 

@@ -14,7 +14,14 @@ WORDS_LENGTH = 160
 
 
 def read_streams(replies: Sequence[wire.Reply]) -> list[sse.Stream]:
-    return [sse.read_stream(r.message.header("content-type"), r.body, r.marks) for r in replies]
+    """What the answers said as event streams, in the same order."""
+    return [read_stream(reply) for reply in replies]
+
+
+def read_stream(reply: wire.Reply) -> sse.Stream:
+    flooded = reply.failure is not None and reply.failure.kind == "flood"
+    body = b"" if flooded else reply.body  # 32 MB of tiny events would take long, to no use
+    return sse.read_stream(reply.message.header("content-type"), body, reply.marks)
 
 
 def make_records(
@@ -164,13 +171,18 @@ def words(reply: wire.Reply) -> str:
     return sse.shorten(text, WORDS_LENGTH)
 
 
-def outcome(reply: wire.Reply) -> str:
-    """One request in a few words, for --verbose."""
+def is_ok(reply: wire.Reply) -> bool:
+    """Whether there is a whole answer and it says 200."""
+    return reply.status == 200 and reply.failure is None
+
+
+def outcome(reply: wire.Reply, timed: bool = True) -> str:
+    """One request in a few words; without its time, equal outcomes are equal."""
     if reply.failure:
         return f"{reply.failure.kind}: {reply.failure.text}"
     spent = (reply.end_ns or 0) - (reply.t0_ns or 0)
-    said = f", {words(reply)}" if reply.status != 200 else ""
-    return f"{reply.status} in {ms(spent):.1f} ms{said}"
+    said = f" {words(reply)}".rstrip() if reply.status != 200 else ""
+    return f"{reply.status}{f' in {ms(spent):.1f} ms' if timed else ''}{said}"
 
 
 def timed_out(reply: wire.Reply) -> bool:

@@ -34,7 +34,10 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Callable[[str]
         from dotenv import dotenv_values
 
         # interpolate=False: a credential with ${ in it is taken as it stands
-        file_values = dict(dotenv_values(Path(".env"), interpolate=False))
+        try:
+            file_values = dict(dotenv_values(Path(".env"), interpolate=False))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"cannot read .env: {error}") from None
 
     def look_up(name: str) -> str | None:
         return (
@@ -45,8 +48,10 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Callable[[str]
 
 
 def check_url(text: str) -> str:
-    """The base URL without a trailing slash or `/v1`. ValueError says what is wrong with it,
-    but not what could be a credential."""
+    """The base URL without a trailing slash or `/v1`.
+
+    ValueError says what is wrong with it, without repeating it: it may be the key, misplaced.
+    """
     if any(character.isspace() or not character.isprintable() for character in text):
         raise ValueError("the URL has white space or control characters in it")
     if "@" in text:
@@ -55,13 +60,18 @@ def check_url(text: str) -> str:
         raise ValueError("the URL has a query or fragment: give the base URL only")
     parts = urllib.parse.urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{text!r} is no URL: write http://host:port or https://host")
-    if parts.port == 0:  # .port itself raises ValueError beyond 65535
-        raise ValueError(f"{text!r} has no usable port")
+        raise ValueError("that is no URL: write http://host:port or https://host")
     try:
+        if "[" in parts.netloc:
+            ipaddress.IPv6Address(parts.hostname)  # Python 3.10 takes any word in brackets
+        usable = parts.port != 0  # .port itself raises ValueError beyond 65535
         parts.hostname.encode("idna")
     except UnicodeError:
-        raise ValueError(f"{text!r} has no usable host name") from None
+        raise ValueError("the URL has no usable host name") from None
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("the URL has no usable host or port")
     path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")  # SDKs' base_url ends in /v1
     return f"{parts.scheme}://{parts.netloc}{path}"
 

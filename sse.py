@@ -30,6 +30,7 @@ KINDS = (
     "not_json",
     "no_choices",
     "cut_off",
+    "done_unended",
     "after_done",
     "no_done",
     "no_finish_reason",
@@ -148,7 +149,10 @@ def read_stream(
         reader.read(event)
     reader.stream.events = len(found)
     reader.stream.end_ns = found[-1].time_ns if found else None
-    if _unfinished(rest):
+    if rest.strip() in (b"data: [DONE]", b"data:[DONE]"):
+        reader.complain("done_unended", "[DONE] without the empty line that ends an event")
+        reader.stream.done_ns = marks[-1][1] if marks else 0
+    elif _unfinished(rest):
         reader.complain("cut_off", f"the stream ends inside an event: {_excerpt(rest)}")
     return reader.close()
 

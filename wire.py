@@ -198,13 +198,20 @@ class Wire:
     def __init__(self, target: Target, timeout_s: float, kernel_stamps: bool = True):
         stamps = kernel_stamps and sys.platform == "linux"
         self.target, self.timeout_s = target, timeout_s
-        self.clock = KERNEL_CLOCK if stamps else USER_CLOCK
+        self._stamped = self._unstamped = 0  # reads, with and without a kernel stamp
+        self._stamps = stamps
         self.replies: list[Reply] = []
         self._clock = Clock()
         self._opener: Opener[tuple[Slot, Reply]] = Opener(target, stamps)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._opener.wakes, selectors.EVENT_READ)
         self._idle: list[Connection] = []
+
+    @property
+    def clock(self) -> str:
+        """Where arrival times come from, by what the reads until now have brought."""
+        few = 100 * self._unstamped <= self._stamped  # the first packets may go without
+        return KERNEL_CLOCK if self._stamps and few else USER_CLOCK
 
     def __enter__(self) -> Wire:
         return self
@@ -401,7 +408,12 @@ class Wire:
         if data:
             reply.reads.append(data)
             reply.stamps_ns.append(stamp_ns)
-            reply.lag_ns.append(now_ns - (stamp_ns if ancillary else self._since_ns))
+            if ancillary:
+                self._stamped += 1
+                reply.lag_ns.append(now_ns - stamp_ns)
+            else:
+                self._unstamped += 1
+                reply.lag_ns.append(now_ns - self._since_ns)
             slot.heard_ns, slot.stamp_ns = now_ns, stamp_ns
             slot.size += len(data)
             if reply.message.feed(data):

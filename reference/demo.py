@@ -45,7 +45,7 @@ STEPS = (
     ),
     Step(
         "Inference at one, four and eight requests in flight (step 4)",
-        "benchmark.py --inference-only --concurrency 1 4 8 --requests 16 --max-tokens 64",
+        "benchmark.py --inference-only --concurrency 1 4 8 --requests 24 --max-tokens 64",
     ),
 )
 ALL_STEPS = STEPS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -152,7 +153,7 @@ def from_stdin(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_dash_reads_the_token_from_standard_input(
     token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdin", common.io.StringIO("  from-stdin \nnot this\n"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("  from-stdin \nnot this\n"))
     assert token("--token", "-").out == "from-stdin"
 
 

@@ -15,7 +15,6 @@ from metrics import (
     PER_REQUEST,
     SCALARS,
     SERIES,
-    STATISTICS,
     SUMMARY_NAMES,
     Objective,
     gaps,
@@ -133,7 +132,7 @@ def test_every_summary_is_in_order(values: list[float]) -> None:
 
 # --- objectives: good ones
 
-EVERY_STATISTIC = [f"{series}_{statistic}" for series in SERIES for statistic in STATISTICS]
+EVERY_STATISTIC = [f"{series}_{statistic}" for series in SERIES for statistic in SUMMARY_NAMES]
 
 
 @pytest.mark.parametrize("name", [*EVERY_STATISTIC, *SCALARS, *PER_REQUEST])
@@ -310,6 +309,7 @@ def record(**changes: Any) -> dict[str, Any]:
         "tokens_per_s": 100.0,
         "e2e_ms": 100.0,
         "output_tokens": 5,
+        "token_source": "usage",
         "prompt_tokens": 7,
         "cached_tokens": None,
         "server_tokens_per_s": None,
@@ -385,9 +385,13 @@ def test_retry_after_is_listed_once_each_in_order() -> None:
     assert level_metrics(waits)["retry_after_s"] == [1, 5]
 
 
-def test_connections_of_failed_requests_count_as_connections() -> None:
+def test_connections_of_failed_requests_are_in_no_figure_either() -> None:
     figures = level_metrics([record(connect_ms=1.0), failed(connect_ms=3.0)])
-    assert (figures["connect_ms"]["n"], figures["connect_ms"]["mean"]) == (2, 2)
+    assert (figures["connect_ms"]["n"], figures["connect_ms"]["mean"]) == (1, 1)
+
+
+def test_with_nothing_but_failures_goodput_is_unknown_not_0() -> None:
+    assert level_metrics([failed()], [parse_objective("ttft=1s")])["goodput_per_s"] is None
 
 
 def test_requests_without_a_token_count_are_not_counted_as_0_tokens() -> None:

@@ -411,6 +411,7 @@ def test_every_kind_of_complaint_is_tested():
 WRONG = {
     "no_done": (stream_of(said("a"), STOP, done=False), "no [DONE] after 2 events"),
     "no_finish_reason": (stream_of(said("a")), "no choice gave a finish_reason"),
+    "done_unended": (HELLO[:-1], "[DONE] without the empty line"),
     "cut_off": (HELLO + b"data: {", "the stream ends inside an event: 'data: {'"),
     "error_event": (
         stream_of(said("a"), '{"error": {"message": "slot lost"}}', STOP),
@@ -520,8 +521,8 @@ def test_empty_lines_and_comments_at_the_end_are_not_cut_off(rest):
     assert kinds(HELLO + rest) == []
 
 
-def test_done_without_its_empty_line_is_cut_off():
-    assert kinds(HELLO[:-1]) == ["cut_off", "no_done"]
+def test_done_without_its_empty_line_is_done_all_the_same():
+    assert kinds(HELLO[:-1]) == kinds(HELLO[:-2]) == ["done_unended"]
 
 
 def test_what_follows_done_is_counted_but_not_read():

@@ -1,0 +1,58 @@
+"""Figures as text: a table of summaries that fits 80 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+from metrics import SUMMARY_NAMES
+from screen import WIDTH
+
+FEW = 100  # samples; the p99 of fewer lies between the two slowest
+LABEL, COUNT, CELL = 19, 6, 7  # widths
+NOTE = f"  * of fewer than {FEW} samples: close to the slowest one, no real p99"
+
+
+def header() -> str:
+    return f"  {'':{LABEL}}{'n':>{COUNT}}" + "".join(f"{n:>{cell(n)}}" for n in SUMMARY_NAMES)
+
+
+def cell(column: str) -> int:
+    return CELL + (column == "min")  # the column before may carry a star
+
+
+def row(label: str, summary: Mapping[str, Any]) -> str:
+    """One summary on a line; a p99 of few samples is marked with a star."""
+    cells = {name: f"{figure(summary[name]):>{cell(name)}}" for name in SUMMARY_NAMES}
+    if is_few(summary):
+        cells["p99"] += "*"
+        cells["min"] = cells["min"][1:]
+    return f"  {label:{LABEL}}{summary['n']:>{COUNT}}" + "".join(cells.values())
+
+
+def is_few(summary: Mapping[str, Any]) -> bool:
+    return 0 < int(summary["n"]) < FEW
+
+
+def figure(value: float | None) -> str:
+    """At most six characters, as exact as that allows."""
+    if value is None:
+        return "-"
+    if abs(value) >= 999_999.5:
+        return f"{value:.0e}"
+    if isinstance(value, int):
+        return str(value)
+    digits = 2 if abs(value) < 100 else 1 if abs(value) < 10_000 else 0
+    return f"{value:.{digits}f}"
+
+
+def whole(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The same figures without decimals: half a token is of no use to a reader."""
+    return {name: None if value is None else round(value) for name, value in summary.items()}
+
+
+def entry(label: str, text: str) -> list[str]:
+    """A label and words, on as many lines as they need."""
+    first = f"  {label:{LABEL}} "
+    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=" " * len(first))

@@ -1,7 +1,9 @@
 # make demo     set up, start a real model, benchmark it, say what was found
+# make demo-all the same with every script, each against a deployment it is for
 # make test     set up, run the tests
 # make lint     set up, check form and types
 # make soak     set up, run every script 20 times against a sound deployment: no alarm
+# make browser  install Debian's Chromium for the CORS test (as root, with apt-get; else says so)
 # make setup    the set-up alone: .venv with everything, from wheels
 # make clean    remove what the above made
 #
@@ -13,10 +15,13 @@ BIN := .venv/bin
 READY := .venv/ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all:
 
-.PHONY: demo test lint soak setup clean
+.PHONY: demo demo-all test lint soak browser setup clean
 
 demo: $(READY)
 	@$(BIN)/python -m reference.demo
+
+demo-all: $(READY)
+	@$(BIN)/python -m reference.demo --all
 
 test: $(READY)
 	$(BIN)/python -m pytest
@@ -30,6 +35,18 @@ soak: $(READY)
 	$(BIN)/python tests/soak.py
 
 setup: $(READY)
+
+# Without one the CORS test says SKIP, so nothing here is an error.
+browser:
+	@for name in chromium chromium-browser google-chrome chrome; do \
+		command -v $$name && exit; done; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+		echo "No Chromium, and no root or apt-get to install it with: the CORS verdicts will" \
+		"not be compared with a browser's"; exit; fi; \
+	echo "Installing Debian's Chromium (once: 350 MB) ..."; \
+	{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y \
+		--no-install-recommends chromium >/dev/null; } || \
+		echo "Chromium could not be installed: the CORS verdicts will not be compared with it"
 
 # Made last, so that a set-up that was cut off is done again.
 $(READY): requirements.txt requirements-dev.txt requirements-model.txt

@@ -48,7 +48,29 @@ STEPS = (
         "benchmark.py --inference-only --concurrency 1 4 8 --requests 24 --max-tokens 64",
     ),
 )
-ALL_STEPS = STEPS
+ALL_STEPS = (
+    *STEPS,
+    Step(
+        "The openai package, unmodified (step 5)",
+        "test_openai_sdk.py",
+        {"rate_limit": 1000},
+    ),
+    Step(
+        "Scale to zero, with an idle timeout of 3 s (step 6)",
+        "test_scale_to_zero.py --health-url {health_url} --idle-timeout 8 --probe-interval 1",
+        {"idle_timeout": 3},
+    ),
+    Step(
+        "One served, two waiting, the fourth refused (step 7)",
+        "test_queue.py",
+        {"max_concurrent_requests": 1, "max_queue_size": 2},
+    ),
+    Step(
+        "A web page, and others that have no business there",
+        "test_cors.py --origin https://app.example",
+        {"cors_origins": "https://app.example"},
+    ),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,7 +112,8 @@ def run_steps(steps: Sequence[Step], engine: str, results: Path) -> list[int]:
 
 def run_step(deployment: Deployment, results: Path, step: Step) -> int:
     """One command as an operator types it, with the deployment's address in the environment."""
-    command = f"{step.command} --results {shlex.quote(str(results))}"
+    command = step.command.format(health_url=deployment.health_url)
+    command += f" --results {shlex.quote(str(results))}"
     print(f"\n== {step.title}\n$ python3 {command}\n", flush=True)
     script, *arguments = shlex.split(command)
     environment = {**os.environ, **deployment.environment}

@@ -58,15 +58,17 @@ class Slots:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._release()  # the place was handed over in the very moment of leaving
-            else:
+            elif turn in self._queue:
                 self._queue.remove(turn)
             raise
         finally:
             self.waited_s += time.monotonic() - since_s
 
     def _release(self) -> None:
-        if self._queue:
-            # Handed over without becoming free in between: nobody can jump the queue.
-            self._queue.popleft().set_result(None)
-        else:
-            self.active -= 1
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():  # it is when its owner left in this very moment
+                # Handed over without becoming free in between: nobody can jump the queue.
+                turn.set_result(None)
+                return
+        self.active -= 1

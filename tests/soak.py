@@ -37,6 +37,13 @@ class Case:
 
 CASES = {
     "benchmark.py": Case("--concurrency 1 4 --requests 8 --max-tokens 16"),
+    "test_openai_sdk.py": Case(""),
+    "test_scale_to_zero.py": Case(
+        "--health-url {health_url} --idle-timeout 2.5 --probe-interval 0.2 --max-tokens 4",
+        {"idle_timeout": 1, "load_ms": 800},
+    ),
+    "test_queue.py": Case("--strict", {"max_concurrent_requests": 1, "max_queue_size": 2}),
+    "test_cors.py": Case("--origin https://app.example", {"cors_origins": "https://app.example"}),
 }
 QUICK = {"engine": "sim", "ttft_ms": 20, "itl_ms": 4, "rate_limit": 0}
 
@@ -72,7 +79,8 @@ def soak(script: str, runs: int) -> int:
 def run_once(script: str, case: Case, deployment: Deployment) -> str | None:
     """What was wrong with one run, or None."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, ROOT / script, "--results", folder, *shlex.split(case.arguments)]
+        arguments = case.arguments.format(health_url=deployment.health_url)
+        command = [sys.executable, ROOT / script, "--results", folder, *shlex.split(arguments)]
         done = subprocess.run(
             command,
             cwd=folder,

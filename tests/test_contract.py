@@ -32,7 +32,11 @@ SCRIPTS = sorted(
     if path.name != "common.py" and "common.new_parser(" in path.read_text()
 )
 # options that keep a script short here, and do not change what is asked of it
-BRIEF = {"benchmark.py": ["--requests", "2", "--max-tokens", "8"]}
+BRIEF = {
+    "benchmark.py": ["--requests", "2", "--max-tokens", "8"],
+    "test_cors.py": ["--origin", "https://app.example"],
+    "test_scale_to_zero.py": ["--idle-timeout", "1", "--cold-start-timeout", "5"],
+}
 SHARED = "--url --token --api-key --token-binary --timeout --no-verify-ssl --verbose --debug"
 SHARED += " --output --results --only --skip --strict --help"
 HEAVY = {"requests", "urllib3", "openai", "httpx", "scipy", "numpy", "matplotlib", "dotenv", "tqdm"}

@@ -6,12 +6,12 @@ its name below.
 
 from __future__ import annotations
 
-from . import benchmark
+from . import benchmark, cors, queue, scale, sdk
 from .parts import Fault, events
 
 __all__ = ["FAULTS", "Fault", "events", "table"]
 
-FAULTS: tuple[Fault, ...] = (*benchmark.ROWS,)
+FAULTS: tuple[Fault, ...] = (*benchmark.ROWS, *cors.ROWS, *queue.ROWS, *scale.ROWS, *sdk.ROWS)
 
 
 def table() -> str:

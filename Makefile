@@ -4,6 +4,7 @@
 # make lint     set up, check form and types
 # make soak     set up, run every script 20 times against a sound deployment: no alarm
 # make browser  install Debian's Chromium for the CORS test (as root, with apt-get; else says so)
+# make sdks     the openai package in its three majors, for the tests (which make them if need be)
 # make setup    the set-up alone: .venv with everything, from wheels
 # make clean    remove what the above made
 #
@@ -15,7 +16,7 @@ BIN := .venv/bin
 READY := .venv/ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all:
 
-.PHONY: demo demo-all test lint soak browser setup clean
+.PHONY: demo demo-all test lint soak browser sdks setup clean
 
 demo: $(READY)
 	@$(BIN)/python -m reference.demo
@@ -35,6 +36,13 @@ soak: $(READY)
 	$(BIN)/python tests/soak.py
 
 setup: $(READY)
+
+sdks: $(READY) .venv/sdk-1 .venv/sdk-2 .venv/sdk-3
+.venv/sdk-1: ABOVE := 2
+.venv/sdk-2: ABOVE := 3
+.venv/sdk-3: ABOVE := 4
+.venv/sdk-%:
+	@$(PIP) --target $@.tmp "openai<$(ABOVE)" && mv $@.tmp $@
 
 # Without one the CORS test says SKIP, so nothing here is an error.
 browser:

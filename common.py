@@ -117,6 +117,13 @@ def new_parser(
         allow_abbrev=False,
     )
     parser.set_defaults(deployment=deployment, script=Path(file).stem)
+    add_shared_options(parser, deployment, checks, timeout_s)
+    return parser
+
+
+def add_shared_options(
+    parser: Parser, deployment: Deployment, checks: Sequence[str], timeout_s: float
+) -> None:
     variable = deployment.url_variable
     default = f", default {deployment.default_url}" if deployment.default_url else ""
     add = parser.add_argument_group("shared options").add_argument
@@ -144,7 +151,6 @@ def new_parser(
     add("--only", nargs="+", choices=checks, metavar="CHECK", help=f"run only these: {names}")
     add("--skip", nargs="+", choices=checks, default=[], metavar="CHECK", help="leave these out")
     add("--strict", action="store_true", help="a WARN is a FAIL")
-    return parser
 
 
 def wants(args: argparse.Namespace, check: str) -> bool:

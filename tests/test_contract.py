@@ -39,7 +39,18 @@ BRIEF = {
 }
 SHARED = "--url --token --api-key --token-binary --timeout --no-verify-ssl --verbose --debug"
 SHARED += " --output --results --only --skip --strict --help"
-HEAVY = {"requests", "urllib3", "openai", "httpx", "scipy", "numpy", "matplotlib", "dotenv", "tqdm"}
+HEAVY = {
+    "requests",
+    "urllib3",
+    "openai",
+    "httpx",
+    "httpx2",
+    "scipy",
+    "numpy",
+    "matplotlib",
+    "dotenv",
+    "tqdm",
+}
 SECRET = "sk-T0p/5ecret+key=and\"more'&"
 
 every_script = pytest.mark.parametrize("script", SCRIPTS)

@@ -19,7 +19,8 @@ QUICK = {"engine": "sim", "ttft_ms": 4, "itl_ms": 1, "rate_limit": 0}
 BENCHMARK = "benchmark.py"
 FEW = ("--requests", 3, "--max-tokens", 8, "--timeout", 3)
 ALWAYS: dict[str, tuple[object, ...]] = {BENCHMARK: FEW}  # what a script is given with any fault
-SPARE_S = 10.0  # two scripts start at once on what may be a busy machine
+SPARE_S = 10.0  # several scripts start at once on what may be a busy machine
+AT_ONCE = 4
 
 
 @dataclass
@@ -54,13 +55,13 @@ def with_fault(fault: Fault, folder: Path) -> Outcome:
 def outcomes(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[Outcome]]]:
-    """The runs of the faults that were asked for, two at a time: most of each is waiting."""
+    """The runs of the faults that were asked for, several at a time: most of each is waiting."""
     wanted = {
         item.callspec.params["fault"].name: item.callspec.params["fault"]
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.originalname == "test_the_fault_is_noticed"
     }
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         yield {
             name: pool.submit(with_fault, fault, tmp_path_factory.mktemp(name))
             for name, fault in wanted.items()

@@ -53,7 +53,6 @@ LEAST_PROBES = 50  # beside a level: fewer would replace the guide's 50 by a poo
 CLIENT_SHARE = 0.05  # of the median ITL or TTFT: a client that late is part of the figures
 MERGED_SHARE = 0.01  # of the events: fewer cannot move a p99
 SILENT_AT_LEAST = 2  # time-outs in a row, and no fewer than slots: it will not answer any more
-EDGES = ("via", "cf-ray", "x-amz-cf-id", "x-served-by", "x-vercel-id", "fly-request-id")
 
 
 def build_parser() -> common.Parser:
@@ -154,7 +153,7 @@ def edge(url: str, replies: Sequence[wire.Reply]) -> str | None:
     if (wire.Target(url).host).endswith(".proxy.runpod.net"):
         return "RunPod's proxy answers the handshake"
     for reply in replies:
-        for name in EDGES:
+        for name in chat.EDGES:
             if reply.message.header(name):
                 return f"an edge answers the handshake ({name} header)"
     return None

@@ -14,6 +14,8 @@ from records import outcome
 COMPLETIONS = "/v1/chat/completions"
 MODELS = "/v1/models"
 UNKNOWN_MODEL = "local-model"  # when the deployment lists none
+# headers of what stands in front of a gateway and answers in its place
+EDGES = ("via", "cf-ray", "x-amz-cf-id", "x-served-by", "x-vercel-id", "fly-request-id")
 
 
 def completion(

@@ -69,7 +69,6 @@ ANSWER_S = 10.0  # longest answer of the health URL or a control plane, unless -
 COMMAND_S = 30.0  # the same for the workers command
 LOOK_S = 0.25  # between two counts while the cold start runs
 LONG_WAIT_S = 60.0
-EDGES = ("via", "cf-ray", "x-amz-cf-id", "x-served-by", "x-vercel-id", "fly-request-id")
 RUNPOD_PROXY = ".proxy.runpod.net"
 # RunPod's two control planes: the only places RUNPOD_API_KEY is sent to
 RUNPOD_WORKERS = "https://api.runpod.io"
@@ -657,7 +656,7 @@ def answered_by_platform(reply: wire.Reply, url: str) -> bool:
     if reply.status is None or reply.failure is not None:
         return False
     host = urllib.parse.urlsplit(url).hostname or ""
-    return host.endswith(RUNPOD_PROXY) or any(reply.message.header(name) for name in EDGES)
+    return host.endswith(RUNPOD_PROXY) or any(reply.message.header(name) for name in chat.EDGES)
 
 
 def probe_words(probes: Sequence[Probe]) -> str:

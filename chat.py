@@ -33,6 +33,11 @@ def completion(
     return wire.Request("POST", COMPLETIONS, json.dumps(content).encode(), {"accept": accept})
 
 
+def wants_stream(request: wire.Request) -> bool:
+    """Whether a stream was asked for by this request that `completion` made."""
+    return request.headers.get("accept") == "text/event-stream"
+
+
 def unique(prompt: str) -> str:
     """The prompt behind a short line that no cache has seen."""
     return f"[{secrets.token_hex(4)}]\n{prompt}"
@@ -90,5 +95,9 @@ def show(run: Run, reply: wire.Reply) -> None:
 
 
 def refused_credential(run: Run) -> str:
-    given = "the API key was refused" if run.credentials.given else "an API key is needed"
-    return f"{given} (401 from {run.url}): use --api-key or set INFERENCE_API_KEY"
+    """The line for a 401: what it concerns, and what to do."""
+    deployment = run.args.deployment
+    kind, article = ("JWT", "a") if deployment.binary_variable else ("API key", "an")
+    given = f"the {kind} was refused" if run.credentials.given else f"{article} {kind} is needed"
+    option = "--token" if deployment.binary_variable else "--api-key"
+    return f"{given} (401 from {run.url}): use {option} or set {deployment.token_variable}"

@@ -145,6 +145,11 @@ class Credentials:
         """Whether there is any credential to try."""
         return bool(self._token or self._binary)
 
+    @property
+    def has_binary(self) -> bool:
+        """Whether a token can be had for any role and user."""
+        return bool(self._binary)
+
     def token(self, role: str | None = None, user: str | None = None) -> str | None:
         """A credential; None only where the deployment may do without. CannotCheck otherwise."""
         asked = [*(["--user", user] if user else []), *(["--role", role] if role else [])]

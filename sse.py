@@ -128,6 +128,7 @@ class Stream:
     timings: dict[str, Any] | None = None  # llama.cpp's, the last one sent
     finish_reason: str | None = None  # the last one sent
     model: str | None = None
+    fingerprint: str | None = None  # system_fingerprint: the backend's configuration
     id: str | None = None
     done_ns: int | None = None  # arrival of [DONE]
     end_ns: int | None = None  # arrival of the last event
@@ -235,6 +236,8 @@ class _Reader:
             stream.timings = timings
         if stream.model is None and isinstance(model := chunk.get("model"), str):
             stream.model = _whole(model)
+        if stream.fingerprint is None and isinstance(mark := chunk.get("system_fingerprint"), str):
+            stream.fingerprint = _whole(mark)
         if stream.id is None and isinstance(ident := chunk.get("id"), str):
             stream.id = _whole(ident)
 

@@ -50,7 +50,8 @@ class Request:
     """What to send. `headers` are added to the usual ones or replace them; None leaves one out.
 
     A request with `cancel_after_s` is given up that long after it was sent, one with
-    `cancel_at_bytes` as soon as so many bytes of the answer have come.
+    `cancel_at_bytes` as soon as so many bytes of the answer have come. `secret` is a credential in
+    it other than the target's, to be blotted out of the answer.
     """
 
     method: str
@@ -59,6 +60,7 @@ class Request:
     headers: Mapping[str, str | None] = field(default_factory=dict)
     cancel_after_s: float | None = None
     cancel_at_bytes: int | None = None
+    secret: str | None = field(default=None, repr=False)
 
 
 @dataclass(eq=False)
@@ -305,7 +307,7 @@ class Wire:
             self._retire(slot)
             return
         request = self._waiting.popleft()
-        secret = (self.target.token or "").encode()
+        secret = (request.secret or self.target.token or "").encode()
         message = Message(request.method)
         slot.reply = Reply(len(self.replies), request, message=message, secret=secret)
         self.replies.append(slot.reply)

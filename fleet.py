@@ -1,0 +1,284 @@
+"""Runners, roles and the admin API: what the four checks of the fleet share.
+
+A request carries its own token here (`under`), since one run speaks in several roles. What a server
+sends is read into plain records; what cannot be read raises Unreadable, so that a failed read is
+never taken for an empty list.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import chat
+import wire
+from common import CannotCheck, Run
+from records import classify, is_ok, number, outcome, read_stream, words
+from sse import shorten
+
+CLASSES = ("class:fast", "class:big")
+SPECIFIC = "model:specific"  # the role that may ask for a model by its name
+ADMIN = "admin"
+RUNNERS = "/admin/runners"
+LOG_PAGE = 50  # requests on a page of the log
+LOG = "/admin/api/requests?page={page}&per_page={per_page}"
+NAME_LENGTH = 60  # what of a server's name for something is shown
+
+
+class Unreadable(Exception):
+    """The server's answer does not say what was asked; the text says what came instead."""
+
+
+# --- models and roles
+
+
+def is_concrete(model: str) -> bool:
+    """Whether this is the name of one model, not of a class of them."""
+    return not model.startswith("class:")
+
+
+def roles_in(token: str) -> frozenset[str] | None:
+    """The roles in a JWT's own payload (read, not verified); None for a token that has none to
+    read: an opaque key. The claim is a list or words in a text."""
+    payload = claims(token)
+    if payload is None:
+        return None
+    roles = payload.get("roles", [])
+    return frozenset(map(str, roles.split() if isinstance(roles, str) else as_list(roles)))
+
+
+def claims(token: str) -> dict[str, Any] | None:
+    """The payload of a JWT (RFC 7519, section 3), unverified; None when it is no JWT."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    return _object(parts[1]) if _object(parts[0]) else None
+
+
+def _object(part: str) -> dict[str, Any] | None:
+    """A segment's JSON object: base64url without padding."""
+    try:
+        found = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except (ValueError, binascii.Error, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def token_for(run: Run, model: str) -> str | None:
+    """The credential to ask for this model with: a concrete one takes a role of its own."""
+    needs_role = is_concrete(model) and run.credentials.has_binary
+    return run.token(role=SPECIFIC) if needs_role else run.token()
+
+
+def under(token: str | None, request: wire.Request) -> wire.Request:
+    """The same request with this credential, whatever the target's own is."""
+    header = f"Bearer {token}" if token else None
+    headers = {**request.headers, "authorization": header}
+    return dataclasses.replace(request, headers=headers, secret=token)
+
+
+# --- answers
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A chat completion, streamed or not. `problem`: why it is none, in one line."""
+
+    model: str | None = None
+    has_output: bool = False  # content, reasoning or a tool call
+    problem: str | None = None
+    fingerprint: str | None = None  # system_fingerprint
+
+
+def read_answer(reply: wire.Reply) -> Answer:
+    """What a request for a completion was answered with."""
+    if not is_ok(reply):
+        return Answer(problem=outcome(reply, timed=False))
+    streamed = chat.wants_stream(reply.request)
+    answer = _read_stream(reply) if streamed else _read_json(reply)
+    if answer.problem is None and not answer.has_output:
+        return dataclasses.replace(answer, problem="200, but without content")
+    return answer
+
+
+def _read_stream(reply: wire.Reply) -> Answer:
+    stream = read_stream(reply)
+    error = classify(reply, stream)
+    problem = error[1] if error else None
+    return Answer(stream.model, bool(stream.output_ns), problem, stream.fingerprint)
+
+
+def _read_json(reply: wire.Reply) -> Answer:
+    try:
+        content = json.loads(reply.body)
+        message = content["choices"][0]["message"]
+        pieces = [message.get(name) for name in ("content", "reasoning_content", "tool_calls")]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return Answer(problem=f"200, but no chat completion: {words(reply)}")
+    return Answer(
+        _text(content.get("model")), any(pieces), None, _text(content.get("system_fingerprint"))
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def is_denied(reply: wire.Reply) -> bool:
+    """Permission refused: a 403, or the fleet's own 400 that says so."""
+    if reply.failure is not None:
+        return False
+    spoken = reply.status == 400 and b"permission" in reply.body[:2000].lower()
+    return reply.status == 403 or spoken
+
+
+def listed_models(reply: wire.Reply) -> list[str]:
+    """The ids of /v1/models, in its order; [] when it says that there are none."""
+    data = content_of(reply, "/v1/models").get("data")
+    if not isinstance(data, list):
+        raise Unreadable(f"/v1/models has no list of models: {words(reply)}")
+    names = [_text(entry.get("id")) if isinstance(entry, dict) else None for entry in data]
+    if None in names:
+        raise Unreadable(f"/v1/models lists a model without an id: {words(reply)}")
+    return [name for name in names if name]
+
+
+def content_of(reply: wire.Reply, where: str) -> dict[str, Any]:
+    """The JSON object in an answer; Unreadable says what is there in its place."""
+    if not is_ok(reply):
+        raise Unreadable(f"{where} answered {outcome(reply, timed=False)}")
+    try:
+        content = json.loads(reply.body)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise Unreadable(f"{where} answered no JSON object: {words(reply)}")
+    return content
+
+
+# --- the admin API
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A machine of the fleet as the admin API tells of it."""
+
+    id: str
+    name: str
+    machine_type: str | None
+    is_online: bool
+    models: frozenset[str]  # loaded or available
+    mac: str | None
+
+    def offers(self, models: Collection[str]) -> bool:
+        return not self.models.isdisjoint(models)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One request in the gateway's own log."""
+
+    id: str
+    model: str | None
+    status: str | None
+    latency_ms: float | None
+    runner_id: str | None
+    wol_sent: bool
+
+
+def read_runners(reply: wire.Reply) -> list[Runner]:
+    """All runners the gateway knows, asleep or not. Raises Unreadable."""
+    entries = _entries(reply, "/admin/runners", "runners")
+    return [_runner(entry) for entry in entries]
+
+
+def _runner(entry: Mapping[str, Any]) -> Runner:
+    names = [*as_list(entry.get("loaded_models")), *as_list(entry.get("available_models"))]
+    models = (
+        name.get("id") or name.get("name") if isinstance(name, dict) else name for name in names
+    )
+    return Runner(
+        id=str(entry["id"]),
+        name=shorten(str(entry.get("name") or entry["id"]), NAME_LENGTH),
+        machine_type=_text(entry.get("machine_type")),
+        is_online=entry.get("is_online") is True,
+        models=frozenset(model for model in models if isinstance(model, str)),
+        mac=_text(entry.get("mac_address")),
+    )
+
+
+def read_log(reply: wire.Reply) -> list[Entry]:
+    """A page of the request log, in the server's order. Raises Unreadable."""
+    return [_entry(entry) for entry in _entries(reply, "/admin/api/requests", "requests")]
+
+
+def _entry(entry: Mapping[str, Any]) -> Entry:
+    runner, status = entry.get("runner_id"), entry.get("status")
+    return Entry(
+        id=str(entry["id"]),
+        model=_text(entry.get("model")),
+        status=None if status is None else str(status),
+        latency_ms=number(entry.get("latency_ms")),
+        runner_id=None if runner is None else str(runner),
+        wol_sent=entry.get("wol_sent") is True,
+    )
+
+
+def _entries(reply: wire.Reply, where: str, key: str) -> list[dict[str, Any]]:
+    entries = content_of(reply, where).get(key)
+    if not isinstance(entries, list):
+        raise Unreadable(f"{where} has no list of {key}: {words(reply)}")
+    if any(not isinstance(each, dict) or each.get("id") is None for each in entries):
+        raise Unreadable(f"{where} has an entry without an id: {words(reply)}")
+    return entries
+
+
+def as_list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def admin_token(run: Run) -> str:
+    """A token that may read the admin API; CannotCheck says why there is none."""
+    if run.credentials.has_binary:
+        token = run.token(role=ADMIN)
+        assert token
+        return token
+    own = run.token()
+    if own and ADMIN in (roles_in(own) or ()):
+        return own
+    raise CannotCheck("no admin token: --token-binary makes one")
+
+
+class Admin:
+    """Reads the admin API. `reason`: why it cannot be read at all, None while it can."""
+
+    def __init__(self, run: Run, instrument: wire.Wire):
+        self.run, self.instrument = run, instrument
+        self.token: str | None = None
+        self.reason: str | None = None
+        try:
+            self.token = admin_token(run)
+        except CannotCheck as error:
+            self.reason = str(error)
+
+    def runners(self) -> list[Runner]:
+        """Raises Unreadable."""
+        return read_runners(self._get(RUNNERS))
+
+    def log(self, page: int = 1, per_page: int = LOG_PAGE) -> list[Entry]:
+        """The latest requests. Raises Unreadable."""
+        return read_log(self._get(LOG.format(page=page, per_page=per_page)))
+
+    def _get(self, path: str) -> wire.Reply:
+        if self.reason is not None:
+            raise Unreadable(self.reason)
+        (reply,) = self.instrument.exchange([under(self.token, wire.Request("GET", path))])
+        chat.show(self.run, reply)
+        if reply.status in (401, 403, 404) or reply.failure is not None:
+            self.reason = f"{path.partition('?')[0]} answered {outcome(reply, timed=False)}"
+        return reply

@@ -27,6 +27,7 @@ ADMIN = "admin"
 RUNNERS = "/admin/runners"
 LOG_PAGE = 50  # requests on a page of the log
 LOG = "/admin/api/requests?page={page}&per_page={per_page}"
+OUTPUT = ("content", "reasoning_content", "reasoning", "tool_calls")  # of a message
 NAME_LENGTH = 60  # what of a server's name for something is shown
 
 
@@ -82,6 +83,19 @@ def under(token: str | None, request: wire.Request) -> wire.Request:
     return dataclasses.replace(request, headers=headers, secret=token)
 
 
+def meet(run: Run, instrument: wire.Wire, token: str | None) -> wire.Reply:
+    """The first contact: /v1/models, under this token. CannotCheck when there is no deployment to
+    be reached, or it refuses the credential."""
+    (reply,) = instrument.exchange([under(token, wire.Request("GET", chat.MODELS))])
+    chat.show(run, reply)
+    if chat.is_unreachable(reply):
+        raise CannotCheck(chat.unreachable(run.url, reply.failure))
+    run.target["server"] = reply.message.header("server")
+    if reply.status == 401:
+        raise CannotCheck(chat.refused_credential(run))
+    return reply
+
+
 # --- answers
 
 
@@ -99,11 +113,17 @@ def read_answer(reply: wire.Reply) -> Answer:
     """What a request for a completion was answered with."""
     if not is_ok(reply):
         return Answer(problem=outcome(reply, timed=False))
-    streamed = chat.wants_stream(reply.request)
-    answer = _read_stream(reply) if streamed else _read_json(reply)
+    answer = _read_stream(reply) if is_stream(reply) else _read_json(reply)
     if answer.problem is None and not answer.has_output:
         return dataclasses.replace(answer, problem="200, but without content")
     return answer
+
+
+def is_stream(reply: wire.Reply) -> bool:
+    """Whether to read it as a stream: one was asked for, and no JSON came in its place (some
+    servers ignore `stream`)."""
+    kind = (reply.message.header("content-type") or "").lower()
+    return chat.wants_stream(reply.request) and "json" not in kind
 
 
 def _read_stream(reply: wire.Reply) -> Answer:
@@ -117,7 +137,7 @@ def _read_json(reply: wire.Reply) -> Answer:
     try:
         content = json.loads(reply.body)
         message = content["choices"][0]["message"]
-        pieces = [message.get(name) for name in ("content", "reasoning_content", "tool_calls")]
+        pieces = [message.get(name) for name in OUTPUT]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return Answer(problem=f"200, but no chat completion: {words(reply)}")
     return Answer(

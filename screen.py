@@ -62,7 +62,7 @@ class Screen:
             self.note(text)
 
     @contextlib.contextmanager
-    def progress(self, label: str, total: int) -> Iterator[Callable[[], object]]:
+    def progress(self, label: str, total: int | None) -> Iterator[Callable[[], object]]:
         """A bar on a terminal, one line elsewhere. Call what it yields after each step."""
         if not sys.stderr.isatty():
             self.note(label)

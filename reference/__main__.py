@@ -41,9 +41,12 @@ class Profile:
 
 
 def profiles() -> dict[str, Profile]:
-    from . import gateway  # late: aiohttp takes a while to import
+    from . import fleet, gateway  # late: aiohttp takes a while to import
 
-    return {"gateway": Profile(settings.GatewaySettings, gateway.deploy)}
+    return {
+        "gateway": Profile(settings.GatewaySettings, gateway.deploy),
+        "fleet": Profile(settings.FleetSettings, fleet.deploy),
+    }
 
 
 class OneLineParser(argparse.ArgumentParser):

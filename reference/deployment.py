@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from typing import IO
 
 from .process import ROOT, StartError
-from .settings import GatewaySettings, without_settings
+from .settings import FleetSettings, GatewaySettings, without_settings
 
 STOP_TIMEOUT_S = 15.0
+SETTINGS = {"gateway": GatewaySettings, "fleet": FleetSettings}
+# What `running` chooses unless told otherwise: ports nobody else has.
+FREE_PORTS = {"gateway": {"port": 0, "health_port": 0}, "fleet": {"port": 0, "wol_port": 0}}
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """A running deployment.
+    """A running deployment of either profile.
 
     environment: the variables `up` printed; the scripts read their settings from these.
     process: `python -m reference up`, the parent of all others.
@@ -31,12 +34,28 @@ class Deployment:
 
     @property
     def url(self) -> str:
-        return self.environment["INFERENCE_URL"]
+        """The gateway, of whichever profile."""
+        return self.environment.get("SIMPLEAI_URL") or self.environment["INFERENCE_URL"]
 
     @property
     def api_key(self) -> str:
         """The accepted key; "" when the deployment asks for none."""
         return self.environment["INFERENCE_API_KEY"]
+
+    @property
+    def token(self) -> str:
+        """Fleet: a token of a user without roles."""
+        return self.environment["SIMPLEAI_TEST_TOKEN"]
+
+    @property
+    def token_binary(self) -> str:
+        """Fleet: the command that gives other tokens; it needs `environment`."""
+        return self.environment["TOKEN_BINARY"]
+
+    @property
+    def wol_port(self) -> int:
+        """Fleet: the UDP port of the magic packets."""
+        return int(self.environment["WOL_PORT"])
 
     @property
     def health_url(self) -> str:
@@ -71,7 +90,7 @@ def running(
     options: settings by name, e.g. `max_queue_size=2`, `cors_origins=["https://a.example"]`.
     Settings in this process's environment do not count. StartError when it cannot start.
     """
-    settings = {"engine": engine, "port": 0, "health_port": 0, **options}
+    settings = {"engine": engine, **FREE_PORTS[profile], **options}
     command = [sys.executable, "-m", "reference", "up", "--until-eof", "--profile", profile]
     for fault in faults:
         command += ["--fault", fault]
@@ -81,7 +100,7 @@ def running(
         process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env=without_settings(GatewaySettings),
+            env=without_settings(SETTINGS[profile]),
             # Held open: should this process die, the deployment sees its end and goes too.
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

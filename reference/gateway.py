@@ -14,41 +14,42 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import hmac
 import json
 import secrets
-import socket
-import struct
 import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import aiohttp
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 from multidict import CIMultiDict
 
 from .engine import Engine
 from .faults import Fault
 from .hooks import Hooks, Reset
 from .process import Child, StartError, raise_descriptor_limit
+from .server import (
+    DONE,
+    HOST,
+    MAX_LINE_BYTES,
+    RawStream,
+    bind,
+    break_off,
+    listening,
+    new_server,
+    read_body,
+    send_reset_on_close,
+)
 from .settings import GatewaySettings
 from .slots import QueueFull, Slots
 from .telemetry import Counters, wants_text
 from .upstream import Client, EngineError, EngineSilent, Reply
 
-HOST = "127.0.0.1"
-BACKLOG = 4096
 BACKEND_POLL_S = 2.0
 RATE_WINDOW_S = 60.0
 RETRY_BUSY_S = 5
-MAX_LINE_BYTES = 8190
-# What the parser itself accepts: beyond MAX_LINE_BYTES we still can answer properly.
-PARSER_LINE_BYTES = 65536
-SHUTDOWN_S = 0.2
-DONE = b"data: [DONE]\n\n"
 CORS_FIXED = {
     "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
     "Access-Control-Allow-Headers": "Authorization, Content-Type",
@@ -98,17 +99,6 @@ class RateLimit:
             return False
         times_s.append(now_s)
         return True
-
-
-class RawStream(web.StreamResponse):
-    """A stream whose end is the end of the connection: neither chunked nor with a length."""
-
-    # aiohttp's own switch for answers that are not framed; it uses it for WebSockets.
-    _length_check = False
-
-    def __init__(self, headers: CIMultiDict[str]) -> None:
-        super().__init__(headers=headers)
-        self.force_close()
 
 
 class Gateway:
@@ -298,11 +288,8 @@ class Gateway:
             raise Refusal(504, message, "server_error", 504) from None
 
     async def _read_body(self, request: web.BaseRequest) -> bytes:
-        if request.headers.get("Expect", "").lower() == "100-continue":
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0
         try:
-            return await request.read()
+            return await read_body(request)
         except web.HTTPRequestEntityTooLarge:
             limit = f"the body exceeds {self.settings.max_body_bytes} bytes"
             raise invalid(413, limit, "request_too_large") from None
@@ -382,81 +369,12 @@ def check_lengths(request: web.BaseRequest) -> None:
         raise invalid(431, "a header is too long", "headers_too_large")
 
 
-def break_off(request: web.BaseRequest) -> NoReturn:
-    """End a stream that cannot go on, so that it does not look complete."""
-    if request.transport is not None:
-        request.transport.abort()
-    raise ConnectionResetError("stream broken off")
-
-
-def send_reset_on_close(request: web.BaseRequest) -> None:
-    """Make the kernel close this connection with RST instead of FIN."""
-    transport = request.transport
-    sock = transport.get_extra_info("socket") if transport is not None else None
-    if sock is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-# --- the server
-
-
-class Connection(RequestHandler):
-    """aiohttp's connection, with an OpenAI-shaped body for what is not even HTTP."""
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        super().handle_error(request, status, exc, message)  # logs what is our own mistake
-        kind = "invalid_request_error" if status < 500 else "server_error"
-        code = "bad_request" if status < 500 else "internal_error"
-        text = "malformed HTTP request" if status < 500 else "internal error"
-        response = Refusal(status, text, kind, code).response()
-        response.force_close()
-        return response
-
-
-class Server(web.Server):
-    def __call__(self) -> RequestHandler:
-        return Connection(self, loop=self._loop, **self._kwargs)
-
-
-def new_server(gateway: Gateway) -> Server:
-    max_body_bytes = gateway.settings.max_body_bytes
-
-    def new_request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> Any:
-        loop = asyncio.get_running_loop()
-        return web.BaseRequest(
-            message, payload, protocol, writer, task, loop, client_max_size=max_body_bytes
-        )
-
-    return Server(
-        gateway.handle,
-        request_factory=new_request,
-        # A client that leaves cancels its handler: that frees its place and ends the
-        # engine's work for it, wherever the handler waits.
-        handler_cancellation=True,
-        access_log=None,
-        max_line_size=PARSER_LINE_BYTES,
-        max_field_size=PARSER_LINE_BYTES,
-    )
-
-
-def bind(port: int) -> socket.socket:
-    """A bound socket that does not listen yet; StartError says what is wrong with the port."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    if hasattr(socket, "SO_REUSEADDR"):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((HOST, port))
-    except OSError as error:
-        sock.close()
-        reason = "in use" if error.errno == errno.EADDRINUSE else error.strerror
-        raise StartError(f"port {port}: {reason}, choose another with --port") from None
-    return sock
+def malformed(status: int) -> web.Response:
+    """The answer to what is not even HTTP, or to a mistake of our own."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    code = "bad_request" if status < 500 else "internal_error"
+    text = "malformed HTTP request" if status < 500 else "internal error"
+    return Refusal(status, text, kind, code).response()
 
 
 @contextlib.asynccontextmanager
@@ -482,21 +400,11 @@ async def deploy(
         gateway = Gateway(settings, keys, engine, client, hooks)
         engine.on_start.append(gateway.learn_models)
         await stack.enter_async_context(engine)
-        runner = web.ServerRunner(new_server(gateway), shutdown_timeout=SHUTDOWN_S)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        await listen(runner, sock)
+        server = new_server(gateway.handle, settings.max_body_bytes, malformed)
+        await stack.enter_async_context(listening(server, sock))
         yield {
             "INFERENCE_URL": f"http://{HOST}:{sock.getsockname()[1]}",
             "INFERENCE_API_KEY": keys[0] if settings.auth_enabled else "",
             "HEALTH_URL": health.url,
             "ENGINE_URL": engine.url or "",
         }
-
-
-async def listen(runner: web.ServerRunner, sock: socket.socket) -> None:
-    try:
-        await web.SockSite(runner, sock, backlog=BACKLOG).start()
-    except OSError as error:
-        port = sock.getsockname()[1]
-        raise StartError(f"port {port}: {error.strerror}, choose another with --port") from None

@@ -24,12 +24,23 @@ class Reset(Exception):
 class Hooks:
     """What faults have planted.
 
-    around: wrappers of an answer, by its name: "all" (everything the gateway says), "ping",
-        "health", "metrics", "models", "inference" (key, limits and queue included) and
-        "backend" (what the engine said, behind all that).
+    around: wrappers of an answer, by its name: "all" (everything the gateway says), "health",
+        "metrics", "models", "inference" (credentials, limits and queue included) and
+        "backend" (what the engine said, behind all that). The GGUF gateway has "ping" besides;
+        the fleet "runners" and "requests" (its admin API) and "jwks". In "backend" the fleet's
+        `request["place"]` tells the runner and the model.
     head: changes the headers of a stream before they are sent.
     stream: changes the bytes of a stream on their way.
     setup: gets the finished gateway before it serves, to replace a part of it.
+
+    What is worth replacing in the fleet's gateway (a `fleet.Fleet`):
+
+    verifier.policy: what is asked of a token (`tokens.Policy`, a field for each weakness).
+    user, may_ask_specific, may_administer: who sent a request, and what that user may do.
+    resolve: what a request's `model` stands for. answered_model: the model an answer names.
+    router.choose: which of the online runners serves. router.wake_for: whom a request wakes.
+    waker.send, waker.packet: how a runner is woken. `Runner.tell_to_wake` wakes it unheard.
+    registry.models, registry.online, Runner.as_dict, log.add: what lists and logs say.
     """
 
     around: dict[str, list[Wrapper]] = field(default_factory=lambda: defaultdict(list))

@@ -95,6 +95,11 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
+    def tell(self, line: str) -> None:
+        """Write a line to its standard input, for a child that reads it."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode() + b"\n")
+
     async def stop(self) -> None:
         """End the process and wait for it; by force when it does not go."""
         with contextlib.suppress(ProcessLookupError):

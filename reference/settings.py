@@ -81,12 +81,26 @@ def existing_file(text: str) -> Path:
     return path
 
 
+def layout(text: str) -> dict[str, tuple[str, ...]]:
+    """Models by runner, as in `desk=a;tower=a,b`."""
+    found = {}
+    for part in filter(None, map(str.strip, text.split(";"))):
+        name, _, models = part.partition("=")
+        found[name.strip()] = words(models)
+    if not all(found.values()) or not all(found):
+        raise ValueError("models by runner, as in desk=a;tower=a,b")
+    return found
+
+
 # --- declaring and reading
 
 
 def setting(default: Any, parse: Parser, help: str) -> Any:
     """A field of a settings class."""
-    return dataclasses.field(default=default, metadata={"parse": parse, "help": help})
+    metadata = {"parse": parse, "help": help}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=dict, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def variable(field: dataclasses.Field[Any]) -> str:
@@ -168,5 +182,36 @@ class GatewaySettings(EngineSettings):
     )
     request_timeout: float = setting(
         300.0, seconds_or_ms, "longest silence of the engine, seconds, then 504 (300)"
+    )
+    max_body_bytes: int = setting(10 * 2**20, whole(1), "longest request body (10485760)")
+
+
+@dataclasses.dataclass(frozen=True)
+class FleetSettings(EngineSettings):
+    """The fleet's settings. The engine's are each runner's own."""
+
+    slots: int = setting(2, whole(1, 256), "requests a runner serves at once (2)")
+    context_size: int = setting(4096, whole(256), "llama: tokens of all slots together (4096)")
+    port: int = setting(8080, whole(0, 65535), "gateway port, 0 picks a free one (8080)")
+    wol_port: int = setting(
+        40009, whole(0, 65535), "UDP port of the magic packets, 0 as above (40009; the real one: 9)"
+    )
+    runners: int = setting(2, whole(1, 16), "how many runners (2)")
+    models: dict[str, tuple[str, ...]] = setting(
+        {}, layout, "models by runner, as in desk=a;tower=a,a-big (each a small one and a big one)"
+    )
+    asleep: bool = setting(False, flag, "runners begin asleep (false)")
+    idle_timeout: float = setting(
+        0.0, seconds_or_ms, "seconds without requests until a runner sleeps, 0 is never (0)"
+    )
+    boot_ms: float = setting(0.0, seconds_or_ms, "time a waking runner takes to boot (0)")
+    wake_timeout: float = setting(
+        90.0, seconds_or_ms, "longest wait for a runner to wake, seconds (90)"
+    )
+    request_timeout: float = setting(
+        300.0, seconds_or_ms, "longest silence of an engine, seconds, then 500 (300)"
+    )
+    runner_header: str = setting(
+        "", str, "name of a header that says which runner answered (none, as the real one)"
     )
     max_body_bytes: int = setting(10 * 2**20, whole(1), "longest request body (10485760)")

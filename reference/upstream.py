@@ -176,6 +176,17 @@ class Reply:
         return data[len(piece) :]
 
 
+async def events(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The events of an engine's stream, each with the blank line that ends it."""
+    pending = b""
+    async for chunk in chunks:
+        *complete, pending = (pending + chunk).split(b"\n\n")
+        for event in complete:
+            yield event + b"\n\n"
+    if pending:
+        yield pending
+
+
 class Connection(asyncio.Protocol):
     """One connection to the engine, for one request."""
 

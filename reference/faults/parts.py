@@ -15,7 +15,8 @@ from typing import Any, Literal
 from aiohttp import web
 from multidict import CIMultiDict
 
-from ..hooks import Answer, Chunks, Hooks, Reset, Wrapper
+from ..hooks import Answer, Hooks, Reset, Wrapper
+from ..upstream import events as events
 
 Install = Callable[[Hooks], None]
 EventFilter = Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]]
@@ -99,17 +100,6 @@ def header(name: str, value: str) -> Install:
 
 
 # --- streams, event by event
-
-
-async def events(chunks: Chunks) -> AsyncIterator[bytes]:
-    """The events of an engine's stream, each with the blank line that ends it."""
-    pending = b""
-    async for chunk in chunks:
-        *complete, pending = (pending + chunk).split(b"\n\n")
-        for event in complete:
-            yield event + b"\n\n"
-    if pending:
-        yield pending
 
 
 def on_events(change: EventFilter) -> Install:

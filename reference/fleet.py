@@ -1,0 +1,502 @@
+"""The fleet's gateway on loopback: what BACKENDS.md tells of the real one (B), quirks included.
+
+Not in BACKENDS.md, so decided here:
+
+* A runner offers two models, a small one and a big one: two names for the same file, so that
+  each runner can serve each class. `models` gives another layout.
+* `sub` "disabled" is the user who is locked out.
+* The request log has every chat request of a user who may come in, when it has ended; its
+  `status` is the HTTP status, 499 for a client that left.
+* What an engine refuses is told as plain text with the engine's status.
+* A client that shuts down its sending side counts as gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+import json
+import re
+import tempfile
+import time
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+
+from . import magic, tokens
+from .fleet_routing import Place, Router
+from .fleet_runners import Registry, Runner, WakeFailed, Waker, utc_now
+from .hooks import Answer, Hooks, Reset
+from .process import ROOT, Child, raise_descriptor_limit
+from .server import (
+    HOST,
+    MAX_LINE_BYTES,
+    RawStream,
+    bind,
+    break_off,
+    listening,
+    new_server,
+    read_body,
+    send_reset_on_close,
+)
+from .settings import EngineSettings, FleetSettings
+from .upstream import Client, EngineError, Reply, events
+
+if TYPE_CHECKING:  # so that faults may import this module
+    from .faults import Fault
+
+VERSION = "0.1.0"
+CHAT = "/v1/chat/completions"
+DEFAULT_MODEL = "class:fast"
+MODELS = ("smollm2:135m", "smollm2:135m-big")
+NAMES = ("desk", "tower")
+MACHINE_TYPES = ("desktop", "gpu")
+LOG_ENTRIES = 1000
+PER_PAGE = 50
+MAX_PER_PAGE = 100
+CLIENT_LEFT = 499
+MODEL_FIELD = re.compile(rb'("model"\s*:\s*)"(?:[^"\\]|\\.)*"')
+CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Vary": "origin, access-control-request-method, access-control-request-headers",
+}
+PREFLIGHT = {"Access-Control-Allow-Methods": "*", "Access-Control-Allow-Headers": "*"}
+NOT_SPECIFIC = "Permission denied: cannot request specific models. Use class:fast or class:big."
+
+
+class Refusal(Exception):
+    """An answer other than 2xx, in plain text."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+    def response(self) -> web.Response:
+        headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
+        return web.Response(status=self.status, text=self.text, headers=headers)
+
+
+def malformed(status: int) -> web.Response:
+    """The answer to what is not even HTTP, or to a mistake of our own."""
+    return web.Response(
+        status=status, text="malformed HTTP request" if status < 500 else "internal error"
+    )
+
+
+class RequestLog:
+    """The last requests, newest first, as /admin/api/requests shows them."""
+
+    def __init__(self) -> None:
+        self.entries: deque[dict[str, Any]] = deque(maxlen=LOG_ENTRIES)
+
+    def add(self, entry: dict[str, Any]) -> None:
+        self.entries.appendleft(entry)
+
+    def page(self, number: int, per_page: int) -> dict[str, Any]:
+        first = (number - 1) * per_page
+        return {
+            "requests": list(itertools.islice(self.entries, first, first + per_page)),
+            "total": len(self.entries),
+            "page": number,
+            "per_page": per_page,
+        }
+
+
+class Fleet:
+    """Answers requests; `handle` is what an aiohttp server needs."""
+
+    def __init__(
+        self,
+        settings: FleetSettings,
+        verifier: tokens.Verifier,
+        router: Router,
+        client: Client,
+        hooks: Hooks,
+    ) -> None:
+        self.settings = settings
+        self.verifier = verifier
+        self.router = router
+        self.registry = router.registry
+        self.waker = router.waker
+        self.client = client
+        self.hooks = hooks
+        self.log = RequestLog()
+        for change in hooks.setup:
+            change(self)
+        self._answer_all = hooks.wrap("all", self._answer)
+        self.endpoints: dict[str, dict[str, Answer]] = {
+            "/health": {"GET": hooks.wrap("health", self._say_health)},
+            "/metrics": {"GET": hooks.wrap("metrics", self._say_metrics)},
+            "/v1/models": {"GET": hooks.wrap("models", self._say_models)},
+            "/.well-known/jwks.json": {"GET": hooks.wrap("jwks", self._say_jwks)},
+            "/admin/runners": {"GET": hooks.wrap("runners", self._say_runners)},
+            "/admin/api/requests": {"GET": hooks.wrap("requests", self._say_requests)},
+            CHAT: {"POST": hooks.wrap("inference", self._infer)},
+        }
+
+    # --- every request
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await self._answer_all(request)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            response = await self._route(request)
+        except Refusal as refusal:
+            response = refusal.response()
+        if not response.prepared:
+            response.headers.update(CORS)
+        return response
+
+    async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
+        check_lengths(request)
+        if request.method == "OPTIONS":
+            return web.Response(headers=PREFLIGHT)
+        methods = self.endpoints.get(request.path)
+        if methods is None:
+            raise Refusal(404, "Not found")
+        answer = methods.get("GET" if request.method == "HEAD" else request.method)
+        if answer is None:
+            raise Refusal(405, "Method not allowed")
+        return await answer(request)
+
+    # --- who may what
+
+    def user(self, request: web.BaseRequest) -> tokens.User:
+        """Who sent this; 401 or 403 when that is nobody who may come in."""
+        sent = request.headers.getall("Authorization", [])
+        if len(sent) > 1:
+            raise Refusal(400, "More than one authorization header")
+        try:
+            return self.verifier.user(sent[0] if sent else None, request.query)
+        except tokens.Denied as denied:
+            raise Refusal(denied.status, str(denied)) from None
+
+    def may_ask_specific(self, user: tokens.User) -> bool:
+        return tokens.SPECIFIC in user.roles
+
+    def may_administer(self, user: tokens.User) -> bool:
+        return tokens.ADMIN in user.roles
+
+    def _check_admin(self, request: web.BaseRequest) -> None:
+        if not self.may_administer(self.user(request)):
+            raise Refusal(403, "Admin access required")
+
+    # --- the gateway's own endpoints
+
+    async def _say_health(self, request: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response({"status": "ok", "version": VERSION})
+
+    async def _say_metrics(self, request: web.BaseRequest) -> web.StreamResponse:
+        gauges = {
+            "simpleai_runners_online": ("Runners connected", len(self.registry.online)),
+            "simpleai_requests_active": ("Requests being served", self.router.active),
+        }
+        lines = [
+            f"# HELP {name} {text}\n# TYPE {name} gauge\n{name} {value}\n"
+            for name, (text, value) in gauges.items()
+        ]
+        headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        return web.Response(body="".join(lines).encode(), headers=headers)
+
+    async def _say_models(self, request: web.BaseRequest) -> web.StreamResponse:
+        data = [
+            {"id": model, "object": "model", "created": 0, "owned_by": "simpleai"}
+            for model in self.registry.models()
+        ]
+        return web.json_response({"object": "list", "data": data})
+
+    async def _say_jwks(self, request: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response(tokens.jwks(self.verifier.key))
+
+    async def _say_runners(self, request: web.BaseRequest) -> web.StreamResponse:
+        self._check_admin(request)
+        runners = [runner.as_dict() for runner in self.registry.runners]
+        return web.json_response({"runners": runners, "total": len(runners)})
+
+    async def _say_requests(self, request: web.BaseRequest) -> web.StreamResponse:
+        self._check_admin(request)
+        page = whole_number(request, "page", 1)
+        per_page = min(whole_number(request, "per_page", PER_PAGE), MAX_PER_PAGE)
+        return web.json_response(self.log.page(page, per_page))
+
+    # --- inference: user, model, runner, engine
+
+    async def _infer(self, request: web.BaseRequest) -> web.StreamResponse:
+        user = self.user(request)
+        entry = {
+            "id": str(uuid.uuid4()),
+            "timestamp": utc_now(),
+            "model": None,
+            "status": CLIENT_LEFT,
+            "latency_ms": None,
+            "runner_id": None,
+            "wol_sent": False,
+        }
+        started_s = time.perf_counter()
+        try:
+            response = await self._serve(request, user, entry)
+            entry["status"] = response.status
+            return response
+        except Refusal as refusal:
+            entry["status"] = refusal.status
+            raise
+        finally:
+            entry["latency_ms"] = round((time.perf_counter() - started_s) * 1e3)
+            self.log.add(entry)
+
+    async def _serve(
+        self, request: web.BaseRequest, user: tokens.User, entry: dict[str, Any]
+    ) -> web.StreamResponse:
+        fields = await read_fields(request)
+        place = Place(self.resolve(user, fields.get("model")))
+        entry["model"] = place.wanted
+        try:
+            async with self.router.hold(place) as runner:
+                entry.update(model=place.model, runner_id=runner.id)
+                return await self._backend(request, fields, place)
+        except WakeFailed as failure:
+            raise Refusal(500, f"Failed to wake inference runners: {failure}") from None
+        finally:
+            entry["wol_sent"] = place.wol_sent
+
+    def resolve(self, user: tokens.User, model: object) -> str:
+        """What is wanted: `class:X` or an exact id that some runner has, or a Refusal."""
+        wanted = DEFAULT_MODEL if model is None else model
+        if not isinstance(wanted, str):
+            raise Refusal(400, "Failed to parse the request: model is not a string")
+        is_class = wanted.startswith("class:")
+        if not is_class and not self.may_ask_specific(user):
+            raise Refusal(400, NOT_SPECIFIC)
+        if not self.router.knows(wanted):
+            name = wanted.removeprefix("class:")[:100]
+            if is_class:
+                raise Refusal(500, f"No runners have models of class '{name}'")
+            raise Refusal(500, f"No runners available for model '{name}'")
+        return wanted
+
+    async def _backend(
+        self, request: web.BaseRequest, fields: dict[str, Any], place: Place
+    ) -> web.StreamResponse:
+        request["place"] = place
+
+        async def relay(request: web.BaseRequest) -> web.StreamResponse:
+            return await self._relay(request, fields, place)
+
+        return await self.hooks.wrap("backend", relay)(request)
+
+    def answered_model(self, place: Place) -> str:
+        """The `model` an answer names."""
+        return place.model
+
+    async def _relay(
+        self, request: web.BaseRequest, fields: dict[str, Any], place: Place
+    ) -> web.StreamResponse:
+        """The engine's answer under the model's name: as it comes when it is a stream."""
+        assert place.runner is not None and place.runner.engine_url is not None
+        body = json.dumps({**fields, "model": place.model}).encode()
+        ask = self.client.request("POST", place.runner.engine_url, CHAT, body)
+        name = json.dumps(self.answered_model(place)).encode()
+        stream: web.StreamResponse | None = None
+        try:
+            async with ask as reply:
+                if not reply.content_type.startswith("text/event-stream"):
+                    return self._whole(reply, await reply.read(), name, place.runner)
+                stream = self._new_stream(request, place.runner)
+                await stream.prepare(request)
+                await self._pass_on(request, reply, stream, name)
+                return stream
+        except EngineError as error:
+            if stream is not None:
+                break_off(request)
+            raise Refusal(500, f"Runner '{place.runner.name}' failed: {error}") from None
+        except Reset:
+            send_reset_on_close(request)
+            break_off(request)
+
+    def _whole(self, reply: Reply, body: bytes, name: bytes, runner: Runner) -> web.Response:
+        if reply.status >= 400:
+            raise Refusal(reply.status, error_text(body))
+        headers = {"Content-Type": reply.content_type, **self._runner_header(runner)}
+        return web.Response(status=reply.status, body=with_model(body, name), headers=headers)
+
+    def _runner_header(self, runner: Runner) -> dict[str, str]:
+        name = self.settings.runner_header
+        return {name: runner.name} if name else {}
+
+    def _new_stream(self, request: web.BaseRequest, runner: Runner) -> web.StreamResponse:
+        headers = CIMultiDict({"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        headers.update({**self._runner_header(runner), **CORS})
+        for change in self.hooks.head:
+            change(headers)
+        if "Content-Length" in headers or request.version < aiohttp.HttpVersion11:
+            return RawStream(headers)
+        return web.StreamResponse(headers=headers)
+
+    async def _pass_on(
+        self, request: web.BaseRequest, reply: Reply, stream: web.StreamResponse, name: bytes
+    ) -> None:
+        named = (with_model(event, name) async for event in events(reply))
+        async for piece in self.hooks.filtered(named):
+            await stream.write(piece)
+
+
+def check_lengths(request: web.BaseRequest) -> None:
+    if len(request.path_qs) > MAX_LINE_BYTES:
+        raise Refusal(414, "The URL is too long")
+    if any(len(value) > MAX_LINE_BYTES for value in request.headers.values()):
+        raise Refusal(431, "A header is too long")
+
+
+def whole_number(request: web.BaseRequest, name: str, default: int) -> int:
+    """A query parameter of at least 1; 400 for anything else."""
+    text = request.query.get(name, str(default))
+    if not re.fullmatch("0*[1-9][0-9]{0,8}", text):
+        raise Refusal(400, f"Failed to deserialize query string: {name}: invalid number")
+    return int(text)
+
+
+async def read_fields(request: web.BaseRequest) -> dict[str, Any]:
+    """The JSON object in a request's body."""
+    try:
+        fields = json.loads(await read_body(request))
+    except web.HTTPRequestEntityTooLarge:
+        raise Refusal(413, "Failed to buffer the request body: length limit exceeded") from None
+    except web.RequestPayloadError:
+        raise Refusal(400, "Failed to buffer the request body") from None
+    except (ValueError, RecursionError):
+        raise Refusal(400, "Failed to parse the request body as JSON") from None
+    if not isinstance(fields, dict):
+        raise Refusal(400, "Failed to parse the request body: not an object")
+    return fields
+
+
+def error_text(body: bytes) -> str:
+    """An engine's own words for what it refuses, without their JSON."""
+    with contextlib.suppress(ValueError, LookupError, TypeError):
+        return str(json.loads(body)["error"]["message"])
+    return body[:200].decode("utf-8", "replace")
+
+
+def with_model(text: bytes, name: bytes) -> bytes:
+    """JSON text with this `model`. In a string's content the quotes would be escaped."""
+    return MODEL_FIELD.sub(lambda match: match[1] + name, text, count=1)
+
+
+# --- the processes
+
+
+def new_runners(settings: FleetSettings) -> list[Runner]:
+    """The machines there are. MACs are locally administered ones, counted from 02:…:01."""
+    names = list(settings.models) or [
+        NAMES[index] if index < len(NAMES) else f"runner-{index + 1}"
+        for index in range(settings.runners)
+    ]
+    return [
+        Runner(
+            id=str(uuid.uuid5(uuid.NAMESPACE_DNS, name)),
+            name=name,
+            machine_type=machine_type(name, index),
+            mac=f"02:00:5e:00:00:{index + 1:02x}",
+            models=settings.models.get(name, MODELS),
+            slots=settings.slots,
+        )
+        for index, name in enumerate(names)
+    ]
+
+
+def machine_type(name: str, index: int) -> str:
+    position = NAMES.index(name) if name in NAMES else index
+    return MACHINE_TYPES[position % len(MACHINE_TYPES)]
+
+
+def runner_arguments(
+    settings: FleetSettings, runner: Runner, gateway_port: int, wol_port: int
+) -> list[str]:
+    arguments = [
+        f"--name={runner.name}",
+        f"--mac={runner.mac}",
+        f"--models={','.join(runner.models)}",
+        f"--gateway-port={gateway_port}",
+        f"--wol-port={wol_port}",
+        f"--boot-ms={settings.boot_ms}",
+        *(["--asleep"] if settings.asleep else []),
+    ]
+    for field in dataclasses.fields(EngineSettings):
+        value = getattr(settings, field.name)
+        if value is not None:
+            arguments.append(f"--{field.name.replace('_', '-')}={value}")
+    return arguments
+
+
+async def start_runners(
+    settings: FleetSettings, registry: Registry, gateway_port: int, wol_port: int
+) -> contextlib.AsyncExitStack:
+    """All of them at once; closing the stack ends them. StartError from the first that fails."""
+    stack = contextlib.AsyncExitStack()
+
+    async def start(runner: Runner) -> None:
+        arguments = runner_arguments(settings, runner, gateway_port, wol_port)
+        # The engine's own time-out is the shorter one: it says more.
+        timeout_s = settings.start_timeout + 5
+        name = f"runner {runner.name}"
+        runner.child = await Child.start(name, "reference.fleet_runner", arguments, timeout_s)
+        stack.push_async_callback(runner.child.stop)
+
+    tasks = [asyncio.create_task(start(runner)) for runner in registry.runners]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await stack.aclose()
+        raise
+    return stack
+
+
+@contextlib.asynccontextmanager
+async def deploy(settings: FleetSettings, faults: Sequence[Fault]) -> AsyncIterator[dict[str, str]]:
+    """Runners and gateway; gives the environment variables that lead to them."""
+    raise_descriptor_limit()
+    hooks = Hooks()
+    for fault in faults:
+        fault.install(hooks)
+    async with contextlib.AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fleet-"))
+        key, key_file = tokens.new_key(), Path(folder) / "key.pem"
+        tokens.write_key(key, key_file)
+        sock = stack.enter_context(bind(settings.port))
+        wol_port = settings.wol_port or magic.free_port()
+        registry = Registry(new_runners(settings))
+        waker = Waker(wol_port, settings.wake_timeout)
+        stack.callback(waker.close)
+        client = Client(settings.request_timeout)
+        stack.callback(client.close)
+        verifier = tokens.Verifier(key.public_key())
+        fleet = Fleet(settings, verifier, Router(registry, waker), client, hooks)
+        gateway_port = await stack.enter_async_context(registry.listening())
+        await stack.enter_async_context(
+            await start_runners(settings, registry, gateway_port, wol_port)
+        )
+        if settings.idle_timeout:
+            watch = asyncio.create_task(registry.sleep_when_idle(settings.idle_timeout))
+            stack.callback(watch.cancel)
+        server = new_server(fleet.handle, settings.max_body_bytes, malformed)
+        await stack.enter_async_context(listening(server, sock))
+        yield {
+            "SIMPLEAI_URL": f"http://{HOST}:{sock.getsockname()[1]}",
+            "SIMPLEAI_TEST_TOKEN": tokens.new_token(key, tokens.DEFAULT_USER, ()),
+            "TOKEN_BINARY": str(ROOT / "reference" / "get-token"),
+            tokens.KEY_VARIABLE: str(key_file),
+            "WOL_PORT": str(wol_port),
+        }

@@ -11,8 +11,10 @@ import base64
 import binascii
 import dataclasses
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import chat
@@ -28,6 +30,10 @@ RUNNERS = "/admin/runners"
 LOG_PAGE = 50  # requests on a page of the log
 LOG = "/admin/api/requests?page={page}&per_page={per_page}"
 OUTPUT = ("content", "reasoning_content", "reasoning", "tool_calls")  # of a message
+# RFC 3339; Python 3.10 itself reads neither Z nor nine decimals, as Rust writes them
+TIME = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d{1,12})?([Zz]|[+-]\d\d:\d\d)?", re.ASCII
+)
 NAME_LENGTH = 60  # what of a server's name for something is shown
 
 
@@ -139,7 +145,7 @@ def _read_json(reply: wire.Reply) -> Answer:
         message = content["choices"][0]["message"]
         pieces = [message.get(name) for name in OUTPUT]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return Answer(problem=f"200, but no chat completion: {words(reply)}")
+        return Answer(problem=f"200, but no chat completion: {words(reply) or 'nothing'}")
     return Answer(
         _text(content.get("model")), any(pieces), None, _text(content.get("system_fingerprint"))
     )
@@ -209,6 +215,7 @@ class Entry:
     latency_ms: float | None
     runner_id: str | None
     wol_sent: bool
+    at_s: float | None = None  # its timestamp, in seconds since 1970 by the server's clock
 
 
 def read_runners(reply: wire.Reply) -> list[Runner]:
@@ -246,7 +253,22 @@ def _entry(entry: Mapping[str, Any]) -> Entry:
         latency_ms=number(entry.get("latency_ms")),
         runner_id=None if runner is None else str(runner),
         wol_sent=entry.get("wol_sent") is True,
+        at_s=read_time(entry.get("timestamp")),
     )
+
+
+def read_time(value: object) -> float | None:
+    """Seconds since 1970 of a time in ISO 8601, in UTC where no zone is given; else None."""
+    match = TIME.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        return None
+    day, clock, fraction, zone = match.groups()
+    offset = "+00:00" if zone in (None, "Z", "z") else zone
+    try:
+        whole = datetime.fromisoformat(f"{day}T{clock}{offset}")
+    except ValueError:
+        return None
+    return whole.timestamp() + float(f"0{fraction or ''}")
 
 
 def _entries(reply: wire.Reply, where: str, key: str) -> list[dict[str, Any]]:

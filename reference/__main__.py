@@ -4,6 +4,8 @@ Examples:
     python -m reference up                               # the gateway with a real model
     python -m reference up --engine sim --port 0         # no model, a free port
     MAX_CONCURRENT_REQUESTS=1 MAX_QUEUE_SIZE=2 python -m reference up
+    python -m reference up --profile fleet               # the router and two runners
+    python -m reference up --profile fleet --asleep true # ... which a magic packet wakes
     python -m reference up --fault stream-cut            # a deployment that is broken
     python -m reference faults                           # what can be broken
 

@@ -31,11 +31,18 @@ ENGINES = {"llama": "llama.cpp with SmolLM2-135M", "sim": "a simulated engine"}
 
 @dataclass(frozen=True)
 class Step:
-    """One command, and the settings of the deployment it is for."""
+    """One command, and the deployment it is for.
+
+    The command may name what the deployment exports, in lower case: {health_url}.
+    """
 
     title: str
     command: str
     settings: Mapping[str, object] = field(default_factory=dict)
+    profile: str = "gateway"
+
+    def runs_on_that_of(self, other: Step) -> bool:
+        return (self.profile, self.settings) == (other.profile, other.settings)
 
 
 STEPS = (
@@ -70,6 +77,28 @@ ALL_STEPS = (
         "test_cors.py --origin https://app.example",
         {"cors_origins": "https://app.example"},
     ),
+    Step(
+        "A fleet asleep: a request, a magic packet, an answer",
+        "test_wol.py --token-binary {token_binary} --listen-wol {wol_port} --timing",
+        {"asleep": True, "boot_ms": 2000},
+        profile="fleet",
+    ),
+    Step(
+        "Who may come in, and who may do what",
+        "test_auth.py --token-binary {token_binary}",
+        profile="fleet",
+    ),
+    Step(
+        "The model that was asked for is the model that answers",
+        "test_model_routing.py --token-binary {token_binary} --models class:fast class:big"
+        " --test-permissions",
+        profile="fleet",
+    ),
+    Step(
+        "Ten requests at once, two runners",
+        "test_workload_routing.py --token-binary {token_binary} --analyze-timing",
+        profile="fleet",
+    ),
 )
 
 
@@ -84,7 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=Path("results/demo"))
     args = parser.parse_args(argv)
     since_s = time.time()
-    print(f"A deployment on this machine: a gateway, {ENGINES[args.engine]}", flush=True)
+    what = "a gateway, then a fleet" if args.all else "a gateway"
+    print(f"A deployment on this machine: {what}, {ENGINES[args.engine]}", flush=True)
     try:
         codes = run_steps(ALL_STEPS if args.all else STEPS, args.engine, args.results)
     except StartError as error:
@@ -98,21 +128,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_steps(steps: Sequence[Step], engine: str, results: Path) -> list[int]:
-    """The exit code of each step. Steps in a row with the same settings share a deployment."""
+    """The exit code of each step. Steps for the same kind of deployment share one."""
     codes: list[int] = []
     while steps:
-        settings = steps[0].settings
-        same = [step for step in steps if step.settings == settings]
-        steps = [step for step in steps if step.settings != settings]
-        options: dict[str, Any] = {**(SIM if engine == "sim" else {}), **settings}
-        with running(engine=engine, **options) as deployment:
+        first = steps[0]
+        same = [step for step in steps if step.runs_on_that_of(first)]
+        steps = [step for step in steps if not step.runs_on_that_of(first)]
+        options: dict[str, Any] = {**(SIM if engine == "sim" else {}), **first.settings}
+        with running(engine=engine, profile=first.profile, **options) as deployment:
             codes += [run_step(deployment, results, step) for step in same]
     return codes
 
 
 def run_step(deployment: Deployment, results: Path, step: Step) -> int:
     """One command as an operator types it, with the deployment's address in the environment."""
-    command = step.command.format(health_url=deployment.health_url)
+    exported = {name.lower(): shlex.quote(value) for name, value in deployment.environment.items()}
+    command = step.command.format(**exported)
     command += f" --results {shlex.quote(str(results))}"
     print(f"\n== {step.title}\n$ python3 {command}\n", flush=True)
     script, *arguments = shlex.split(command)

@@ -19,6 +19,7 @@ import dataclasses
 import itertools
 import json
 import re
+import shlex
 import tempfile
 import time
 import uuid
@@ -496,7 +497,8 @@ async def deploy(settings: FleetSettings, faults: Sequence[Fault]) -> AsyncItera
         yield {
             "SIMPLEAI_URL": f"http://{HOST}:{sock.getsockname()[1]}",
             "SIMPLEAI_TEST_TOKEN": tokens.new_token(key, tokens.DEFAULT_USER, ()),
-            "TOKEN_BINARY": str(ROOT / "reference" / "get-token"),
+            # A command, not only a path: quoted, should the path have a space.
+            "TOKEN_BINARY": shlex.quote(str(ROOT / "reference" / "get-token")),
             tokens.KEY_VARIABLE: str(key_file),
             "WOL_PORT": str(wol_port),
         }

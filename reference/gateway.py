@@ -50,6 +50,7 @@ from .upstream import Client, EngineError, EngineSilent, Reply
 BACKEND_POLL_S = 2.0
 RATE_WINDOW_S = 60.0
 RETRY_BUSY_S = 5
+LOOP_TIMER_S = 0.002  # what a timer of the event loop may be late, with some to spare
 CORS_FIXED = {
     "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
     "Access-Control-Allow-Headers": "Authorization, Content-Type",
@@ -302,6 +303,7 @@ class Gateway:
         self, request: web.BaseRequest, engine_url: str, body: bytes
     ) -> web.StreamResponse:
         async def relay(request: web.BaseRequest) -> web.StreamResponse:
+            await linger(self.settings.delay_ms / 1e3)
             return await self._relay(request, engine_url, body)
 
         return await self.hooks.wrap("backend", relay)(request)
@@ -360,6 +362,14 @@ class Gateway:
             # Many clients hang up at [DONE] rather than wait for the connection's end.
             request["good"] = piece.endswith(DONE)
             raise
+
+
+async def linger(seconds: float) -> None:
+    """Wait, exact to some 10 µs: a loop's own timers round up to a millisecond."""
+    due_s = time.perf_counter() + seconds
+    if seconds > LOOP_TIMER_S:
+        await asyncio.sleep(seconds - LOOP_TIMER_S)
+    time.sleep(max(0, due_s - time.perf_counter()))
 
 
 def check_lengths(request: web.BaseRequest) -> None:

@@ -183,6 +183,7 @@ class GatewaySettings(EngineSettings):
     request_timeout: float = setting(
         300.0, seconds_or_ms, "longest silence of the engine, seconds, then 504 (300)"
     )
+    delay_ms: float = setting(0.0, seconds_or_ms, "what it adds to each answer's time (0)")
     max_body_bytes: int = setting(10 * 2**20, whole(1), "longest request body (10485760)")
 
 

@@ -26,9 +26,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jwt
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+try:
+    import jwt
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+except ImportError as error:
+    if __name__ != "__main__":
+        raise
+    raise SystemExit(f"get-token: {error}: pip install -r requirements-dev.txt") from None
 
 KEY_VARIABLE = "FLEET_KEY_FILE"
 ISSUER = "https://login.fleet.example"

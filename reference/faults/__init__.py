@@ -6,12 +6,22 @@ its name below.
 
 from __future__ import annotations
 
-from . import benchmark, cors, queue, scale, sdk
+from . import auth, benchmark, cors, model_routing, queue, scale, sdk, wol, workload
 from .parts import Fault, events
 
 __all__ = ["FAULTS", "Fault", "events", "table"]
 
-FAULTS: tuple[Fault, ...] = (*benchmark.ROWS, *cors.ROWS, *queue.ROWS, *scale.ROWS, *sdk.ROWS)
+FAULTS: tuple[Fault, ...] = (
+    *benchmark.ROWS,
+    *cors.ROWS,
+    *queue.ROWS,
+    *scale.ROWS,
+    *sdk.ROWS,
+    *auth.ROWS,
+    *model_routing.ROWS,
+    *wol.ROWS,
+    *workload.ROWS,
+)
 
 
 def table() -> str:

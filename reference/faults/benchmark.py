@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 
+from aiohttp import web
+
+from ..hooks import Answer
 from .parts import (
     HUGE_LINE,
     NOT_JSON,
@@ -32,6 +36,15 @@ from .parts import (
 
 BENCHMARK = "benchmark.py"
 SHORT = ("--timeout", "2")  # for faults that only a time-out ends
+
+SEARCH = ("--find-capacity", "--slo", "ttft_p50=100ms", "--max-level", "2")
+LATE_S = 0.2
+
+
+async def late(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
+    await asyncio.sleep(LATE_S)
+    return await answer(request)
+
 
 _benchmark = functools.partial(Fault, script=BENCHMARK, check="requests")
 
@@ -74,6 +87,13 @@ ROWS: tuple[Fault, ...] = (
         "the stream promises more bytes than it has",
         install=header("Content-Length", "1000000"),
         arguments=SHORT,
+    ),
+    _benchmark(
+        "late-answers",
+        "every answer begins 200 ms late, which is more than the objective allows",
+        check="capacity",
+        install=around("backend", late),
+        arguments=SEARCH,
     ),
     _benchmark("stream-cut", "ends cleanly after a few tokens", install=on_events(cut)),
     _benchmark("stream-reset", "TCP reset after a few tokens", install=on_events(reset)),

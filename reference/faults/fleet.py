@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from .. import magic, tokens
-from ..fleet import Fleet
 from ..fleet_routing import Place
 from ..fleet_runners import Runner
 from ..hooks import Answer, Hooks
 from .parts import Install, around, instead
 
-Change = Callable[[Fleet, Answer, web.BaseRequest], Awaitable[web.StreamResponse]]
+if TYPE_CHECKING:  # the gateway itself imports the faults
+    from ..fleet import Fleet
+
+Change = Callable[["Fleet", Answer, web.BaseRequest], Awaitable[web.StreamResponse]]
 WRONG_MAC = "02:00:5e:00:00:fe"  # no runner has it
 
 

@@ -29,7 +29,10 @@ from reference import Deployment, running  # noqa: E402
 
 @dataclass(frozen=True)
 class Case:
-    """A script's arguments, and the settings of the deployment it is right for."""
+    """A script's arguments, and the settings of the deployment it is right for.
+
+    The arguments may name what the deployment exports, in lower case: {health_url}.
+    """
 
     arguments: str
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -44,8 +47,17 @@ CASES = {
     ),
     "test_queue.py": Case("--strict", {"max_concurrent_requests": 1, "max_queue_size": 2}),
     "test_cors.py": Case("--origin https://app.example", {"cors_origins": "https://app.example"}),
+    "test_auth.py": Case("", {"profile": "fleet"}),
+    "test_model_routing.py": Case(
+        "--strict --test-permissions --skip full_access", {"profile": "fleet"}
+    ),
+    "test_wol.py": Case(
+        "--strict --wait-asleep 60 --listen-wol {wol_port} --burst 4 --timing",
+        {"profile": "fleet", "asleep": True, "idle_timeout": 2, "boot_ms": 800},
+    ),
 }
-QUICK = {"engine": "sim", "ttft_ms": 20, "itl_ms": 4, "rate_limit": 0}
+SIM = {"engine": "sim", "ttft_ms": 20, "itl_ms": 4}
+QUICK: dict[str, dict[str, Any]] = {"gateway": {**SIM, "rate_limit": 0}, "fleet": SIM}
 
 
 def main() -> int:
@@ -63,7 +75,8 @@ def main() -> int:
 def soak(script: str, runs: int) -> int:
     """The number of runs with an alarm."""
     case, alarms, started = CASES[script], 0, time.monotonic()
-    with running(**{**QUICK, **case.settings}) as deployment:
+    quick = QUICK[case.settings.get("profile", "gateway")]
+    with running(**{**quick, **case.settings}) as deployment:
         for number in range(1, runs + 1):
             complaint = run_once(script, case, deployment)
             if complaint:
@@ -79,7 +92,8 @@ def soak(script: str, runs: int) -> int:
 def run_once(script: str, case: Case, deployment: Deployment) -> str | None:
     """What was wrong with one run, or None."""
     with tempfile.TemporaryDirectory() as folder:
-        arguments = case.arguments.format(health_url=deployment.health_url)
+        exported = {name.lower(): value for name, value in deployment.environment.items()}
+        arguments = case.arguments.format(**exported)
         command = [sys.executable, ROOT / script, "--results", folder, *shlex.split(arguments)]
         done = subprocess.run(
             command,

@@ -6,6 +6,7 @@ import importlib
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,11 @@ from conftest import Finished, run_script
 from reference import Deployment, running
 from reference.faults import FAULTS, Fault
 
-QUICK = {"engine": "sim", "ttft_ms": 4, "itl_ms": 1, "rate_limit": 0}
+SIM = {"engine": "sim", "ttft_ms": 4, "itl_ms": 1}
+QUICK: dict[str, dict[str, object]] = {  # settings of each profile
+    "gateway": {**SIM, "rate_limit": 0},
+    "fleet": SIM,
+}
 BENCHMARK = "benchmark.py"
 FEW = ("--requests", 3, "--max-tokens", 8, "--timeout", 3)
 ALWAYS: dict[str, tuple[object, ...]] = {BENCHMARK: FEW}  # what a script is given with any fault
@@ -33,22 +38,42 @@ class Outcome:
 
 
 def check_with(script: str, deployment: Deployment, results: Path, *arguments: object) -> Finished:
-    target = ("--url", deployment.url, "--api-key", deployment.api_key, "--results", results)
-    finished = run_script(script, *target, *ALWAYS.get(script, ()), *arguments)
+    """`arguments` may name what the deployment exports, in lower case: "{wol_port}"."""
+    exported = {name.lower(): value for name, value in deployment.environment.items()}
+    given = [str(each).format(**exported) for each in arguments]
+    credential = ("--api-key", exported.get("inference_api_key"))
+    if "token_binary" in exported:
+        credential = ("--token-binary", exported["token_binary"])
+    target = ("--url", deployment.url, *credential, "--results", results)
+    # the variables: the fleet's token binary takes its key from there
+    finished = run_script(
+        script, *target, *ALWAYS.get(script, ()), *given, env=deployment.environment
+    )
     return Finished(finished.code, finished.out, finished.err, results)
 
 
 def with_fault(fault: Fault, folder: Path) -> Outcome:
-    with running(faults=[fault.name], **{**QUICK, **fault.options}) as deployment:
+    """What its script says of it, for a warning also with --strict."""
+    wakes = "asleep" in fault.options  # and is awake afterwards: the second run needs another
+    with faulty(fault) as deployment:
         started = time.monotonic()
         finished = check_with(fault.script, deployment, folder / "results", *fault.arguments)
         spent_s = time.monotonic() - started
-        strict = None
-        if fault.status == "WARN":
-            strict = check_with(
-                fault.script, deployment, folder / "strict", *fault.arguments, "--strict"
-            )
-    return Outcome(finished, strict, spent_s)
+        if fault.status != "WARN":
+            return Outcome(finished, None, spent_s)
+        if not wakes:
+            return Outcome(finished, check_strictly(fault, deployment, folder), spent_s)
+    with faulty(fault) as deployment:
+        return Outcome(finished, check_strictly(fault, deployment, folder), spent_s)
+
+
+def faulty(fault: Fault) -> AbstractContextManager[Deployment]:
+    options = {**QUICK[fault.profile], **fault.options}
+    return running(faults=[fault.name], profile=fault.profile, **options)
+
+
+def check_strictly(fault: Fault, deployment: Deployment, folder: Path) -> Finished:
+    return check_with(fault.script, deployment, folder / "strict", *fault.arguments, "--strict")
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +116,7 @@ def test_the_fault_is_noticed(fault: Fault, outcomes: dict[str, Future[Outcome]]
 
 @pytest.mark.parametrize("connection", ["close", "keep-alive"])
 def test_a_sound_deployment_passes(connection: str, tmp_path: Path) -> None:
-    with running(**{**QUICK, "connection": connection}) as deployment:
+    with running(**{**QUICK["gateway"], "connection": connection}) as deployment:
         finished = check_with(BENCHMARK, deployment, tmp_path / "results", "--concurrency", 1, 4)
     assert finished.code == 0
     for name in ("gateway_overhead", "inference_c1", "inference_c4"):
@@ -102,5 +127,6 @@ def test_a_sound_deployment_passes(connection: str, tmp_path: Path) -> None:
 
 def test_every_fault_names_a_script_and_a_check_of_it() -> None:
     for fault in FAULTS:
-        assert fault.check in importlib.import_module(fault.script.removesuffix(".py")).CHECKS
+        checks = importlib.import_module(fault.script.removesuffix(".py")).CHECKS
+        assert fault.check.partition(":")[0] in checks, fault.name
     assert len({fault.name for fault in FAULTS}) == len(FAULTS)

@@ -1,0 +1,206 @@
+#!/usr/bin/env python3
+"""Is this deployment good enough to go on, and is it as fast as the last one was?
+
+Reads what the other scripts saved, judges it by the guide's thresholds or your own, compares the
+figures with those of a baseline, and writes RESULTS_DIR/baseline_report.md.
+
+PASS: every required result is there, of one deployment, whole and not too old; every script passed,
+every threshold was kept, and nothing is worse than the baseline by --margin.
+Cost: none, it asks no server anything.
+
+Examples:
+    # step 8 of the guide: everything in results/, judged and written down
+    python3 report.py --gpu L40S --quant Q4_K_M --title v1.0.0-rc.1
+    # this release against the last one; several baseline runs tell the spread between runs
+    python3 report.py results --baseline results-v1.0-a --baseline results-v1.0-b
+    # thresholds of your own, a page to look at, a file for the CI server
+    python3 report.py --thresholds gate.toml --html report.html --junit junit.xml
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import common
+import gate
+import junit
+import report_markdown
+import report_text
+from documents import Exit, to_json, worst, write_atomically
+from saved import read_folder
+from screen import Screen, open_streams, write_out
+from thresholds import Thresholds, read_thresholds
+
+LONGEST = 200  # characters of a name on the report
+MOST_PERCENT, MOST_HOURS = 1000.0, 1e6
+
+
+def build_parser() -> common.Parser:
+    description, _, examples = (__doc__ or "").partition("Examples:\n")
+    parser = common.Parser(
+        prog="report.py",
+        description=description.strip(),
+        epilog="examples:\n" + examples.rstrip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument_group("what to judge, and by what").add_argument
+    add("results", nargs="?", type=Path, default=Path("results"), metavar="RESULTS_DIR")
+    baseline = "results of an earlier run to compare with (repeatable)"
+    add(
+        "--baseline",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="DIR",
+        help=baseline,
+    )
+    profile = "results that are required (default: of the deployment whose files are there)"
+    add("--profile", choices=sorted(gate.REQUIRED), help=profile)
+    add("--thresholds", type=Path, metavar="FILE", help="TOML file that changes the guide's")
+    margin = "how much worse than the baseline matters (default %(default)g)"
+    add("--margin", type=number(MOST_PERCENT), default=5.0, metavar="PERCENT", help=margin)
+    age = "of the oldest result (default %(default)g)"
+    add("--max-age", type=number(MOST_HOURS), default=72.0, metavar="HOURS", help=age)
+    add = parser.add_argument_group("what to write").add_argument
+    add("--html", type=Path, metavar="FILE", help="a page with plots, in one file")
+    add("--junit", type=Path, metavar="FILE", help="a suite for each script, a case for each check")
+    add("--output", choices=("text", "json", "markdown"), default="text", help="form of stdout")
+    add("--title", metavar="TITLE", help="release or environment (default: the model)")
+    add("--gpu", help="as it should stand in the report")
+    add("--model-name", metavar="MODEL", help="likewise (default: what the scripts asked for)")
+    add("--quant", help="likewise")
+    return parser
+
+
+def number(most: float) -> Callable[[str], float]:
+    """An argparse type: a positive number."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not (math.isfinite(value) and 0 < value <= most):
+            raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most {most:g}")
+        return value
+
+    return parse
+
+
+# --- judge
+
+
+def judge(args: argparse.Namespace, thresholds: Thresholds) -> gate.Report:
+    """Read all folders and decide."""
+    names = (args.gpu, args.model_name, args.quant, args.title)
+    gpu, model, quant, title = (
+        " ".join(each.split())[:LONGEST] if each else None for each in names
+    )
+    settings = gate.Settings(
+        profile=args.profile,
+        margin=args.margin / 100,
+        max_age_h=args.max_age,
+        gpu=gpu,
+        model=model,
+        quant=quant,
+        title=title,
+    )
+    folder = read_folder(args.results, thresholds.same_target)
+    baselines = [read_folder(path, thresholds.same_target) for path in args.baseline]
+    return gate.build(folder, baselines, thresholds, settings, datetime.now(timezone.utc))
+
+
+# --- write
+
+
+def write(report: gate.Report, args: argparse.Namespace, screen: Screen) -> Exit:
+    """Every file that was asked for, and stdout; UNDECIDED when one of them could not be."""
+    wanted: list[tuple[Path, Callable[[Path], None]]] = [
+        (
+            gate.default_path(args.results),
+            lambda path: write_atomically(path, report_markdown.text(report)),
+        )
+    ]
+    if args.junit:
+        wanted.append((args.junit, lambda path: write_atomically(path, junit.text(report))))
+    if args.html:
+        wanted.append((args.html, lambda path: write_page(report, path)))
+    saved = [save(screen, path, writer) for path, writer in wanted]
+    shown = show(report, args.output, screen)
+    return Exit.OK if all([*saved, shown]) else Exit.UNDECIDED
+
+
+def save(screen: Screen, path: Path, writer: Callable[[Path], None]) -> bool:
+    try:
+        writer(path)
+    except OSError as error:
+        screen.note(f"report.py: cannot write {path}: {error.strerror}")
+        return False
+    except ModuleNotFoundError as error:
+        screen.note(f"report.py: no {path}: no module {error.name}: {gate.INSTALL}")
+        return False
+    screen.note(f"saved {path}")
+    return True
+
+
+def write_page(report: gate.Report, path: Path) -> None:
+    import page  # it needs matplotlib
+
+    page.write(report, path)
+
+
+def show(report: gate.Report, output: str, screen: Screen) -> bool:
+    """The report on stdout. Whether it went out, or nobody wanted to read to the end."""
+    if output == "json":
+        text = to_json(gate.as_dict(report))
+    elif output == "markdown":
+        text = report_markdown.text(report)
+    else:
+        text = "\n".join(report_text.lines(report)) + "\n"
+    try:
+        write_out(text)
+    except BrokenPipeError:
+        return True
+    except OSError as error:
+        screen.note(f"report.py: cannot write to standard output: {error.strerror}")
+        return False
+    return True
+
+
+def run(args: argparse.Namespace, thresholds: Thresholds) -> Exit:
+    open_streams("text" if args.output == "text" else "json")  # JSON and Markdown are UTF-8
+    screen = Screen(str, args.output, verbose=False, debug=False)
+    try:
+        report = judge(args, thresholds)
+        return worst([report.exit_code, write(report, args, screen)])
+    except Exception as error:  # a traceback is a bug in itself: one line, and exit 3
+        what = common.one_line(f"{type(error).__name__}: {error}")[:300]
+        screen.note(f"report.py: unexpected {what}")
+        return Exit.UNDECIDED
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    try:
+        thresholds = read_thresholds(args.thresholds)
+    except ValueError as error:
+        parser.error(str(error))
+    except ModuleNotFoundError as error:
+        print(f"report.py: {common.missing(error)}", file=sys.stderr)
+        return Exit.UNDECIDED
+    try:
+        return run(args, thresholds)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -55,6 +55,9 @@ CASES = {
         "--strict --wait-asleep 60 --listen-wol {wol_port} --burst 4 --timing",
         {"profile": "fleet", "asleep": True, "idle_timeout": 2, "boot_ms": 800},
     ),
+    "test_workload_routing.py": Case(
+        "--strict --requests 20 --expect-runners 2 --analyze-timing", {"profile": "fleet"}
+    ),
 }
 SIM = {"engine": "sim", "ttft_ms": 20, "itl_ms": 4}
 QUICK: dict[str, dict[str, Any]] = {"gateway": {**SIM, "rate_limit": 0}, "fleet": SIM}

@@ -15,7 +15,7 @@ from .. import tokens
 from ..fleet_routing import Place
 from ..hooks import Answer, Hooks
 from ..tokens import ADMIN, SPECIFIC, User
-from .fleet import decide, hs256_with_public_key, on_fleet, policy, with_fleet
+from .fleet import decide, hs256_with_public_key, on_fleet, policy, refuses, with_fleet
 from .parts import Fault, Install, around
 
 AUTH = "test_auth.py"
@@ -156,25 +156,6 @@ def key_matches(matches: Callable[[bytes, bytes], bool]) -> Install:
 # --- what a role may do
 
 
-def refuses(models: Callable[[User, str], object], status: int, text: str) -> Install:
-    """These models are refused to this user."""
-
-    def setup(fleet: Any) -> None:
-        from ..fleet import Refusal
-
-        sound = fleet.resolve
-
-        def resolve(user: User, model: object) -> str:
-            if models(user, str(model)):
-                raise Refusal(status, text)
-            resolved: str = sound(user, model)
-            return resolved
-
-        fleet.resolve = resolve
-
-    return on_fleet(setup)
-
-
 async def fails_for_users(fleet: Any, answer: Answer, request: web.BaseRequest) -> Any:
     """The role is not looked for: it is missed."""
     if not fleet.user(request).roles:
@@ -239,13 +220,13 @@ ROWS: tuple[Fault, ...] = (
         "auth-class-refused",
         "a user without roles may not use the classes",
         check="control",
-        install=refuses(lambda user, model: is_class(model) and not user.roles, 400, "Denied"),
+        install=refuses(400, "Denied", lambda user, model: is_class(model) and not user.roles),
     ),
     _auth(
         "auth-broken",
         "every valid token is a 500",
         check="control",
-        install=refuses(lambda user, model: True, 500, "No runners available"),
+        install=refuses(500, "No runners available", lambda user, model: True),
     ),
     _auth(
         "auth-locks-out",
@@ -429,7 +410,7 @@ ROWS: tuple[Fault, ...] = (
         "auth-user-no-big",
         "a user without roles may not use class:big",
         check="user:classes",
-        install=refuses(lambda user, model: model == "class:big" and not user.roles, 403, "No"),
+        install=refuses(403, "No", lambda user, model: model == "class:big" and not user.roles),
     ),
     _roles(
         "auth-user-any-model",
@@ -441,7 +422,7 @@ ROWS: tuple[Fault, ...] = (
         "auth-user-model-500",
         "a model that is not permitted is a 500",
         check="user:models",
-        install=refuses(lambda user, model: not is_class(model) and not user.roles, 500, "Error"),
+        install=refuses(500, "Error", lambda user, model: not is_class(model) and not user.roles),
     ),
     _roles(
         "auth-user-admin",
@@ -459,7 +440,7 @@ ROWS: tuple[Fault, ...] = (
         "auth-specific-no-class",
         "with the role model:specific the classes are refused",
         check="specific:classes",
-        install=refuses(lambda user, model: is_class(model) and SPECIFIC in user.roles, 400, "No"),
+        install=refuses(400, "No", lambda user, model: is_class(model) and SPECIFIC in user.roles),
     ),
     _roles(
         "auth-specific-refused",
@@ -471,7 +452,7 @@ ROWS: tuple[Fault, ...] = (
         "auth-specific-some-refused",
         "the role model:specific does not give every model",
         check="specific:models",
-        install=refuses(lambda user, model: model.endswith("-big"), 403, "Not this one"),
+        install=refuses(403, "Not this one", lambda user, model: model.endswith("-big")),
     ),
     _roles(
         "auth-specific-admin",
@@ -483,7 +464,7 @@ ROWS: tuple[Fault, ...] = (
         "auth-admin-no-class",
         "an admin may not use the classes",
         check="admin:classes",
-        install=refuses(lambda user, model: is_class(model) and ADMIN in user.roles, 403, "No"),
+        install=refuses(403, "No", lambda user, model: is_class(model) and ADMIN in user.roles),
     ),
     _roles(
         "auth-admin-no-models",
@@ -496,7 +477,7 @@ ROWS: tuple[Fault, ...] = (
         "auth-admin-model-500",
         "a model that is not permitted to an admin is a 500",
         check="admin:models",
-        install=refuses(lambda user, model: not is_class(model) and ADMIN in user.roles, 500, "No"),
+        install=refuses(500, "No", lambda user, model: not is_class(model) and ADMIN in user.roles),
     ),
     _roles(
         "auth-admin-refused",

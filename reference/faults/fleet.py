@@ -85,6 +85,25 @@ def resolves(change: Callable[[str], str]) -> Install:
     return on_fleet(setup)
 
 
+def refuses(status: int, text: str, whom: Callable[[tokens.User, str], object]) -> Install:
+    """A refusal for those users who ask for such a model."""
+
+    def setup(fleet: Any) -> None:
+        from ..fleet import Refusal  # it imports the faults itself
+
+        sound = fleet.resolve
+
+        def resolve(user: tokens.User, model: object) -> str:
+            if whom(user, str(model)):
+                raise Refusal(status, text)
+            wanted: str = sound(user, model)
+            return wanted
+
+        fleet.resolve = resolve
+
+    return on_fleet(setup)
+
+
 def chooses(choice: Callable[[list[Runner], str], Runner | None]) -> Install:
     """Another choice among the online runners that can serve."""
 

@@ -10,7 +10,7 @@ from typing import Any
 from ..fleet_routing import Place
 from ..hooks import Hooks
 from ..tokens import ADMIN, SPECIFIC, User
-from .fleet import decide, names_model, on_fleet, plain, resolves
+from .fleet import decide, names_model, on_fleet, plain, refuses, resolves
 from .parts import Fault, Install, as_event, instead, no_content, on_events, payload
 
 SCRIPT = "test_model_routing.py"
@@ -29,25 +29,6 @@ def is_class(model: object) -> bool:
 
 def nothing(hooks: Hooks) -> None:
     """It is the settings that are wrong, or the guide that promises more."""
-
-
-def refuses(status: int, text: str, whom: Callable[[User, object], bool]) -> Install:
-    """A refusal for those users that ask for such a model."""
-
-    def setup(fleet: Any) -> None:
-        from ..fleet import Refusal  # it imports the faults itself
-
-        sound = fleet.resolve
-
-        def resolve(user: User, model: object) -> str:
-            if whom(user, model):
-                raise Refusal(status, text)
-            wanted: str = sound(user, model)
-            return wanted
-
-        fleet.resolve = resolve
-
-    return on_fleet(setup)
 
 
 def serves_unknown(matches: Callable[[object], bool]) -> Install:

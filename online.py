@@ -1,0 +1,141 @@
+"""Who of the fleet is online: by the admin API where it can be read, and by /v1/models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import chat
+import fleet
+import wire
+from common import Run
+from fleet import Runner, Unreadable
+from records import outcome
+from sse import shorten
+
+NO_ADMIN_API = (401, 403, 404, 405, 501)
+
+
+@dataclass(frozen=True)
+class State:
+    """Who was online at one time, by the admin API (`runners`) and by /v1/models (`models`); None
+    for a source that was not asked. `error`: what could not be read; `costly`: at what price."""
+
+    at_s: float
+    runners: tuple[Runner, ...] | None = None
+    models: tuple[str, ...] | None = None
+    error: str | None = None
+    costly: bool = False  # a hang or a flood
+
+    @property
+    def online(self) -> list[Runner]:
+        return [runner for runner in self.runners or () if runner.is_online]
+
+    def serving(self, model: str) -> list[str]:
+        """Who could answer a request for this model now: runners, or models if only these show.
+        For a class that is everyone: which models are in it is not to be seen."""
+        if self.runners is not None:
+            return [runner.name for runner in self.online if may_serve(runner, model)]
+        return [name for name in self.models or () if not fleet.is_concrete(model) or name == model]
+
+    def asleep(self, model: str) -> bool:
+        return self.error is None and not self.serving(model)
+
+    @property
+    def contradiction(self) -> str | None:
+        """What the two sources do not agree in."""
+        if self.runners is None or self.models is None:
+            return None
+        if any(runner.models for runner in self.online) and not self.models:
+            return f"{names(self.online)} online by {fleet.RUNNERS}, but {chat.MODELS} is empty"
+        if self.models and not self.online:
+            listed = listing(self.models)
+            return f"no runner is online by {fleet.RUNNERS}, but {chat.MODELS} lists {listed}"
+        return None
+
+
+def may_serve(runner: Runner, model: str) -> bool:
+    """Whether a runner offers this; one that does not say what it offers may."""
+    return not fleet.is_concrete(model) or not runner.models or runner.offers([model])
+
+
+def names(runners: Sequence[Runner]) -> str:
+    return listing([runner.name for runner in runners])
+
+
+def listing(words: Sequence[str], most: int = 3) -> str:
+    """A few words with commas, in a line of bounded length."""
+    shown = ", ".join(shorten(word, 40) for word in words[:most])
+    return f"{shown} and {len(words) - most} more" if len(words) > most else shown
+
+
+def came_online(before: State, later: State, model: str) -> list[str]:
+    """Who of those that could serve the model is online now and was not before."""
+    if before.runners is not None and later.runners is not None:
+        known = {runner.id for runner in before.online}
+        came = [runner for runner in later.online if runner.id not in known]
+        return [runner.name for runner in came if may_serve(runner, model)]
+    if before.models is not None and later.runners is None:
+        return [name for name in later.serving(model) if name not in before.models]
+    return []
+
+
+class Observer:
+    """Reads who is online: the admin API where it can be read, and /v1/models.
+
+    `reason`: why the admin API cannot be read, None while it can.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        instrument: wire.Wire,
+        now_s: Callable[[], float],
+        token: str | None,
+        admin: fleet.Admin,
+    ):
+        self.run, self.reason = run, admin.reason
+        self._instrument, self._now_s = instrument, now_s
+        self._token, self._admin_token = token, admin.token
+        self._said: str | None = None
+
+    def look(self) -> State:
+        """Both sources."""
+        return self._read(always_models=True)
+
+    def glance(self) -> State:
+        """The better one alone."""
+        return self._read(always_models=False)
+
+    def _read(self, always_models: bool) -> State:
+        reply = None
+        try:
+            runners = models = None
+            if self.reason is None:
+                reply = self._get(fleet.RUNNERS, self._admin_token)
+                self.reason = no_admin_api(reply)
+                runners = None if self.reason else tuple(fleet.read_runners(reply))
+            if always_models or runners is None:
+                reply = self._get(chat.MODELS, self._token)
+                models = tuple(fleet.listed_models(reply))
+        except Unreadable as error:
+            failure = reply.failure if reply else None
+            costly = failure is not None and failure.kind in ("timeout", "flood")
+            return State(self._now_s(), error=str(error), costly=costly)
+        return State(self._now_s(), runners, models)
+
+    def _get(self, path: str, token: str | None) -> wire.Reply:
+        (reply,) = self._instrument.exchange([fleet.under(token, wire.Request("GET", path))])
+        said = f"{path}: {outcome(reply, timed=False)} {reply.body[:300]!r}"
+        if said != self._said:  # what is read twice a second is shown when it changes
+            self._said = said
+            chat.show(self.run, reply)
+        return reply
+
+
+def no_admin_api(reply: wire.Reply) -> str | None:
+    """Why there is no admin API to be read here; a web page in its place is none, either."""
+    kind = reply.message.header("content-type") or ""
+    if reply.failure is None and (reply.status in NO_ADMIN_API or kind.startswith("text/html")):
+        return f"{fleet.RUNNERS} answered {outcome(reply, timed=False)}"
+    return None

@@ -2,12 +2,14 @@
 """How fast is the deployment, and does every request succeed?
 
 Measures the gateway's overhead (/ping, /health) and streamed chat completions at one or several
-concurrency levels. Times are taken at the wire, tokens are the server's own count, and prefill is
-measured, not the prompt cache: every prompt starts with a line of its own.
+levels: so many requests in flight or, with --rate, so many a second. Times are taken at the wire,
+tokens are the server's own count, and prefill is measured, not the prompt cache: every prompt
+starts with a line of its own.
 
 PASS: every probe and request succeeded and every --slo was kept.
 Cost: --requests probes of each endpoint (at least 50 beside a level), and for each level --requests
 answers of up to --max-tokens, after a warm-up answer for each slot. It wakes a sleeping worker.
+--find-capacity overloads the deployment on purpose.
 
 Examples:
     # the proxy alone, without touching the model
@@ -16,6 +18,12 @@ Examples:
     python3 benchmark.py --url https://host:8000 --api-key sk-key --concurrency 1 4 8
     # a gate: exit 1 if half of the first tokens take longer than half a second
     python3 benchmark.py --url https://host:8000 --slo ttft_p50=500ms --slo error_rate=0
+    # users who do not wait for each other: five new requests a second for a minute
+    python3 benchmark.py --url https://host:8000 --rate 5 --duration 60
+    # how many users at once it takes before half a second is not kept any more
+    python3 benchmark.py --url https://host:8000 --find-capacity --slo ttft_p95=500ms
+    # what the gateway costs, beside the inference server behind it
+    python3 benchmark.py --url https://host:8000 --direct-url http://host:8080
     # the same document that is saved, for jq
     python3 benchmark.py --url https://host:8000 --output json > results/inference_c1.json
 """
@@ -24,49 +32,65 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import capacity
 import chat
 import common
+import direct
 import metrics
+import overhead
 import sse
 import tables
 import wire
 from common import CannotCheck, Check, Document, Run, Status
-from records import (
-    is_ok,
-    is_rate_limit,
-    make_records,
-    ms,
-    outcome,
-    read_streams,
-    timed_out,
+from credentials import check_token
+from levels import Level, Session, Stop, hopeless, is_costly, measure_level
+from load import CONSTANT, POISSON, Load
+from plan import (
+    ONE_USER,
+    SEARCH_S,
+    Plan,
+    level_size,
+    load_at,
+    make_plan,
+    most_in_flight,
+    result_names,
 )
+from records import counted_words, is_ok, make_records, ms, outcome, read_streams
+from settings import check_url, is_loopback
 
-CHECKS = ("ping", "health", "requests", "stream", "tokens", "client", "slo")
-PROBED = {"/ping": "ping", "/health": "health"}  # path -> its check and the name of its figures
-LEAST_PROBES = 50  # beside a level: fewer would replace the guide's 50 by a poorer figure
+CHECKS = (
+    *("ping", "health", "requests", "stream", "tokens", "client", "cost", "capacity"),
+    "slo",
+)
 CLIENT_SHARE = 0.05  # of the median ITL or TTFT: a client that late is part of the figures
 MERGED_SHARE = 0.01  # of the events: fewer cannot move a p99
-SILENT_AT_LEAST = 2  # time-outs in a row, and no fewer than slots: it will not answer any more
+FASTEST_PER_S = 10_000
 
 
 def build_parser() -> common.Parser:
     parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
-    add = parser.add_argument_group("what to measure").add_argument
+    group = parser.add_argument_group("what to measure")
+    add = group.add_argument
     number, count = common.whole_number(1), common.whole_number(0)
     add("--model", metavar="NAME", help="model to ask for (default: the first listed)")
-    add("--prompt", default="Write a short poem about the sea", help="what to ask (%(default)s)")
+    asked = group.add_mutually_exclusive_group().add_argument
+    asked("--prompt", default="Write a short poem about the sea", help="what to ask (%(default)s)")
+    asked("--prompt-file", type=Path, metavar="FILE", help="a prompt or JSON with messages a line")
     tokens = "longest answer (default %(default)s)"
     add("--max-tokens", type=number, default=128, metavar="N", help=tokens)
     levels = "requests in flight, one or several levels (default 1)"
-    add("--concurrency", type=number, nargs="+", default=[1], metavar="N", help=levels)
+    add("--concurrency", type=number, nargs="+", default=ONE_USER, metavar="N", help=levels)
+    length = group.add_mutually_exclusive_group().add_argument
     requests = "for each level, at least one a slot; or probes (default %(default)s)"
-    add("--requests", type=number, default=10, metavar="N", help=requests)
+    length("--requests", type=number, default=10, metavar="N", help=requests)
+    duration = "of each level, instead of --requests"
+    length("--duration", type=common.seconds, metavar="SECONDS", help=duration)
     warmup = "before each level, at least one a slot; 0 is 0 (default %(default)s)"
     add("--warmup", type=count, default=1, metavar="N", help=warmup)
     add("--same-prompt", action="store_true", help="let the prompt cache work: no unique line")
@@ -75,7 +99,26 @@ def build_parser() -> common.Parser:
     part.add_argument("--inference-only", action="store_true", help="only chat completions")
     bound = "a bound to keep, as ttft_p50=500ms (repeatable)"
     add("--slo", type=objective, action="append", default=[], metavar="NAME=VALUE", help=bound)
+    add_load_options(parser)
     return parser
+
+
+def add_load_options(parser: common.Parser) -> None:
+    add = parser.add_argument_group("how the load comes, and comparisons").add_argument
+    rates = "open loop: requests a second, one or several levels"
+    add("--rate", type=per_second, nargs="+", metavar="R", help=rates)
+    kinds = "with --rate, how they come (default poisson)"
+    add("--arrivals", choices=(POISSON, CONSTANT), help=kinds)
+    add("--seed", type=common.whole_number(0), metavar="N", help="of the poisson arrivals")
+    search = "raise the level until an --slo breaks"
+    add("--find-capacity", action="store_true", help=search)
+    most = f"highest level of the search (default {2**capacity.DOUBLINGS} times the first)"
+    add("--max-level", type=per_second, metavar="N", help=most)
+    longest = f"the search begins no request after that (default {SEARCH_S})"
+    add("--max-time", type=common.seconds, metavar="SECONDS", help=longest)
+    straight = "the inference server itself: what does the gateway cost?"
+    add("--direct-url", type=base_url, metavar="URL", help=straight)
+    add("--direct-key", metavar="KEY", help="its key (or INFERENCE_DIRECT_KEY)")
 
 
 def objective(text: str) -> metrics.Objective:
@@ -85,214 +128,38 @@ def objective(text: str) -> metrics.Objective:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def per_second(text: str) -> float:
+    """An argparse type: a positive number that a schedule can be made of."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 < value <= FASTEST_PER_S:  # nor NaN
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0, or above {FASTEST_PER_S}")
+    return value
+
+
+def base_url(text: str) -> str:
+    try:
+        return check_url(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 # --- measure
 
 
-class Stop(Enum):
-    """Why nothing more is sent."""
-
-    RATE_LIMIT = "the key's rate limit"
-    CREDENTIAL = "the credential is refused"
-    USAGE = "stream_options is refused"
-    SILENT = "nothing answered within the timeout"
-    FLOOD = "the server does not stop sending"
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What this run measures, after all options that have a say in it."""
-
-    probes: list[str]  # paths
-    levels: list[int]
-
-
-@dataclass
-class Session:
-    """A run in progress: how to ask, and what was found out about the deployment."""
-
-    run: Run
-    instrument: wire.Wire
-    met: dict[str, wire.Reply]  # the first answer of each path
-    model: str
-    edge: str | None  # why the network cannot be told from the gateway
-    usage: bool = True  # ask for it with stream_options
-    stopped: Stop | None = None
-
-
-@dataclass
-class Level:
-    """One concurrency level as it was measured."""
-
-    concurrency: int
-    planned: int
-    warmup: list[wire.Reply] = field(default_factory=list)
-    replies: list[wire.Reply] = field(default_factory=list)
-    stopped: Stop | None = None
-    answered: int = 0  # with 200 and to the end, warm-up included
-    silent: int = 0  # time-outs in a row
-
-    @property
-    def limited(self) -> wire.Reply | None:
-        """The answer of the key's rate limiter, if it spoke."""
-        return next((r for r in self.warmup + self.replies if is_rate_limit(r)), None)
-
-
-def meet(run: Run, instrument: wire.Wire, parts: Parts) -> Session:
+def meet(run: Run, instrument: wire.Wire, plan: Plan) -> Session:
     """One request to each endpoint, all at once: a server that hangs costs one timeout."""
-    paths = [*parts.probes, *([chat.MODELS] if parts.levels else [])]
+    paths = [*plan.probes, *([chat.MODELS] if plan.loads else [])]
     met = chat.meet(run, instrument, paths)
     model = run.args.model or chat.first_model(met.get(chat.MODELS)) or chat.UNKNOWN_MODEL
     replies = list(met.values())
-    return Session(run, instrument, met, model, edge(run.url, replies), stopped=hopeless(replies))
-
-
-def edge(url: str, replies: Sequence[wire.Reply]) -> str | None:
-    """Signs that the TCP handshake ended at something in front of the gateway."""
-    if wire.Target(url).proxy:
-        return "a proxy is in between"
-    if (wire.Target(url).host).endswith(".proxy.runpod.net"):
-        return "RunPod's proxy answers the handshake"
-    for reply in replies:
-        for name in chat.EDGES:
-            if reply.message.header(name):
-                return f"an edge answers the handshake ({name} header)"
-    return None
-
-
-def probe(session: Session, path: str) -> list[wire.Reply]:
-    """Ask for `path` again and again, one at a time, each over a connection of its own."""
-    args, instrument = session.run.args, session.instrument
-    count = args.requests if args.gateway_only else max(args.requests, LEAST_PROBES)
-    request = wire.Request("GET", path)
-    instrument.exchange([request] * args.warmup, keep=False, on_reply=is_costly)
-    instrument.replies = []
-    with session.run.progress(f"{path}: {count} probes", count) as step:
-
-        def on_reply(reply: wire.Reply) -> bool:
-            step()
-            chat.show(session.run, reply)
-            return is_costly(reply)
-
-        return instrument.exchange([request] * count, keep=False, on_reply=on_reply)
-
-
-def is_costly(reply: wire.Reply) -> bool:
-    """Whether the server hangs or floods: once is enough of that."""
-    return reply.failure is not None and reply.failure.kind in ("timeout", "flood")
-
-
-def chat_request(session: Session) -> wire.Request:
-    """A streamed chat completion. Its first line is unique, so no prompt cache can know it."""
-    args = session.run.args
-    prompt = args.prompt if args.same_prompt else chat.unique(args.prompt)
-    more: dict[str, Any] = {"stream_options": {"include_usage": True}} if session.usage else {}
-    return chat.completion(session.model, prompt, args.max_tokens, **more)
-
-
-def measure_level(session: Session, level: Level) -> None:
-    """Warm up, then send the level's requests; once more if the server refuses stream_options."""
-    warmups = max(session.run.args.warmup, level.concurrency) if session.run.args.warmup else 0
-    while True:
-        level.stopped = None
-        send(session, level, level.warmup, warmups, "warm-up")
-        if level.stopped is None:
-            level.stopped = hopeless(level.warmup)
-        if level.stopped is None:
-            send(session, level, level.replies, level.planned, "requests")
-        if level.stopped is not Stop.USAGE:
-            return
-        session.usage = False
-
-
-def send(session: Session, level: Level, replies: list[wire.Reply], count: int, label: str) -> None:
-    """`count` requests in a closed loop; `replies` gets what was begun, whatever happens."""
-    requests = [chat_request(session) for _ in range(count)]
-    title = f"concurrency {level.concurrency}: {count} {label}"
-    with session.run.progress(title, count) as step:
-
-        def on_reply(reply: wire.Reply) -> bool:
-            step()
-            chat.show(session.run, reply)
-            level.answered += is_ok(reply)
-            level.silent = level.silent + 1 if timed_out(reply) else 0
-            level.stopped = level.stopped or reason_to_stop(level, reply, session.usage)
-            return level.stopped is not None
-
-        try:
-            session.instrument.exchange(requests, level.concurrency, on_reply)
-        finally:
-            replies[:] = session.instrument.replies
-
-
-def reason_to_stop(level: Level, reply: wire.Reply, usage: bool) -> Stop | None:
-    """Why no further request should be sent after this answer."""
-    if is_rate_limit(reply):
-        return Stop.RATE_LIMIT
-    if level.silent >= max(level.concurrency, SILENT_AT_LEAST):
-        return Stop.SILENT
-    if level.answered:
-        return None
-    if reply.status == 401:
-        return Stop.CREDENTIAL
-    if usage and reply.status in (400, 422):
-        return Stop.USAGE
-    return hopeless([reply])
-
-
-def hopeless(replies: Sequence[wire.Reply]) -> Stop | None:
-    """Why more requests would only cost more of the operator's time."""
-    if replies and all(timed_out(reply) for reply in replies):
-        return Stop.SILENT
-    if replies and all(is_costly(reply) for reply in replies):
-        return Stop.FLOOD
-    return None
+    edge = overhead.edge(run.url, replies)
+    return Session(run, instrument, met, model, plan.prompts, edge, stopped=hopeless(replies))
 
 
 # --- metrics
-
-
-def gateway_metrics(probes: dict[str, list[wire.Reply]], edge: str | None) -> dict[str, Any]:
-    """Overhead in ms: each endpoint raw (t0 to first byte) and net of one network round trip.
-
-    The round trip is that of the very connection's TCP handshake; a gateway cannot be faster
-    than 0. Probes that failed are in none of it.
-    """
-    figures: dict[str, Any] = {"net_not_separable": edge}
-    shakes: list[wire.Handshake] = []
-    for path, replies in probes.items():
-        good = [reply for reply in replies if is_ok(reply)]
-        raw = [(first_byte(reply), round_trip(reply)) for reply in good]
-        net = [ms(max(0, spent - trip)) for spent, trip in raw if trip is not None]
-        figures[f"{PROBED[path]}_ms"] = metrics.summary([ms(spent) for spent, _ in raw])
-        figures[f"{PROBED[path]}_net_ms"] = metrics.summary([] if edge else net)
-        shakes += [reply.handshake for reply in good if reply.handshake]
-    figures["connect_ms"] = metrics.summary([ms(shake.connect_ns) for shake in shakes])
-    figures["tls_ms"] = metrics.summary([ms(s.tls_ns) for s in shakes if s.tls_ns is not None])
-    trips = [ms(shake.rtt_ns) for shake in shakes if shake.rtt_ns is not None]
-    figures["round_trip_ms"] = metrics.summary(trips)
-    return figures
-
-
-def first_byte(reply: wire.Reply) -> int:
-    return (reply.first_byte_ns or 0) - (reply.t0_ns or 0)
-
-
-def round_trip(reply: wire.Reply) -> int | None:
-    return reply.handshake.rtt_ns if reply.handshake else None
-
-
-def probe_record(reply: wire.Reply) -> dict[str, Any]:
-    answered = reply.status is not None and reply.t0_ns is not None
-    shake = reply.handshake
-    return {
-        "path": reply.request.path,
-        "status": reply.status,
-        "error": reply.failure.text if reply.failure else None,
-        "ttfb_ms": ms(first_byte(reply)) if answered else None,
-        "connect_ms": ms(shake.connect_ns) if shake else None,
-        "tls_ms": ms(shake.tls_ns) if shake and shake.tls_ns is not None else None,
-        "round_trip_ms": ms(shake.rtt_ns) if shake and shake.rtt_ns is not None else None,
-    }
 
 
 def client_metrics(
@@ -343,30 +210,11 @@ def merged_lags(reply: wire.Reply, stream: sse.Stream) -> list[int]:
 # --- judge
 
 
-def check_probes(path: str, replies: Sequence[wire.Reply], figures: dict[str, Any]) -> Check:
-    """Every probe answered 200."""
-    name = PROBED[path]
-    failed = [reply for reply in replies if not is_ok(reply)]
-    figure = {key: figures[f"{name}{key}"]["p99"] for key in ("_ms", "_net_ms")}
-    evidence = {"probes": len(replies), "failed": len(failed)}
-    evidence |= {"p99_ms": figure["_ms"], "p99_net_ms": figure["_net_ms"]}
-    if replies and all(reply.status == 404 for reply in replies):
-        return Check(name, Status.SKIP, f"404: no such endpoint here ({path})", evidence)
-    if failed:
-        said = counted_words(outcome(reply, timed=False) for reply in failed)
-        detail = f"{len(failed)} of {len(replies)} probes failed: {said}"
-        return Check(name, Status.FAIL, detail, evidence)
-    detail = f"{len(replies)} of {len(replies)} answered 200, p99 {figure['_ms']:.2f} ms"
-    if figure["_net_ms"] is not None:
-        detail += f", net of the network {figure['_net_ms']:.2f} ms"
-    return Check(name, Status.PASS, detail, evidence)
-
-
 def check_requests(level: Level, records: Sequence[dict[str, Any]], allowed: float) -> Check:
     """Every request of the level succeeded, but for the share that --slo error_rate allows."""
     counted = [record for record in records if not record["excluded"]]
     failed = [record for record in counted if record["error"]]
-    evidence = {"planned": level.planned, "sent": len(records), "failed": len(failed)}
+    evidence = {"planned": level.load.planned, "sent": len(records), "failed": len(failed)}
     share = len(failed) / len(counted) if counted else 0.0
     status, detail = verdict(level, counted, failed, share, allowed)
     return Check("requests", status, detail, evidence, essential=status is Status.SKIP)
@@ -391,7 +239,7 @@ def verdict(
     if failed:
         told = f"{len(failed)} of {len(counted)} failed, within the {allowed:.2%} allowed"
         return Status.WARN, f"{told}: {error_words(failed)}"
-    detail = f"{len(counted)} of {level.planned} succeeded"
+    detail = f"{len(counted)} of {level.load.planned or len(counted)} succeeded"
     if not all(is_ok(reply) for reply in level.warmup):
         return Status.WARN, f"{detail}, but {warmup_words(level)}"
     return Status.PASS, detail
@@ -401,8 +249,10 @@ def limit_words(level: Level, counted: int) -> str:
     if not level.limited:
         return f"not run: {Stop.RATE_LIMIT.value} was reached before"
     wait = level.limited.message.header("retry-after")
+    planned = level.load.planned
+    of_all = f"{counted} of {planned}" if planned is not None else f"{counted}"
     return (
-        f"stopped by {Stop.RATE_LIMIT.value} after {counted} of {level.planned} requests (429 "
+        f"stopped by {Stop.RATE_LIMIT.value} after {of_all} requests (429 "
         f"rate_limit_exceeded, Retry-After {wait}): wait, or raise it for this key"
     )
 
@@ -421,11 +271,6 @@ def warmup_words(level: Level) -> str:
         said = counted_words(outcome(reply, timed=False) for reply in failed)
         return f"{len(failed)} of {len(level.warmup)} warm-up requests failed: {said}"
     return level.stopped.value if level.stopped else "nothing was sent"
-
-
-def counted_words(texts: Iterable[str]) -> str:
-    """The most frequent of these texts, each once with its count."""
-    return "; ".join(f"{text} (x{count})" for text, count in Counter(texts).most_common(3))
 
 
 def succeeded(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -539,50 +384,28 @@ def kept_share(wanted: metrics.Objective, records: Sequence[dict[str, Any]]) -> 
 # --- report
 
 
-def gateway_lines(figures: dict[str, Any], counts: dict[str, int]) -> list[str]:
-    each = ", ".join(f"{count} x {path}" for path, count in counts.items())
-    lines = [f"Gateway overhead, each probe over its own connection: {each}", tables.header()]
-    for path in counts:
-        summary, net = (figures[f"{PROBED[path]}{key}"] for key in ("_ms", "_net_ms"))
-        if not summary["n"]:
-            lines.append(f"  {path}: no answer to measure")
-            continue
-        lines.append(tables.row(f"{path} [ms]", summary))
-        lines += optional_row("  net of network", net)
-    lines.append(tables.row("connect [ms]", figures["connect_ms"]))
-    lines += optional_row("TLS [ms]", figures["tls_ms"])
-    lines.append(tables.row("round trip [ms]", figures["round_trip_ms"]))
-    if figures["net_not_separable"]:
-        lines += tables.entry("net of network", f"not separable: {figures['net_not_separable']}")
-    return lines + footnote(*(figures[f"{PROBED[path]}_ms"] for path in counts))
-
-
-def optional_row(label: str, summary: dict[str, Any]) -> list[str]:
-    return [tables.row(label, summary)] if summary["n"] else []
-
-
-def footnote(*summaries: dict[str, Any]) -> list[str]:
-    return [tables.NOTE] if any(tables.is_few(summary) for summary in summaries) else []
-
-
 def level_lines(figures: dict[str, Any]) -> list[str]:
     """The block of a level: a table of summaries, then what is one figure or a word."""
-    title = f"Inference at concurrency {figures['concurrency']}: {figures['succeeded']} of "
+    at = f"concurrency {figures['concurrency']}"
+    if "rate_per_s" in figures:
+        at = f"{figures['rate_per_s']:g} requests/s"
+    title = f"Inference at {at}: {figures['succeeded']} of "
     return [
         f"{title}{figures['requests']} requests succeeded",
         tables.header(),
         tables.row("TTFT [ms]", figures["ttft_ms"]),
+        *tables.optional_row("  due to sent [ms]", figures.get("due_to_sent_ms", {"n": 0})),
         tables.row("ITL [ms]", figures["itl_ms"]),
         tables.row("TPOT [ms]", figures["tpot_ms"]),
         tables.row("decode rate [tok/s]", figures["tokens_per_s"]),
-        *optional_row("  the server's own", figures["server_tokens_per_s"]),
+        *tables.optional_row("  the server's own", figures["server_tokens_per_s"]),
         tables.row("E2E latency [ms]", figures["e2e_ms"]),
         tables.row("output tokens", tables.whole(figures["output_tokens"])),
         tables.row("prompt tokens", tables.whole(figures["prompt_tokens"])),
-        *optional_row("  of them cached", tables.whole(figures["cached_tokens"])),
-        *optional_row("connect [ms]", figures["connect_ms"]),
-        *optional_row("TLS [ms]", figures["tls_ms"]),
-        *footnote(figures["ttft_ms"], figures["itl_ms"], figures["e2e_ms"]),
+        *tables.optional_row("  of them cached", tables.whole(figures["cached_tokens"])),
+        *tables.optional_row("connect [ms]", figures["connect_ms"]),
+        *tables.optional_row("TLS [ms]", figures["tls_ms"]),
+        *tables.footnote(figures["ttft_ms"], figures["itl_ms"], figures["e2e_ms"]),
         *single_figures(figures),
     ]
 
@@ -592,11 +415,11 @@ def single_figures(figures: dict[str, Any]) -> list[str]:
     entries = {
         "output throughput": f"{shown(figures['output_tokens_per_s'])} tok/s",
         "request throughput": f"{shown(figures['requests_per_s'])} requests/s",
-        "goodput": f"{shown(figures['goodput_per_s'])} requests/s",
+        "goodput": f"{shown(figures['goodput_per_s'])} requests/s" + goodput_share(figures),
         "error rate": ("-" if share is None else f"{share:.1%}") + errors_in(figures),
         "wall time": f"{shown(figures['wall_s'])} s",
-        "load": f"{figures['load_model']}, {figures['concurrency']} in flight",
-        "prompt": PROMPTS[figures["prompt"]],
+        "load": load_words(figures),
+        "prompt": prompt_words(figures),
         "tokens counted by": token_sources(figures["token_sources"]),
         "clock": figures["client"]["clock"],
     }
@@ -609,6 +432,25 @@ PROMPTS = {
     "same": "the same each time: the prompt cache may save the prefill",
     "unique": "unique each time: prefill is measured, not a cache",
 }
+
+
+def load_words(figures: dict[str, Any]) -> str:
+    if "rate_per_s" not in figures:
+        return f"{figures['load_model']}, {figures['concurrency']} in flight"
+    most, ceiling = figures.get("most_in_flight", 0), figures["concurrency"]
+    arrivals = f"{figures['arrivals']} arrivals, {figures['rate_per_s']:g} a second"
+    in_flight = f"{most} in flight at most" + (": the ceiling, some waited" * (most == ceiling))
+    return f"{figures['load_model']}, {arrivals}, {in_flight}; times count from when each was due"
+
+
+def prompt_words(figures: dict[str, Any]) -> str:
+    words = PROMPTS[figures["prompt"]]
+    return f"{figures['prompts']} in turn; {words}" if "prompts" in figures else words
+
+
+def goodput_share(figures: dict[str, Any]) -> str:
+    share = figures.get("goodput_share")
+    return "" if share is None else f", {share:.1%} of all requests"
 
 
 def errors_in(figures: dict[str, Any]) -> str:
@@ -633,67 +475,235 @@ def gateway(session: Session, paths: Sequence[str], document: Document) -> list[
             if not (is_costly(replies[0]) or replies[0].status == 404):
                 session.instrument.replies = []
                 try:
-                    probe(session, path)
+                    overhead.probe(session, path)
                 finally:
                     probes[path] = session.instrument.replies
     finally:
-        figures = gateway_metrics(probes, session.edge)
+        figures = overhead.gateway_metrics(probes, session.edge)
         document.metrics = {"gateway": figures}
-        document.requests = [probe_record(r) for replies in probes.values() for r in replies]
-    checks = [check_probes(path, replies, figures) for path, replies in probes.items()]
+        document.requests = [overhead.probe_record(r) for each in probes.values() for r in each]
+    checks = [overhead.check_probes(path, replies, figures) for path, replies in probes.items()]
     document.add(*checks)
     if document.main:
         document.add(*(check_objective(each, document.metrics) for each in session.run.args.slo))
-    lines = gateway_lines(figures, {path: len(each) for path, each in probes.items()})
+    lines = overhead.gateway_lines(figures, {path: len(each) for path, each in probes.items()})
     finish(session.run, document, lines, document.checks)
     return checks
 
 
-def inference(session: Session, level: Level, document: Document, overhead: Any) -> None:
-    """Measure, judge and report one level; fills its document."""
-    run, level.stopped = session.run, session.stopped
+def take(session: Session, level: Level, probed: Any, keep: Keep) -> None:
+    """Measure a level; `keep` gets its records and figures, whatever happens."""
+    level.stopped = session.stopped
     try:
         if level.stopped is None:
             measure_level(session, level)
     finally:
         session.stopped = level.stopped
         streams = read_streams(level.replies)
-        document.requests = make_records(level.replies, streams)
-        document.metrics = level_figures(session, level, document.requests)
-        client = client_metrics(level.replies, streams, session.instrument.clock, document.metrics)
-        document.metrics |= {"client": client, "gateway": overhead}
+        records = make_records(level.replies, streams)
+        figures = level_figures(session, level, records)
+        client = client_metrics(level.replies, streams, session.instrument.clock, figures)
+        keep(records, figures | {"client": client, "gateway": probed})
     if level.stopped is Stop.CREDENTIAL:
-        raise CannotCheck(chat.refused_credential(run))
-    checks = judge_level(session, level, document)
+        raise CannotCheck(chat.refused_credential(session.run))
+
+
+Records = list[dict[str, Any]]
+Keep = Callable[[Records, dict[str, Any]], None]
+
+
+def inference(session: Session, level: Level, document: Document, probed: Any) -> None:
+    """Measure, judge and report one level; fills its document."""
+
+    def keep(records: Records, figures: dict[str, Any]) -> None:
+        document.requests, document.metrics = records, figures
+
+    take(session, level, probed, keep)
+    checks = judge_level(session, level, document.requests, document.metrics)
     document.add(*checks)
-    finish(run, document, level_lines(document.metrics), checks)
+    finish(session.run, document, level_lines(document.metrics), checks)
 
 
 def level_figures(
     session: Session, level: Level, records: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    args = session.run.args
+    args, load = session.run.args, level.load
     failed = sum(not is_ok(reply) for reply in level.warmup)
-    return {
-        "concurrency": level.concurrency,
+    figures = {
+        "concurrency": load.concurrency,
         "prompt": "same" if args.same_prompt else "unique",
         **metrics.level_metrics(records, args.slo),
         "warmup": {"requests": len(level.warmup), "failed": failed},
     }
+    if args.prompt_file:
+        figures["prompts"] = len(session.prompts)
+    if load.is_open:
+        figures |= {"load_model": "open loop", "rate_per_s": load.rate_per_s}
+        figures |= {"arrivals": load.arrivals, "seed": load.seed}
+    return figures
 
 
-def judge_level(session: Session, level: Level, document: Document) -> list[Check]:
-    objectives, records = session.run.args.slo, document.requests
+def judge_level(
+    session: Session, level: Level, records: Records, figures: dict[str, Any]
+) -> list[Check]:
+    objectives = session.run.args.slo
     allowed = min((each.limit for each in objectives if each.name == "error_rate"), default=0.0)
     limited = level.stopped is Stop.RATE_LIMIT
     found = [
         check_requests(level, records, allowed),
         check_stream(records),
         check_tokens(session.usage, records),
-        check_client(document.metrics),
-        *(check_objective(each, document.metrics, records, limited) for each in objectives),
+        check_client(figures),
+        *(check_objective(each, figures, records, limited) for each in objectives),
     ]
     return [check for check in found if check]
+
+
+# the search for the capacity
+
+
+def find_capacity(session: Session, first: Load, document: Document, probed: Any) -> None:
+    """Raise the level until the objectives break, judge and report that; fills its document."""
+    run, args = session.run, session.run.args
+    start = first.rate_per_s or first.concurrency
+    search = capacity.Search(start, args.max_level, whole=not first.is_open)
+    for line in capacity.forecast(search, level_size(first), args.max_time, args.timeout):
+        run.note(line)
+    for line in capacity.head(search):
+        run.say(line)
+    end_s = time.perf_counter() + args.max_time
+    try:
+        while not search.ended and (number := search.next_level()) is not None:
+            try_level(session, Level(load_at(args, first, number), end_s), search, document, probed)
+    finally:
+        document.metrics = search.metrics()
+    checks = [*judge_search(session, search, document.requests), capacity.check_capacity(search)]
+    document.add(*checks)
+    finish(run, document, [], checks)
+
+
+def try_level(
+    session: Session, level: Level, search: capacity.Search, document: Document, probed: Any
+) -> None:
+    """One level of the search: measured, decided, shown."""
+    number = level.load.rate_per_s or level.load.concurrency
+    kept: list[tuple[Records, dict[str, Any]]] = []
+
+    def keep(records: Records, figures: dict[str, Any]) -> None:
+        document.requests += [{"level": number, **record} for record in records]
+        kept.append((records, figures))
+
+    take(session, level, probed, keep)
+    records, figures = kept[0]
+    if level.stopped is Stop.RATE_LIMIT:
+        search.limited, search.ended = True, limit_words(level, len(records))
+    elif level.stopped:
+        search.ended = level.stopped.value
+    if level.stopped not in (Stop.RATE_LIMIT, Stop.TIME):
+        broken, good = decide(session, level, records, figures)
+        search.trials.append(capacity.Trial(number, figures, broken, good))
+        for line in capacity.trial_lines(search.trials[-1]):
+            session.run.say(line)
+
+
+def decide(
+    session: Session, level: Level, records: Records, figures: dict[str, Any]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The objectives a level breaks, and those it keeps, in words."""
+    broken: dict[str, str] = {}
+    kept: dict[str, str] = {}
+    for check in judge_level(session, level, records, figures):
+        if check.name == "requests" and check.status is Status.FAIL:
+            broken["requests"] = check.detail
+    for each in session.run.args.slo:
+        check = check_objective(each, figures, records)
+        words = capacity.figure_words(each, check.evidence["value"])
+        (kept if check.status is Status.PASS else broken)[each.name] = words
+    return broken, kept
+
+
+def judge_search(session: Session, search: capacity.Search, records: Records) -> list[Check]:
+    """What can be said of all levels together."""
+    bound = [each for each in search.trials if each.figures["client"]["client_bound"]]
+    client = None
+    for trial in (bound or search.trials)[-1:]:
+        client = check_client(trial.figures)
+        if client:
+            client.detail = f"at {trial.level:g}: {client.detail}"
+    found = [check_stream(records), check_tokens(session.usage, records), client]
+    return [check for check in found if check]
+
+
+# through the gateway and past it
+
+
+def compare(session: Session, load: Load, document: Document, probed: Any) -> None:
+    """Measure what the gateway costs, judge and report it; fills its document."""
+    run, args = session.run, session.run.args
+    target = wire.Target(args.direct_url, direct_key(run), verify=not args.no_verify_ssl)
+    with wire.Wire(target, args.timeout) as instrument:
+        model = args.model or direct.meet(run, instrument) or session.model
+        other = Session(run, instrument, {}, model, session.prompts)
+        through, past = direct.Side(session, Level(load)), direct.Side(other, Level(load))
+        through.level.stopped = session.stopped
+        try:
+            direct.measure(through, past, args.warmup)
+        finally:
+            document.requests, document.metrics = comparison(through, past)
+            document.metrics |= {"gateway": probed}
+    if through.level.stopped is Stop.CREDENTIAL:
+        raise CannotCheck(chat.refused_credential(run))
+    if past.level.stopped and not document.requests:
+        raise CannotCheck(direct.useless(target, past.level.stopped))
+    checks = judge_comparison(through, past, document.requests, document.metrics)
+    document.add(*checks)
+    finish(run, document, direct.lines(through, past, document.metrics), checks)
+
+
+def comparison(through: direct.Side, past: direct.Side) -> tuple[Records, dict[str, Any]]:
+    """The records and figures of both sides; the client's are those of both together."""
+    replies, streams, records = direct.read(through, past)
+    here, there = direct.split(records)
+    objectives = through.session.run.args.slo
+    figures = metrics.level_metrics(here, objectives)
+    clock = through.session.instrument.clock
+    return records, {
+        "pairs": min(len(here), len(there)),
+        "cost": direct.cost_metrics(here, there),
+        "through_gateway": figures,
+        "direct": metrics.level_metrics(there, objectives),
+        "direct_model": past.session.model,
+        "client": client_metrics(replies, streams, clock, figures),
+    }
+
+
+def judge_comparison(
+    through: direct.Side, past: direct.Side, records: Records, figures: dict[str, Any]
+) -> list[Check]:
+    here, there = direct.split(records)
+    side = figures["through_gateway"] | {key: figures[key] for key in ("client", "gateway")}
+    failed = [record for record in there if record["error"]]
+    return [
+        *judge_level(through.session, through.level, here, side),
+        direct.check_cost(figures["cost"], len(there), failed, past.level.stopped),
+    ]
+
+
+def direct_key(run: Run) -> str | None:
+    """The inference server's own key; that of --url is never sent there."""
+    key: str | None = run.args.direct_key or run.look_up("INFERENCE_DIRECT_KEY")
+    if key is None:
+        return None
+    try:
+        run.secrets.add(check_token(key, "--direct-key"))
+    except ValueError as error:
+        raise CannotCheck(str(error)) from None
+    if run.args.direct_url.startswith("http:") and not is_loopback(run.args.direct_url):
+        run.note(f"warning: the direct key goes to {run.args.direct_url} unencrypted: use https")
+    return key
+
+
+# the whole of it
 
 
 def finish(run: Run, document: Document, lines: Sequence[str], checks: Sequence[Check]) -> None:
@@ -707,40 +717,31 @@ def finish(run: Run, document: Document, lines: Sequence[str], checks: Sequence[
     document.finish()
 
 
-def choose_parts(args: argparse.Namespace) -> Parts:
-    """What --gateway-only, --inference-only, --only and --skip leave. ValueError: nothing."""
-    probes = [path for path, check in PROBED.items() if common.wants(args, check)]
-    streams = any(common.wants(args, name) for name in ("requests", "stream", "tokens", "client"))
-    levels = list(dict.fromkeys(args.concurrency))
-    parts = Parts(
-        [] if args.inference_only else probes, levels if streams and not args.gateway_only else []
-    )
-    if not (parts.probes or parts.levels):
-        raise ValueError("--only and --skip leave nothing to measure")
-    return parts
-
-
-def measure(run: Run, parts: Parts) -> None:
+def measure(run: Run, plan: Plan) -> None:
     args = run.args
     # begun before the first contact: should that fail, no older result is left to be believed
-    before = run.document("gateway_overhead", main=not parts.levels) if parts.probes else None
-    documents = [run.document(f"inference_c{level}") for level in parts.levels]
+    before = run.document("gateway_overhead", main=not plan.loads) if plan.probes else None
+    documents = [run.document(name) for name in result_names(args, plan.loads)]
     try:
-        wire.raise_descriptor_limit(max(parts.levels, default=1))
+        wire.raise_descriptor_limit(most_in_flight(args, plan.loads))
     except OSError as error:
         raise CannotCheck(str(error.strerror)) from None
     target = wire.Target(run.url, run.token(), verify=not args.no_verify_ssl)
     with wire.Wire(target, args.timeout) as instrument:
         run.client["clock"] = instrument.clock
-        session = meet(run, instrument, parts)
-        run.target["model"] = session.model if parts.levels else None
-        checks = gateway(session, parts.probes, before) if before else []
-        overhead = before.metrics["gateway"] if before else None
-        for concurrency, document in zip(parts.levels, documents, strict=True):
+        session = meet(run, instrument, plan)
+        run.target["model"] = session.model if plan.loads else None
+        checks = gateway(session, plan.probes, before) if before else []
+        probed = before.metrics["gateway"] if before else None
+        for load, document in zip(plan.loads, documents, strict=True):
             document.start()
             document.add(*checks)
-            level = Level(concurrency, planned=max(args.requests, concurrency))
-            inference(session, level, document, overhead)
+            if args.find_capacity:
+                find_capacity(session, load, document, probed)
+            elif args.direct_url:
+                compare(session, load, document, probed)
+            else:
+                inference(session, Level(load), document, probed)
             run.client["clock"] = instrument.clock
 
 
@@ -750,11 +751,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.only and args.slo:
         args.only.append("slo")  # a bound that was given is meant
     try:
-        parts = choose_parts(args)
+        plan = make_plan(args)
     except ValueError as error:
         parser.error(str(error))
     with common.run(args) as run:
-        measure(run, parts)
+        measure(run, plan)
     return run.exit_code
 
 

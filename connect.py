@@ -72,11 +72,17 @@ class Failure:
 
 @dataclass(frozen=True)
 class Handshake:
-    """What opening a connection took. `rtt_ns`: one round trip; None behind a proxy."""
+    """What opening a connection took. `rtt_ns`: one round trip; None behind a proxy.
+    `before_ns`: looking up the name, and addresses that did not answer."""
 
     connect_ns: int
     tls_ns: int | None
     rtt_ns: int | None
+    before_ns: int = 0
+
+    @property
+    def whole_ns(self) -> int:
+        return self.before_ns + self.connect_ns + (self.tls_ns or 0)
 
 
 class Connection:
@@ -198,7 +204,8 @@ def connect(
     target: Target, context: ssl.SSLContext | None, timeout_s: float, stamps: bool
 ) -> Connection:
     """Open a connection and take the times of it. Raises OSError."""
-    deadline = time.perf_counter() + timeout_s
+    begun_ns = time.perf_counter_ns()
+    deadline = begun_ns / 1e9 + timeout_s
     host = (target.proxy.hostname or "") if target.proxy else target.host
     # resolved here, so that looking the name up is not in the connect time
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
@@ -213,7 +220,7 @@ def connect(
         except OSError:
             if not others:
                 raise
-    connect_ns = time.perf_counter_ns() - started
+    connect_ns, before_ns = time.perf_counter_ns() - started, started - begun_ns
     try:
         rtt = None if target.proxy else round_trip_ns(sock, connect_ns)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -221,11 +228,11 @@ def connect(
             with contextlib.suppress(OSError):  # refused, as by a sandbox: reads come unstamped
                 sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         if context is None:
-            return Connection(sock, None, Handshake(connect_ns, None, rtt))
+            return Connection(sock, None, Handshake(connect_ns, None, rtt, before_ns))
         sock.settimeout(max(0.01, deadline - time.perf_counter()))
         tls, begun = Tls(context, target.host), time.perf_counter_ns()
         tls.handshake(sock)
-        handshake = Handshake(connect_ns, time.perf_counter_ns() - begun, rtt)
+        handshake = Handshake(connect_ns, time.perf_counter_ns() - begun, rtt, before_ns)
         return Connection(sock, tls, handshake)
     except BaseException:
         sock.close()
@@ -254,7 +261,7 @@ class Opener(Generic[T]):
         self._wanted: queue.SimpleQueue[tuple[T, int] | None] = queue.SimpleQueue()
         self._closed = False
         self._opened: deque[tuple[T, Connection | Failure]] = deque()
-        self._threads = 0
+        self._threads = self._asked = 0  # asked for, and not collected yet
         self.wakes, self._bell = socket.socketpair()  # readable when a connection is there
         self.wakes.setblocking(False)
 
@@ -267,7 +274,8 @@ class Opener(Generic[T]):
 
         if self._target.is_tls and self._context is None:
             self._context = tls_context(self._target.verify)  # one for all: building it is dear
-        if self._threads < MAX_OPENERS:
+        self._asked += 1
+        if self._threads < min(self._asked, MAX_OPENERS):
             self._threads += 1
             # daemons: one that hangs in a name look-up must not hold up the exit
             threading.Thread(target=self._work, daemon=True).start()
@@ -296,7 +304,9 @@ class Opener(Generic[T]):
     def collect(self) -> list[tuple[T, Connection | Failure]]:
         with contextlib.suppress(BlockingIOError):
             self.wakes.recv(4096)
-        return [self._opened.popleft() for _ in range(len(self._opened))]
+        opened = [self._opened.popleft() for _ in range(len(self._opened))]
+        self._asked -= len(opened)
+        return opened
 
     def close(self) -> None:
         self._closed = True

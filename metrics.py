@@ -5,6 +5,7 @@ Every summary tells how many samples it is made of, and what was not measured is
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -59,8 +60,9 @@ def level_metrics(
     wall_s = _wall_s(records)
     tokens = [record["output_tokens"] for record in good if record["output_tokens"] is not None]
     errors = Counter(record["error"] for record in counted if record["error"] is not None)
+    timed = [record for record in records if "due_ms" in record]
     return {
-        "load_model": "closed loop",
+        "load_model": "open loop" if timed else "closed loop",
         "requests": len(counted),
         "succeeded": len(good),
         "wall_s": wall_s,
@@ -80,7 +82,19 @@ def level_metrics(
         "output_tokens": summary(_values(good, "output_tokens"), 1),
         "prompt_tokens": summary(_values(good, "prompt_tokens"), 1),
         "cached_tokens": summary(_values(good, "cached_tokens"), 1),
+        **(_open_loop(timed) if timed else {}),
+        **(_goodput_share(counted, good, objectives)),
     }
+
+
+def _open_loop(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What an open loop has besides: the wait before the send, and how many it had in flight."""
+    sent = [record for record in records if record["sent_ms"] is not None]
+    waits = [record["sent_ms"] - record["due_ms"] for record in sent]
+    # at the same moment the end counts before the send
+    steps = sorted([(r["ended_ms"], -1) for r in sent] + [(r["sent_ms"], 1) for r in sent])
+    in_flight = itertools.accumulate(step for _, step in steps)
+    return {"due_to_sent_ms": summary(waits), "most_in_flight": max(in_flight, default=0)}
 
 
 def gaps(times: Sequence[float]) -> list[float]:
@@ -93,11 +107,11 @@ def _values(records: Sequence[Mapping[str, Any]], key: str) -> list[float]:
 
 
 def _wall_s(records: Sequence[Mapping[str, Any]]) -> float | None:
-    """From the first request sent to the last one ended."""
+    """From the first request sent (open loop: due) to the last one ended."""
     sent = [record for record in records if record["sent_ms"] is not None]
     if not sent:
         return None
-    start: float = min(record["sent_ms"] for record in sent)
+    start: float = min(record.get("due_ms", record["sent_ms"]) for record in sent)
     end: float = max(record["ended_ms"] for record in sent)
     return round((end - start) / 1e3, 6)
 
@@ -109,11 +123,28 @@ def _rate(count: float, wall_s: float | None) -> float | None:
 def _goodput(
     good: Sequence[Mapping[str, Any]], objectives: Sequence[Objective], wall_s: float | None
 ) -> float | None:
+    kept = _kept(good, objectives)
+    return _rate(kept, wall_s) if kept is not None and good else None
+
+
+def _kept(good: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> int | None:
+    """How many kept every per-request objective; None without one."""
     wanted = [objective for objective in objectives if objective.per_request]
-    if not (wanted and good):
+    if not wanted:
         return None
-    kept = [r for r in good if all(each.holds(r[each.key]) for each in wanted)]
-    return _rate(len(kept), wall_s)
+    return sum(all(each.holds(r[each.key]) for each in wanted) for r in good)
+
+
+def _goodput_share(
+    counted: Sequence[Mapping[str, Any]],
+    good: Sequence[Mapping[str, Any]],
+    objectives: Sequence[Objective],
+) -> dict[str, float | None]:
+    """Of all requests those that succeeded and kept every per-request objective."""
+    kept = _kept(good, objectives)
+    if kept is None:
+        return {}
+    return {"goodput_share": round(kept / len(counted), 6) if counted else None}
 
 
 # --- objectives (SLOs)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sse
@@ -27,14 +28,21 @@ def read_stream(reply: wire.Reply) -> sse.Stream:
 def make_records(
     replies: Sequence[wire.Reply], streams: Sequence[sse.Stream]
 ) -> list[dict[str, Any]]:
-    """A flat record for each request, times in ms; `event_ms` counts from the request's t0."""
-    start = min((reply.t0_ns for reply in replies if reply.t0_ns is not None), default=0)
+    """A flat record for each request, times in ms; `event_ms` counts from the request's begin."""
+    begun = [begin_ns(reply) for reply in replies]
+    start = min((each for each in begun if each is not None), default=0)
     return [make_record(each, stream, start) for each, stream in zip(replies, streams, strict=True)]
+
+
+def begin_ns(reply: wire.Reply) -> int | None:
+    """Where a request's times count from: when it was due, in a closed loop when it was sent."""
+    return reply.t0_ns if reply.due_ns is None else reply.due_ns
 
 
 def make_record(reply: wire.Reply, stream: sse.Stream, start_ns: int) -> dict[str, Any]:
     error = classify(reply, stream)
-    t0 = reply.t0_ns if reply.t0_ns is not None else reply.end_ns or start_ns
+    begun = begin_ns(reply)
+    t0 = begun if begun is not None else reply.end_ns or start_ns
     times = [ms(stamp - t0) for stamp in stream.output_ns]
     tokens, source = count_tokens(stream)
     usage, timings = stream.usage or {}, stream.timings or {}
@@ -43,11 +51,12 @@ def make_record(reply: wire.Reply, stream: sse.Stream, start_ns: int) -> dict[st
     steps = tokens - 1 if tokens and tokens > 1 and decode_ms else None
     return {
         "index": reply.index,
+        **({} if reply.due_ns is None else {"due_ms": ms(reply.due_ns - start_ns)}),
         "status": reply.status,
         "error": error[0] if error else None,
         "error_text": error[1] if error else None,
         "excluded": is_rate_limit(reply) or bool(error and error[0] == "interrupted"),
-        "sent_ms": ms(t0 - start_ns) if reply.t0_ns is not None else None,
+        "sent_ms": ms(reply.t0_ns - start_ns) if reply.t0_ns is not None else None,
         "ended_ms": ms((reply.end_ns or t0) - start_ns),
         "ttft_ms": times[0] if times else None,
         "e2e_ms": ms(reply.end_ns - t0) if reply.end_ns and not error else None,
@@ -191,3 +200,8 @@ def timed_out(reply: wire.Reply) -> bool:
 
 def is_rate_limit(reply: wire.Reply) -> bool:
     return reply.status == 429 and b"rate_limit_exceeded" in reply.body
+
+
+def counted_words(texts: Iterable[str]) -> str:
+    """The most frequent of these texts, each once with its count."""
+    return "; ".join(f"{text} (x{count})" for text, count in Counter(texts).most_common(3))

@@ -31,6 +31,14 @@ def row(label: str, summary: Mapping[str, Any]) -> str:
     return f"  {label:{LABEL}}{summary['n']:>{COUNT}}" + "".join(cells.values())
 
 
+def optional_row(label: str, summary: dict[str, Any]) -> list[str]:
+    return [row(label, summary)] if summary["n"] else []
+
+
+def footnote(*summaries: dict[str, Any]) -> list[str]:
+    return [NOTE] if any(is_few(summary) for summary in summaries) else []
+
+
 def is_few(summary: Mapping[str, Any]) -> bool:
     return 0 < int(summary["n"]) < FEW
 

@@ -14,13 +14,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
+import select
 import selectors
 import socket
 import struct
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -31,6 +32,7 @@ __all__ = ["Failure", "Handshake", "Reply", "Request", "Target", "Wire"]
 
 MAX_BYTES = 32 << 20  # of one answer; more is a flood
 SCAN_S = 0.05  # how often deadlines are looked at
+ARRIVALS_A_TURN = 64  # a schedule that cannot be kept must not keep the answers from being read
 CANCEL_TICK_S = 0.002  # the same, while requests are to be cancelled at a given time
 LEFT_OPEN_S = 0.5  # after [DONE], how long the rest of the message may take
 RACE_S = 1.0  # a kept connection that breaks later than this after a send had taken the request
@@ -70,6 +72,7 @@ class Reply:
     index: int
     request: Request
     t0_ns: int | None = None
+    due_ns: int | None = None  # open loop: when it should have been sent
     late_ns: int | None = None  # how long the send left after it could have
     message: Message = field(default_factory=Message)
     handshake: Handshake | None = None
@@ -230,42 +233,94 @@ class Wire:
 
     def exchange(
         self,
-        requests: Sequence[Request],
+        requests: Iterable[Request],
         concurrency: int = 1,
         on_reply: Callable[[Reply], bool | None] | None = None,
         keep: bool = True,
+        due_s: Iterable[float] | None = None,
     ) -> list[Reply]:
         """Closed loop: `concurrency` requests in flight, the next on completion, until all are
         answered. With a concurrency of len(requests) it is a burst: all at once.
+        The connections are opened before the first request is sent.
 
-        The connections are opened before the first request is sent. `on_reply` sees each answer
-        as it ends; once it returns True no other request is begun. `keep=False`: a new connection
-        for each request. Every request that was begun gets a Reply, in the order they were begun.
-        Raises OSError when there are not enough file descriptors.
+        Open loop, with `due_s`: each request is due so many seconds (ascending) after the start,
+        whatever the server does. It takes a kept connection or opens one then. Those that find
+        `concurrency` in flight wait their turn; `due_ns` tells how long.
+
+        Requests and times are taken one by one, as they are needed: they need not be countable.
+        `on_reply` sees each answer as it ends; once it returns True no other request is begun.
+        `keep=False`: a new connection for each request. Every request that was begun gets a Reply,
+        in the order they were begun. Raises OSError when there are not enough file descriptors.
         """
-        concurrency = min(concurrency, len(requests))
+        if isinstance(requests, Sized):
+            concurrency = min(concurrency, len(requests))
         raise_descriptor_limit(concurrency)
         self.replies = []
-        self._waiting, self._on_reply, self._keep = deque(requests), on_reply, keep
+        self._source, self._on_reply, self._keep = iter(requests), on_reply, keep
         self._scanned_ns = self._since_ns = self._looked_ns = time.perf_counter_ns()
-        cancels = any(request.cancel_after_s is not None for request in requests)
-        self._tick_s = CANCEL_TICK_S if cancels else SCAN_S
+        self._tick_s = SCAN_S
         self._opening = 0
-        self._held: list[Slot] | None = []  # connected, waiting for the common start
         self._parked: list[Slot] = []  # could not connect before the start
-        slots = [Slot() for _ in range(concurrency)]
-        self._slots = set(slots)
+        self._backlog: deque[tuple[int, Request]] = deque()  # due, and beyond the concurrency
+        self._slots: set[Slot] = set()
+        self._held: list[Slot] | None = None  # connected, waiting for the common start
+        self._arrivals: Iterator[tuple[int, Request]] | None = None
+        self._arriving: tuple[int, Request] | None = None
         try:
-            for slot in slots:
-                self._begin(slot)
-            while self._slots:
-                if self._held is not None and not self._opening:
-                    self._release()
-                else:
-                    self._turn()
+            if due_s is None:
+                self._keep_busy(concurrency)
+            else:
+                self._keep_time(due_s, concurrency)
         finally:
             self._abandon()
         return self.replies
+
+    def _keep_busy(self, concurrency: int) -> None:
+        """The closed loop."""
+        self._held = []
+        slots = [Slot() for _ in range(concurrency)]
+        self._slots = set(slots)
+        for slot in slots:
+            self._begin(slot)
+        while self._slots:
+            if self._held is not None and not self._opening:
+                self._release()
+            else:
+                self._turn()
+
+    def _keep_time(self, due_s: Iterable[float], concurrency: int) -> None:
+        """The open loop."""
+        start_ns = time.perf_counter_ns()
+        timed = zip(due_s, self._source, strict=False)  # the shorter one decides
+        self._arrivals = ((start_ns + int(due * 1e9), request) for due, request in timed)
+        self._arriving = next(self._arrivals, None)
+        while self._arriving or self._slots:
+            self._admit(concurrency)
+            self._turn()
+
+    def _admit(self, concurrency: int) -> None:
+        """Begin what is due, as far as there is room."""
+        now_ns = time.perf_counter_ns()
+        for _ in range(ARRIVALS_A_TURN):
+            if not self._arriving or not self._arrivals or self._arriving[0] > now_ns:
+                break
+            self._backlog.append(self._arriving)
+            self._arriving = next(self._arrivals, None)
+        while self._backlog and len(self._slots) < concurrency:
+            slot = Slot()
+            self._slots.add(slot)
+            self._begin(slot)
+
+    def _take(self) -> tuple[int | None, Request] | None:
+        """The next request, with the time it is due in an open loop."""
+        if self._arrivals is not None:
+            return self._backlog.popleft() if self._backlog else None
+        request = next(self._source, None)
+        return None if request is None else (None, request)
+
+    def _take_no_more(self) -> None:
+        self._source, self._arriving = iter(()), None
+        self._backlog.clear()
 
     def _release(self) -> None:
         """Every first connection is open, or has failed: off they go."""
@@ -281,7 +336,7 @@ class Wire:
 
     def _turn(self) -> None:
         asked_ns = time.perf_counter_ns()
-        ready = self._selector.select(self._tick_s)
+        ready = self._look(asked_ns)
         woke_ns = time.perf_counter_ns()
         # Without a kernel stamp, since when can the data have been lying there? Since we woke,
         # if we slept; if there was no sleep, since the last time we looked.
@@ -299,17 +354,33 @@ class Wire:
             self._scanned_ns = now_ns
             self._scan(now_ns)
 
+    def _look(self, now_ns: int) -> list[tuple[selectors.SelectorKey, int]]:
+        """What can be read or written; waits for it until the next tick or arrival."""
+        if not self._arriving:
+            return self._selector.select(self._tick_s)
+        left_s = min(self._tick_s, max(0, self._arriving[0] - now_ns) / 1e9)
+        watched: int = getattr(self._selector, "fileno", int)()
+        if 0 < watched < 1024:  # epoll rounds up to milliseconds, select() on its descriptor not
+            select.select([watched], [], [], left_s)
+            left_s = 0
+        return self._selector.select(left_s)
+
     # a request's way: begin, connect, send, read, end
 
     def _begin(self, slot: Slot) -> None:
         """Give the slot its next request, or retire it."""
-        if not self._waiting:
+        taken = self._take()
+        if taken is None:
             self._retire(slot)
             return
-        request = self._waiting.popleft()
+        due_ns, request = taken
+        if due_ns is not None:
+            slot.ready_ns = max(due_ns, slot.ready_ns or 0)
+        if request.cancel_after_s is not None:
+            self._tick_s = CANCEL_TICK_S
         secret = (request.secret or self.target.token or "").encode()
         message = Message(request.method)
-        slot.reply = Reply(len(self.replies), request, message=message, secret=secret)
+        slot.reply = Reply(len(self.replies), request, None, due_ns, message=message, secret=secret)
         self.replies.append(slot.reply)
         self._connect(slot)
 
@@ -339,7 +410,10 @@ class Wire:
                 self._end(slot, result)
             else:
                 reply.handshake = result.handshake
-                slot.ready_ns = result.opened_ns if slot.ready_ns else None
+                if slot.ready_ns and reply.due_ns is None:
+                    slot.ready_ns = result.opened_ns
+                elif slot.ready_ns:  # what this program took to get there stays its own
+                    slot.ready_ns += result.handshake.whole_ns
                 slot.connection = result
                 self._send_or_hold(slot)
 
@@ -482,7 +556,7 @@ class Wire:
         slot.reply, slot.unsent = None, b""
         slot.ready_ns = reply.end_ns if reply.message.complete else time.perf_counter_ns()
         if self._on_reply and self._on_reply(reply):
-            self._waiting.clear()
+            self._take_no_more()
         if self._held is None:
             self._begin(slot)
         else:

@@ -1,0 +1,171 @@
+"""What a level sends, and when: closed and open loops, arrivals on a schedule, prompts from a file.
+
+Pure: no network, and no clock but the one that ends a duration.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+POISSON, CONSTANT = "poisson", "constant"
+# A typical pattern: its first 5, 10 … 1,000 arrivals take as long as they should within 8 %, and
+# at 80 % of a queue's capacity they wait as long as theory says of all, within 11 %.
+SEED = 2322
+
+Messages = Sequence[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Load:
+    """One level: how requests come (`rate_per_s`: open loop), and how many or how long."""
+
+    concurrency: int  # in flight; in an open loop at most
+    requests: int | None
+    duration_s: float | None = None
+    rate_per_s: float | None = None
+    arrivals: str = POISSON
+    seed: int = SEED
+
+    @property
+    def is_open(self) -> bool:
+        return self.rate_per_s is not None
+
+    @property
+    def name(self) -> str:
+        """The name of its result."""
+        if self.rate_per_s is None:
+            return f"inference_c{self.concurrency}"
+        return f"inference_r{self.rate_per_s:g}"
+
+    @property
+    def title(self) -> str:
+        if self.rate_per_s is None:
+            return f"concurrency {self.concurrency}"
+        return f"{self.rate_per_s:g} requests/s"
+
+    @property
+    def planned(self) -> int | None:
+        """How many requests it has; None: as many as the server answers in its duration."""
+        return self.requests if self.due_s is None else len(self.due_s)
+
+    @cached_property
+    def due_s(self) -> list[float] | None:
+        """When the requests of an open loop are due, in seconds after its start."""
+        if self.rate_per_s is None:
+            return None
+        times = arrival_times(self.rate_per_s, self.arrivals, self.seed)
+        if self.duration_s is None:
+            return list(itertools.islice(times, self.requests))
+        end_s = self.duration_s
+        return list(itertools.takewhile(lambda due: due < end_s, times))
+
+    def numbers(self) -> Iterator[int]:
+        """0, 1, 2 … for each request, as long as another one may be begun."""
+        if self.planned is not None:
+            yield from range(self.planned)
+        else:
+            end_s = time.perf_counter() + (self.duration_s or 0)
+            yield from itertools.takewhile(lambda _: time.perf_counter() < end_s, itertools.count())
+
+
+def arrival_times(rate_per_s: float, arrivals: str = POISSON, seed: int = SEED) -> Iterator[float]:
+    """When requests are due, in seconds after the start, without end; the first is 0.
+
+    Poisson: exponential gaps, as of many users who know nothing of each other. The same seed
+    gives the same pattern at any rate, only quicker or slower.
+    """
+    chance, due_s = random.Random(seed), 0.0
+    for number in itertools.count(1):
+        yield due_s
+        if arrivals == CONSTANT:
+            due_s = number / rate_per_s
+        else:
+            due_s += chance.expovariate(1) / rate_per_s
+
+
+# --- prompts
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is asked, and the longest answer, if that is the prompt's own."""
+
+    messages: Messages
+    max_tokens: int | None = None
+
+    def unique(self) -> Messages:
+        """The messages behind a short line that no cache has seen: it begins the first text."""
+        line = f"[{secrets.token_hex(4)}]\n"
+        messages = [dict(message) for message in self.messages]
+        for message in messages:
+            content = message.get("content")
+            if isinstance(content, str):
+                message["content"] = line + content
+                return messages
+            if isinstance(content, list):
+                message["content"] = [{"type": "text", "text": line}, *content]
+                return messages
+        return messages
+
+
+def question(text: str) -> Prompt:
+    return Prompt([{"role": "user", "content": text}])
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """A prompt a line, or (if the first line begins with `{`) a JSON object a line.
+
+    ValueError says which line is broken, and how.
+    """
+    try:
+        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    if not lines[-1].strip():
+        lines.pop()  # what follows the last line's end
+    if not lines:
+        raise ValueError(f"{path} is empty")
+    read = read_object if lines[0].lstrip().startswith(b"{") else question
+    return [read_line(read, path, number, line) for number, line in enumerate(lines, 1)]
+
+
+def read_line(read: Any, path: Path, number: int, line: bytes) -> Prompt:
+    try:
+        text = line.decode().strip()
+        if not text:
+            raise ValueError("it is empty")
+        prompt: Prompt = read(text)
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}, line {number}: no UTF-8") from None
+    except ValueError as error:
+        raise ValueError(f"{path}, line {number}: {error}") from None
+    return prompt
+
+
+def read_object(text: str) -> Prompt:
+    """A prompt from `{"messages": […], "max_tokens": N}`."""
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("no JSON") from None
+    if not isinstance(fields, dict):
+        raise ValueError("no JSON object")
+    messages, most = fields.get("messages"), fields.get("max_tokens")
+    if others := sorted(set(fields) - {"messages", "max_tokens"}):
+        raise ValueError(f"{others[0]} is not sent: only messages and max_tokens are")
+    if not (isinstance(messages, list) and messages):
+        raise ValueError("messages must be a list with a message in it")
+    if not all(isinstance(each, dict) and isinstance(each.get("role"), str) for each in messages):
+        raise ValueError("each message must be an object with a role")
+    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
+        raise ValueError("max_tokens must be a whole number of at least 1")
+    return Prompt(messages, most)

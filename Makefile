@@ -57,7 +57,7 @@ browser:
 		echo "Chromium could not be installed: the CORS verdicts will not be compared with it"
 
 # Made last, so that a set-up that was cut off is done again.
-$(READY): requirements.txt requirements-dev.txt requirements-model.txt
+$(READY): requirements.txt requirements-report.txt requirements-dev.txt requirements-model.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo "Python 3.10 or newer is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1):" \
 		"PYTHON=python3.12 make"; exit 1; }

@@ -55,6 +55,7 @@ LEAST_OF_R = 10  # requests: the autocorrelation of fewer is noise
 MOST_R = 0.8
 MOST_VALUES = 600  # of a run: as many quantiles stand for more, and say the same
 SMALLEST = 1e-3  # in the unit: what the clock cannot tell from 0
+ODD = 0.05  # of the figure
 UNHEARD_OF = 1_000_000  # requests: more is no advice
 SIGNIFICANT = statistics.NormalDist().inv_cdf(0.95)
 
@@ -141,6 +142,11 @@ class Change:
     def label(self) -> str:
         return self.metric.label
 
+    @property
+    def is_odd(self) -> bool:
+        """The two medians say something else than a typical pair of requests."""
+        return bool(self.then) and abs(self.now / self.then - 1 - self.change) > ODD
+
 
 @dataclass(frozen=True)
 class Shift:
@@ -223,12 +229,14 @@ def logarithms(found: Sequence[float], sign: float) -> Array:
 def inflation(ordered: Array) -> float:
     """How many times the variance of independent values this series has, at least 1."""
     import numpy
+    from scipy.stats import rankdata
 
     count = len(ordered)
-    if count < LEAST_OF_R:
+    ranks: Array = rankdata(ordered) - (count + 1) / 2
+    squares = float(numpy.dot(ranks, ranks))
+    if count < LEAST_OF_R or not squares:
         return 1.0
-    ranks: Array = numpy.argsort(numpy.argsort(ordered)) - (count - 1) / 2
-    r = float(numpy.dot(ranks[1:], ranks[:-1]) / numpy.dot(ranks, ranks))
+    r = float(numpy.dot(ranks[1:], ranks[:-1])) / squares
     if r < SIGNIFICANT / math.sqrt(count):
         return 1.0
     return (1 + min(r, MOST_R)) / (1 - min(r, MOST_R))
@@ -486,7 +494,8 @@ def without_worse(change: Change) -> Finding:
     if high is None or high >= change.margin:
         return Finding.UNCLEAR
     improved = high < 0 and change.worsening <= 1 / (1 + change.margin) - 1
-    return Finding.BETTER if improved else Finding.SAME
+    matters = abs(change.then - change.now) >= change.metric.floor
+    return Finding.BETTER if improved and matters else Finding.SAME
 
 
 def severity(changes: Sequence[Change]) -> Callable[[Change], Any]:

@@ -6,12 +6,12 @@ page are written from.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import thresholds as criteria_of
@@ -240,9 +240,11 @@ def judge_documents(
         for each in folder.documents
     ]
     present = {each.subject for each in found}
-    found += [absent(name, folder) for name in required if name not in present]
-    told = {each.subject for each in found}
-    found += [untold(each) for each in folder.problems if each.name[: -len(".json")] not in told]
+    missing = [name for name in required if name not in present]
+    found += [absent(name, folder) for name in missing]
+    # a file that was read has a line of its own, and one more for what it contradicts
+    told = {f"{name}.json" for name in missing}
+    found += [untold(each) for each in folder.problems if each.name not in told]
     return sorted(found, key=lambda each: place(each.subject))
 
 
@@ -253,7 +255,8 @@ def judge_document(
     if verdict is Verdict.PASS:
         only = document.options.get("only")
         if only and is_required and document.script != "benchmark":
-            verdict, why = Verdict.UNDECIDED, f"run with --only {shorten(' '.join(only), 60)}"
+            names = " ".join(map(str, only)) if isinstance(only, list) else str(only)
+            verdict, why = Verdict.UNDECIDED, f"run with --only {shorten(names, 60)}"
         elif late := untimely(document, max_age_h, now):
             verdict, why = Verdict.UNDECIDED, late
     counts = Counter(each.status.value for each in document.checks)
@@ -402,7 +405,7 @@ def judge_changes(name: str, changes: Sequence[Change], margin: float) -> Criter
         verdict, why = Verdict.FAIL, change_in_words(own[0])
     elif unclear or not own:
         verdict = Verdict.UNDECIDED
-        why = unclear_in_words(unclear[0]) if unclear else "nothing to compare"
+        why = unclear_in_words(unclear[0]) + way_out(unclear) if unclear else "nothing to compare"
     share = most.worsening / most.margin if most else None
     return Criterion(name, against(name), aim(margin), value, len(own), verdict, why, share)
 
@@ -413,10 +416,18 @@ def change_in_words(change: Change) -> str:
 
 
 def unclear_in_words(change: Change) -> str:
-    what = f"{change.label} {percent(change.change)}: not enough data to see {change.margin:.1%}"
+    margin = f"{change.margin * 100:.3g} %"
+    what = f"{change.label} {percent(change.change)}: not enough data to see {margin}"
     if change.needed is None:
         return f"{what}: the runs differ too much among themselves"
     return f"{what}, {change.needed} requests in each run would be"
+
+
+def way_out(unclear: Sequence[Change]) -> str:
+    """The margin at which all of these would be the same, if there is one worth the name."""
+    highs = [each.worsening_high for each in unclear]
+    most = max(1.0 if high is None else high for high in highs)
+    return f"; --margin {math.ceil(most * 100 + 0.01)} is decided" if most < 1 else ""
 
 
 def percent(share: float | None) -> str:
@@ -503,8 +514,3 @@ def change_as_dict(change: Change) -> dict[str, Any]:
         "finding": change.finding.value,
         **content,
     }
-
-
-def default_path(folder: Path) -> Path:
-    """Where the Markdown goes, by the guide's name."""
-    return folder / "baseline_report.md"

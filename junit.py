@@ -146,7 +146,7 @@ def of_change(change: Change) -> Case:
     name = f"{change.document} {change.label}"
     said = change_in_words(change)
     if change.finding is Finding.WORSE:
-        message = f"worse by at least {change.margin:.1%}: {said}"
+        message = f"worse by at least {change.margin * 100:.3g} %: {said}"
         return Case(name, "failure", message, type=change.finding.value)
     if change.finding is Finding.UNCLEAR:
         return Case(name, "skipped", unclear_in_words(change))

@@ -7,6 +7,7 @@ CSS variables, so that the same file suits light and dark screens and paper.
 from __future__ import annotations
 
 import io
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,9 @@ def draw(
     question: str, caption: str, plot: Callable[[Axes], None], height_in: float = HEIGHT_IN
 ) -> Picture:
     """A picture from a function that fills the axes."""
+    logging.getLogger("matplotlib").setLevel(
+        logging.ERROR
+    )  # it is building its font cache: so what
     import matplotlib
     from matplotlib.figure import Figure
 

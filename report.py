@@ -36,6 +36,7 @@ from saved import read_folder
 from screen import Screen, open_streams, write_out
 from thresholds import Thresholds, read_thresholds
 
+MARKDOWN = "baseline_report.md"
 LONGEST = 200  # characters of a name on the report
 MOST_PERCENT, MOST_HOURS = 1000.0, 1e6
 
@@ -50,7 +51,10 @@ def build_parser() -> common.Parser:
         allow_abbrev=False,
     )
     add = parser.add_argument_group("what to judge, and by what").add_argument
-    add("results", nargs="?", type=Path, default=Path("results"), metavar="RESULTS_DIR")
+    folder = "where the scripts saved their results (default %(default)s)"
+    add(
+        "results", nargs="?", type=Path, default=Path("results"), metavar="RESULTS_DIR", help=folder
+    )
     baseline = "results of an earlier run to compare with (repeatable)"
     add(
         "--baseline",
@@ -73,9 +77,9 @@ def build_parser() -> common.Parser:
     add("--junit", type=Path, metavar="FILE", help="a suite for each script, a case for each check")
     add("--output", choices=("text", "json", "markdown"), default="text", help="form of stdout")
     add("--title", metavar="TITLE", help="release or environment (default: the model)")
-    add("--gpu", help="as it should stand in the report")
-    add("--model-name", metavar="MODEL", help="likewise (default: what the scripts asked for)")
-    add("--quant", help="likewise")
+    add("--gpu", help="GPU as the report should name it")
+    add("--model-name", metavar="MODEL", help="model, likewise (default: what was asked for)")
+    add("--quant", help="quantisation, likewise")
     return parser
 
 
@@ -122,12 +126,10 @@ def judge(args: argparse.Namespace, thresholds: Thresholds) -> gate.Report:
 
 def write(report: gate.Report, args: argparse.Namespace, screen: Screen) -> Exit:
     """Every file that was asked for, and stdout; UNDECIDED when one of them could not be."""
-    wanted: list[tuple[Path, Callable[[Path], None]]] = [
-        (
-            gate.default_path(args.results),
-            lambda path: write_atomically(path, report_markdown.text(report)),
-        )
-    ]
+    wanted: list[tuple[Path, Callable[[Path], None]]] = []
+    if args.results.is_dir():
+        path = args.results / MARKDOWN  # by the guide's name
+        wanted.append((path, lambda path: write_atomically(path, report_markdown.text(report))))
     if args.junit:
         wanted.append((args.junit, lambda path: write_atomically(path, junit.text(report))))
     if args.html:
@@ -186,18 +188,23 @@ def run(args: argparse.Namespace, thresholds: Thresholds) -> Exit:
         return Exit.UNDECIDED
 
 
+def decide(args: argparse.Namespace) -> Exit:
+    """Everything after the command line. ValueError says what is wrong with the thresholds."""
+    try:
+        thresholds = read_thresholds(args.thresholds)
+    except ModuleNotFoundError as error:
+        print(f"report.py: {common.missing(error)}", file=sys.stderr)
+        return Exit.UNDECIDED
+    return run(args, thresholds)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     try:
-        thresholds = read_thresholds(args.thresholds)
+        return decide(args)
     except ValueError as error:
         parser.error(str(error))
-    except ModuleNotFoundError as error:
-        print(f"report.py: {common.missing(error)}", file=sys.stderr)
-        return Exit.UNDECIDED
-    try:
-        return run(args, thresholds)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
 

@@ -136,4 +136,6 @@ def legend(comparison: Comparison) -> str:
         parts.append(f"same: not worse by {margin}")
     if any(each.margin > comparison.margin for each in comparison.changes):
         parts.append("a gateway's half millisecond more is no matter")
+    if any(each.is_odd and each.metric.statistic == "p50" for each in comparison.changes):
+        parts.append("change: the median over all pairs of requests, not that of the medians")
     return f"  {'; '.join(parts)}"

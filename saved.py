@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
 from documents import SCHEMA_VERSION, VERDICTS, Check, Exit, Status, worst
-from metrics import percentile
+from metrics import SUMMARY_NAMES, percentile
 from sse import shorten
 
 LARGEST_BYTES = 256 * 2**20  # an hour of a thousand streams; more would not fit into memory as JSON
@@ -157,7 +157,8 @@ def read_folder(path: Path, one_target: bool = True) -> Folder:
     try:
         files = sorted(each for each in path.iterdir() if each.name.endswith(".json"))
     except OSError as error:
-        folder.problems.append(Problem(str(path), f"cannot be read ({error.strerror})"))
+        why = f"cannot be read ({error.strerror}): where did the scripts' --results go?"
+        folder.problems.append(Problem(str(path), why))
         return folder
     for file in files:
         if is_own_output(file):
@@ -324,7 +325,7 @@ def read_time(text: str) -> datetime:
 
 def read_check(row: Mapping[str, Any]) -> Check:
     word = row.get("status")
-    if word not in {each.value for each in Status}:
+    if not isinstance(word, str) or word not in {each.value for each in Status}:
         raise Unusable(f"a check with the status {brief(word)}")
     name, detail = shorten(take(row, "name", str), 80), plain(take(row, "detail", str))
     evidence = row.get("evidence") if isinstance(row.get("evidence"), dict) else {}
@@ -333,7 +334,7 @@ def read_check(row: Mapping[str, Any]) -> Check:
 
 def read_exit(content: Mapping[str, Any]) -> Exit:
     code = content.get("exit_code")
-    if isinstance(code, bool) or code not in {int(each) for each in Exit}:
+    if type(code) is not int or code not in {int(each) for each in Exit}:
         raise Unusable(f"exit_code {brief(code)} is none of these scripts'")
     return Exit(code)
 
@@ -390,6 +391,8 @@ def check_content(document: Saved) -> None:
         check_gateway(document)
 
 
+SUMMARIES = "ttft_ms tpot_ms tokens_per_s itl_ms e2e_ms".split()
+SCALARS = "error_rate output_tokens_per_s requests_per_s goodput_per_s".split()
 LEVEL_NUMBERS = "sent_ms ended_ms ttft_ms e2e_ms tpot_ms tokens_per_s output_tokens".split()
 
 
@@ -398,6 +401,13 @@ def check_level(document: Saved) -> None:
     for record in document.requests:
         check_record(record)
     figures = document.metrics
+    if not isinstance(figures.get("gateway"), (dict, type(None))):
+        raise Unusable("its figures of the gateway are not what benchmark.py saves")
+    for key in SCALARS:
+        if not is_figure(figures.get(key)):
+            raise Unusable(f"its {key} is {brief(figures[key])}, not a number")
+    for key in SUMMARIES:
+        find_summary(figures, key)
     same(figures, "requests", sum(not record["excluded"] for record in document.requests))
     same(figures, "succeeded", len(document.succeeded))
     for key in ("ttft_ms", "e2e_ms", "tokens_per_s"):
@@ -420,10 +430,10 @@ def check_load(document: Saved) -> None:
 
 def check_record(record: Mapping[str, Any]) -> None:
     """What the figures and the comparison take from a request's record is there."""
-    numbers = [record.get(key) for key in LEVEL_NUMBERS]
     events, error = record.get("event_ms"), record.get("error")
     if not (
-        all(value is None or is_number(value) for value in numbers)
+        all(key in record and is_figure(record[key]) for key in LEVEL_NUMBERS)
+        and is_figure(record.get("due_ms"))
         and isinstance(events, list)
         and all(is_number(each) for each in events)
         and isinstance(record.get("excluded"), bool)
@@ -437,23 +447,40 @@ def check_gateway(document: Saved) -> None:
     figures = document.metrics.get("gateway")
     if not isinstance(figures, dict):
         raise Unusable("its metrics have no figures of the gateway")
+    for key in figures:
+        if key.endswith("_ms"):
+            find_summary(figures, key)
     for path, key in (("/ping", "ping_ms"), ("/health", "health_ms")):
         probes = [each for each in document.requests if each.get("path") == path]
         good = [each for each in probes if each.get("status") == 200 and each.get("error") is None]
-        if not all(is_number(each.get("ttfb_ms")) for each in good):
-            raise Unusable(f"a probe's record of {path} in it has no time")
+        times = [(each.get("ttfb_ms"), each.get("round_trip_ms")) for each in good]
+        if not all(is_number(spent) and is_figure(trip) for spent, trip in times):
+            raise Unusable(f"a probe's record of {path} in it is not what benchmark.py saves")
         if probes or key in figures:
             check_summary(figures, key, [each["ttfb_ms"] for each in good])
 
 
 def check_summary(figures: Mapping[str, Any], key: str, values: Sequence[float]) -> None:
     """A saved summary is that of the values. Raises Unusable."""
-    saved = figures.get(key)
-    if not isinstance(saved, dict):
-        raise Unusable(f"its metrics have no {key}")
+    saved = find_summary(figures, key)
     same(saved, "n", len(values), f"{key}.n")
     if values:
         same(saved, "p50", percentile(values, 50), f"{key}.p50")
+
+
+def find_summary(figures: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A summary with all that a report shows of it. Raises Unusable."""
+    saved = figures.get(key)
+    if not isinstance(saved, dict):
+        raise Unusable(f"its metrics have no {key}")
+    if not all(name in saved and is_figure(saved[name]) for name in (*SUMMARY_NAMES, "n")):
+        raise Unusable(f"its {key} is no summary")
+    return saved
+
+
+def is_figure(value: Any) -> bool:
+    """A measured number, or None for what was not measured."""
+    return value is None or is_number(value) and value >= 0
 
 
 def same(figures: Mapping[str, Any], key: str, found: float, name: str = "") -> None:

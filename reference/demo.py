@@ -20,12 +20,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from .deployment import Deployment, running
 from .process import ROOT, StartError
 
 SIM = {"ttft_ms": 20, "itl_ms": 4}  # a simulated engine that does not waste a visitor's time
+PATIENT = {"rate_limit": 1000}  # a visitor need not wait for the next minute
 ENGINES = {"llama": "llama.cpp with SmolLM2-135M", "sim": "a simulated engine"}
 
 
@@ -49,10 +51,17 @@ STEPS = (
     Step(
         "Gateway overhead (step 3 of the guide)",
         "benchmark.py --gateway-only --requests 100 --warmup 5",
+        PATIENT,
     ),
     Step(
         "Inference at one, four and eight requests in flight (step 4)",
         "benchmark.py --inference-only --concurrency 1 4 8 --requests 24 --max-tokens 64",
+        PATIENT,
+    ),
+    Step(
+        "What the gateway costs: the same requests through it and past it, in turn",
+        "benchmark.py --inference-only --direct-url {engine_url} --requests 30 --max-tokens 32",
+        PATIENT,
     ),
 )
 ALL_STEPS = (
@@ -60,7 +69,7 @@ ALL_STEPS = (
     Step(
         "The openai package, unmodified (step 5)",
         "test_openai_sdk.py",
-        {"rate_limit": 1000},
+        PATIENT,
     ),
     Step(
         "Scale to zero, with an idle timeout of 3 s (step 6)",
@@ -101,6 +110,10 @@ ALL_STEPS = (
     ),
 )
 
+REPORT = "baseline_report.md"
+# How much slower than the run before matters here: a machine that others use as well.
+MARGIN_PERCENT = 50
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
@@ -110,20 +123,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--all", action="store_true", help="every script, not the benchmark alone")
     parser.add_argument("--engine", choices=sorted(ENGINES), default="llama")
-    parser.add_argument("--results", type=Path, default=Path("results/demo"))
+    parser.add_argument("--results", type=Path, help="where each run gets a folder of its own")
     args = parser.parse_args(argv)
-    since_s = time.time()
+    tour = "demo-all" if args.all else "demo"
+    suffix = "" if args.engine == "llama" else f"-{args.engine}"
+    folders = args.results or Path("results", tour + suffix)
+    before = last_run(folders)
+    results = folders / time.strftime("%Y-%m-%d-%H%M%S")
     what = "a gateway, then a fleet" if args.all else "a gateway"
     print(f"A deployment on this machine: {what}, {ENGINES[args.engine]}", flush=True)
     try:
-        codes = run_steps(ALL_STEPS if args.all else STEPS, args.engine, args.results)
+        codes = run_steps(ALL_STEPS if args.all else STEPS, args.engine, results)
+        print(findings(results), flush=True)
+        codes.append(run(report_command(tour, results, before)))
     except StartError as error:
         print(f"cannot start the deployment: {error}", file=sys.stderr)
         return 3
     except KeyboardInterrupt:
         print("interrupted; the deployment is stopped", file=sys.stderr)
         return 130
-    print(findings(args.results, since_s))
     return next((code for code in codes if code), 0)
 
 
@@ -144,10 +162,15 @@ def run_step(deployment: Deployment, results: Path, step: Step) -> int:
     """One command as an operator types it, with the deployment's address in the environment."""
     exported = {name.lower(): shlex.quote(value) for name, value in deployment.environment.items()}
     command = step.command.format(**exported)
-    command += f" --results {shlex.quote(str(results))}"
-    print(f"\n== {step.title}\n$ python3 {command}\n", flush=True)
+    print(f"\n== {step.title}", flush=True)
+    return run(f"{command} --results {shlex.quote(str(results))}", deployment.environment)
+
+
+def run(command: str, more: Mapping[str, str] = MappingProxyType({})) -> int:
+    """Show a command, run it with `more` in its environment; its exit code."""
+    print(f"$ python3 {command}\n", flush=True)
     script, *arguments = shlex.split(command)
-    environment = {**os.environ, **deployment.environment}
+    environment = {**os.environ, **more}
     with subprocess.Popen([sys.executable, ROOT / script, *arguments], env=environment) as process:
         try:
             code = process.wait()
@@ -159,15 +182,39 @@ def run_step(deployment: Deployment, results: Path, step: Step) -> int:
     return code
 
 
+# --- the report
+
+
+def thresholds_of(tour: str) -> Path:
+    return Path(__file__).with_name(f"{tour.replace('-', '_')}.toml")
+
+
+def last_run(folders: Path) -> Path | None:
+    """The folder of the latest run that went to its end: a report was written there."""
+    ended = sorted(each.parent for each in folders.glob(f"*/{REPORT}"))
+    return ended[-1] if ended else None
+
+
+def report_command(tour: str, results: Path, before: Path | None) -> str:
+    """Step 8 of the guide, with the run before as the baseline."""
+    words: list[object] = ["report.py", results, "--html", results / "report.html"]
+    words += ["--thresholds", os.path.relpath(thresholds_of(tour))]
+    words += ["--title", tour, "--model-name", "SmolLM2-135M"]
+    if before:
+        words += ["--baseline", before, "--margin", MARGIN_PERCENT]
+        print("\n== Good enough, and as fast as the last time? (step 8)", flush=True)
+    else:
+        print("\n== Good enough? (step 8; the next run will be compared with this one)", flush=True)
+    return shlex.join(map(str, words))
+
+
 # --- what was found
 
 
-def findings(results: Path, since_s: float) -> str:
-    """A line for each document that was saved since then (seconds of the wall clock)."""
+def findings(results: Path) -> str:
+    """A line for each document that was saved."""
     lines = ["", "== What was found", ""]
     for path in sorted(results.glob("*.json")):
-        if path.stat().st_mtime < since_s:
-            continue
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         lines.append(f"{document['verdict'].upper():9} {path.stem:17} {figures(document)}".rstrip())
     lines += ["", f"Every figure, request and arrival time: {results}/*.json, the screen: *.log"]
@@ -179,6 +226,9 @@ def figures(document: dict[str, Any]) -> str:
     metrics = document["metrics"]
     if document["script"] != "benchmark":
         return f"{len(document['checks'])} checks"
+    if "cost" in metrics:
+        cost = {name: shown(value) for name, value in metrics["cost"]["ttft_ms"].items()}
+        return f"the gateway adds {cost['cost']} ms to TTFT ({cost['low']} to {cost['high']})"
     if "ttft_ms" not in metrics:
         ping = metrics["gateway"]["ping_ms"]
         return f"/ping p50 {shown(ping['p50'])} ms, p99 {shown(ping['p99'])} ms"

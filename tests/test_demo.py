@@ -36,13 +36,31 @@ def session_members(session: int) -> list[int]:
     return members
 
 
-def test_the_demo_ends_with_what_was_found_and_where(tmp_path: Path) -> None:
-    with start_demo(tmp_path) as demo:
+def run_demo(results: Path) -> str:
+    with start_demo(results) as demo:
         out, _ = demo.communicate(timeout=120)
     assert demo.returncode == 0, out
-    found = out[out.index("== What was found") :]
-    assert found.count("PASS ") == 4 and str(tmp_path) in found
     assert session_members(demo.pid) == []
+    return out
+
+
+def test_the_demo_ends_with_what_was_found_and_with_the_report(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    out = run_demo(runs)
+    found = out[out.index("== What was found") : out.index("== Good enough?")]
+    (run,) = runs.iterdir()
+    assert found.count("PASS ") == 5 and str(run) in found
+    assert "the gateway adds" in found
+    assert out.splitlines()[-1].startswith("[GATE] demo PASS: 12 of 12 criteria")
+    assert (run / "baseline_report.md").exists() and (run / "report.html").exists()
+
+    # a second run leaves the first alone, and is compared with it
+    saved = {path: path.stat().st_mtime_ns for path in run.iterdir()}
+    out = run_demo(runs)
+    assert {path: path.stat().st_mtime_ns for path in run.iterdir()} == saved
+    assert f"Againstthebaseline{run}" in "".join(out.split())  # however it was wrapped
+    assert "WORSE" not in out
+    assert out.splitlines()[-1].startswith("[GATE] demo PASS: 16 of 16 criteria")
 
 
 def test_ctrl_c_ends_the_demo_and_every_process_of_it(tmp_path: Path) -> None:
@@ -54,7 +72,7 @@ def test_ctrl_c_ends_the_demo_and_every_process_of_it(tmp_path: Path) -> None:
         os.killpg(demo.pid, signal.SIGINT)  # a terminal signals the whole group
         rest, _ = demo.communicate(timeout=30)
     assert demo.returncode == 130, rest
-    assert (tmp_path / "inference_c1.json").exists()
+    assert list(tmp_path.glob("*/inference_c1.json"))
     deadline = time.monotonic() + 5
     while session_members(demo.pid) and time.monotonic() < deadline:
         time.sleep(0.05)

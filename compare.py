@@ -13,7 +13,8 @@ open loop it is the arrivals').
 
 **Requests that resemble their neighbours** (a machine that drifts, slots that slow each other down)
 tell less than their number says: when the ranks' autocorrelation r at lag 1 is significant, the
-variance is multiplied by (1 + r) / (1 - r).
+variance is multiplied by (1 + r) / (1 - r), and the interval is Student's with as many fewer
+degrees of freedom.
 
 **Several baseline runs.** The ratio is the mean of the ratios to each run, on the logarithms. What
 these differ by beyond the noise within runs is the run-to-run variance (method of moments, as in
@@ -57,6 +58,7 @@ MOST_VALUES = 600  # of a run: as many quantiles stand for more, and say the sam
 SMALLEST = 1e-3  # in the unit: what the clock cannot tell from 0
 ODD = 0.05  # of the figure
 UNHEARD_OF = 1_000_000  # requests: more is no advice
+Z = statistics.NormalDist().inv_cdf(1 - LEVEL_OF_ERROR)
 SIGNIFICANT = statistics.NormalDist().inv_cdf(0.95)
 
 
@@ -251,31 +253,53 @@ def thinned(found: Array) -> Array:
 
 
 def shift_of_medians(now: Array, then: Array) -> Shift:
-    """Hodges and Lehmann's estimate, with the interval of the test by Mann and Whitney."""
+    """Hodges and Lehmann's estimate, with the interval of the test by Mann and Whitney.
+
+    Where requests resemble their neighbours, with Student's: fewer independent ones than a rank
+    test needs may still be far apart.
+    """
     import numpy
 
     sizes = len(now), len(then)
-    shares = inflation(now) / sizes[0], inflation(then) / sizes[1]
-    a, b = thinned(now), thinned(then)
-    apart = numpy.sort(numpy.subtract.outer(a, b).ravel())
-    pairs = len(apart)
-    # the standard deviation of the share of pairs above 0, from its variance without ties
-    spread = math.sqrt(sum(shares) * (sizes[0] + sizes[1] + 1) / (sizes[0] + sizes[1]) / 12)
-    step = 0.5 / (sizes[0] * sizes[1])  # the continuity correction
-    z = statistics.NormalDist().inv_cdf(1 - LEVEL_OF_ERROR)
+    apart = numpy.sort(numpy.subtract.outer(thinned(now), thinned(then)).ravel())
+    estimate, (low, high) = float(numpy.median(apart)), rank_interval(apart, sizes)
+    factors = inflation(now), inflation(then)
+    variance = ((high - low) / (2 * Z)) ** 2 / sum(1 / size for size in sizes)
+    var_now, var_then = (variance * f / size for f, size in zip(factors, sizes, strict=True))
+    if max(factors) == 1 or not math.isfinite(variance):
+        return Shift(estimate, var_now, var_then, low, high, rank_tail(apart, sizes))
+    independent = [size / f for f, size in zip(factors, sizes, strict=True)]
+    return normal(estimate, var_now, var_then, max(1.0, sum(independent) - 2))
+
+
+def rank_interval(apart: Array, sizes: tuple[int, int]) -> tuple[float, float]:
+    """The 95 % interval of a shift, of all differences in their order."""
+    spread, step = rank_spread(sizes)
+    rank = math.floor((0.5 - Z * spread - step) * len(apart))
+    if rank < 0:
+        return -math.inf, math.inf
+    return float(apart[rank]), float(apart[len(apart) - 1 - rank])
+
+
+def rank_tail(apart: Array, sizes: tuple[int, int]) -> Callable[[float], float]:
+    """The p of "the shift is so much or less"; at least one half where it looks like that."""
+    import numpy
+
+    spread, step = rank_spread(sizes)
 
     def tail(threshold: float) -> float:
         below = numpy.searchsorted(apart, threshold, "left")
         ties = numpy.searchsorted(apart, threshold, "right") - below
-        above = (pairs - below - ties / 2) / pairs
+        above = 1 - (below + ties / 2) / len(apart)
         return statistics.NormalDist().cdf(-max(0.0, above - 0.5 - step) / spread)
 
-    rank = math.floor((0.5 - z * spread - step) * pairs)
-    low = float(apart[rank]) if rank >= 0 else -math.inf
-    high = float(apart[pairs - 1 - rank]) if rank >= 0 else math.inf
-    variance = ((high - low) / (2 * z)) ** 2
-    var_now, var_then = (variance * share / sum(shares) for share in shares)
-    return Shift(float(numpy.median(apart)), var_now, var_then, low, high, tail)
+    return tail
+
+
+def rank_spread(sizes: tuple[int, int]) -> tuple[float, float]:
+    """The standard deviation of the share of differences above 0, and its continuity correction."""
+    pairs = sizes[0] * sizes[1]
+    return math.sqrt((sum(sizes) + 1) / pairs / 12), 0.5 / pairs
 
 
 def shift_of_quantile(now: Array, then: Array, share: float) -> Shift:

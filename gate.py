@@ -418,6 +418,8 @@ def change_in_words(change: Change) -> str:
 def unclear_in_words(change: Change) -> str:
     margin = f"{change.margin * 100:.3g} %"
     what = f"{change.label} {percent(change.change)}: not enough data to see {margin}"
+    if not math.isfinite(change.noise):
+        return f"{what}: {change.samples} requests tell nothing"
     if change.needed is None:
         return f"{what}: the runs differ too much among themselves"
     return f"{what}, {change.needed} requests in each run would be"
@@ -506,6 +508,7 @@ def comparison_as_dict(comparison: Comparison) -> dict[str, Any]:
 def change_as_dict(change: Change) -> dict[str, Any]:
     metric = change.metric
     content = {k: v for k, v in vars(change).items() if k not in ("metric", "finding")}
+    content["noise"] = change.noise if math.isfinite(change.noise) else None
     return {
         "metric": metric.key,
         "statistic": metric.statistic,

@@ -131,7 +131,7 @@ def legend(comparison: Comparison) -> str:
         text = f"needs N: not enough data to see {margin}, N requests in each run would be"
         parts.append(text)
     if any(each.finding is Finding.UNCLEAR and not each.needed for each in comparison.changes):
-        parts.append("unclear: the runs differ too much among themselves to see it")
+        parts.append("unclear: too few requests, or the runs differ too much, to see it")
     if Finding.SAME in found:
         parts.append(f"same: not worse by {margin}")
     if any(each.margin > comparison.margin for each in comparison.changes):

@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,16 @@ BEGUN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 @dataclass(frozen=True)
 class World:
-    """What a simulated run is drawn from. noise: of a request, spread: between runs (sigmas of
-    logarithms). slower: factors by (level, "ttft" or "tpot")."""
+    """What a simulated run is drawn from.
+
+    noise: of a request, spread: between runs, both sigmas of logarithms. memory: correlation of a
+    request's noise with the last one's. slower: factors by (level, "ttft" or "tpot").
+    """
 
     noise: float
     requests: int
     spread: float = 0.0
+    memory: float = 0.0
     slower: tuple[tuple[int, str, float], ...] = ()
 
 
@@ -60,16 +64,26 @@ def records(
 ) -> list[dict[str, Any]]:
     """Requests of a closed loop: each slot sends the next one when its last one ended."""
     free_ms, found = [0.0] * level, []
+    noises = {what: noise(world, chance) for what in scale}
     for index in range(world.requests):
         slot = free_ms.index(min(free_ms))
         sent_ms = free_ms[slot]
-        ttft = TTFT_MS * scale["ttft"] * chance.lognormal(0, world.noise)
-        tpot = TPOT_MS * scale["tpot"] * chance.lognormal(0, world.noise)
+        ttft = TTFT_MS * scale["ttft"] * next(noises["ttft"])
+        tpot = TPOT_MS * scale["tpot"] * next(noises["tpot"])
         gaps = chance.lognormal(0, 0.2, TOKENS - 1)
         times = ttft + numpy.concatenate([[0.0], numpy.cumsum(gaps / gaps.mean() * tpot)])
         free_ms[slot] = sent_ms + float(times[-1]) + 0.1
         found.append(record(index, sent_ms, free_ms[slot], times.tolist()))
     return found
+
+
+def noise(world: World, chance: numpy.random.Generator) -> Iterator[float]:
+    """Lognormal factors, each resembling the one before by the world's memory."""
+    state = chance.normal()
+    while True:
+        yield math.exp(world.noise * state)
+        fresh = math.sqrt(1 - world.memory**2) * chance.normal()
+        state = world.memory * state + fresh
 
 
 def record(index: int, sent_ms: float, ended_ms: float, times: list[float]) -> dict[str, Any]:
@@ -162,20 +176,21 @@ def main() -> None:
     parser.add_argument("--slower", type=float, default=20.0, help="planted in TTFT at c=4")
     parser.add_argument("--runs", type=int, default=1, help="of the baseline")
     parser.add_argument("--spread", type=float, default=0.0, help="between runs, in per cent")
+    parser.add_argument("--memory", type=float, default=0.0, help="of a request for the last one")
     parser.add_argument("--reports", type=int, default=200)
     args = parser.parse_args()
     print(f"{args.reports} reports a row, {args.runs} baseline run(s), margin {args.margin:g} %:")
     print(f"equal systems, then TTFT at c=4 slower by {args.slower:g} %\n")
     print("noise  requests  false alarms  all decided  needed  found  named first")
     planted = ((4, "ttft", 1 + args.slower / 100),)
-    for noise in args.noise:
+    for share in args.noise:
         for count in args.requests:
-            even = World(noise / 100, count, args.spread / 100)
-            slow = World(noise / 100, count, args.spread / 100, planted)
+            even = World(share / 100, count, args.spread / 100, args.memory)
+            slow = replace(even, slower=planted)
             a = rates(even, args.margin / 100, args.runs, args.reports)
             b = rates(slow, args.margin / 100, args.runs, args.reports)
             print(
-                f"{noise:4g} %  {count:8}  {a.worse:11.1%}  {a.decided:11.1%}  {a.needed:6}"
+                f"{share:4g} %  {count:8}  {a.worse:11.1%}  {a.decided:11.1%}  {a.needed:6}"
                 f"  {b.found:5.1%}  {b.first:11.1%}",
                 flush=True,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import metrics
 from documents import Check, Document, Exit, Status, to_json
 
+NUMBERS = itertools.count()  # no two runs begin at the same moment
 URL = "http://127.0.0.1:8000"
 GATEWAY_SCRIPTS = {
     "openai_sdk_test": "test_openai_sdk",
@@ -55,7 +57,7 @@ def finished(
         **about,
     }
     content = json.loads(to_json(document.as_dict(shared)))
-    begun = datetime.now(timezone.utc) - age
+    begun = datetime.now(timezone.utc) - age - timedelta(milliseconds=10 * next(NUMBERS))
     return content | {"started_at": begun.isoformat(timespec="milliseconds")}
 
 

@@ -175,6 +175,13 @@ def test_several_baseline_runs_make_up_for_the_spread_between_runs() -> None:
     assert power.rates(world, 0.05, runs=1, reports=60).worse > 0.05
 
 
+def test_requests_that_drift_do_not_accuse_and_hide_nothing_large() -> None:
+    drifting = power.World(0.05, 30, memory=0.6)
+    assert power.rates(drifting, 0.05, runs=1, reports=100).worse <= 0.05
+    slow = power.World(0.03, 24, memory=0.6, slower=((4, "ttft", 1.2),))
+    assert power.rates(slow, 0.05, runs=1, reports=50).found >= 0.9
+
+
 def test_run_to_run_spread_is_in_the_interval_of_several_runs() -> None:
     def width(runs: int, spread: float) -> float:
         world = power.World(0.02, 30, spread)

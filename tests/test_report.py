@@ -607,18 +607,19 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders of benchmark.py: old, same, and two that are slower by a fifth at c=4."""
     folder, port = tmp_path_factory.mktemp("planted"), free_port()
 
-    def measure(to: str, *arguments: object, **sim: object) -> None:
-        options = {"ttft_ms": 80, "itl_ms": 8, "rate_limit": 0, "port": port, **sim}
+    def measure(to: str, concurrency: int, requests: int, **sim: object) -> None:
+        options = {"ttft_ms": 150, "itl_ms": 15, "rate_limit": 0, "port": port, **sim}
         with running(engine="sim", **options) as deployment:
-            more = ("--inference-only", "--max-tokens", 12, "--requests", 24)
-            env = deployment.environment
-            run_script("benchmark.py", *more, *arguments, "--results", folder / to, env=env)
+            load = ("--concurrency", concurrency, "--requests", requests, "--max-tokens", 8)
+            arguments = ("--inference-only", *load, "--results", folder / to)
+            run_script("benchmark.py", *arguments, env=deployment.environment)
 
-    measure("old", "--concurrency", 1, 4)
-    measure("same", "--concurrency", 1, 4)
-    for name, slower in (("ttft", {"ttft_ms": 96}), ("decode", {"itl_ms": 9.6})):
+    for name in ("old", "same"):
+        measure(name, 1, 12)
+        measure(name, 4, 48)
+    for name, slower in (("ttft", {"ttft_ms": 180}), ("decode", {"itl_ms": 18})):
         shutil.copytree(folder / "same", folder / name)
-        measure(name, "--concurrency", 4, **slower)
+        measure(name, 4, 48, **slower)
     return folder
 
 

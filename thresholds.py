@@ -28,7 +28,7 @@ from typing import Any
 
 from documents import Status
 from metrics import Objective, parse_objective
-from saved import KINDS, LEVEL, Saved, short_name
+from saved import KINDS, LEVEL, Saved, short_name, target_url
 
 GATEWAY, LEVELS = "gateway_overhead", "inference"
 DEFAULTS: Mapping[str, Mapping[str, str]] = {  # the guide's table, step 8
@@ -71,10 +71,11 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the deployment holds: requests served at once and waiting; None is no limit."""
+    """What the deployment at `url` holds: requests served at once and waiting; None: any number."""
 
     served: int
     waiting: int | None
+    url: str
 
     def hold(self, in_flight: int) -> bool:
         return self.waiting is None or in_flight <= self.served + self.waiting
@@ -308,7 +309,8 @@ def limits_of(documents: Sequence[Saved]) -> Limits | None:
     for document in documents:
         served, waiting = (document.metrics.get(k) for k in ("max_concurrent", "max_queue"))
         if document.script == "test_queue" and isinstance(served, int) and served > 0:
-            return Limits(served, waiting if isinstance(waiting, int) and waiting > 0 else None)
+            bounded = waiting if isinstance(waiting, int) and waiting > 0 else None
+            return Limits(served, bounded, target_url(document))
     return None
 
 
@@ -316,7 +318,9 @@ def overload(document: Saved, limits: Limits | None) -> str | None:
     """Why a level may be refused a part of its requests."""
     figures = document.metrics
     in_flight = figures.get("most_in_flight", figures.get("concurrency"))  # open and closed loop
-    if not (document.is_level and limits and isinstance(in_flight, int)) or limits.hold(in_flight):
+    if not (document.is_level and limits and isinstance(in_flight, int)):
+        return None
+    if target_url(document) != limits.url or limits.hold(in_flight):
         return None
     return f"{in_flight} in flight is more than it holds: {limits}"
 

@@ -130,6 +130,13 @@ def test_errors_are_judged_within_the_deployment_s_limits(
         assert found.detail == "8 in flight is more than it holds: 1 served at once and 2 waiting"
 
 
+def test_another_deployment_s_limits_are_not_this_one_s(tmp_path: Path) -> None:
+    limits = queue(1, 2)
+    limits["target"] = {**limits["target"], "url": "http://elsewhere:8000"}
+    found = criteria(tmp_path, inference_c8=level(8, errors=["503"]), queue_behavior=limits)
+    assert found["c=8 error rate"].verdict is Verdict.FAIL
+
+
 def test_without_known_limits_every_level_is_judged(tmp_path: Path) -> None:
     found = criteria(tmp_path, inference_c8=level(8, errors=["503"]))
     assert found["c=8 error rate"].verdict is Verdict.FAIL

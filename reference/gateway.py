@@ -50,7 +50,6 @@ from .upstream import Client, EngineError, EngineSilent, Reply
 BACKEND_POLL_S = 2.0
 RATE_WINDOW_S = 60.0
 RETRY_BUSY_S = 5
-LOOP_TIMER_S = 0.002  # what a timer of the event loop may be late, with some to spare
 CORS_FIXED = {
     "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
     "Access-Control-Allow-Headers": "Authorization, Content-Type",
@@ -365,11 +364,11 @@ class Gateway:
 
 
 async def linger(seconds: float) -> None:
-    """Wait, exact to some 10 µs: a loop's own timers round up to a millisecond."""
+    """Wait, exact to some 10 µs: a loop's own timers round up to a millisecond, and a process
+    that slept is slower afterwards, which would be a delay more."""
     due_s = time.perf_counter() + seconds
-    if seconds > LOOP_TIMER_S:
-        await asyncio.sleep(seconds - LOOP_TIMER_S)
-    time.sleep(max(0, due_s - time.perf_counter()))
+    while time.perf_counter() < due_s:
+        await asyncio.sleep(0)
 
 
 def check_lengths(request: web.BaseRequest) -> None:

@@ -68,10 +68,9 @@ def test_an_open_loop_shows_the_waiting_that_a_closed_loop_hides() -> None:
         open_loop = quick(server, "--rate", 20, "--arrivals", "constant", "--requests", 10)
         closed = quick(server, "--requests", 10)
     assert (open_loop.code, closed.code) == (0, 0)
-    waits = [each["ttft_ms"] for each in open_loop.document("inference_r20")["requests"]]
-    for number, wait in enumerate(waits):
-        assert wait >= 100 + 50 * number - 1
-    assert figures(closed, "inference_c1")["ttft_ms"]["p50"] < 200 < 325 < waits[-3]
+    slow, fast = figures(open_loop, "inference_r20"), figures(closed, "inference_c1")
+    assert slow["ttft_ms"]["mean"] >= 100 + 50 * 4.5 - 1, "whoever is served first"
+    assert fast["ttft_ms"]["p50"] < 200
 
 
 def test_times_count_from_when_a_request_was_due(sim: Deployment) -> None:
@@ -437,20 +436,26 @@ def test_a_redirect_of_the_inference_server_is_not_followed() -> None:
     assert cost["status"] == "SKIP" and "307 redirect to" in cost["detail"]
 
 
-def test_a_planted_delay_of_the_gateway_is_found_and_no_delay_is_none() -> None:
-    """Twenty milliseconds, so that a busy machine does not hide them."""
-    quick_engine = {"engine": "sim", "ttft_ms": 10, "itl_ms": 2, "rate_limit": 0}
-    with running(delay_ms=20, **quick_engine) as slow, running(**quick_engine) as plain:
-        key = ("--direct-key", plain.api_key, "--requests", 30)
-        for gateway, planted in ((slow, 20), (plain, 0)):
-            finished = compare(gateway, plain.url, *key)
-            assert finished.code == 0
-            cost = figures(finished, "gateway_cost")["cost"]
-            for name in ("ttft_ms", "e2e_ms"):
-                assert cost[name]["low"] <= cost[name]["cost"] <= cost[name]["high"]
-                assert cost[name]["cost"] == pytest.approx(planted, abs=4)
-            assert "median of 30 pairs: TTFT " in detail(finished, "cost", "gateway_cost")
-            assert "  TTFT [ms]              30 " in finished.out
+def cost_of(gateway: Deployment, direct: Deployment) -> dict[str, Any]:
+    finished = compare(gateway, direct.url, "--direct-key", direct.api_key, "--requests", 30)
+    assert finished.code == 0
+    assert "median of 30 pairs: TTFT " in detail(finished, "cost", "gateway_cost")
+    assert "  TTFT [ms]              30 " in finished.out
+    cost: dict[str, Any] = figures(finished, "gateway_cost")["cost"]["ttft_ms"]
+    return cost
+
+
+@pytest.mark.parametrize("planted", [0, 5])
+def test_a_planted_delay_of_the_gateway_is_found_and_no_delay_is_none(planted: int) -> None:
+    """Two deployments that are alike but for the delay; a busy machine gets three attempts."""
+    engine = {"engine": "sim", "ttft_ms": 20, "itl_ms": 2, "rate_limit": 0}
+    with running(delay_ms=planted, **engine) as gateway, running(**engine) as direct:
+        for _ in range(3):
+            cost = cost_of(gateway, direct)
+            assert cost["low"] <= cost["cost"] <= cost["high"]
+            if abs(cost["cost"] - planted) <= 0.5 and cost["low"] <= planted <= cost["high"]:
+                return
+    pytest.fail(f"{planted} ms were measured as {cost}")
 
 
 @pytest.mark.parametrize(

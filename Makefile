@@ -24,8 +24,10 @@ demo: $(READY)
 demo-all: $(READY)
 	@$(BIN)/python -m reference.demo --all
 
+# First what mostly waits, two files at a time; then, alone, what measures.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -m alone
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -17,6 +17,24 @@ ROOT = Path(__file__).parent.parent
 OURS = ("INFERENCE_", "SIMPLEAI_", "TOKEN_BINARY", "RUNPOD_", "CORS_ORIGIN", "OPENAI_")
 FOREIGN = ("PROXY", "NETRC", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT", "NO_COLOR")
 
+# these measure times that a busy machine would spoil: `make test` runs them one after the other
+ALONE = {
+    "test_benchmark",
+    "test_benchmark_load",
+    "test_demo",
+    "test_exact",
+    "test_queueing",
+    "test_report",
+    "test_script_queue",
+    "test_wire",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in ALONE:
+            item.add_marker("alone")
+
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

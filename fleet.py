@@ -7,8 +7,6 @@ never taken for an empty list.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import dataclasses
 import json
 import re
@@ -18,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 import chat
+import forge
 import wire
 from common import CannotCheck, Run
 from records import classify, is_ok, number, outcome, read_stream, words
@@ -50,36 +49,31 @@ def is_concrete(model: str) -> bool:
 
 
 def roles_in(token: str) -> frozenset[str] | None:
-    """The roles in a JWT's own payload (read, not verified); None for a token that has none to
-    read: an opaque key. The claim is a list or words in a text."""
-    payload = claims(token)
-    if payload is None:
+    """The roles in a JWT's own payload (read, not verified); None for a token that says nothing of
+    them: an opaque key, a JWT without such a claim. It is a list or words in a text, and may be
+    in `realm_access`, where Keycloak has it."""
+    payload = claims(token) or {}
+    realm = payload.get("realm_access")
+    roles = payload.get("roles", realm.get("roles") if isinstance(realm, dict) else None)
+    if roles is None:
         return None
-    roles = payload.get("roles", [])
     return frozenset(map(str, roles.split() if isinstance(roles, str) else as_list(roles)))
 
 
 def claims(token: str) -> dict[str, Any] | None:
     """The payload of a JWT (RFC 7519, section 3), unverified; None when it is no JWT."""
-    parts = token.split(".")
-    if len(parts) != 3:
-        return None
-    return _object(parts[1]) if _object(parts[0]) else None
-
-
-def _object(part: str) -> dict[str, Any] | None:
-    """A segment's JSON object: base64url without padding."""
-    try:
-        found = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-    except (ValueError, binascii.Error, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
+    jwt = forge.read_jwt(token)
+    return jwt.payload if jwt else None
 
 
 def token_for(run: Run, model: str) -> str | None:
     """The credential to ask for this model with: a concrete one takes a role of its own."""
-    needs_role = is_concrete(model) and run.credentials.has_binary
-    return run.token(role=SPECIFIC) if needs_role else run.token()
+    return run.token(role=role_for(run, model))
+
+
+def role_for(run: Run, model: str) -> str | None:
+    """The role to ask the token binary for, where there is one."""
+    return SPECIFIC if is_concrete(model) and run.credentials.has_binary else None
 
 
 def under(token: str | None, request: wire.Request) -> wire.Request:
@@ -113,6 +107,7 @@ class Answer:
     has_output: bool = False  # content, reasoning or a tool call
     problem: str | None = None
     fingerprint: str | None = None  # system_fingerprint
+    hidden: bool = False  # the output was counted, and not shown: reasoning
 
 
 def read_answer(reply: wire.Reply) -> Answer:
@@ -135,20 +130,30 @@ def is_stream(reply: wire.Reply) -> bool:
 def _read_stream(reply: wire.Reply) -> Answer:
     stream = read_stream(reply)
     error = classify(reply, stream)
+    hidden = not stream.output_ns and _is_hidden(stream.finish_reason, stream.usage)
+    if hidden and error and error[0] == "empty":
+        error = None
     problem = error[1] if error else None
-    return Answer(stream.model, bool(stream.output_ns), problem, stream.fingerprint)
+    has_output = bool(stream.output_ns) or hidden
+    return Answer(stream.model, has_output, problem, stream.fingerprint, hidden)
 
 
 def _read_json(reply: wire.Reply) -> Answer:
     try:
         content = json.loads(reply.body)
-        message = content["choices"][0]["message"]
-        pieces = [message.get(name) for name in OUTPUT]
+        choice = content["choices"][0]
+        pieces = [choice["message"].get(name) for name in OUTPUT]
+        hidden = not any(pieces) and _is_hidden(choice.get("finish_reason"), content.get("usage"))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return Answer(problem=f"200, but no chat completion: {words(reply) or 'nothing'}")
-    return Answer(
-        _text(content.get("model")), any(pieces), None, _text(content.get("system_fingerprint"))
-    )
+    model, fingerprint = _text(content.get("model")), _text(content.get("system_fingerprint"))
+    return Answer(model, any(pieces) or hidden, None, fingerprint, hidden)
+
+
+def _is_hidden(finish_reason: object, usage: object) -> bool:
+    """Whether all tokens that were allowed went into reasoning that the server keeps to itself."""
+    counts = usage if isinstance(usage, dict) else {}
+    return finish_reason == "length" and bool(number(counts.get("completion_tokens")))
 
 
 def _text(value: object) -> str | None:

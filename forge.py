@@ -32,6 +32,7 @@ LENGTH_RULE = "RFC 6585, section 5"  # 431
 
 GUESSES = ("secret", "password", "changeme", "your-256-bit-secret", "jwt-secret")
 HASHES = {"HS256": hashlib.sha256, "HS384": hashlib.sha384, "HS512": hashlib.sha512}
+OTHER_HASHES = ("HS384", "HS512", "hs256")  # for the likeliest form of a public key
 TEN_YEARS_S = 315_360_000
 FAR_FUTURE_S = 4_102_444_800  # the year 2100, for a token that never expires
 LONG_KID = 2000  # long, but no reason for the HTTP layer to refuse the header
@@ -57,6 +58,13 @@ OWN_KID = "own-key"
 # DER: the DigestInfo of SHA-256 up to the digest, and rsaEncryption as an AlgorithmIdentifier
 SHA256_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
 RSA_ENCRYPTION = bytes.fromhex("300d06092a864886f70d0101010500")
+CURVES = {  # AlgorithmIdentifier (RFC 5480, RFC 8410), bytes of a coordinate
+    "P-256": (bytes.fromhex("301306072a8648ce3d020106082a8648ce3d030107"), 32),
+    "P-384": (bytes.fromhex("301006072a8648ce3d020106052b81040022"), 48),
+    "P-521": (bytes.fromhex("301006072a8648ce3d020106052b81040023"), 66),
+    "Ed25519": (bytes.fromhex("300506032b6570"), 32),
+    "Ed448": (bytes.fromhex("300506032b6571"), 57),
+}
 
 
 @dataclass(frozen=True)
@@ -173,6 +181,18 @@ def payload_variants(jwt: Jwt) -> list[Variant]:
     ]
 
 
+def highest_variants(jwt: Jwt) -> tuple[Variant, Variant]:
+    """With every role there is: edited under the signature as it was, and unsigned."""
+    payload = segment({**jwt.payload, "roles": raised(jwt.payload.get("roles"))})
+    unsigned = joined({**jwt.header, "alg": "none"}, payload, b"")
+    return (
+        Variant(
+            "roles raised to admin", f"{jwt.parts[0]}.{payload}.{jwt.parts[2]}", SIGNATURE_RULE
+        ),
+        Variant("alg none, roles raised", unsigned, NONE_RULE),
+    )
+
+
 def raised(roles: object) -> object:
     """The roles claim in its own form, with more in it."""
     if isinstance(roles, str):
@@ -189,8 +209,15 @@ def unsigned_variants(jwt: Jwt) -> list[Variant]:
         for name in ("none", "None", "NONE", "nOnE")
     ]
     none = {**jwt.header, "alg": "none"}
+    nameless = {name: value for name, value in none.items() if name != "kid"}
     return [
         *spellings,
+        # no kid, no key, nothing to verify with
+        *(
+            [Variant("alg none, no kid", joined(nameless, payload, b""), NONE_RULE)]
+            if "kid" in none
+            else []
+        ),
         Variant("alg none, signature kept", joined(none, payload, signed), NONE_RULE),
         Variant("alg none, no last dot", joined(none, payload, b"")[:-1], NONE_RULE),
         Variant("alg empty", joined({**jwt.header, "alg": ""}, payload, b""), ALGORITHM_RULE),
@@ -216,10 +243,16 @@ def hmac_variants(jwt: Jwt, public_keys: Sequence[Mapping[str, Any]] = ()) -> li
         ),
     ]
     for jwk in public_keys:
-        for form, secret in key_forms(jwk):
-            name = f"the public key as {form}"
-            found.append(Variant(name, sign_hmac(jwt, secret), ALGORITHM_RULE))
+        forms = key_forms(jwk)
+        found += [public_variant(jwt, form, secret) for form, secret in forms]
+        form, secret = forms[0]
+        found += [public_variant(jwt, form, secret, name) for name in OTHER_HASHES]
     return found
+
+
+def public_variant(jwt: Jwt, form: str, secret: bytes, algorithm: str | None = None) -> Variant:
+    name = f"the public key as {form}" + (f", {algorithm}" if algorithm else "")
+    return Variant(name, sign_hmac(jwt, secret, algorithm=algorithm), ALGORITHM_RULE)
 
 
 def header_variants(jwt: Jwt) -> list[Variant]:
@@ -309,12 +342,17 @@ def odd_headers() -> list[Variant]:
 # --- signing
 
 
-def sign_hmac(jwt: Jwt, secret: bytes, header: Mapping[str, Any] | None = None) -> str:
+def sign_hmac(
+    jwt: Jwt,
+    secret: bytes,
+    header: Mapping[str, Any] | None = None,
+    algorithm: str | None = None,
+) -> str:
     """The token's content under HMAC: with its own hash if it has one, else SHA-256."""
     own = jwt.header.get("alg")
-    algorithm = own if own in HASHES else "HS256"
-    message = f"{segment({**(header or jwt.header), 'alg': algorithm})}.{jwt.parts[1]}"
-    signed = hmac.new(secret, message.encode(), HASHES[algorithm]).digest()
+    name = algorithm or (own if own in HASHES else "HS256")
+    message = f"{segment({**(header or jwt.header), 'alg': name})}.{jwt.parts[1]}"
+    signed = hmac.new(secret, message.encode(), HASHES[name.upper()]).digest()
     return f"{message}.{encode(signed)}"
 
 
@@ -338,39 +376,81 @@ def own_jwk() -> dict[str, str]:
 
 
 def read_jwks(data: bytes, kid: object = None) -> list[dict[str, Any]]:
-    """The RSA keys in a JWKS (RFC 7517, section 5); only that of this `kid` if it is there."""
+    """The public keys in a JWKS (RFC 7517, section 5); only that of this `kid` if it is there."""
     try:
         keys = json.loads(data)["keys"]
-        usable = [key for key in keys if isinstance(key, dict) and is_rsa(key)]
+        usable = [key for key in keys if isinstance(key, dict) and is_usable(key)]
     except (ValueError, LookupError, TypeError, RecursionError):
         return []
     return [key for key in usable if kid is not None and key.get("kid") == kid] or usable
 
 
-def is_rsa(jwk: Mapping[str, Any]) -> bool:
+def is_usable(jwk: Mapping[str, Any]) -> bool:
     try:
-        n, e = (int.from_bytes(decode(jwk[name]), "big") for name in ("n", "e"))
+        return bool(public_key(jwk))
     except (ValueError, LookupError, TypeError, AttributeError):
         return False
-    return jwk.get("kty") == "RSA" and 0 < e < n < 1 << MAX_KEY_BITS
+
+
+def public_key(jwk: Mapping[str, Any]) -> bytes:
+    """The key as SubjectPublicKeyInfo (RFC 5280, section 4.1). Raises ValueError, and what comes
+    of reading a JWK that is none."""
+    if jwk["kty"] == "RSA":
+        return spki(RSA_ENCRYPTION, rsa_key(jwk))
+    name, size = CURVES[jwk["crv"]]
+    coordinates = [decode(jwk["x"]), *([decode(jwk["y"])] if jwk["kty"] == "EC" else [])]
+    if max(map(len, coordinates)) > size:
+        raise ValueError("no point of this curve")
+    point = b"".join(each.rjust(size, b"\0") for each in coordinates)
+    return spki(name, b"\x04" + point if jwk["kty"] == "EC" else point)  # RFC 5480, 2.2; RFC 8410
+
+
+def rsa_key(jwk: Mapping[str, Any]) -> bytes:
+    """As PKCS#1 has it (RFC 8017, appendix A.1.1)."""
+    n, e = (int.from_bytes(decode(jwk[name]), "big") for name in ("n", "e"))
+    if not 0 < e < n < 1 << MAX_KEY_BITS:
+        raise ValueError("no RSA key")
+    return der(0x30, der_integer(n) + der_integer(e))
 
 
 def key_forms(jwk: Mapping[str, Any]) -> list[tuple[str, bytes]]:
-    """(what it is, bytes) of an RSA key in every form in which it may lie on a server."""
-    modulus = decode(jwk["n"])
-    n, e = int.from_bytes(modulus, "big"), int.from_bytes(decode(jwk["e"]), "big")
-    pkcs1 = der(0x30, der_integer(n) + der_integer(e))  # RFC 8017, appendix A.1.1
-    spki = der(0x30, RSA_ENCRYPTION + der(0x03, b"\x00" + pkcs1))  # RFC 5280, section 4.1
-    spki_pem, pkcs1_pem = pem("PUBLIC KEY", spki), pem("RSA PUBLIC KEY", pkcs1)
-    return [
-        ("PEM", spki_pem),
-        ("PEM without its last newline", spki_pem[:-1]),
-        ("PKCS#1 PEM", pkcs1_pem),
-        ("PKCS#1 PEM without its last newline", pkcs1_pem[:-1]),
-        ("DER", spki),
-        ("its modulus", modulus),
-        ("the JWK's n", jwk["n"].encode()),
+    """(what it is, bytes) of a usable key in every form in which it may lie on a server, the
+    likeliest first."""
+    whole = public_key(jwk)
+    text = pem("PUBLIC KEY", whole)
+    forms = [
+        ("PEM", text),
+        ("PEM without its last newline", text[:-1]),
+        ("PEM of Windows", text.replace(b"\n", b"\r\n")),
+        ("DER", whole),
+        ("DER in base64", base64.b64encode(whole)),
+        ("JSON", json.dumps(jwk).encode()),
+        ("JSON without spaces", json.dumps(jwk, separators=(",", ":")).encode()),
     ]
+    if jwk["kty"] == "RSA":
+        pkcs1 = pem("RSA PUBLIC KEY", rsa_key(jwk))
+        forms += [
+            ("PKCS#1 PEM", pkcs1),
+            ("PKCS#1 PEM without its last newline", pkcs1[:-1]),
+            ("its modulus", decode(jwk["n"])),
+            ("the JWK's n", jwk["n"].encode()),
+        ]
+    return forms + certificate_forms(jwk.get("x5c"))
+
+
+def certificate_forms(chain: object) -> list[tuple[str, bytes]]:
+    """The first certificate of an x5c (RFC 7517, section 4.7), if there is one."""
+    try:
+        first = chain[0] if isinstance(chain, list) else ""
+        data = base64.b64decode(first, validate=True)
+    except (ValueError, LookupError, TypeError):
+        return []
+    text = pem("CERTIFICATE", data)
+    return [("its certificate", text), ("its certificate's x5c", first.encode())] if data else []
+
+
+def spki(algorithm: bytes, key: bytes) -> bytes:
+    return der(0x30, algorithm + der(0x03, b"\x00" + key))
 
 
 def der(tag: int, content: bytes) -> bytes:

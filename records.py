@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,6 +13,8 @@ import wire
 
 LARGEST = 1e12  # no true count or time is larger; beyond that sums lose their meaning
 WORDS_LENGTH = 160
+WORDS_BYTES = 4096  # in which the words are looked for
+TAGS = re.compile(r"<(script|style|title)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
 
 def read_streams(replies: Sequence[wire.Reply]) -> list[sse.Stream]:
@@ -176,7 +179,9 @@ def words(reply: wire.Reply) -> str:
         error = content.get("error", content)
         text = str(error.get("message", error) if isinstance(error, dict) else error)
     except (ValueError, AttributeError, RecursionError):
-        text = reply.body[: 4 * WORDS_LENGTH].decode("utf-8", "replace")
+        text = reply.body[:WORDS_BYTES].decode("utf-8", "replace")
+        if text.lstrip().startswith("<"):  # a proxy's page
+            text = TAGS.sub(" ", text).strip().removeprefix(f"{reply.status} ") or text
     return sse.shorten(text, WORDS_LENGTH)
 
 

@@ -7,7 +7,7 @@ valid one is asked with again in between: a refusal only tells something while t
 
 PASS: the valid credential is served, every other one is refused with a clear status, and each role
 may do what the guide says of it.
-Cost: about 90 small requests for one token, 105 for all roles, 45 for an API key; up to 20 reach a
+Cost: about 100 small requests for one token, 115 for all roles, 50 for an API key; up to 20 reach a
 model, for an answer of at most 4 tokens, and count for a rate limit, as does each that is let in
 wrongly. Two more go to the token's issuer for its public keys, without a credential, where the
 deployment publishes none. It wakes a sleeping machine.
@@ -44,8 +44,9 @@ import fleet
 import forge
 import wire
 from common import CannotCheck, Check, Run, Status
+from credentials import forms_of
 from fleet import ADMIN, CLASSES, SPECIFIC, Unreadable
-from records import is_ok, is_rate_limit, ms, outcome, read_stream, words
+from records import is_ok, is_rate_limit, ms, number, outcome, read_stream, words
 from sse import shorten
 
 CONTROL = "control"
@@ -67,30 +68,51 @@ MOST_NAMED = 4  # variants in a line
 ISSUER_TIMEOUT_S = 5.0  # another server, and not the one to be checked
 WATCH_S = 2.0  # how long a sleeping fleet is watched after bad requests
 LOG_PAGES = 4
-LEAST_ECHO = 8  # characters of a credential, or of its part, that are no coincidence
-LEAST_PART = 16
+WAIT_S = 2.0  # before the valid credential is asked with once more
+MOST_WAIT_S = 10.0  # if the server says for how long
+LEAST_ECHO = 8  # characters of the credential that are no coincidence
+LEAST_NEAR = 16  # of one that is nearly the credential: half of it may be a word
+ECHO_PIECE = 24  # of a longer one, from anywhere in it
+ECHO_BYTES = 1 << 20  # of an answer, in which it is looked for
 
 SCHEMES = ("Basic", "Token", "JWT")
 DENIALS = frozenset({401, 403})
 INVALID = frozenset({400, 401, 403})  # RFC 6750, section 3.1
-MALFORMED = frozenset({400, 401, 403, 431})
-ABSENT = frozenset({400, 401, 403, 404, 405})  # of an endpoint that need not be there
+MALFORMED = frozenset({400, 401, 403, 413, 431})
+ABSENT = frozenset({400, 401, 403, 404, 405, 501})  # of an endpoint that need not be there
+REDIRECTS = frozenset({301, 302, 303, 307, 308})  # from an admin page to its login
+UNREACHED = ("connect", "tls")  # nothing was sent
 JWKS = "/.well-known/jwks.json"
 DISCOVERY = "/.well-known/openid-configuration"
 ADMIN_PATHS = (fleet.RUNNERS, fleet.LOG.format(page=1, per_page=1))
+OTHER_POSTS: dict[str, dict[str, object]] = {
+    "/v1/completions": {"prompt": "yes", "max_tokens": 1},
+    "/v1/embeddings": {"input": "yes"},
+}
 SCHEME_RULE = "RFC 9110, section 11.4"
 CASE_RULE = "RFC 9110, section 11.1"
 QUERY_RULE = "RFC 6750, section 2.3"
 FULL_ACCESS = 'the guide says of the admin role: "Full access"'
 NO_MODEL_WORDS = re.compile(r"no (runners?|models?)\b", re.IGNORECASE)
+UNKNOWN_MODEL = re.compile(
+    r"(invalid|unknown|no such) model|model\b.{0,60} (not (found|exist)|unknown)", re.IGNORECASE
+)
 REFUSAL_WORDS = re.compile(r"\b40[13]\b|unauthori[sz]ed|forbidden|denied", re.IGNORECASE)
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = common.new_parser(__file__, __doc__, common.FLEET, CHECKS, timeout_s=30)
     add = parser.add_argument_group("what to check").add_argument
-    add("--model", metavar="NAME", help="model that takes a role (default: the first listed)")
+    text = "model that takes a role (default: the first listed)"
+    add("--model", type=one_model, metavar="NAME", help=text)
     return parser
+
+
+def one_model(text: str) -> str:
+    """An argparse type: the name of a model, which takes a role, and not of a class."""
+    if not fleet.is_concrete(text):
+        raise argparse.ArgumentTypeError(f"{text!r} takes no role: name a model, not a class")
+    return text
 
 
 # --- measure: what is sent, and what is kept of the answer
@@ -123,9 +145,10 @@ class Record:
     said: str  # the outcome in words
     answer_ms: float | None
     completes: bool  # 200 and a chat completion
-    is_object: bool  # 200 and a JSON object
+    is_html: bool
     denied: bool  # permission refused, 400 or 403
     rate_limited: bool
+    retry_after_s: float | None
     echoed: bool  # the answer repeats the credential
     sent_secret: bool
     allowed: list[int]
@@ -138,7 +161,22 @@ class Record:
     @property
     def is_page(self) -> bool:
         """The web page that some servers give for any path, for an endpoint that is not there."""
-        return 404 in self.allowed and self.status == 200 and not self.is_object
+        return 404 in self.allowed and self.status == 200 and self.is_html
+
+    @property
+    def lacks_runner(self) -> bool:
+        """There is none for what was asked for."""
+        return self.status in (404, 500, 503) and NO_MODEL_WORDS.search(self.said) is not None
+
+    @property
+    def busy(self) -> bool:
+        """As a proxy in front says it, when there are too many requests for it."""
+        return self.status == 503 and not self.lacks_runner
+
+    @property
+    def says_nothing(self) -> bool:
+        """Neither that it was let in nor that it was refused."""
+        return self.rate_limited or self.busy or self.error in UNREACHED
 
     @property
     def refused(self) -> bool:
@@ -167,6 +205,7 @@ class Seen:
     records: list[Record] = field(default_factory=list)
     stopped: str | None = None
     limited: bool = False  # that was a limit on the number of requests
+    unreachable: bool = False  # that was a connection that could not be opened
     expired: bool = False  # the token, during the run
     classless: str | None = None  # what was said to a class, where there are none
     models: list[str] = field(default_factory=list)
@@ -176,6 +215,7 @@ class Seen:
     woken: list[str] = field(default_factory=list)  # while only bad requests had been sent
     unread: str | None = None  # why the request log could not be read
     charged: list[str] = field(default_factory=list)  # refusals in the log that reached a runner
+    unserved: int = 0  # entries with a runner that no answer accounts for
 
     @property
     def who(self) -> str:
@@ -188,13 +228,19 @@ class Seen:
         return [record for record in self.records if record.group == group]
 
     def find(self, group: str, name: str) -> Record | None:
-        return next((each for each in self.of(group) if each.name == name), None)
+        """The latest of that name."""
+        return next((each for each in reversed(self.of(group)) if each.name == name), None)
+
+    def completed(self, group: str, name: str) -> bool:
+        record = self.find(group, name)
+        return record is not None and record.completes
 
     def stop_if(self, reply: wire.Reply) -> None:
         """Ask nothing more when there is reason to after this answer."""
         if self.stopped is None:
             self.stopped = reason_to_stop(reply)
             self.limited = self.stopped is not None and reply.status == 429
+            self.unreachable = reply.failure is not None and reply.failure.kind in UNREACHED
 
     def served(self) -> bool:
         """Whether the valid credential was, at the last time of asking."""
@@ -206,14 +252,6 @@ class Seen:
         last = max(n for n, record in enumerate(self.records) if record.group == group)
         after = next((r for r in self.records[last:] if r.group == CONTROL), None)
         return after is not None and after.completes
-
-
-def register(run: Run, token: str) -> None:
-    """Keep it, and the parts that tell what is in it, out of everything shown and saved."""
-    run.secrets.add(token)
-    for part in token.split(".")[1:]:
-        if len(part) >= LEAST_PART:
-            run.secrets.add(part)
 
 
 def make_record(probe: Probe, reply: wire.Reply) -> Record:
@@ -229,10 +267,11 @@ def make_record(probe: Probe, reply: wire.Reply) -> Record:
         said=outcome(reply, timed=False) if failure or reply.status != 200 else "200",
         answer_ms=ms(end_ns - t0_ns) if end_ns and t0_ns and not failure else None,
         completes=is_completion(reply),
-        is_object=is_object(reply),
+        is_html=is_html(reply),
         denied=fleet.is_denied(reply),
         rate_limited=reply.status == 429,
-        echoed=is_echo(reply),
+        retry_after_s=number(reply.message.header("retry-after")),
+        echoed=is_echo(reply, LEAST_NEAR if probe.group == "api_key" else LEAST_ECHO),
         sent_secret=bool(probe.request.secret),
         allowed=sorted(probe.allowed),
         may_close=probe.may_close,
@@ -252,22 +291,31 @@ def is_completion(reply: wire.Reply) -> bool:
     return isinstance(choices, list) and bool(choices)
 
 
-def is_object(reply: wire.Reply) -> bool:
-    try:
-        fleet.content_of(reply, reply.request.path)
-    except Unreadable:
-        return False
-    return True
+def is_html(reply: wire.Reply) -> bool:
+    kind = (reply.message.header("content-type") or "").lower()
+    return kind.startswith("text/html") or (
+        not kind and reply.body[:100].lstrip().lower().startswith((b"<!doctype", b"<html"))
+    )
 
 
-def is_echo(reply: wire.Reply) -> bool:
-    """Whether the answer, head or body, has the credential in it, or a part that tells of it."""
+def is_echo(reply: wire.Reply, least: int) -> bool:
+    """Whether the answer, head or body, has the credential in it, or a piece that tells of it."""
     secret = reply.request.secret or ""
-    parts = [part for part in secret.split(".")[1:] if len(part) >= LEAST_PART]
+    if len(secret) < least:
+        return False
+    size = min(ECHO_PIECE, len(secret))
+    pieces = {
+        form[at : at + size].lower()
+        for form in forms_of(secret)
+        for at in range(len(form) - size + 1)
+    }
     raw = b"".join(reply.reads)
-    data = raw + reply.message.body(raw)  # as it came, for the head; without its chunks
-    forms = [secret, urllib.parse.quote(secret, safe=""), json.dumps(secret)[1:-1], *parts]
-    return any(form.encode() in data for form in forms if len(form) >= LEAST_ECHO)
+    # as it came, for the head; without its chunks
+    for data in (raw, reply.message.body(raw)):
+        text = data[:ECHO_BYTES].decode("latin-1").lower()
+        if any(text[at : at + size] in pieces for at in range(len(text) - size + 1)):
+            return True
+    return False
 
 
 # the requests
@@ -283,26 +331,38 @@ def with_header(request: wire.Request, value: str, secret: str | None = None) ->
     return dataclasses.replace(request, headers=headers, secret=secret)
 
 
-def without_credentials(model: str) -> list[Probe]:
+def models_to_try(seen: Seen) -> list[str]:
+    """What may be guarded each in its own way: the classes, and a model by its name."""
+    classes = [] if seen.classless else CLASSES
+    return list(dict.fromkeys([seen.model, *classes, *seen.models[:1]]))
+
+
+def completion_of(model: str) -> str:
+    """What asking for it without a credential is called."""
+    return f"{OPEN_DOOR} of {model}"
+
+
+def without_credentials(seen: Seen) -> list[Probe]:
     """All that makes a model work, and the admin API."""
 
-    def probe(name: str, request: wire.Request, allowed: frozenset[int]) -> Probe:
+    def probe(name: str, request: wire.Request, allowed: frozenset[int] = DENIALS) -> Probe:
         return Probe("no_credentials", name, request, forge.BEARER_RULE, allowed)
 
-    posts = {
-        "/v1/completions": b'{"model": "%s", "prompt": "yes", "max_tokens": 1}',
-        "/v1/embeddings": b'{"model": "%s", "input": "yes"}',
-    }
-    name = model.encode("ascii", "replace").replace(b'"', b"")
-    return [
-        probe(OPEN_DOOR, completion(model, None), DENIALS),
-        probe("a streamed completion", completion(model, None, stream=True), DENIALS),
-        *(
-            probe(path, wire.Request("POST", path, body.replace(b"%s", name)), ABSENT)
-            for path, body in posts.items()
-        ),
-        *(probe(path.partition("?")[0], wire.Request("GET", path), ABSENT) for path in ADMIN_PATHS),
+    models = models_to_try(seen)
+    found = [
+        probe(OPEN_DOOR, completion(seen.model, None)),
+        probe("a streamed completion", completion(seen.model, None, stream=True)),
+        *(probe(completion_of(name), completion(name, None)) for name in models[1:]),
     ]
+    for path, fields in OTHER_POSTS.items():
+        for name in dict.fromkeys([models[0], models[-1]]):
+            body = json.dumps({"model": name, **fields}).encode()
+            text = path if name == models[0] else f"{path} of {name}"
+            found.append(probe(text, wire.Request("POST", path, body), ABSENT))
+    for path in ADMIN_PATHS:
+        request = wire.Request("GET", path)
+        found.append(probe(path.partition("?")[0], request, ABSENT | REDIRECTS))
+    return found
 
 
 def malformed_probes(model: str) -> list[Probe]:
@@ -356,6 +416,24 @@ def forged_probes(group: str, model: str, variants: Iterable[forge.Variant]) -> 
     ]
 
 
+def forged_elsewhere(seen: Seen, jwt: forge.Jwt) -> list[Probe]:
+    """What is forged for the highest roles, where they count: who verifies a token for a
+    completion may only read it elsewhere."""
+    edited, unsigned = forge.highest_variants(jwt)
+    opened = {record.name for record in seen.of("no_credentials") if record.accepted}
+    found = []
+    if fleet.RUNNERS not in opened:  # else it needs no forging
+        for group, each in (("payload", edited), ("alg_none", unsigned)):
+            request = fleet.under(each.token, wire.Request("GET", fleet.RUNNERS))
+            name = f"{each.name} at {fleet.RUNNERS}"
+            found.append(Probe(group, name, request, each.basis, ABSENT | REDIRECTS))
+    for model in models_to_try(seen)[1:]:
+        if completion_of(model) not in opened:
+            name, request = f"{edited.name} for {model}", completion(model, edited.token)
+            found.append(Probe("payload", name, request, edited.basis, INVALID))
+    return found
+
+
 # asking
 
 
@@ -380,7 +458,7 @@ class Talk:
             return self.seen.stopped is not None
 
         for probe in probes:
-            register(self.run, probe.request.secret or "")
+            self.run.secrets.add(probe.request.secret or "")
         try:
             self.instrument.exchange([probe.request for probe in probes], at_once, on_reply)
         finally:
@@ -415,7 +493,7 @@ def reason_to_stop(reply: wire.Reply) -> str | None:
         code = " rate_limit_exceeded" if is_rate_limit(reply) else f" {words(reply)}".rstrip()
         wait = shorten(reply.message.header("retry-after") or "none", 40)
         return f"the rate limit (429{code}, Retry-After {wait})"
-    if reply.failure and reply.failure.kind in ("timeout", "flood"):
+    if reply.failure and reply.failure.kind in ("timeout", "flood", *UNREACHED):
         path = reply.request.path.partition("?")[0]
         return f"{reply.request.method} {path}: {reply.failure.text}"
     return None
@@ -427,13 +505,14 @@ def reason_to_stop(reply: wire.Reply) -> str | None:
 def find_identities(run: Run, own: str, admin: fleet.Admin) -> dict[str, Identity]:
     """For each role a token that has it: made for it, or the operator's if its payload says so."""
     if run.credentials.has_binary:
-        specific = made_token(run, SPECIFIC) if run.wants("specific") else Identity()
         found = Identity(admin.token, admin.reason, essential=True)
-        as_admin = with_role(found, ADMIN) if admin.token else found
-        return {"user": as_user(own), "specific": specific, "admin": as_admin}
+        as_admin = with_role(found, ADMIN, own) if admin.token else found
+        # the other is made when it is needed: some tokens live for seconds
+        return {"user": as_user(own, True), "specific": Identity(), "admin": as_admin}
     roles = fleet.roles_in(own)
     if roles is None:
-        unknown = Identity(reason="an opaque API key says nothing about roles")
+        what = "an opaque API key" if fleet.claims(own) is None else "the token"
+        unknown = Identity(reason=f"{what} says nothing about roles: use --token-binary")
         return dict.fromkeys(ROLES, unknown)
     lacking = Identity(reason="the token has not this role: --token-binary makes one that has")
     holder = Identity(own, roles=roles)
@@ -444,30 +523,50 @@ def find_identities(run: Run, own: str, admin: fleet.Admin) -> dict[str, Identit
     }
 
 
-def as_user(own: str) -> Identity:
+def as_user(own: str, made: bool = False) -> Identity:
+    """`made`: by the token binary, which could make one without roles."""
     roles = fleet.roles_in(own) or frozenset()
-    if roles & {SPECIFIC, ADMIN}:
-        text = shorten(", ".join(sorted(roles)), 60)
-        return Identity(reason=f"the token given is not a basic user's: its roles are {text}")
-    return Identity(own, roles=roles)
+    if not roles & {SPECIFIC, ADMIN}:
+        return Identity(own, roles=roles)
+    whose = "what --token-binary gives without a role" if made else "the token given"
+    text = shorten(", ".join(sorted(roles)), 60)
+    reason = f"{whose} is not a basic user's: its roles are {text}"
+    return Identity(reason=reason, essential=made)
 
 
-def made_token(run: Run, role: str) -> Identity:
+def made_now(run: Run, role: str, before: Identity, own: str) -> Identity:
+    """A fresh token, where one can be made and was not refused `before`."""
+    if not run.credentials.has_binary or before.reason:
+        return before
+    name = {"specific": SPECIFIC, "admin": ADMIN}.get(role)
     try:
-        return with_role(Identity(run.token(role=role), essential=True), role)
+        token = run.token(role=name)
     except CannotCheck as error:
         return Identity(reason=str(error), essential=True)
+    if name is None:
+        return as_user(token or "", True)
+    return with_role(Identity(token, essential=True), name, own)
 
 
-def with_role(identity: Identity, role: str) -> Identity:
-    """The same, unless the token's own payload says that the role was not given."""
-    payload = fleet.claims(identity.token or "") or {}
-    roles = fleet.roles_in(identity.token or "") or frozenset()
-    if "roles" in payload and role not in roles:
+def with_role(identity: Identity, role: str, own: str) -> Identity:
+    """The same, unless the token's own payload says that the role was not given, or it is the one
+    that is given without a role."""
+    roles = fleet.roles_in(identity.token or "")
+    if roles is None and lasting(identity.token or "") == lasting(own):
+        reason = f"asked for {role}, the token binary gave the token that it gives without a role"
+        return Identity(reason=reason, essential=True)
+    if roles is not None and role not in roles:
         text = shorten(", ".join(sorted(roles)), 60) or "none"
         reason = f"asked for {role}, the token binary gave a token with these roles: {text}"
         return Identity(reason=reason, essential=True)
-    return dataclasses.replace(identity, roles=roles)
+    return dataclasses.replace(identity, roles=roles or frozenset())
+
+
+def lasting(token: str) -> object:
+    """What a token says but for its times and number; an opaque one says itself."""
+    claims = fleet.claims(token)
+    passing = ("exp", "iat", "nbf", "jti")
+    return {k: v for k, v in claims.items() if k not in passing} if claims else token
 
 
 # the run's steps
@@ -485,7 +584,7 @@ def ask_all(talk: Talk, admin: fleet.Admin) -> None:
         if not seen.served():
             return
         find_models(talk, contact)
-        known = read_ids(talk, admin)
+        known, before = read_ids(talk, admin), len(seen.records)
         ask_plainly(talk)
         ask_control(talk)
         step()
@@ -494,17 +593,18 @@ def ask_all(talk: Talk, admin: fleet.Admin) -> None:
             talk.send(taste_probes(seen.model, talk.token))
             step()
             ask_control(talk)
-        read_charged(talk, admin, known)
+        read_charged(talk, admin, known, before)
         step()
         if seen.served():
             ask_roles(talk)
+        if seen.served() and seen.unreachable:
+            ask_last(talk)
         step()
 
 
 def let_in(seen: Seen) -> bool:
     """Whether anybody is, so that there is nothing to forge."""
-    record = seen.find("no_credentials", OPEN_DOOR)
-    return record is not None and record.completes
+    return seen.completed("no_credentials", OPEN_DOOR)
 
 
 def ask_asleep(talk: Talk, admin: fleet.Admin, contact: wire.Reply) -> None:
@@ -513,7 +613,7 @@ def ask_asleep(talk: Talk, admin: fleet.Admin, contact: wire.Reply) -> None:
     if not talk.seen.was_asleep or not talk.run.wants("cost"):
         return
     talk.run.note("no runner is online: first what must not wake one")
-    talk.send(without_credentials(talk.seen.model))
+    talk.send(without_credentials(talk.seen))
     if talk.seen.stopped is None and talk.seen.records:
         time.sleep(WATCH_S)
         talk.seen.woken = online(talk, admin)
@@ -550,6 +650,10 @@ def ask_control(talk: Talk) -> None:
         seen.records[-1] = dataclasses.replace(record, group="class")
         seen.classless, seen.model = record.said, model
         record = try_control(talk)
+    if record and record.busy:
+        time.sleep(min(record.retry_after_s or WAIT_S, MOST_WAIT_S))
+        seen.records[-1] = dataclasses.replace(record, group="busy")
+        record = try_control(talk)
     if record is None or record.status != 401:
         return
     seen.expired = is_expired(talk.token)
@@ -573,11 +677,23 @@ def try_control(talk: Talk) -> Record | None:
     return controls[-1] if len(controls) > before else None
 
 
+def ask_last(talk: Talk) -> None:
+    """Once more, though nothing else is asked any more: is the valid credential locked out?"""
+    seen, reason = talk.seen, talk.seen.stopped
+    time.sleep(WAIT_S)
+    seen.stopped = None
+    try_control(talk)
+    seen.stopped = reason
+
+
 def is_classless(seen: Seen, record: Record) -> bool:
     """Whether this may say that nobody there knows classes: a server of another kind. Some keep a
     key from models that are not its own with a 401."""
-    opaque = not seen.is_jwt and not record.denied
-    return record.status == 404 or (opaque and record.status in (400, 401))
+    if record.status == 404:
+        return True
+    if seen.is_jwt:
+        return record.status == 400 and UNKNOWN_MODEL.search(record.said) is not None
+    return record.status in (400, 401) and not record.denied
 
 
 def first_name(talk: Talk) -> str | None:
@@ -596,23 +712,24 @@ def ask_models(talk: Talk) -> wire.Reply:
 def find_models(talk: Talk, contact: wire.Reply) -> None:
     """The models to ask for by name: the operator's, or those that are listed now."""
     seen = talk.seen
-    if talk.run.args.model:
-        seen.models = [talk.run.args.model]
-        return
     try:
         listed = fleet.listed_models(contact)
         if not listed:  # all were asleep
             listed = fleet.listed_models(ask_models(talk))
         seen.models = [name for name in listed if fleet.is_concrete(name)][:MOST_MODELS]
     except Unreadable as error:
-        seen.models_problem = str(error)
+        listed, seen.models_problem = [], str(error)
+    if named := talk.run.args.model:
+        seen.models = [named]
+        if listed and named not in listed:
+            seen.models_problem = f"{chat.MODELS} does not list {shorten(named, 40)}"
 
 
 def ask_plainly(talk: Talk) -> None:
     """What needs no valid token to be made of, and the token under other schemes."""
     model = talk.seen.model
-    if not talk.seen.of("no_credentials"):
-        talk.send(without_credentials(model))
+    asked = {record.name for record in talk.seen.of("no_credentials")}  # while all were asleep
+    talk.send([each for each in without_credentials(talk.seen) if each.name not in asked])
     if not let_in(talk.seen):
         talk.send(malformed_probes(model))
         talk.send(scheme_probes(model, talk.token))
@@ -636,6 +753,7 @@ def ask_forged(talk: Talk) -> None:
         ("header", forge.header_variants(jwt)),
     ):
         talk.send(forged_probes(group, model, variants))
+    talk.send(forged_elsewhere(talk.seen, jwt))
 
 
 def find_public_keys(talk: Talk, jwt: forge.Jwt) -> list[dict[str, Any]]:
@@ -687,16 +805,32 @@ def ask_roles(talk: Talk) -> None:
     seen = talk.seen
     if seen.classless:
         return
-    for role, identity in seen.identities.items():
+    for role in ROLES:
+        if not talk.run.wants(role):
+            continue
+        identity = seen.identities[role] = made_now(
+            talk.run, role, seen.identities[role], talk.token
+        )
         if identity.token is None:
             continue
         models = seen.models if role == "specific" else seen.models[:1]
-        asked = [*CLASSES, *models]
-        probes = [Probe(role, name, completion(name, identity.token)) for name in asked]
+        probes = [role_probe(seen, role, name) for name in [*CLASSES, *models]]
         for path in ADMIN_PATHS:
             request = fleet.under(identity.token, wire.Request("GET", path))
             probes.append(Probe(role, path.partition("?")[0], request, allowed=ABSENT))
         talk.send(probes, 1)
+    # a runner may have come meanwhile: only who is told twice that there is none is refused
+    talk.send([role_probe(seen, r.group, r.name) for r in seen.records if is_odd(seen, r)], 1)
+
+
+def role_probe(seen: Seen, role: str, model: str) -> Probe:
+    return Probe(role, model, completion(model, seen.identities[role].token))
+
+
+def is_odd(seen: Seen, record: Record) -> bool:
+    """Whether a role was told that no runner has a class, though another was served it."""
+    served = any(seen.completed(role, record.name) for role in ROLES)
+    return record.group in ROLES and record.name in CLASSES and record.lacks_runner and served
 
 
 # what refusals cost
@@ -713,19 +847,34 @@ def read_ids(talk: Talk, admin: fleet.Admin) -> set[str]:
         return set()
 
 
-def read_charged(talk: Talk, admin: fleet.Admin, known: set[str]) -> None:
-    """Entries since then that tell of a refusal which came as far as a runner."""
-    if not talk.run.wants("cost") or talk.seen.unread:
+def read_charged(talk: Talk, admin: fleet.Admin, known: set[str], before: int) -> None:
+    """Entries since then that tell of a refusal which came as far as a runner. `before`: the
+    number of records then."""
+    seen = talk.seen
+    if not talk.run.wants("cost") or seen.unread:
         return
+    found: list[fleet.Entry] = []
     try:
         for page in range(1, LOG_PAGES + 1):
-            entries = admin.log(page)
-            fresh = [entry for entry in entries if entry.id not in known]
-            talk.seen.charged += [told for entry in fresh if (told := charge(entry))]
+            fresh = [entry for entry in admin.log(page) if entry.id not in known]
+            found += fresh
             if len(fresh) < fleet.LOG_PAGE:
-                return
+                break
     except Unreadable as error:
-        talk.seen.unread = str(error)
+        seen.unread = str(error)
+        return
+    seen.charged = [told for entry in found if (told := charge(entry))]
+    seen.unserved = unserved(found, seen.records[before:])
+
+
+def unserved(entries: Sequence[fleet.Entry], records: Sequence[Record]) -> int:
+    """Entries with a runner beyond the requests that were served, whatever their status is called;
+    0 while they may be somebody else's: fewer than half of what was refused."""
+    sent = [record for record in records if record.path == chat.COMPLETIONS]
+    refused = sum(record.status in INVALID for record in sent)
+    reached = {entry.id for entry in entries if entry.runner_id or entry.wol_sent}
+    beyond = len(reached) - sum(record.accepted for record in sent)
+    return beyond if refused and beyond >= refused / 2 else 0
 
 
 def charge(entry: fleet.Entry) -> str | None:
@@ -791,11 +940,20 @@ def failed_control(seen: Seen, failed: Record) -> Check:
     if failed is seen.of(CONTROL)[0]:
         hint = "; --timeout 180 if a machine has to wake first" if failed.error == "timeout" else ""
         said = "200, but no chat completion" if failed.status == 200 else failed.said
-        detail = f"{seen.who} is refused {seen.model}: {said}{hint}"
+        what = "gets no answer from" if failed.error else "is refused"
+        detail = f"{seen.who} {what} {seen.model}: {said}{hint}"
         return Check(CONTROL, Status.FAIL, detail)
     bad = sum(record.group in (*REFUSED, *TASTES) for record in seen.records)
     detail = f"{seen.who} was served {seen.model} before, but no more after {bad} other requests: "
     return Check(CONTROL, Status.FAIL, detail + failed.said)
+
+
+def too_late(records: Sequence[Record]) -> str | None:
+    """The words for those that are no refusal: there was no answer in time."""
+    late = [record for record in records if record.error == "timeout"]
+    if not late:
+        return None
+    return f"no answer in time: {named(late)}; try --timeout 180 if a model has to load first"
 
 
 def without_verdict(name: str, seen: Seen) -> Check | None:
@@ -836,7 +994,9 @@ def check_refused(name: str, seen: Seen) -> Check:
         return not_for
     records = seen.of(name)
     accepted = [record for record in records if record.accepted]
-    wrong = [r for r in records if not (r.refused or r.accepted or r.rate_limited)]
+    wrong = [r for r in records if not (r.refused or r.accepted or r.says_nothing)]
+    if seen.unreachable and records and not seen.vouched(name):
+        wrong = [r for r in wrong if r.error is None]  # cut off with everything else
     facts = evidence(records)
     if accepted:
         detail = f"{len(accepted)} of {len(records)} variants accepted: {named(accepted)}: "
@@ -847,6 +1007,9 @@ def check_refused(name: str, seen: Seen) -> Check:
         return Check(name, Status.FAIL, f"{detail}of {allowed}: {named(wrong)}", facts)
     if missing := without_verdict(name, seen):
         return missing
+    if silent := [record for record in records if record.says_nothing]:
+        detail = f"{len(silent)} of {len(records)} variants not decided: {named(silent)}"
+        return undecided(name, detail)
     detail = f"{len(records)} variants refused, none accepted: {counted(records)}"
     return Check(name, Status.PASS, detail + remark(name, seen), facts)
 
@@ -868,16 +1031,19 @@ def remark(name: str, seen: Seen) -> str:
 def check_taste(name: str, seen: Seen) -> Check:
     """Works or does not; what an operator wants to know of it."""
     records = seen.of(name)
-    broken = [r for r in records if r.error or (r.status or 0) >= 500]
+    silent = [record for record in records if record.says_nothing]
+    broken = [r for r in records if r not in silent and (r.error or (r.status or 0) >= 500)]
     if broken:
         return Check(name, Status.FAIL, f"no proper answer: {named(broken)}", evidence(records))
-    odd = [r for r in records if r.accepted != (name in GOOD_TASTE) and not r.rate_limited]
+    odd = [r for r in records if r.accepted != (name in GOOD_TASTE) and r not in silent]
     word = "refused" if name in GOOD_TASTE else "accepted"
     if odd and (odd[0].accepted or seen.vouched(name)):
         detail = f"{word}: {named(odd)}: {ADVICE[name]}"
         return Check(name, Status.WARN, detail, evidence(records))
     if missing := without_verdict(name, seen):
         return missing
+    if silent:
+        return undecided(name, f"not decided: {named(silent)}")
     word = "accepted" if name in GOOD_TASTE else "refused"
     return Check(name, Status.PASS, f"{word}: {counted(records)}", evidence(records))
 
@@ -887,142 +1053,143 @@ def check_taste(name: str, seen: Seen) -> Check:
 
 def check_roles(role: str, seen: Seen) -> list[Check]:
     identity = seen.identities[role]
-    if identity.token is None:
-        reason = identity.reason or "not asked"
-        return [Check(role, Status.SKIP, reason, essential=identity.essential)]
+    if identity.reason:
+        return [Check(role, Status.SKIP, identity.reason, essential=identity.essential)]
     if seen.classless:
         reason = f"no fleet with classes and roles ({CLASSES[0]}: {seen.classless})"
         return [Check(role, Status.SKIP, reason)]
-    records = seen.of(role)
-    if not records:
+    if not seen.of(role):
         reason = seen.stopped or "the valid credential is served no more"
         return [undecided(role, f"not asked: {reason}")]
     rights = RIGHTS[role]
     if ADMIN in identity.roles and role != "admin":  # one token for both
-        rights = {what: judge for what, judge in rights.items() if what != "admin_api"}
-    return [judge(f"{role}:{what}", seen, role) for what, judge in rights.items()]
+        rights = {what: right for what, right in rights.items() if what != "admin_api"}
+    return [check_right(f"{role}:{what}", right, role, seen) for what, right in rights.items()]
 
 
-def answers(seen: Seen, role: str, names: Sequence[str]) -> list[Record]:
-    found = [seen.find(role, name) for name in names]
-    return [record for record in found if record is not None]
-
-
-def unanswered(name: str, seen: Seen, records: Sequence[Record]) -> Check | None:
-    """The verdict when there is no answer to judge."""
-    if any(record.rate_limited for record in records) or not records:
-        reason = seen.stopped or seen.models_problem or f"{chat.MODELS} lists no model to ask for"
+def check_right(name: str, right: Right, role: str, seen: Seen) -> Check:
+    """The verdict on one right of a role, if there are answers to judge."""
+    found = [seen.find(role, each) for each in right.asked(seen)]
+    records = [record for record in found if record is not None]
+    silent = [record for record in records if record.says_nothing]
+    if silent or not records:
+        said = named(silent) if silent else seen.models_problem
+        reason = seen.stopped or said or f"{chat.MODELS} lists no model to ask for"
         return undecided(name, f"not decided: {reason}")
-    return None
-
-
-def check_classes(name: str, seen: Seen, role: str) -> Check:
-    """Every authenticated user may use the classes."""
-    records = answers(seen, role, CLASSES)
-    if missing := unanswered(name, seen, records):
-        return missing
-    failed = [record for record in records if not record.completes]
-    empty = [r for r in failed if r.status == 500 and NO_MODEL_WORDS.search(r.said)]
-    if failed and failed == empty:
-        return Check(name, Status.SKIP, f"no runner to ask: {named(failed)}", statuses(records))
-    if failed:
-        detail = f"the {role} role is refused {named(failed)}"
-        return Check(name, Status.FAIL, detail, statuses(records))
-    return Check(name, Status.PASS, f"{' and '.join(CLASSES)}: 200", statuses(records))
+    status, detail = right.judge(records, seen, role)
+    return Check(name, status, detail, statuses(records))
 
 
 def statuses(records: Sequence[Record]) -> dict[str, Any]:
     return {record.name: record.status or record.error for record in records}
 
 
-def check_models(name: str, seen: Seen, role: str) -> Check:
-    """The role model:specific gives any model that is listed."""
-    records = answers(seen, role, seen.models)
-    if missing := unanswered(name, seen, records):
-        return missing
+Verdict = tuple[Status, str]
+
+
+def judge_classes(records: Sequence[Record], seen: Seen, role: str) -> Verdict:
+    """Every authenticated user may use the classes."""
     failed = [record for record in records if not record.completes]
-    if failed:
-        detail = f"refused in spite of the role {SPECIFIC}: {named(failed)}"
-        return Check(name, Status.FAIL, detail, statuses(records))
-    served = ", ".join(shorten(record.name, 40) for record in records)
-    return Check(name, Status.PASS, f"{served}: 200", statuses(records))
+    if not failed:
+        return Status.PASS, f"{' and '.join(CLASSES)}: 200"
+    if all(record.lacks_runner and not is_odd(seen, record) for record in failed):
+        return Status.SKIP, f"no runner to ask: {named(failed)}"
+    refused = f"the {role} role is refused {named(failed)}"
+    others = "; other roles are served it" if any(is_odd(seen, each) for each in failed) else ""
+    return Status.FAIL, too_late(failed) or refused + others
 
 
-def check_no_models(name: str, seen: Seen, role: str) -> Check:
+def judge_models(records: Sequence[Record], seen: Seen, role: str) -> Verdict:
+    """The role model:specific gives any model that is listed."""
+    failed = [record for record in records if not record.completes]
+    if not failed:
+        served = ", ".join(shorten(record.name, 40) for record in records)
+        return Status.PASS, f"{served}: 200"
+    hint = f"; {seen.models_problem}" if seen.models_problem else ""
+    refused = f"refused in spite of the role {SPECIFIC}: {named(failed)}{hint}"
+    return Status.FAIL, too_late(failed) or refused
+
+
+def judge_no_models(records: Sequence[Record], seen: Seen, role: str) -> Verdict:
     """Without the role no model may be asked for by name."""
-    records = answers(seen, role, seen.models[:1])
-    if missing := unanswered(name, seen, records):
-        return missing
     record, model = records[0], shorten(records[0].name, 40)
     if record.accepted:
-        detail = f"{model} is served to a user without the role {SPECIFIC}"
-        return Check(name, Status.FAIL, detail, statuses(records))
+        return Status.FAIL, f"{model} is served to a user without the role {SPECIFIC}"
     if record.denied:
-        return Check(name, Status.PASS, f"{model} refused: {record.said}", statuses(records))
-    detail = f'{model}: {record.said}, where 400 with "permission" or 403 is due'
-    return Check(name, Status.FAIL, detail, statuses(records))
+        return Status.PASS, f"{model} refused: {record.said}"
+    return Status.FAIL, f'{model}: {record.said}, where 400 with "permission" or 403 is due'
 
 
-def check_admin_model(name: str, seen: Seen, role: str) -> Check:
+def judge_admin_model(records: Sequence[Record], seen: Seen, role: str) -> Verdict:
     """A model by name, for an admin: the guide and the gateway do not agree."""
-    records = answers(seen, role, seen.models[:1])
-    if missing := unanswered(name, seen, records):
-        return missing
     record, model = records[0], shorten(records[0].name, 40)
     if record.completes:
-        return Check(name, Status.PASS, f"{model}: 200", statuses(records))
+        return Status.PASS, f"{model}: 200"
     if record.denied and SPECIFIC not in seen.identities[role].roles:
         detail = f"{model} refused to the admin role ({record.said}), though {FULL_ACCESS}"
-        return Check(name, Status.WARN, detail, statuses(records))
-    return Check(name, Status.FAIL, f"{model}: {record.said}", statuses(records))
-
-
-def admin_answers(seen: Seen, role: str) -> list[Record]:
-    return answers(seen, role, [path.partition("?")[0] for path in ADMIN_PATHS])
+        return Status.WARN, detail
+    return Status.FAIL, too_late(records) or f"{model}: {record.said}"
 
 
 def is_absent(record: Record) -> bool:
-    """No such endpoint."""
-    return record.status == 404 or record.is_page
+    """No such endpoint; or a web page, with a login of its own."""
+    return record.status == 404 or record.is_page or record.status in REDIRECTS
 
 
-def check_endpoints(name: str, seen: Seen, role: str) -> Check:
+def judge_endpoints(records: Sequence[Record], seen: Seen, role: str) -> Verdict:
     """An admin may use the admin API."""
-    records = admin_answers(seen, role)
-    if missing := unanswered(name, seen, records):
-        return missing
     failed = [record for record in records if not record.accepted]
-    if failed and all(is_absent(record) for record in failed):
-        return Check(name, Status.SKIP, f"no admin API: {named(failed)}", statuses(records))
-    if failed:
-        return Check(name, Status.FAIL, f"the admin role: {named(failed)}", statuses(records))
-    return Check(name, Status.PASS, f"{counted(records)}", statuses(records))
+    if not failed:
+        return Status.PASS, counted(records)
+    if all(is_absent(record) for record in failed):
+        return Status.SKIP, f"no admin API: {named(failed)}"
+    return Status.FAIL, f"the admin role: {named(failed)}"
 
 
-def check_no_endpoints(name: str, seen: Seen, role: str) -> Check:
+def judge_no_endpoints(records: Sequence[Record], seen: Seen, role: str) -> Verdict:
     """Nobody else may."""
-    records = admin_answers(seen, role)
-    if missing := unanswered(name, seen, records):
-        return missing
     opened = [record for record in records if record.accepted]
     if opened:
-        detail = f"open to a token without the role {ADMIN}: {named(opened)}"
-        return Check(name, Status.FAIL, detail, statuses(records))
+        return Status.FAIL, f"open to a token without the role {ADMIN}: {named(opened)}"
     refused = [r for r in records if r.error is None and (r.status in DENIALS or r.denied)]
     wrong = [r for r in records if r not in refused and not is_absent(r)]
     if wrong:
-        detail = f"{named(wrong)}, where 401 or 403 is due"
-        return Check(name, Status.FAIL, detail, statuses(records))
+        return Status.FAIL, f"{named(wrong)}, where 401 or 403 is due"
     if not refused:
-        return Check(name, Status.SKIP, f"no admin API: {named(records)}", statuses(records))
-    return Check(name, Status.PASS, f"refused: {counted(records)}", statuses(records))
+        return Status.SKIP, f"no admin API: {named(records)}"
+    return Status.PASS, f"refused: {counted(records)}"
 
 
-RoleJudge = Callable[[str, Seen, str], Check]
-RIGHTS: dict[str, dict[str, RoleJudge]] = {
-    "user": {"classes": check_classes, "models": check_no_models, "admin_api": check_no_endpoints},
-    "specific": {"classes": check_classes, "models": check_models, "admin_api": check_no_endpoints},
-    "admin": {"classes": check_classes, "models": check_admin_model, "admin_api": check_endpoints},
+@dataclass(frozen=True)
+class Right:
+    """What was asked for it, and what the answers must be."""
+
+    asked: Callable[[Seen], Sequence[str]]
+    judge: Callable[[Sequence[Record], Seen, str], Verdict]
+
+
+def admin_paths(seen: Seen) -> list[str]:
+    return [path.partition("?")[0] for path in ADMIN_PATHS]
+
+
+ANY_CLASS = Right(lambda seen: CLASSES, judge_classes)
+NO_ADMIN = Right(admin_paths, judge_no_endpoints)
+RIGHTS = {
+    "user": {
+        "classes": ANY_CLASS,
+        "models": Right(lambda seen: seen.models[:1], judge_no_models),
+        "admin_api": NO_ADMIN,
+    },
+    "specific": {
+        "classes": ANY_CLASS,
+        "models": Right(lambda seen: seen.models, judge_models),
+        "admin_api": NO_ADMIN,
+    },
+    "admin": {
+        "classes": ANY_CLASS,
+        "models": Right(lambda seen: seen.models[:1], judge_admin_model),
+        "admin_api": Right(admin_paths, judge_endpoints),
+    },
 }
 
 
@@ -1031,7 +1198,8 @@ RIGHTS: dict[str, dict[str, RoleJudge]] = {
 
 def refusals(seen: Seen) -> list[Record]:
     """What was not let in, for want of a valid credential or of a role."""
-    return [r for r in seen.records if r.group != CONTROL and not r.accepted and r.error is None]
+    tried = [r for r in seen.records if r.group in (*REFUSED, *TASTES, *ROLES)]
+    return [r for r in tried if not (r.accepted or r.says_nothing) and r.error is None]
 
 
 def check_echo(seen: Seen) -> Check:
@@ -1058,6 +1226,10 @@ def check_cost(seen: Seen) -> Check:
         examples = ", ".join(dict.fromkeys(seen.charged[:MOST_NAMED]))
         detail = f"{len(seen.charged)} refusals in the request log came to a runner: {examples}"
         return Check("cost", Status.WARN, detail, {"charged": len(seen.charged)})
+    if seen.unserved:
+        detail = f"{seen.unserved} entries of the request log have a runner, but were not served: "
+        detail += "as many as half of the refusals, or more"
+        return Check("cost", Status.WARN, detail, {"unserved": seen.unserved})
     if seen.unread and not seen.was_asleep:
         return Check("cost", Status.SKIP, f"the request log cannot be read: {seen.unread}")
     if not refusals(seen):
@@ -1089,7 +1261,8 @@ def judge_all(seen: Seen) -> list[Check]:
 
 def hopeless(seen: Seen) -> list[Check]:
     """All else, when the valid credential was not served at all."""
-    reason = "not asked: a refusal proves nothing while the valid credential is not served"
+    why = next((f" ({record.said})" for record in seen.of(CONTROL)), "")
+    reason = f"not asked: a refusal proves nothing while the valid credential is not served{why}"
     return [Check(name, Status.SKIP, reason) for name in CHECKS if name != CONTROL]
 
 
@@ -1145,14 +1318,11 @@ def measure(run: Run) -> None:
     args, document = run.args, run.document("auth")
     token = run.token()
     assert token  # the fleet needs one
-    register(run, token)
     target = wire.Target(run.url, None, verify=not args.no_verify_ssl)
     with wire.Wire(target, args.timeout) as instrument:
         run.client["clock"] = instrument.clock
         admin = fleet.Admin(run, instrument)
         seen = Seen(forge.read_jwt(token) is not None, find_identities(run, token, admin))
-        for identity in seen.identities.values():
-            register(run, identity.token or "")
         run.target["model"] = seen.model
         try:
             ask_all(Talk(run, instrument, seen, token), admin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -24,6 +25,7 @@ from credentials import CannotCheck, Credentials, Secrets, call_token_binary, ch
 
 Token = Callable[..., Finished]
 Binary = Callable[[str], str]
+JWTS = [f"eyJhbGciOiJIUzI1NiJ9.eyJzdWIi{name}.5ignature{name}" for name in ("Ann", "Bob", "Ann2")]
 BOTH = [pytest.param(GATEWAY, id="gateway"), pytest.param(FLEET, id="fleet")]
 
 
@@ -212,6 +214,30 @@ def test_what_a_failing_binary_printed_is_not_shown_by_its_stderr_either(binary:
     assert text.endswith("ended with 1: cannot keep [redacted]")
 
 
+def test_what_looks_like_a_token_on_stderr_is_not_shown(binary: Binary) -> None:
+    text = message(binary(f"echo 'bad {JWTS[0]}, {JWTS[1][:30]}, sk-5ecret-key.' >&2; exit 1"))
+    assert text.endswith("ended with 1: bad [redacted], [redacted], [redacted]")
+
+
+def test_a_binary_that_prints_without_end_is_ended(binary: Binary) -> None:
+    begun = time.monotonic()
+    assert "printed more than 64 KB" in message(binary("yes 5ecret"))
+    assert time.monotonic() - begun < 10
+    assert call_token_binary([binary("yes noise | head -c 300000 >&2; echo abc")], []) == "abc"
+
+
+@pytest.mark.parametrize("credential", ["sk-short", JWTS[0], "0123456789abcdef0123456789abcdef"])
+def test_a_credential_in_the_place_of_the_binary_is_not_shown(
+    token: Token, monkeypatch: pytest.MonkeyPatch, credential: str
+) -> None:
+    ended = token("--token-binary", credential)
+    assert (ended.code, len(ended.err.splitlines())) == (3, 1)
+    assert "cannot run the token binary" in ended.err
+    assert credential not in ended.everything
+    monkeypatch.setenv("TOKEN_BINARY", credential)
+    assert credential not in token().everything
+
+
 def test_a_failing_binary_with_nothing_on_stderr(binary: Binary) -> None:
     assert message(binary("exit 1")).endswith("ended with 1: nothing on stderr")
 
@@ -222,6 +248,10 @@ def test_a_killed_binary(binary: Binary) -> None:
 
 def test_a_binary_that_is_not_there() -> None:
     assert message("./nowhere").endswith("./nowhere: No such file or directory")
+
+
+def test_a_path_with_a_mistake_in_it_is_named() -> None:
+    assert "/opt/nowhere/get-token: No such file" in message("/opt/nowhere/get-token")
 
 
 def test_a_binary_that_may_not_be_run(tmp_path: Path) -> None:
@@ -401,11 +431,8 @@ def test_text_without_secrets_is_left_alone(tokens: list[str], text: str) -> Non
     secrets = Secrets()
     for each in tokens:
         secrets.add(each)
-    if all(each[:12] not in text for each in secrets._known):
+    if not any(piece in text for pieces in secrets._pieces.values() for piece in pieces):
         assert secrets.redact(text) == text
-
-
-JWTS = [f"eyJhbGciOiJIUzI1NiJ9.eyJzdWIi{name}.5ignature{name}" for name in ("Ann", "Bob", "Ann2")]
 
 
 @pytest.mark.parametrize("jwt", JWTS)
@@ -434,10 +461,44 @@ def test_a_string_too_short_to_hide_is_left_alone() -> None:
 
 def test_redaction_reaches_keys_and_values_of_any_depth() -> None:
     secrets = Secrets()
-    secrets.add("5ecret")
-    value = {"5ecret": [("5ecret", 1), {"a": "x5ecrety"}], "n": None, "b": True, "f": 1.5}
+    secrets.add("5ecret-token")
+    value = {"5ecret-token": [("5ecret-token", 1), {"a": "x5ecret-tokeny"}], "n": None, "b": True}
+    value["f"] = 1.5
     wanted = {"[redacted]": [["[redacted]", 1], {"a": "x[redacted]y"}], "n": None, "b": True}
     assert secrets.redact_all(value) == {**wanted, "f": 1.5}
+
+
+def test_a_short_credential_does_not_shred_what_a_document_is_made_of() -> None:
+    secrets = Secrets()
+    for word in ("PASS", "user", "error"):
+        secrets.add(word)
+    value = {"status": "PASS", "name": "user:models", "detail": "Bad user PASS", "error": "error"}
+    wanted = {"detail": "Bad [redacted] [redacted]", "error": "[redacted]"}
+    assert secrets.redact_all(value) == {**value, **wanted}
+
+
+LONG = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm4ifQZmFrZXBheWxvYWQ.c2lnbmF0dXJlLW9mLWFsbC10aGlz"
+
+
+@pytest.mark.parametrize("piece", [LONG[:40], LONG[30:60], LONG[-16:], LONG[21:33], LONG.lower()])
+def test_a_piece_of_a_long_secret_is_redacted(piece: str) -> None:
+    secrets = Secrets()
+    secrets.add(LONG)
+    assert secrets.redact(f"Bad token ...{piece}, sorry") == "Bad token ...[redacted], sorry"
+
+
+def test_a_forged_half_does_not_leave_the_other_half_of_the_key() -> None:
+    secrets = Secrets()
+    for key in ("sk-01234567", "sk-0123456789abcdef"):
+        secrets.add(key)
+    assert secrets.redact("Bad key sk-0123456789abcd!") == "Bad key [redacted]!"
+
+
+def test_a_secret_in_base64_is_redacted() -> None:
+    secrets = Secrets()
+    secrets.add(LONG)
+    text = base64.b64encode(LONG.encode()).decode()
+    assert secrets.redact(f"Bad token {text}").rstrip("=") == "Bad token [redacted]"
 
 
 def test_an_object_that_json_cannot_hold_is_redacted_as_its_text(run_secret: Secrets) -> None:

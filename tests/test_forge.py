@@ -11,13 +11,14 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
 import forge
 from reference import tokens
 
+CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 PUBLIC = KEY.public_key()
 CLAIMS = {"sub": "ann", "roles": ["reader"], "exp": 4_000_000_000}
@@ -152,16 +153,55 @@ def test_public_keys_are_written_as_openssl_writes_them(bits: int) -> None:
     assert forms["PEM without its last newline"] + b"\n" == forms["PEM"]
 
 
+KEYS = {
+    **{f"P-{curve().key_size}": ec.generate_private_key(curve()).public_key() for curve in CURVES},
+    "Ed25519": ed25519.Ed25519PrivateKey.generate().public_key(),
+    "Ed448": ed448.Ed448PrivateKey.generate().public_key(),
+}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_keys_on_curves_are_written_as_openssl_writes_them(name: str) -> None:
+    writer = jwt.algorithms.ECAlgorithm if name[0] == "P" else jwt.algorithms.OKPAlgorithm
+    jwk = {**writer.to_jwk(KEYS[name], as_dict=True), "kid": "one"}
+    assert forge.read_jwks(json.dumps({"keys": [jwk]}).encode()) == [jwk]
+    forms = dict(forge.key_forms(jwk))
+    pem, der = serialization.Encoding.PEM, serialization.Encoding.DER
+    info = serialization.PublicFormat.SubjectPublicKeyInfo
+    assert forms["PEM"] == KEYS[name].public_bytes(pem, info)
+    assert forms["DER"] == KEYS[name].public_bytes(der, info)
+    assert forms["PEM of Windows"].splitlines() == forms["PEM"].splitlines()
+    assert forge.read_jwks(json.dumps({"keys": [{**jwk, "x": "A" * 200}]}).encode()) == []
+
+
+def test_the_certificate_of_a_jwk_is_a_form_of_its_key() -> None:
+    jwk = {**tokens.public_jwk(PUBLIC), "x5c": ["AAEC", "later"]}
+    forms = dict(forge.key_forms(jwk))
+    assert forms["its certificate"].splitlines()[1] == b"AAEC"
+    for odd in (7, [], [7], ["!"], [""], None):
+        assert "its certificate" not in dict(forge.key_forms({**jwk, "x5c": odd}))
+
+
+def test_the_highest_roles_are_in_what_is_sent_to_the_admin_api() -> None:
+    edited, unsigned = forge.highest_variants(parsed(RSA_TOKEN))
+    for each in (edited, unsigned):
+        assert parsed(each.token).payload["roles"] == ["reader", "admin", "model:specific"]
+    assert edited.token.split(".")[2] == RSA_TOKEN.split(".")[2]
+    assert parsed(unsigned.token).header["alg"] == "none"
+
+
 def test_a_variant_is_signed_with_each_form_of_the_public_key() -> None:
     jwk = tokens.public_jwk(PUBLIC)
     found = {each.name: each.token for each in forge.hmac_variants(parsed(RSA_TOKEN), [jwk])}
+    assert {f"the public key as PEM, {name}" for name in forge.OTHER_HASHES} < set(found)
+    assert parsed(found["the public key as PEM, hs256"]).header["alg"] == "hs256"
     for form, secret in forge.key_forms(jwk):
         message, _, signature = found[f"the public key as {form}"].rpartition(".")
         digest = hmac.new(secret, message.encode(), hashlib.sha256).digest()
         assert forge.decode(signature) == digest
 
 
-def test_the_key_of_the_tokens_kid_is_taken_from_a_jwks_or_all_that_are_rsa() -> None:
+def test_the_key_of_the_tokens_kid_is_taken_from_a_jwks_or_all_that_can_be_read() -> None:
     jwk = tokens.public_jwk(PUBLIC)
     keys = [{"kty": "EC"}, {**jwk, "kid": "one"}, {**jwk, "kid": "two"}, {**jwk, "n": "!"}, 7]
     data = json.dumps({"keys": keys}).encode()

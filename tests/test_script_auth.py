@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from conftest import Finished, run_script
-from hostile import CHAT, HEAD, Call, Server, error, good_stream, hang, response
+from hostile import CHAT, HEAD, Call, Server, error, good_stream, hang, in_turn, response
 
 import fleet
 import forge
@@ -83,7 +83,7 @@ def test_a_sound_fleet_passes_for_every_role(sound: Deployment) -> None:
     assert only("SKIP", finished) == {"api_key"}
     roles = set().union(*ROLE_CHECKS.values()) - {"admin:models"}
     assert only("PASS", finished) == REFUSALS | ALWAYS | roles
-    assert len(finished.document("auth")["requests"]) <= 105
+    assert len(finished.document("auth")["requests"]) <= 115
     variants = finished.check("auth", "hmac")["evidence"]["variants"]
     assert {each["status"] for each in variants} == {401}
     assert "the public key as PEM" in {each["name"] for each in variants}
@@ -94,7 +94,7 @@ def test_a_token_alone_is_held_to_the_role_in_its_payload(sound: Deployment) -> 
     assert (finished.code, only("WARN", finished)) == (0, set())
     assert only("SKIP", finished) == {"api_key", "specific", "admin", "cost"}
     assert only("PASS", finished) == REFUSALS | ALWAYS - {"cost"} | ROLE_CHECKS["user"]
-    assert len(finished.document("auth")["requests"]) <= 90
+    assert len(finished.document("auth")["requests"]) <= 102
 
 
 def test_a_token_with_roles_is_no_basic_users(sound: Deployment) -> None:
@@ -127,6 +127,13 @@ def test_a_chosen_model_takes_the_role(sound: Deployment) -> None:
     assert detail(finished, "specific:models") == "smollm2:135m-big: 200"
     missing = check(sound, "--model", "no-such:1b", "--only", "specific")
     assert (missing.code, only("FAIL", missing)) == (1, {"specific:models"})
+    assert "/v1/models does not list no-such:1b" in detail(missing, "specific:models")
+
+
+def test_a_class_takes_no_role_and_is_exit_2(sound: Deployment) -> None:
+    finished = check(sound, "--model", "class:fast")
+    assert (finished.code, len(finished.err.splitlines())) == (2, 1)
+    assert "name a model, not a class" in finished.err
 
 
 def test_a_sleeping_fleet_is_not_woken_by_refusals() -> None:
@@ -191,6 +198,32 @@ def test_a_binary_that_knows_no_roles_leaves_them_undecided(
     assert statuses(finished)["user:models"] == "PASS"
 
 
+def test_a_binary_whose_own_user_has_roles_leaves_the_basic_user_undecided(
+    sound: Deployment, tmp_path: Path
+) -> None:
+    command = binary(tmp_path, f"echo {token_of(sound, fleet.ADMIN)}")
+    finished = run_script(
+        SCRIPT, "--url", sound.url, "--token-binary", command, "--only", "user", "admin"
+    )
+    assert (finished.code, only("FAIL", finished)) == (3, set())
+    assert "gives without a role is not a basic user's" in detail(finished, "user")
+
+
+@pytest.mark.parametrize("token", [KEY, "a JWT"])
+def test_a_token_that_says_nothing_about_roles_is_not_held_to_one(
+    token: str, tmp_path: Path
+) -> None:
+    token = token if token == KEY else jwt_of(sub="ann")
+    with Server(guarded(token)) as server:
+        alone = check_server(server, token, "--only", "user", "scheme")
+        assert "says nothing about roles" in detail(alone, "user")
+        command = binary(tmp_path, f"echo {token}")
+        made = run_script(SCRIPT, "--url", server.url, "--token-binary", command)
+    assert (made.code, only("FAIL", made)) == (1, {"user:models"})
+    assert "gives without a role" in detail(made, "specific")
+    assert "gives without a role" in detail(made, "admin")
+
+
 # --- other servers
 
 COMPLETION = response(200, {"model": MODEL, "choices": [{"message": {"content": "yes"}}]})
@@ -250,6 +283,117 @@ def test_a_server_that_knows_no_classes_is_asked_for_a_model_it_lists(unknown: b
     assert (finished.code, only("FAIL", finished)) == (0, set())
     assert finished.document("auth")["target"]["model"] == MODEL
     assert "small:1b for the API key" in detail(finished, "control")
+
+
+def test_a_server_with_jwts_that_knows_no_classes_is_asked_for_a_model_it_lists() -> None:
+    token = jwt_of(sub="ann", roles=[])
+    unknown = error(400, "Invalid model name passed in model=class:fast")
+    models = guarded(token, response(200, {"data": [{"id": MODEL}]}))
+    completions = guarded(token, by_model({MODEL: COMPLETION}, unknown))
+    with Server(completions, {"/v1/models": models}) as server:
+        finished = check_server(server, token)
+    assert (finished.code, only("FAIL", finished)) == (0, set())
+    assert "no fleet with classes and roles" in detail(finished, "user")
+
+
+@pytest.mark.parametrize("open_model", ["class:big", MODEL])
+@pytest.mark.parametrize("needs_jwt", [False, True])
+def test_each_kind_of_model_has_to_be_guarded(open_model: str, needs_jwt: bool) -> None:
+    """Open to who has no credential, or to who has any JWT at all."""
+    token = jwt_of(sub="ann", roles=[fleet.SPECIFIC])
+
+    def careless(call: Call) -> None:
+        let_in = forge.read_jwt(sent(call).removeprefix("Bearer ")) or not needs_jwt
+        call.send(COMPLETION if call.fields["model"] == open_model and let_in else REFUSED)
+
+    models = response(200, {"data": [{"id": MODEL}]})
+    with Server(guarded(token, refusal=careless), {"/v1/models": models}) as server:
+        finished = check_server(server, token)
+    failed = "payload" if needs_jwt else "no_credentials"
+    assert (finished.code, only("FAIL", finished)) == (1, {failed})
+    assert open_model in detail(finished, failed)
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/embeddings"])
+def test_another_endpoint_that_is_open_for_a_models_name_fails(path: str) -> None:
+    token = jwt_of(sub="ann", roles=[fleet.SPECIFIC])
+    answers: dict[str, Any] = {
+        "/v1/models": response(200, {"data": [{"id": MODEL}]}),
+        path: by_model({MODEL: response(200, b"data: {}\n\n")}, error(404, "no such model")),
+    }
+    with Server(guarded(token), answers) as server:
+        finished = check_server(server, token)
+    assert (finished.code, only("FAIL", finished)) == (1, {"no_credentials"})
+    assert f"{path} of {MODEL}" in detail(finished, "no_credentials")
+
+
+def test_an_admin_api_that_gives_anybody_a_list_is_no_web_page() -> None:
+    token = jwt_of(sub="ann", roles=[])
+    answers = dict.fromkeys(auth.ADMIN_PATHS, response(200, [{"id": "r1"}]))
+    with Server(guarded(token), answers) as server:
+        finished = check_server(server, token, "--only", "no_credentials", "user")
+    assert {"no_credentials", "user:admin_api"} < only("FAIL", finished)
+
+
+def test_a_front_end_that_refuses_in_its_own_way_passes() -> None:
+    token = jwt_of(sub="ann", roles=[fleet.SPECIFIC])
+    login = response(302, location="/login")
+    answers: dict[str, Any] = {
+        "/v1/models": response(200, {"data": [{"id": MODEL}]}),
+        "/v1/embeddings": error(501, "This server does not support embeddings"),
+        **dict.fromkeys(auth.ADMIN_PATHS, login),
+    }
+    too_long = response(413, b"<html><title>413</title>Too large</html>")
+
+    def refuse(call: Call) -> None:
+        call.send(too_long if len(sent(call)) > 8000 else REFUSED)
+
+    with Server(guarded(token, refusal=refuse), answers) as server:
+        finished = check_server(server, token)
+    assert (finished.code, only("FAIL", finished)) == (0, set())
+    assert statuses(finished)["specific:admin_api"] == "SKIP"
+
+
+PAGE = b"<html><head><title>503 Busy</title></head><body><h1>503 Busy</h1>nginx</body></html>"
+
+
+def test_a_proxy_that_has_too_many_requests_is_asked_again_and_accused_of_nothing() -> None:
+    token = jwt_of(sub="ann", roles=[fleet.SPECIFIC])
+    busy = response(503, PAGE, content_type="text/html", retry_after=1)
+    with Server(
+        guarded(token, in_turn(COMPLETION, busy, COMPLETION), refusal=busy),
+        {"/v1/models": response(200, {"data": [{"id": MODEL}]})},
+    ) as server:
+        finished = check_server(server, token)
+    assert (finished.code, only("FAIL", finished)) == (3, set())
+    assert statuses(finished)["control"] == "PASS"
+    assert "4 of 10 variants not decided" in detail(finished, "no_credentials")
+    assert "(503 Busy nginx" in detail(finished, "no_credentials")
+
+
+def test_an_address_that_is_locked_out_costs_little_and_is_said() -> None:
+    token = jwt_of(sub="ann", roles=[])
+    count = iter(range(1000))
+
+    def ban(call: Call) -> None:
+        if next(count) == 12:
+            server.__exit__()
+        call.send(REFUSED)
+
+    with Server(guarded(token, refusal=ban)) as server:
+        finished = check_server(server, token)
+    assert (finished.code, only("FAIL", finished)) == (1, {"control"})
+    assert "no more after" in detail(finished, "control")
+    assert "connection refused" in detail(finished, "control").lower()
+    assert only("PASS", finished) <= {"no_credentials"}
+
+
+def test_a_key_made_of_words_is_not_found_in_the_servers_own() -> None:
+    key = "authorization-key"
+    refusal = response(401, b"Missing authorization header")
+    with Server(guarded(key, refusal=refusal)) as server:
+        finished = check_server(server, key)
+    assert (finished.code, statuses(finished)["echo"]) == (0, "PASS")
 
 
 def test_a_fleet_that_refuses_with_a_403_in_json_passes() -> None:
@@ -376,7 +520,7 @@ def test_the_public_key_of_the_tokens_issuer_is_tried() -> None:
             finished = check_server(server, token, "--only", "hmac")
         assert not [call for call in issuer.calls if sent(call)]
     assert (finished.code, only("FAIL", finished)) == (1, {"hmac"})
-    assert "1 of 13 variants accepted: the public key as PKCS#1 PEM" in detail(finished, "hmac")
+    assert "1 of 20 variants accepted: the public key as PKCS#1 PEM" in detail(finished, "hmac")
 
 
 @pytest.mark.parametrize("issuer", ["not a url", "ftp://x", "http://[", "https://a b/\r\nX: y", 7])
@@ -417,7 +561,12 @@ def record(group: str, status: int | None, **more: Any) -> auth.Record:
     fields: dict[str, Any] = {
         **{"name": "x", "basis": "", "path": CHAT, "error": None, "closed": False},
         **{"said": str(status), "answer_ms": 1.0, "completes": status == 200},
-        **{"is_object": status == 200, "denied": status == 403, "rate_limited": status == 429},
+        **{
+            "is_html": False,
+            "retry_after_s": None,
+            "denied": status == 403,
+            "rate_limited": status == 429,
+        },
         **{"echoed": False, "sent_secret": True, "allowed": [401, 403], "may_close": False},
     }
     return auth.Record(group=group, status=status, **{**fields, **more})
@@ -465,6 +614,37 @@ def test_a_refusal_in_the_log_counts_when_it_came_to_a_runner(
 ) -> None:
     entry = fleet.Entry("1", "class:fast", status, 1.0, runner, woken)
     assert bool(auth.charge(entry)) == charged
+
+
+def test_entries_with_a_runner_that_nobody_was_served_for_are_counted() -> None:
+    def entries(count: int) -> list[fleet.Entry]:
+        return [fleet.Entry(str(n), "m", "error", 1.0, "r1", False) for n in range(count)]
+
+    records = [record("control", 200), *[record("payload", 401)] * 10]
+    assert auth.unserved(entries(11), records) == 10
+    assert auth.unserved(entries(5), records) == 0  # somebody else's, or the control's
+    assert auth.unserved(entries(9), records[:1]) == 0
+
+
+NO_RUNNER = {"said": "503 No runners have models", "completes": False, "name": "class:big"}
+
+
+@pytest.mark.parametrize("status", [404, 500, 503])
+def test_a_class_that_no_runner_has_is_no_refusal_unless_another_role_is_served(
+    status: int,
+) -> None:
+    refused = record("user", status, **NO_RUNNER)
+    seen = seen_with(record("control", 200), refused)
+    assert auth.judge_classes([refused], seen, "user")[0] is Status.SKIP
+    seen.records.append(record("admin", 200, name="class:big"))
+    assert auth.judge_classes([refused], seen, "user")[0] is Status.FAIL
+
+
+def test_an_answer_that_is_late_is_not_called_a_refusal() -> None:
+    late = record("user", None, error="timeout", said="timeout: not finished after 5 s")
+    status, text = auth.judge_classes([late], seen_with(late), "user")
+    assert (status, "refused" in text) == (Status.FAIL, False)
+    assert "--timeout 180" in text
 
 
 def test_checks_skipped_in_a_row_for_one_reason_are_one_line() -> None:

@@ -15,8 +15,8 @@ from .. import tokens
 from ..fleet_routing import Place
 from ..hooks import Answer, Hooks
 from ..tokens import ADMIN, SPECIFIC, User
-from .fleet import decide, hs256_with_public_key, on_fleet, policy, refuses, with_fleet
-from .parts import Fault, Install, around
+from .fleet import decide, hs256_with_public_key, is_class, on_fleet, policy, refuses, with_fleet
+from .parts import Fault, Install, around, nothing
 
 AUTH = "test_auth.py"
 AUTHORIZATION = "Authorization"
@@ -123,6 +123,29 @@ def none_in_capitals(token: str, verifier: tokens.Verifier) -> bool:
     return algorithm != "none" and str(algorithm).lower() == "none"
 
 
+def unsigned_without_kid(token: str, verifier: tokens.Verifier) -> bool:
+    """No kid, no key, nothing to verify with."""
+    header = json.loads(tokens.decoded(token.partition(".")[0]))
+    return "kid" not in header and header.get("alg") == "none"
+
+
+def believes_administrators(fleet: Any) -> None:
+    """The admin API reads a token without verifying it."""
+    sound = fleet.user
+
+    def user(request: web.BaseRequest) -> User:
+        if not request.path.startswith("/admin/"):
+            found: User = sound(request)
+            return found
+        try:
+            claims = json.loads(tokens.decoded(sent(request).split(".")[1]))
+            return User(str(claims["sub"]), frozenset(claims["roles"]))
+        except (LookupError, TypeError, ValueError):
+            return User("nobody")
+
+    fleet.user = user
+
+
 def remembers_signatures(fleet: Any) -> None:
     """A signature that was good once is good, whatever it is under."""
     verifier = fleet.verifier
@@ -163,14 +186,6 @@ async def fails_for_users(fleet: Any, answer: Answer, request: web.BaseRequest) 
     return await answer(request)
 
 
-def is_class(model: str) -> bool:
-    return model.startswith("class:")
-
-
-def nothing(hooks: Hooks) -> None:
-    """The gateway as it is."""
-
-
 # --- refusals
 
 
@@ -193,7 +208,16 @@ async def echoes_in_head(answer: Answer, request: web.BaseRequest) -> web.Stream
     return response
 
 
-async def routed_first(fleet: Any, answer: Answer, request: web.BaseRequest) -> Any:
+async def echoes_end(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
+    response = await answer(request)
+    if response.status == 401:
+        return web.Response(status=401, text=f"Invalid token: ...{printable(request)[-60:]}")
+    return response
+
+
+async def routed_first(
+    fleet: Any, answer: Answer, request: web.BaseRequest, status: object = None
+) -> Any:
     """The token is looked at once a runner has been found."""
     from ..fleet import Refusal
 
@@ -202,7 +226,7 @@ async def routed_first(fleet: Any, answer: Answer, request: web.BaseRequest) -> 
     except Refusal as refusal:
         place = Place("class:fast")
         async with fleet.router.hold(place) as runner:
-            told = {"model": place.model, "status": refusal.status, "latency_ms": 1}
+            told = {"model": place.model, "status": status or refusal.status, "latency_ms": 1}
             log = {"id": f"refused-{len(fleet.log.entries)}", "timestamp": "", **told}
             fleet.log.add({**log, "runner_id": runner.id, "wol_sent": place.wol_sent})
         raise
@@ -334,6 +358,18 @@ ROWS: tuple[Fault, ...] = (
         install=trusts(none_in_capitals),
     ),
     _auth(
+        "auth-alg-none-no-kid",
+        "alg none is accepted where there is no kid",
+        check="alg_none",
+        install=trusts(unsigned_without_kid),
+    ),
+    _auth(
+        "auth-admin-unverified",
+        "the admin API does not verify the token that it reads",
+        check="payload",
+        install=on_fleet(believes_administrators),
+    ),
+    _auth(
         "auth-hs256-public-key",
         "HS256 with the public key is accepted",
         check="hmac",
@@ -411,6 +447,16 @@ ROWS: tuple[Fault, ...] = (
         "a user without roles may not use class:big",
         check="user:classes",
         install=refuses(403, "No", lambda user, model: model == "class:big" and not user.roles),
+    ),
+    _roles(
+        "auth-user-no-runner",
+        "for a user without roles there is no runner with class:big",
+        check="user:classes",
+        install=refuses(
+            500,
+            "No runners have models of class 'big'",
+            lambda user, model: model == "class:big" and not user.roles,
+        ),
     ),
     _roles(
         "auth-user-any-model",
@@ -498,11 +544,24 @@ ROWS: tuple[Fault, ...] = (
         install=around("all", echoes_in_head),
     ),
     _auth(
+        "auth-echo-end",
+        "a refusal repeats the end of the token",
+        check="echo",
+        install=around("all", echoes_end),
+    ),
+    _auth(
         "auth-routed-first",
         "a request takes a runner's place before its token is looked at",
         check="cost",
         status="WARN",
         install=with_fleet("inference", routed_first),
+    ),
+    _auth(
+        "auth-routed-first-error",
+        "the same, and the log calls it an error",
+        check="cost",
+        status="WARN",
+        install=with_fleet("inference", functools.partial(routed_first, status="error")),
     ),
     _auth(
         "auth-wakes",

@@ -7,10 +7,10 @@ import io
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TextIO
 
-from documents import Check, Status
+from documents import Check, Document, Status
 
 COLOURS = {Status.PASS: 32, Status.FAIL: 31, Status.WARN: 33, Status.SKIP: 36}
 WIDTH = 80
@@ -43,6 +43,15 @@ class Screen:
             if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
                 text = f"\033[{COLOURS[check.status]}m{word}\033[0m{text[len(word) :]}"
             write_out(text + "\n")
+
+    def show(self, lines: Iterable[str], document: Document) -> None:
+        """The result: what was seen, then the checks."""
+        for line in lines:
+            self.say(line)
+        self.say()
+        for check in document.checks:
+            self.say_check(check)
+        self.say()
 
     def note(self, text: str) -> None:
         """A line about the run: progress, warnings, errors."""

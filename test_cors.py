@@ -752,12 +752,7 @@ def measure(run: Run) -> None:
             document.metrics = metrics(seen)
     judges = (check_disabled,) if args.expect_disabled else JUDGES
     document.add(*([hopeless] if hopeless else [judge(seen) for judge in judges]))
-    for line in lines(seen, run.url):
-        run.say(line)
-    run.say()
-    for check in document.checks:
-        run.say_check(check)
-    run.say()
+    run.show(lines(seen, run.url), document)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ admin.
 
 PASS: a class gives content by a model that is listed, the two classes give different ones, a name
 gives that model, and what does not exist is refused.
-Cost: 6 requests for each model, 4 that have to fail, and up to 15 for the roles, one after the
+Cost: 6 requests for each model, 4 that have to fail, and up to 22 for the roles, one after the
 other, with answers of at most 32 tokens. It wakes sleeping runners and may have models loaded.
 
 Examples:
@@ -28,6 +28,8 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import json
 import re
 import statistics
@@ -44,7 +46,7 @@ import sse
 import wire
 from common import CannotCheck, Check, Run, Status
 from fleet import ADMIN, CLASSES, SPECIFIC
-from records import is_ok, is_rate_limit, ms, outcome
+from records import is_ok, is_rate_limit, ms, outcome, read_stream, timed_out, words
 from sse import shorten
 
 CHECKS = (
@@ -66,11 +68,15 @@ PROMPT = "Say yes."
 MAX_TOKENS = 32  # some models think before they speak
 UNKNOWN_MODEL = "no-such-model:0b"
 UNKNOWN_CLASS = "class:no-such-class"
-ROUTING, UNKNOWN = "routing", "unknown"  # what a request is for, if not for one of the roles
+# what a request is for, if not for one of the roles
+ROUTING, CONTROL, UNKNOWN = "routing", "control", "unknown"
 NO_ROLE = "none"
 ROLE_CHECKS = {NO_ROLE: "role_none", SPECIFIC: "role_specific", ADMIN: "role_admin"}
 ADMIN_PATHS = (fleet.RUNNERS, fleet.LOG.format(page=1, per_page=1))
-BY_NAME = 3  # models that model:specific is tried with: asking for one may have it loaded
+BY_NAME = 8  # models that model:specific is tried with: asking for one may have it loaded
+TIMES = frozenset({"iat", "nbf", "exp", "jti", "auth_time"})  # claims that differ in any two JWTs
+# a 503 that says so will not pass by itself; "no runner is free" may
+NOBODY = re.compile(r"\bno (runner|model|deployment|backend)s?\b(?! (is |are )?(free|idle|ready))")
 # listed beside the others, and no model to chat with
 NOT_FOR_CHAT = re.compile(r"embed|rerank|whisper|(^|[/_-])(bge|clip|tts)([-_:]|$)", re.IGNORECASE)
 LONGEST_NAME = 200  # of a model, in the results
@@ -133,6 +139,7 @@ class Probe:
     asked: str
     roles: list[str] | None
     request: wire.Request
+    credential: int = 0  # which of the run's tokens, from 0
 
 
 @dataclass(frozen=True)
@@ -151,10 +158,19 @@ class Record:
     denied: bool  # permission refused
     busy: str | None  # why it says nothing of the deployment
     answer_ms: float | None
+    hidden: bool = False  # all its tokens went into reasoning that is not shown
+    credential: int = 0  # which of the run's tokens it had, from 0
 
     @property
     def model(self) -> str | None:
         return self.models[0] if self.models else None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the token was: a 429 or 5xx may come from what stands in front, and what is not
+        there has no need to look at it."""
+        said = self.status is not None and self.status < 500 and self.status not in (401, 429)
+        return said and not is_path(self.asked)
 
 
 @dataclass
@@ -172,6 +188,26 @@ class Seen:
     def find(self, part: str, *asked: str) -> list[Record]:
         """The records of a part, of all of it when nothing is named."""
         return [r for r in self.records if r.part == part and (not asked or r.asked in asked)]
+
+    def served(self) -> bool:
+        """Whether anything was answered at all: a refusal means nothing where all is refused."""
+        return any(r.problem is None and not is_path(r.asked) for r in self.records)
+
+    def was_accepted(self, credential: int) -> bool:
+        return any(r.accepted for r in self.records if r.credential == credential)
+
+    def is_expired(self, record: Record) -> bool:
+        """Whether a 401 may say no more than that the token is no good (any more): it was good
+        before and never since, or none of the run's tokens ever was."""
+        same = [r for r in self.records if r.credential == record.credential]
+        refused = next((at for at, r in enumerate(same) if r.status == 401), 0)
+        if not self.was_accepted(record.credential):
+            return not any(r.accepted for r in self.records)
+        return not any(r.accepted for r in same[refused:])
+
+    def thinks(self, asked: str) -> bool:
+        """Whether a whole answer of the model had nothing but reasoning that is not shown."""
+        return any(r.hidden for r in self.records if r.asked == asked and not r.streamed)
 
     @property
     def classes(self) -> list[str]:
@@ -202,10 +238,14 @@ class Seen:
         return list(dict.fromkeys([*filter(None, known), *self.for_chat, *self.names]))
 
 
-def make_record(probe: Probe, reply: wire.Reply) -> Record:
+def make_record(probe: Probe, reply: wire.Reply, thinks: bool = False) -> Record:
+    """`thinks`: the model is known to keep its reasoning to itself."""
     answer = fleet.Answer(problem=read_admin(probe.asked, reply))
     if not is_path(probe.asked):
         answer = fleet.read_answer(reply)
+    hidden = answer.hidden or (thinks and is_cut_stream(reply))
+    if hidden:
+        answer = dataclasses.replace(answer, problem=None)
     failure, t0_ns, end_ns = reply.failure, reply.t0_ns, reply.end_ns
     return Record(
         part=probe.part,
@@ -220,7 +260,17 @@ def make_record(probe: Probe, reply: wire.Reply) -> Record:
         denied=fleet.is_denied(reply),
         busy=reason_to_wait(reply),
         answer_ms=ms(end_ns - t0_ns) if t0_ns and end_ns and not failure else None,
+        hidden=hidden,
+        credential=probe.credential,
     )
+
+
+def is_cut_stream(reply: wire.Reply) -> bool:
+    """Whether it ended at max_tokens without a word; few streams count their tokens."""
+    if not (is_ok(reply) and fleet.is_stream(reply)):
+        return False
+    stream = read_stream(reply)
+    return stream.finish_reason == "length" and not stream.output_ns
 
 
 def is_path(asked: str) -> bool:
@@ -259,17 +309,24 @@ def reason_to_wait(reply: wire.Reply) -> str | None:
     wait = reply.message.header("retry-after")
     if reply.failure or reply.status not in (429, 503):
         return None
-    said = shorten(reply.blotted((wait or "none").encode()).decode(), SHOWN_NAME)
+    after = shorten(reply.blotted((wait or "none").encode()).decode(), SHOWN_NAME)
     if is_rate_limit(reply):
-        return f"the rate limit (429 rate_limit_exceeded, Retry-After {said})"
-    return f"it is busy ({reply.status}, Retry-After {said}): try again" if wait else None
+        return f"the rate limit (429 rate_limit_exceeded, Retry-After {after})"
+    said = words(reply)
+    if not wait or (reply.status == 503 and NOBODY.search(said.lower())):
+        return None
+    text = f"{reply.status} {shorten(said, SHOWN_NAME)}".strip()
+    return f"it is busy ({text}, Retry-After {after}): try again"
 
 
-def reason_to_stop(reply: wire.Reply) -> str | None:
-    """The rate limit is used up, or the server costs too much time or memory to go on."""
+def reason_to_stop(reply: wire.Reply, part: str = ROUTING) -> str | None:
+    """The rate limit is used up, or the server costs too much time or memory to go on. What does
+    not exist may be held while the gateway wakes runners for it; others may be answered."""
     if is_rate_limit(reply):
         return reason_to_wait(reply)
-    if reply.failure and reply.failure.kind in ("timeout", "flood"):
+    if part == UNKNOWN and timed_out(reply):
+        return None
+    if reply.failure and reply.failure.kind in ("timeout", "flood", "connect", "tls"):
         return f"{reply.request.path}: {outcome(reply, timed=False)}"
     return None
 
@@ -280,6 +337,7 @@ class Asker:
     def __init__(self, run: Run, instrument: wire.Wire, seen: Seen):
         self.run, self.instrument, self.seen = run, instrument, seen
         self._tokens: dict[str | None, str | None] = {}
+        self._sent: list[str | None] = []  # each credential once
 
     def token(self, role: str | None = None) -> str | None:
         """A token of that role, made once. CannotCheck when there is none to be had."""
@@ -288,9 +346,13 @@ class Asker:
         return self._tokens[role]
 
     def token_for(self, model: str) -> str | None:
-        """As fleet.token_for: a concrete model takes a role that only the binary can give."""
-        needs_role = fleet.is_concrete(model) and self.run.credentials.has_binary
-        return self.token(SPECIFIC if needs_role else None)
+        """The credential to ask for this model with."""
+        return self.token(fleet.role_for(self.run, model))
+
+    def number_of(self, token: str | None) -> int:
+        if token not in self._sent:
+            self._sent.append(token)
+        return self._sent.index(token)
 
     def list_models(self, reply: wire.Reply | None = None) -> None:
         """Read /v1/models, or the answer it already gave."""
@@ -319,16 +381,18 @@ class Asker:
         """None when nothing more is to be sent."""
         if self.seen.stopped:
             return None
-        probe = Probe(part, asked, roles_of(token), fleet.under(token, request))
+        request = fleet.under(token, request)
+        probe = Probe(part, asked, roles_of(token), request, self.number_of(token))
         kind = ", streamed" if chat.wants_stream(request) else ""
         self.run.verbose(f"{asked}{kind}, with {in_words(probe.roles)}:")
         try:
-            self.instrument.exchange([probe.request])
+            self.instrument.exchange([request])
         finally:
             for reply in self.instrument.replies:
                 chat.show(self.run, reply)
-                self.seen.records.append(make_record(probe, reply))
-                self.seen.stopped = reason_to_stop(reply)
+                thinks = self.seen.thinks(asked)
+                self.seen.records.append(make_record(probe, reply, thinks))
+                self.seen.stopped = reason_to_stop(reply, part)
         return self.seen.records[-1]
 
 
@@ -339,7 +403,7 @@ def roles_of(token: str | None) -> list[str] | None:
 
 def in_words(roles: Sequence[str] | None) -> str:
     if roles is None:
-        return "unknown roles (an opaque key)"
+        return "unknown roles"
     return shorten(", ".join(roles), SHOWN_NAME) or "no role"
 
 
@@ -356,14 +420,28 @@ def ask_for(asker: Asker, model: str) -> None:
             return
 
 
+def ask_control(asker: Asker) -> None:
+    """Ask for what may well be answered, until something is, if nothing was until now."""
+    seen, tried = asker.seen, {record.asked for record in asker.seen.records}
+    for model in dict.fromkeys([*seen.asked, *CLASSES, *seen.for_chat[:1]]):
+        if seen.served():
+            return
+        with contextlib.suppress(CannotCheck):
+            if model not in tried:
+                asker.complete(CONTROL, asker.token_for(model), model, stream=False)
+
+
 def ask_for_unknown(asker: Asker, model: str) -> None:
+    ask_control(asker)
     try:
         token = asker.token_for(model)
     except CannotCheck as error:
         asker.seen.no_token[model] = str(error)
         return
     for stream in (False, True):
-        asker.complete(UNKNOWN, token, model, stream)
+        record = asker.complete(UNKNOWN, token, model, stream)
+        if record is None or record.error == "timeout":
+            return  # one is enough
 
 
 def ask_as(asker: Asker, role: str) -> None:
@@ -376,7 +454,7 @@ def ask_as(asker: Asker, role: str) -> None:
     names = asker.seen.to_name()[: BY_NAME if role == SPECIFIC else 1]
     for model in (*CLASSES, *names):
         asker.complete(role, token, model, stream=False)
-    for path in ADMIN_PATHS if role != SPECIFIC else ():
+    for path in ADMIN_PATHS:
         asker.send(role, token, path, wire.Request("GET", path))
 
 
@@ -389,16 +467,28 @@ def reason_against(asker: Asker, role: str) -> str | None:
         return str(error)
     roles = fleet.roles_in(token or "")
     if roles is None:  # the binary's word is taken for it
-        made = has_binary and (role != NO_ROLE or (args.token_binary and args.token is None))
-        return None if made else "an opaque key says nothing of its roles: use --token-binary"
+        if not (has_binary and (role != NO_ROLE or (args.token_binary and args.token is None))):
+            return "the token says nothing of its roles: use --token-binary"
+        return "the token binary's tokens are alike, whatever the role" if alike(asker) else None
     if role == NO_ROLE:
         more = roles & {SPECIFIC, ADMIN}
         return f"the token has the role {', '.join(sorted(more))}" if more else None
     if role in roles:
         return None
     whose = f"the token binary's token for {role}" if has_binary else "the token"
-    hint = "" if has_binary else ": --token-binary makes one that has"
-    return f"{whose} has not that role but {in_words(roles_of(token))}{hint}"
+    hint = "" if has_binary else ": --token-binary makes one that has it"
+    return f"{whose} has {in_words(roles_of(token))}, not {role}{hint}"
+
+
+def alike(asker: Asker) -> bool:
+    """Whether the token binary's tokens for two roles are the same, but for their times."""
+    marks = []
+    for role in (None, SPECIFIC, ADMIN):
+        with contextlib.suppress(CannotCheck):
+            token = asker.token(role) or ""
+            told = {k: v for k, v in (fleet.claims(token) or {}).items() if k not in TIMES}
+            marks.append(told or token)
+    return any(mark in marks[:at] for at, mark in enumerate(marks))
 
 
 def ask_all(asker: Asker) -> None:
@@ -411,7 +501,7 @@ def ask_all(asker: Asker) -> None:
         tasks.append((ask_for_unknown, UNKNOWN_MODEL))
     if run.wants("unknown_class"):
         tasks.append((ask_for_unknown, UNKNOWN_CLASS))
-    label = f"asking for {', '.join(what for _, what in tasks)}"
+    label = f"asking for {', '.join(what for _, what in tasks) or 'the list of models'}"
     with run.progress(shorten(label, 80), len(tasks) + 1) as step:
         for task, what in tasks:
             task(asker, what)
@@ -505,7 +595,9 @@ def wrong_for_class(record: Record, seen: Seen) -> str | None:
     if not fleet.is_concrete(record.model):
         return f"the answer names {brief([record.model])}: a class, not the model that it chose"
     if seen.listed and seen.listed_as(record.model) is None:
-        return f"answered by {brief([record.model])}, not listed among {brief(seen.listed)}"
+        answered = brief([record.model])
+        text = f"answered by {answered}, not listed among {brief(seen.listed)}"
+        return f"{text}; should it be: --alias {brief([record.asked])}={answered}"
     return None
 
 
@@ -518,10 +610,13 @@ def wrong_for_name(record: Record, seen: Seen) -> str | None:
         return record.problem + hint(record)
     if record.model is None:
         return "the answer names no model"
-    if record.model in (record.asked, *seen.aliases.get(record.asked, ())):
+    known = (record.asked, *seen.aliases.get(record.asked, ()))
+    other = next((name for name in record.models if name not in known), None)
+    if other is None:
         return None
-    asked, answered = brief([record.asked]), brief([record.model])
-    return f"answered by {answered}; should that be the same: --alias {asked}={answered}"
+    begun = f"{brief([record.model])}, then by " if other != record.model else ""
+    asked, answered = brief([record.asked]), brief([other])
+    return f"answered by {begun}{answered}; should that be the same: --alias {asked}={answered}"
 
 
 Wrong = Callable[[Record, Seen], "str | None"]
@@ -533,7 +628,8 @@ def routed(model: str, seen: Seen, wrong: Wrong) -> Finding:
     if model in seen.no_token:
         return Finding(Status.SKIP, f"{name}: {seen.no_token[model]}")
     records = seen.find(ROUTING, model)
-    decided = [(r, wrong(r, seen)) for r in records if not r.busy and r.status != 401]
+    undecided = [r for r in records if r.busy or (r.status == 401 and seen.is_expired(r))]
+    decided = [(r, wrong(r, seen)) for r in records if r not in undecided]
     good = [record for record, problem in decided if problem is None]
     problems = Counter(problem for _, problem in decided if problem)
     by = brief(dict.fromkeys(record.model or "" for record in good))
@@ -543,6 +639,10 @@ def routed(model: str, seen: Seen, wrong: Wrong) -> Finding:
         return Finding(
             Status.FAIL, f"{name}: {len(good)} of {len(records)} good: {', '.join(words)}"
         )
+    thoughts = sum(record.hidden for record in good)
+    if len(good) == len(records) == 2 * ROUNDS and thoughts:
+        text = f"{told}, {thoughts} times without a word: {MAX_TOKENS} tokens of reasoning?"
+        return Finding(Status.WARN, text)
     if len(good) == len(records) == 2 * ROUNDS:
         return Finding(Status.PASS, told)
     left = f"{told}, not decided" if records else f"{name} not asked"
@@ -551,7 +651,9 @@ def routed(model: str, seen: Seen, wrong: Wrong) -> Finding:
 
 def reason_left(records: Sequence[Record], seen: Seen) -> str:
     """Why there is no verdict on what was asked, or was not."""
-    refused = "the token is refused (401)" if any(r.status == 401 for r in records) else None
+    roles = next((in_words(r.roles) for r in records if r.status == 401 and r.roles), None)
+    whose = f"the token with {roles}" if roles else "the token"
+    refused = f"{whose} is refused (401)" if any(r.status == 401 for r in records) else None
     busy = next((record.busy for record in records if record.busy), None)
     return busy or refused or seen.stopped or "not asked"
 
@@ -584,12 +686,12 @@ def check_classes_differ(seen: Seen) -> Check:
     evidence = {model: sorted(models) for model, models in got.items()}
     if len(got) < 2:
         return Check(name, Status.SKIP, "there are no answers to two classes", evidence)
-    if len(seen.for_chat) < 2:
-        detail = f"/v1/models lists {count(seen.for_chat)} to chat with: they cannot differ"
-        return Check(name, Status.SKIP, detail, evidence)
     pairs = [(a, b) for a in got for b in got if a < b and not meant_alike(seen, a, b)]
     same = [(a, b) for a, b in pairs if got[a] == got[b]]
     shared = [(a, b) for a, b in pairs if got[a] & got[b]]
+    if shared and len(seen.for_chat) < 2:
+        detail = f"/v1/models lists {count(seen.for_chat)} to chat with: they cannot differ"
+        return Check(name, Status.SKIP, detail, evidence)
     told = [f"{a} and {b} are both answered by {brief(sorted(got[a] & got[b]))}" for a, b in shared]
     if same:
         detail = f"{'; '.join(told)}, though {count(seen.for_chat)} are listed"
@@ -664,16 +766,16 @@ def check_unknown(name: str, asked: str, seen: Seen) -> Check:
     records = seen.find(UNKNOWN, asked)
     if asked in seen.no_token:
         return Check(name, Status.SKIP, f"not decided: {seen.no_token[asked]}")
-    if not records or any(record.busy or record.status == 401 for record in records):
+    if not records or any(record.busy or is_unsaid(record, seen) for record in records):
         return Check(name, Status.SKIP, f"not decided: {reason_left(records, seen)}")
     said = dict.fromkeys(r.problem or f"answered by {brief(r.models)}" for r in records)
     detail, evidence = f"{asked}: {' and '.join(said)}", {"statuses": [r.status for r in records]}
     wrong = [record for record in records if not is_refusal(record)]
-    if not wrong and fleet.is_concrete(asked) and all(is_only_permission(r) for r in records):
-        detail += f": the role {SPECIFIC} would show whether it is known"
-        return Check(name, Status.SKIP, detail, evidence)
     if not wrong:
-        return Check(name, Status.PASS, detail, evidence)
+        return refused(name, records, detail, seen)
+    if all(record.error == "timeout" for record in wrong):
+        detail += "; is a runner woken for it? a longer --timeout would show whether it is refused"
+        return Check(name, Status.WARN, detail, evidence)
     if not all(record.problem is None for record in wrong):
         return Check(name, Status.FAIL, f"{detail}: that is no refusal", evidence)
     if not seen.classes and len(seen.listed) == 1:  # one server with one model, and no fleet
@@ -681,6 +783,24 @@ def check_unknown(name: str, asked: str, seen: Seen) -> Check:
         return Check(name, Status.WARN, detail, evidence)
     kind = "model" if fleet.is_concrete(asked) else "class"
     return Check(name, Status.FAIL, f"{detail}, though there is no such {kind}", evidence)
+
+
+def refused(name: str, records: Sequence[Record], detail: str, seen: Seen) -> Check:
+    """The verdict on refusals only: they mean something where others are answered."""
+    evidence = {"statuses": [record.status for record in records]}
+    if not seen.served():
+        detail += ": so is everything else, which decides nothing"
+        return Check(name, Status.SKIP, detail, evidence, essential=True)
+    if fleet.is_concrete(records[0].asked) and all(map(is_only_permission, records)):
+        detail += f": the role {SPECIFIC} would show whether it is known"
+        return Check(name, Status.SKIP, detail, evidence)
+    return Check(name, Status.PASS, detail, evidence)
+
+
+def is_unsaid(record: Record, seen: Seen) -> bool:
+    """Whether only the token was refused; some servers refuse what is unknown to them so, too."""
+    good = seen.was_accepted(record.credential) and not seen.is_expired(record)
+    return record.status == 401 and not good
 
 
 def is_refusal(record: Record) -> bool:
@@ -725,7 +845,8 @@ def may_not_name(seen: Seen) -> Finding:
         return Finding(Status.FAIL, f"{asked} is not refused: {said}")
     if record.denied:
         return Finding(Status.PASS, f"{asked} refused with {record.status}")
-    return Finding(Status.WARN, f"{asked} fails, but not for want of permission: {said}")
+    status = Status.WARN if seen.served() else Status.SKIP  # where all fails, it means nothing
+    return Finding(status, f"{asked} fails, but not for want of permission: {said}")
 
 
 def may_name(seen: Seen) -> list[Finding]:
@@ -741,14 +862,25 @@ def may_name(seen: Seen) -> list[Finding]:
             findings.append(Finding(Status.FAIL, f"{asked}: {wrong}"))
         else:
             text = f"{asked} is listed, but cannot be asked for: {wrong}"
-            findings.append(Finding(Status.WARN, text))
-    return findings or [Finding(Status.SKIP, "no model is listed to ask for by name")]
+            findings.append(Finding(Status.WARN if seen.served() else Status.SKIP, text))
+    return [*findings, tried_of_listed(seen)]
+
+
+def tried_of_listed(seen: Seen) -> Finding:
+    """How many that was; by itself it decides nothing."""
+    tried, listed = {r.asked for r in by_name(seen, SPECIFIC)}, set(seen.for_chat)
+    if not tried:
+        return Finding(Status.SKIP, "no model is listed to ask for by name")
+    text = f"{len(tried & listed)} of {len(listed)} listed models asked for by name"
+    return Finding(Status.SKIP, text)
 
 
 def may_administer(seen: Seen, role: str) -> list[Finding]:
     """The admin API: for admin, and for nobody else."""
     findings = []
     for record in seen.find(role, *ADMIN_PATHS):
+        if role == SPECIFIC and ADMIN in (record.roles or ()):
+            continue  # it may, as the other
         path, refused = record.asked.partition("?")[0], record.denied or record.status == 401
         if record.problem is None:
             granted = Status.PASS if role == ADMIN else Status.FAIL
@@ -770,8 +902,11 @@ def undecided_role(seen: Seen, role: str) -> Check | None:
         return Check(name, Status.SKIP, seen.no_token[role])
     if not records:
         return Check(name, Status.SKIP, f"not asked: {seen.stopped}")
-    if all(record.status == 401 for record in records):
-        return Check(name, Status.SKIP, f"the token is refused: {records[0].problem}")
+    said = f"the token {'without roles' if role == NO_ROLE else f'for {role}'} is refused (401)"
+    if all(record.status == 401 for record in records if not is_path(record.asked)):
+        if any(seen.is_expired(record) for record in records):
+            return Check(name, Status.SKIP, said, essential=True)
+        return Check(name, Status.FAIL, f"{said}, though another one is not")
     return None
 
 
@@ -781,7 +916,7 @@ def check_role_none(seen: Seen) -> Check:
 
 
 def check_role_specific(seen: Seen) -> Check:
-    findings = [*may_classes(seen, SPECIFIC), *may_name(seen)]
+    findings = [*may_classes(seen, SPECIFIC), *may_name(seen), *may_administer(seen, SPECIFIC)]
     return undecided_role(seen, SPECIFIC) or merge("role_specific", findings)
 
 
@@ -799,6 +934,8 @@ def check_full_access(seen: Seen) -> Check:
         detail = undecided.detail if undecided else "no model is listed to ask for by name"
         return Check(name, Status.SKIP, detail)
     asked = brief([record.asked])
+    if has_role(record):
+        return Check(name, Status.SKIP, f"the token has the role {SPECIFIC} as well")
     if record.problem is None:
         return Check(name, Status.PASS, f"admin may ask for {asked}")
     if record.denied:
@@ -845,13 +982,20 @@ def lines(seen: Seen, url: str) -> list[str]:
     """A line for each thing that was asked for, by whom."""
     rows = [shorten(f"Model routing at {url}", 80)]
     rows.append(f"  {'asked for':25}answered     first      p50  by")
-    for part in (ROUTING, UNKNOWN, *ROLE_CHECKS):
+    for part in (ROUTING, CONTROL, UNKNOWN, *ROLE_CHECKS):
         records = seen.find(part)
         if records and part in ROLE_CHECKS:
-            rows.append(f"With {in_words(records[0].roles)}")
+            rows.append(heading(part, records[0].roles))
         for asked in dict.fromkeys(record.asked for record in records):
             rows.append(line(asked, [r for r in records if r.asked == asked]))
     return rows
+
+
+def heading(role: str, roles: Sequence[str] | None) -> str:
+    """In whose name the requests below were sent, and what else the token says."""
+    name = "no role" if role == NO_ROLE else role
+    known = in_words(roles)
+    return f"With {name}" if known == name else f"With {name} (the token has {known})"
 
 
 def line(asked: str, records: Sequence[Record]) -> str:
@@ -892,18 +1036,9 @@ def measure(run: Run) -> None:
             document.metrics = metrics(seen)
     chosen = judges(seen, args.test_permissions)
     document.add(*(judge(seen) for judge in chosen))
-    report(run, seen)
-
-
-def report(run: Run, seen: Seen) -> None:
-    for text in lines(seen, run.url):
-        run.say(text)
-    run.say()
-    for check in run.documents[0].checks:
-        run.say_check(check)
-    if not run.documents[0].checks:
+    run.show(lines(seen, run.url), document)
+    if not document.checks:
         run.note("nothing to check: --only and --skip leave none of the checks (see --help)")
-    run.say()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

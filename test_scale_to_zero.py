@@ -938,12 +938,7 @@ def check_deployment(run: Run, document: Document) -> None:
             document.metrics = figures_of(evidence, args, url)
     checks = judge(session, url)
     document.add(*checks)
-    for line in lines_of(evidence, url):
-        run.say(line)
-    run.say()
-    for check in document.checks:
-        run.say_check(check)
-    run.say()
+    run.show(lines_of(evidence, url), document)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -51,9 +52,11 @@ def detail(finished: Finished, name: str) -> str:
 def token_of(*roles: str) -> str:
     """A JWT that nobody verifies."""
     parts = ({"alg": "RS256"}, {"sub": "me", "roles": list(roles)}, "sig5ecret")
-    return ".".join(
-        base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts
-    )
+    return ".".join(map(encoded, parts))
+
+
+def encoded(part: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")
 
 
 # --- fleets
@@ -133,7 +136,7 @@ def test_with_a_token_alone_the_roles_are_those_that_it_names() -> None:
     assert finished.code == 0
     assert only("SKIP", finished) >= {"role_specific", "role_admin", "full_access"}
     assert statuses(finished)["role_none"] == "PASS"
-    assert "no role: --token-binary makes one that has" in detail(finished, "role_admin")
+    assert "has no role, not admin: --token-binary makes" in detail(finished, "role_admin")
 
 
 def test_the_binary_that_ignores_the_role_accuses_nobody() -> None:
@@ -145,7 +148,7 @@ def test_the_binary_that_ignores_the_role_accuses_nobody() -> None:
         finished = run_script(SCRIPT, *target, "--test-permissions")
     assert finished.code == 0
     assert only("SKIP", finished) >= {"role_specific", "role_admin", "full_access"}
-    assert "has not that role but no role" in detail(finished, "role_specific")
+    assert "has no role, not model:specific" in detail(finished, "role_specific")
 
 
 def test_the_output_fits_80_columns_and_json_is_the_saved_document() -> None:
@@ -239,6 +242,160 @@ def test_json_errors_403_and_no_admin_api_are_as_good() -> None:
     assert "small:1b refused with 403; /admin/runners not decided: 404" in detail(
         finished, "role_none"
     )
+
+
+def mint(printed: str) -> tuple[str, str]:
+    """The option for a token binary that prints this expression of `roles` and `jwt(claims)`."""
+    Path("mint").write_text(
+        f"#!{sys.executable}\n"
+        "import base64, json, os, sys\n"
+        "roles = [after for role, after in zip(sys.argv, sys.argv[1:]) if role == '--role']\n"
+        "b64 = lambda part: base64.urlsafe_b64encode(json.dumps(part).encode()).decode()\n"
+        "def jwt(**claims):\n"
+        "    parts = {'alg': 'RS256'}, {'jti': os.getpid(), **claims}\n"
+        "    return '.'.join(b64(part).rstrip('=') for part in parts) + '.c2ln'\n"
+        f"print({printed})\n"
+    )
+    Path("mint").chmod(0o700)
+    return "--token-binary", "./mint"
+
+
+@pytest.mark.parametrize("printed", ["'sk-opaque-key'", "jwt(sub='me')", "jwt(roles=None)"])
+def test_tokens_that_are_alike_for_every_role_accuse_nobody(printed: str) -> None:
+    with fleet_of() as server:
+        finished = run_script(SCRIPT, "--url", server.url, *mint(printed), "--test-permissions")
+    assert finished.code == 0
+    assert only("SKIP", finished) == ROLE_CHECKS | {"full_access"}
+    assert "tokens are alike, whatever the role" in detail(finished, "role_none")
+
+
+def test_tokens_that_say_nothing_of_their_roles_are_believed_if_they_differ() -> None:
+    def odd(call: Call, asked: str) -> bytes | None:
+        if asked not in (SMALL, BIG):
+            return None
+        held = "specific" in call.headers["authorization"]
+        return spoken(call, asked) if held else refused(403, "no")
+
+    with fleet_of(odd) as server:
+        printed = "'sk-key-' + '-'.join(role.replace(':', '-') for role in roles)"
+        finished = run_script(SCRIPT, "--url", server.url, *mint(printed), "--test-permissions")
+    assert finished.code == 0
+    assert {statuses(finished)[name] for name in ("role_none", "role_specific")} == {"PASS"}
+    assert "With model:specific (the token has unknown roles)" in finished.out
+
+
+def test_keycloaks_roles_are_read_and_one_token_may_have_two() -> None:
+    payload = {"sub": "me", "realm_access": {"roles": [ADMIN, SPECIFIC]}}
+    token = f"{encoded({'alg': 'RS256'})}.{encoded(payload)}.{encoded('sig5ecret')}"
+    runners = response(200, {"runners": []}, content_type="application/json")
+    finished = ask(fleet_of(**{routing.ADMIN_PATHS[0]: runners}), "--test-permissions", token=token)
+    assert finished.code == 0
+    assert {statuses(finished)[name] for name in ("role_specific", "role_admin")} == {"PASS"}
+    assert "the token has the role admin, model:specific" in detail(finished, "role_none")
+    assert "the role model:specific as well" in detail(finished, "full_access")
+
+
+def test_role_tokens_that_are_refused_while_the_basic_one_is_good_fail() -> None:
+    def odd(call: Call, asked: str) -> bytes | None:
+        return refused(401, "invalid token") if SPECIFIC in claims(call) else None
+
+    with fleet_of(odd, denial=refused(403, "no")) as server:
+        options = (*mint("jwt(roles=roles)"), "--test-permissions")
+        finished = run_script(SCRIPT, "--url", server.url, *options)
+    assert (finished.code, only("FAIL", finished)) == (1, {"role_specific"})
+    assert "the token for model:specific is refused (401)" in detail(finished, "role_specific")
+    assert "the token with model:specific is refused" in detail(finished, "unknown_model")
+
+
+def test_streams_that_alone_are_refused_fail() -> None:
+    def odd(call: Call, asked: str) -> bytes | None:
+        return refused(401, "missing token") if call.fields["stream"] else None
+
+    finished = ask(fleet_of(odd), "--model", "class:fast")
+    assert (finished.code, only("FAIL", finished)) == (1, {"class"})
+    assert "3 of 6 good: 3 times 401 missing token" in detail(finished, "class")
+
+
+def test_nobody_there_is_not_busy_whatever_it_says_of_later() -> None:
+    nobody = hostile.error(503, "No runners have models of class 'fast'", retry_after=30)
+    finished = ask(fleet_of(lambda call, asked: nobody))
+    assert (finished.code, only("FAIL", finished)) == (1, {"class"})
+    assert "No runners have models of class 'fast'" in detail(finished, "class")
+
+
+@pytest.mark.parametrize(("control", "code"), [(502, 3), (None, 0)])
+def test_a_refusal_counts_only_where_something_is_answered(control: int | None, code: int) -> None:
+    def odd(call: Call, asked: str) -> bytes | None:
+        good = asked == BIG and control is None  # no class is: it is a single server
+        return None if good else refused(502, "bad gateway")
+
+    server = fleet_of(odd, models=(BIG,), denial=b"")
+    options = ("--only", "unknown_model", "unknown_class")
+    finished = ask(server, *options, token=token_of(SPECIFIC))
+    status = "SKIP" if control else "PASS"
+    assert (finished.code, set(statuses(finished).values())) == (code, {status})
+    requests = finished.document("model_routing")["requests"]
+    assert [r["part"] for r in requests] == ["control"] * 3 + ["unknown"] * 4
+
+
+def test_an_unknown_model_that_is_held_is_a_warning_and_the_roles_are_tried() -> None:
+    def holds(call: Call, asked: str) -> bytes | None:
+        call.wait(30) if asked == routing.UNKNOWN_MODEL else None
+        return None
+
+    server = fleet_of(holds, denial=refused(403, "no"))
+    finished = ask(server, "--timeout", "1", "--test-permissions", token=token_of())
+    assert (finished.code, only("WARN", finished)) == (0, {"unknown_model"})
+    assert "a longer --timeout would show" in detail(finished, "unknown_model")
+    assert statuses(finished)["role_none"] == "PASS"
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_hidden_reasoning_is_a_warning(counts: bool) -> None:
+    """Few streams count their tokens: they are believed after a whole answer that did."""
+    usage = {"usage": {"completion_tokens": 32}} if counts else {}
+
+    def thinks(call: Call, asked: str) -> bytes | None:
+        choice = {"message": {"content": ""}, "finish_reason": "length"}
+        if asked != "class:fast":
+            return None
+        if call.fields["stream"]:
+            return hostile.HEAD + hostile.delta(reason="length", model=SMALL) + hostile.DONE
+        return response(200, {"model": SMALL, "choices": [choice], **usage})
+
+    finished = ask(fleet_of(thinks), "--model", "class:fast")
+    assert statuses(finished)["class"] == ("WARN" if counts else "FAIL")
+    if counts:
+        assert "6 times without a word: 32 tokens of reasoning?" in detail(finished, "class")
+
+
+def test_a_connection_that_fails_is_not_tried_again() -> None:
+    server = fleet_of()
+    gone = response(200, {"object": "list", "data": [{"id": SMALL}]})
+
+    def closes(call: Call) -> None:
+        server.__exit__()
+        call.send(gone)
+
+    server._answers["/v1/models"] = closes
+    finished = ask(server)
+    assert (finished.code, only("FAIL", finished)) == (1, {"class"})
+    assert len(finished.document("model_routing")["requests"]) == 1
+
+
+def test_model_specific_is_tried_with_many_models_and_the_line_says_with_how_many() -> None:
+    models = tuple(f"model-{number}" for number in range(10))
+
+    def odd(call: Call, asked: str) -> bytes | None:
+        if asked in CLASSES:
+            return spoken(call, models[0])
+        return refused(403, "no permission") if asked == "model-6" else None
+
+    options = ("--test-permissions", "--only", "role_specific")
+    finished = ask(fleet_of(odd, models=models), *options, token=token_of(SPECIFIC))
+    assert (finished.code, only("FAIL", finished)) == (1, {"role_specific"})
+    good = ask(fleet_of(models=models), *options, token=token_of(SPECIFIC))
+    assert "8 of 10 listed models asked for by name" in detail(good, "role_specific")
 
 
 def test_an_opaque_key_says_nothing_of_roles_and_the_rest_is_decided() -> None:
@@ -339,7 +496,7 @@ def test_a_busy_fleet_is_no_verdict_but_no_pass_either() -> None:
     busy = hostile.error(503, "busy", "queue_full", retry_after=5)
     finished = ask(fleet_of(lambda call, asked: busy))
     assert (finished.code, only("FAIL", finished)) == (3, set())
-    assert "it is busy (503, Retry-After 5): try again" in detail(finished, "class")
+    assert "it is busy (503 busy, Retry-After 5): try again" in detail(finished, "class")
 
 
 def test_a_credential_that_is_refused_for_completions_only_is_exit_3() -> None:
@@ -470,6 +627,18 @@ def test_an_answer_to_a_name(answered: str | None, aliases: Any, good: bool) -> 
     assert status == ("PASS" if good else "FAIL")
 
 
+def test_a_stream_that_goes_on_with_another_model_is_a_wrong_answer() -> None:
+    six = [record(SMALL, models=[SMALL, BIG], streamed=True)] * 6
+    check = routing.check_model(seen(*six, asked=[SMALL]))
+    assert check.status is Status.FAIL
+    assert f"answered by {SMALL}, then by {BIG}" in check.detail
+
+
+def test_a_class_whose_model_is_listed_by_another_name_gets_a_hint() -> None:
+    six = [record("class:fast", models=["small.gguf"])] * 6
+    assert "--alias class:fast=small.gguf" in routing.check_class(seen(*six)).detail
+
+
 @pytest.mark.parametrize(
     ("fast", "big", "listed", "status"),
     [
@@ -481,6 +650,7 @@ def test_an_answer_to_a_name(answered: str | None, aliases: Any, good: bool) -> 
         ([SMALL], [SMALL], [SMALL, "nomic-embed-text", "baai/bge-m3"], "SKIP"),
         ([SMALL], [SMALL], [SMALL, "class:fast"], "SKIP"),
         ([SMALL], [], [SMALL, BIG], "SKIP"),
+        ([SMALL], [BIG], [], "PASS"),
     ],
 )
 def test_two_classes(fast: list[str], big: list[str], listed: list[str], status: str) -> None:
@@ -509,12 +679,14 @@ def test_a_token_refused_in_mid_run_leaves_the_class_undecided() -> None:
         ([failed("x", status=404), failed("x", status=500)], "PASS"),
         ([failed("x", status=404), record("x")], "FAIL"),
         ([record("x", problem="200, but no chat completion: nope"), failed("x")], "FAIL"),
-        ([record("x", status=None, error="timeout", problem="timeout")], "FAIL"),
+        ([record("x", status=None, error="timeout", problem="timeout")], "WARN"),
         ([failed("x", status=302)] * 2, "FAIL"),
         ([denied("x")] * 2, "SKIP"),
         ([denied("x", roles=[SPECIFIC])] * 2, "PASS"),
         ([denied("x"), record("x")], "FAIL"),
         ([failed("x", status=401)] * 2, "SKIP"),
+        ([dataclasses.replace(failed("x", status=401), credential=1)] * 2, "SKIP"),
+        ([failed("x", status=401), failed("x", status=404)], "PASS"),
         ([], "SKIP"),
     ],
 )
@@ -548,10 +720,35 @@ def test_a_user_without_roles(records: list[routing.Record], status: str) -> Non
     assert status_of(routing.check_role_none, *records) == status
 
 
+def test_the_admin_api_is_not_for_the_other_role() -> None:
+    named = [record(SMALL, SPECIFIC)]
+    for roles, status in (([SPECIFIC], "FAIL"), ([ADMIN, SPECIFIC], "PASS")):
+        opened = [record(path, SPECIFIC, roles=roles) for path in routing.ADMIN_PATHS]
+        assert status_of(routing.check_role_specific, *named, *opened) == status
+
+
+@pytest.mark.parametrize(
+    ("good", "later", "status"),
+    [
+        ([], [], "SKIP"),  # never good, and no other is
+        ([200], [], "SKIP"),  # expired
+        ([], [404], "FAIL"),  # good after all
+        ([200], [200], "FAIL"),
+        ([], [503], "SKIP"),  # that may come from what stands in front
+    ],
+)
+def test_a_refused_token(good: list[int], later: list[int], status: str) -> None:
+    found = routing.Seen(["class:fast"], records=[failed("x", "x", each) for each in good])
+    found.records += [failed("class:fast", status=401)] * 2
+    found.records += [failed("x", "x", each) for each in later]
+    assert routing.check_class(found).status.value == status
+
+
 @pytest.mark.parametrize(
     ("record_of_name", "status"),
     [
         (record(SMALL, SPECIFIC), "PASS"),
+        (record(SMALL, SPECIFIC, models=[SMALL, BIG]), "FAIL"),
         (denied(SMALL, SPECIFIC), "FAIL"),
         (failed(SMALL, SPECIFIC, 401), "FAIL"),
         (record(SMALL, SPECIFIC, models=[BIG]), "FAIL"),
@@ -561,6 +758,13 @@ def test_a_user_without_roles(records: list[routing.Record], status: str) -> Non
 def test_the_role_for_models_by_name(record_of_name: routing.Record, status: str) -> None:
     classes = [record(name, SPECIFIC) for name in CLASSES]
     assert status_of(routing.check_role_specific, *classes, record_of_name) == status
+
+
+def test_where_nothing_is_answered_no_role_is_judged() -> None:
+    for role, judge in ((NONE, routing.check_role_none), (SPECIFIC, routing.check_role_specific)):
+        records = [failed(asked, role, 502) for asked in (*CLASSES, SMALL)]
+        found = routing.Seen(list(CLASSES), records=records, lists=[[SMALL]])
+        assert judge(found).status is Status.SKIP
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import Any
 from ..fleet_routing import Place
 from ..hooks import Hooks
 from ..tokens import ADMIN, SPECIFIC, User
-from .fleet import decide, names_model, on_fleet, plain, refuses, resolves
-from .parts import Fault, Install, as_event, instead, no_content, on_events, payload
+from .fleet import decide, is_class, names_model, on_fleet, plain, refuses, resolves
+from .parts import Fault, Install, as_event, instead, no_content, nothing, on_events, payload
 
 SCRIPT = "test_model_routing.py"
 FAST, BIG = "class:fast", "class:big"
@@ -20,15 +20,7 @@ ONE_MODEL = {"models": "desk=small:1b;tower=small:1b"}
 PERMISSIONS = ("--test-permissions",)
 
 
-def is_class(model: object) -> bool:
-    return str(model).startswith("class:")
-
-
 # --- what is done
-
-
-def nothing(hooks: Hooks) -> None:
-    """It is the settings that are wrong, or the guide that promises more."""
 
 
 def serves_unknown(matches: Callable[[object], bool]) -> Install:
@@ -81,6 +73,15 @@ async def named_otherwise(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     async for event in stream:
         fields = payload(event)
         yield as_event({**fields, "model": SMALL_MODEL}) if fields else event
+
+
+async def turns_other(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The first chunk names the model that was asked for, all others the small one."""
+    first = True
+    async for event in stream:
+        fields = payload(event)
+        yield as_event({**fields, "model": SMALL_MODEL}) if fields and not first else event
+        first = first and not fields
 
 
 # --- the faults
@@ -140,6 +141,11 @@ ROWS: tuple[Fault, ...] = (
         "routing-streams-other",
         "streams are answered by the small model",
         install=on_events(named_otherwise),
+    ),
+    _model(
+        "routing-streams-turn",
+        "streams go on with another model than they begin with",
+        install=on_events(turns_other),
     ),
     _model(
         "routing-name-denied",
@@ -230,6 +236,18 @@ ROWS: tuple[Fault, ...] = (
         "model:specific may not ask for models by their names",
         check="role_specific",
         install=decide("may_ask_specific", lambda user: ADMIN in user.roles),
+    ),
+    _roles(
+        "routing-role-unknown",
+        "tokens with a role are refused as if they were forged",
+        check="role_specific",
+        install=refuses(401, "Unauthorized", lambda user, model: SPECIFIC in user.roles),
+    ),
+    _roles(
+        "routing-admin-for-specific",
+        "the admin API is open to model:specific",
+        check="role_specific",
+        install=decide("may_administer", lambda user: bool(user.roles & {ADMIN, SPECIFIC})),
     ),
     _roles(
         "routing-listed-in-vain",

@@ -103,11 +103,12 @@ class Listener:
     """Hears magic packets on a UDP port, in a thread, from `with` to its end.
 
     It shares the port with others that do the same. `others` counts the datagrams that were
-    something else. OSError when the port cannot be had.
+    something else, `count` all packets, `earlier` those that were forgotten. OSError when the port
+    cannot be had.
     """
 
     def __init__(self, port: int = PORT):
-        self.port, self.others = port, 0
+        self.port, self.others, self.count, self.earlier = port, 0, 0, 0
         self.heard: list[Heard] = []
         self._over = threading.Event()
 
@@ -124,6 +125,10 @@ class Listener:
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
         return self
+
+    def forget(self) -> None:
+        """Drop what came until now but its number, so that there is room for what comes."""
+        self.heard, self.earlier = [], self.count
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
@@ -142,7 +147,9 @@ class Listener:
             packet = parse(payload)
             if packet is None:
                 self.others += 1
-            elif len(self.heard) < KEPT:
+                continue
+            self.count += 1
+            if len(self.heard) < KEPT:
                 self.heard.append(Heard(time.perf_counter_ns(), sender[0], packet))
 
 

@@ -4,28 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import chat
 import fleet
 import wire
 from common import Run
 from fleet import Runner, Unreadable
-from records import outcome
+from records import is_rate_limit, outcome
 from sse import shorten
 
 NO_ADMIN_API = (401, 403, 404, 405, 501)
+LATEST = ":latest"  # Ollama's word for a name without a tag
 
 
 @dataclass(frozen=True)
 class State:
     """Who was online at one time, by the admin API (`runners`) and by /v1/models (`models`); None
-    for a source that was not asked. `error`: what could not be read; `costly`: at what price."""
+    for a source that was not asked. `error`: what could not be read; `costly`: at what price;
+    `limited`: by the key's rate limit, its Retry-After."""
 
     at_s: float
     runners: tuple[Runner, ...] | None = None
     models: tuple[str, ...] | None = None
     error: str | None = None
     costly: bool = False  # a hang or a flood
+    limited: str | None = None
+
+    @property
+    def is_useless(self) -> bool:
+        """Reading it again at once would be of no use."""
+        return self.costly or self.limited is not None
+
+    def says_as(self, other: State) -> bool:
+        return (self.runners, self.models, self.error) == (
+            other.runners,
+            other.models,
+            other.error,
+        )
+
+    @property
+    def offered(self) -> set[str]:
+        """Every model that either source names."""
+        runners = self.runners or ()
+        return set(self.models or ()).union(*(runner.models for runner in runners))
 
     @property
     def online(self) -> list[Runner]:
@@ -36,7 +58,8 @@ class State:
         For a class that is everyone: which models are in it is not to be seen."""
         if self.runners is not None:
             return [runner.name for runner in self.online if may_serve(runner, model)]
-        return [name for name in self.models or () if not fleet.is_concrete(model) or name == model]
+        concrete = fleet.is_concrete(model)
+        return [name for name in self.models or () if not concrete or is_same(name, model)]
 
     def asleep(self, model: str) -> bool:
         return self.error is None and not self.serving(model)
@@ -56,7 +79,14 @@ class State:
 
 def may_serve(runner: Runner, model: str) -> bool:
     """Whether a runner offers this; one that does not say what it offers may."""
-    return not fleet.is_concrete(model) or not runner.models or runner.offers([model])
+    if not fleet.is_concrete(model) or not runner.models:
+        return True
+    return runner.offers([model, model.removesuffix(LATEST), model + LATEST])
+
+
+def is_same(name: str, other: str) -> bool:
+    """Whether these are two names for one model."""
+    return name.removesuffix(LATEST) == other.removesuffix(LATEST)
 
 
 def names(runners: Sequence[Runner]) -> str:
@@ -76,7 +106,8 @@ def came_online(before: State, later: State, model: str) -> list[str]:
         came = [runner for runner in later.online if runner.id not in known]
         return [runner.name for runner in came if may_serve(runner, model)]
     if before.models is not None and later.runners is None:
-        return [name for name in later.serving(model) if name not in before.models]
+        listed = set(before.models)
+        return [name for name in later.serving(model) if name not in listed]
     return []
 
 
@@ -98,6 +129,7 @@ class Observer:
         self._instrument, self._now_s = instrument, now_s
         self._token, self._admin_token = token, admin.token
         self._said: str | None = None
+        self._read_last: dict[str, tuple[bytes, tuple[Any, ...]]] = {}
 
     def look(self) -> State:
         """Both sources."""
@@ -114,15 +146,28 @@ class Observer:
             if self.reason is None:
                 reply = self._get(fleet.RUNNERS, self._admin_token)
                 self.reason = no_admin_api(reply)
-                runners = None if self.reason else tuple(fleet.read_runners(reply))
+                runners = None if self.reason else self._parse(reply, fleet.read_runners)
             if always_models or runners is None:
                 reply = self._get(chat.MODELS, self._token)
-                models = tuple(fleet.listed_models(reply))
+                models = self._parse(reply, fleet.listed_models)
         except Unreadable as error:
-            failure = reply.failure if reply else None
-            costly = failure is not None and failure.kind in ("timeout", "flood")
-            return State(self._now_s(), error=str(error), costly=costly)
+            return self._failed(str(error), reply)
         return State(self._now_s(), runners, models)
+
+    def _failed(self, error: str, reply: wire.Reply | None) -> State:
+        failure = reply.failure if reply else None
+        costly = failure is not None and failure.kind in ("timeout", "flood")
+        limited = retry_after(reply) if reply and is_rate_limit(reply) else None
+        return State(self._now_s(), error=error, costly=costly, limited=limited)
+
+    def _parse(self, reply: wire.Reply, read: Callable[[wire.Reply], list[Any]]) -> tuple[Any, ...]:
+        """The list in an answer; one that says what the last one said is not read again."""
+        path = reply.request.path
+        body, parsed = self._read_last.get(path, (b"", ()))
+        if not body or body != reply.body or reply.status != 200 or reply.failure is not None:
+            parsed = tuple(read(reply))
+            self._read_last[path] = (reply.body, parsed)
+        return parsed
 
     def _get(self, path: str, token: str | None) -> wire.Reply:
         (reply,) = self._instrument.exchange([fleet.under(token, wire.Request("GET", path))])
@@ -133,9 +178,18 @@ class Observer:
         return reply
 
 
+def retry_after(reply: wire.Reply) -> str:
+    """When to come back, in the server's words."""
+    return shorten(reply.message.header("retry-after") or "none", 40)
+
+
 def no_admin_api(reply: wire.Reply) -> str | None:
-    """Why there is no admin API to be read here; a web page in its place is none, either."""
-    kind = reply.message.header("content-type") or ""
-    if reply.failure is None and (reply.status in NO_ADMIN_API or kind.startswith("text/html")):
+    """Why there is no admin API to be read here: it says so, sends one to a login, or a web page
+    stands in its place. A proxy's page about an error is none of these, but a failed read."""
+    if reply.failure is not None or reply.status is None:
+        return None
+    kind = (reply.message.header("content-type") or "").lower()
+    is_page = reply.status == 200 and kind.startswith("text/html")
+    if reply.status in NO_ADMIN_API or 300 <= reply.status < 400 or is_page:
         return f"{fleet.RUNNERS} answered {outcome(reply, timed=False)}"
     return None

@@ -4,11 +4,12 @@
 Reads who is online, sends one small request and watches what becomes of it: the magic packet (with
 --listen-wol), the runner coming online, the first output. Then it reads who is online again.
 
-PASS: nobody was awake, the request was answered, and its model is listed from then on. If a runner
-was awake there was nothing to wake: exit 3, or 0 with --allow-awake.
+PASS: nobody was awake, the request was answered, somebody came online, and the model is listed from
+then on. If a runner was awake there was nothing to wake: exit 3, or 0 with --allow-awake.
 Cost: one answer of at most 16 tokens, N with --burst N, one more with --timing. It wakes a machine.
-While it waits it reads the runner list twice a second. It ends within --timeout and half a minute,
-after what --wait-asleep allows.
+While it waits it reads the runner list twice a second, every 2 s after 10 s; `--only state` sends
+no request. It ends within --timeout and 90 s, after what --wait-asleep allows; --timing adds
+one request, which may take --timeout again.
 
 Examples:
     # is somebody asleep, and does a request wake them?
@@ -42,7 +43,16 @@ import magic
 import wire
 from common import CannotCheck, Check, Run, Status
 from fleet import Entry, Runner, Unreadable
-from online import Observer, State, came_online, listing, may_serve, names
+from online import (
+    Observer,
+    State,
+    came_online,
+    is_same,
+    listing,
+    may_serve,
+    names,
+    retry_after,
+)
 from records import is_rate_limit, make_record, ms, number, outcome, read_stream, timed_out
 from sse import shorten
 
@@ -58,19 +68,27 @@ CHECKS = (
 )
 PROMPT = "Say hello."
 MAX_TOKENS = 16
-READ_S = 10.0  # longest answer of the gateway's own lists, unless --timeout is less
+READ_S = 5.0  # longest answer of the gateway's own lists, unless --timeout is less
 POLL_S = 0.5  # between two looks at who is online, while a request waits
+SOON_S = 10.0  # from then on
+SLOW_POLL_S = 2.0  # is enough: a limit of 100 requests a minute is not to be used up by looking
+KEPT = (
+    100  # changes of who is online; a list that is another one each time must not fill the memory
+)
+NAMES = 100  # of a list, what is written down of it
+MOST_AT_ONCE = 1000
 CONFIRM_S = 1.0  # until "nobody is online" is read once more: some say so when they have an error
 SETTLE_S = 5.0  # a machine that goes offline still takes its time to fall asleep
 RENEW_S = 60.0  # while it waits for sleep: a token may not live as long as that
 WATCH_ON_S = 60.0  # after a request that failed while a runner is being woken
 UNSURE_S = 10.0  # the same, where it is not to be seen whether one is
 AFTER_S = 3.0  # until the model that answered has to be listed
-LOG_S = 2.0  # until the request has to be in the gateway's log
+LOG_S = 5.0  # until the request has to be in the gateway's log
 TICK_S = 0.1
-LEAST_WAKE_S = 1.0  # no machine wakes sooner
+LEAST_WAKE_S = 1.0  # no machine wakes sooner, whatever the lists say
 FAST_S, MODERATE_S = 30.0, 60.0
-REPEATS_S = 2.0  # packets for one MAC within this time of the first belong to the same requests
+TOGETHER_S = 1.0  # packets for one MAC within this time of the first belong to the same requests
+REPEATS = 3  # so often a sender may repeat a packet, as nobody confirms it
 WAITING = (408, 429)  # of 4xx, those that do not say that the request itself was wrong
 
 
@@ -79,6 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("wake-on-LAN").add_argument
     add(
         "--model",
+        type=model_option,
         default="class:fast",
         metavar="NAME",
         help="class or model to ask for (default %(default)s)",
@@ -107,8 +126,21 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="MAC",
         help="whom the packet must be for (repeatable)",
     )
-    add("--burst", type=common.whole_number(2), metavar="N", help="N requests at once, not one")
+    add("--burst", type=burst_option, metavar="N", help="N requests at once, not one")
     return parser
+
+
+def model_option(text: str) -> str:
+    if not text.strip() or text != text.strip() or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r} is no model: write class:fast or a name")
+    return text
+
+
+def burst_option(text: str) -> int:
+    count = common.whole_number(2)(text)
+    if count > MOST_AT_ONCE:
+        raise argparse.ArgumentTypeError(f"{count} is too much, the most is {MOST_AT_ONCE}")
+    return count
 
 
 def udp_port(text: str) -> int:
@@ -159,7 +191,7 @@ class Attempt:
 
     @property
     def wait_s(self) -> float | None:
-        """From the request to its first output, if it was served."""
+        """From this request to its first output, if it was served."""
         if not self.served or self.sent_s is None or self.first_output_s is None:
             return None
         return self.first_output_s - self.sent_s
@@ -176,7 +208,6 @@ def make_attempt(phase: str, reply: wire.Reply, start_ns: int) -> Attempt:
         first_ns = reply.end_ns
         whole_ms = ms((reply.end_ns or 0) - (reply.t0_ns or 0))
         record |= {"error": None, "error_text": None, "ttft_ms": whole_ms, "e2e_ms": whole_ms}
-    wait = shorten(reply.message.header("retry-after") or "none", 40)
     status = reply.status or 0
     return Attempt(
         phase=phase,
@@ -186,7 +217,7 @@ def make_attempt(phase: str, reply: wire.Reply, start_ns: int) -> Attempt:
         ended_s=at_s(reply.end_ns),
         record={"kind": "chat", "phase": phase, **record, "model": answer.model},
         status=status,
-        limited=wait if is_rate_limit(reply) else None,
+        limited=retry_after(reply) if is_rate_limit(reply) else None,
         denied=fleet.is_denied(reply),
         refused=reply.failure is None and 300 <= status < 500 and status not in WAITING,
         timed_out=timed_out(reply),
@@ -204,13 +235,16 @@ class Packet:
 
 @dataclass
 class Evidence:
-    """All that was measured. `states` are those since the request was sent."""
+    """All that was measured. `states` are records of the changes since the request was sent, which
+    `see` adds; not the states themselves, as lists may be long."""
 
     model: str
     expected: Sequence[str] = ()  # MACs
     before: State | None = None
     waited_s: float | None = None  # for sleep
-    states: list[State] = field(default_factory=list)
+    states: list[dict[str, Any]] = field(default_factory=list)
+    latest: State | None = None
+    came: tuple[float, list[str]] | None = None  # when somebody new was first seen online, and who
     after: State | None = None
     attempts: list[Attempt] = field(default_factory=list)
     no_admin: str | None = None
@@ -220,6 +254,21 @@ class Evidence:
     listened: bool = False
     packets: list[Packet] = field(default_factory=list)
     other_datagrams: int = 0
+    earlier_packets: int = 0  # before the request
+
+    def see(self, state: State) -> None:
+        """Take in who is online now, if that is news."""
+        if self.latest is not None and self.latest.says_as(state):
+            return
+        self.latest = state
+        if len(self.states) < KEPT:
+            self.states.append(state_record(state))
+        self.note_newcomers(state)
+
+    def note_newcomers(self, state: State) -> None:
+        if self.came is None and self.before is not None:
+            came = came_online(self.before, state, self.model)
+            self.came = (state.at_s, came) if came else None
 
     def of(self, phase: str) -> list[Attempt]:
         return [attempt for attempt in self.attempts if attempt.phase == phase]
@@ -230,8 +279,22 @@ class Evidence:
         return self.of("wake")
 
     @property
+    def strays(self) -> list[Attempt]:
+        """Those that another model answered than the one that was asked for by its name. A name
+        that nobody lists is no other model: it may be what the one that was asked calls itself."""
+        other = [
+            a
+            for a in self.wakers
+            if a.served and fleet.is_concrete(self.model) and named_other(a.answer, self.model)
+        ]
+        states = [state for state in (self.before, self.after) if state and other]
+        known = set().union(*(state.offered for state in states))
+        return [attempt for attempt in other if attempt.answer.model in known]
+
+    @property
     def served(self) -> list[Attempt]:
-        return [attempt for attempt in self.wakers if attempt.served]
+        strays = self.strays
+        return [each for each in self.wakers if each.served and each not in strays]
 
     @property
     def was_asleep(self) -> bool:
@@ -250,19 +313,42 @@ class Evidence:
     def newcomers(self) -> tuple[float, list[str]] | None:
         """By when somebody was online who was not before, and who. The one that answered was online
         by then, though the next look came later."""
-        if self.before is None:
+        if self.came is None:
             return None
-        answered_s = self.first.first_output_s if self.first and self.was_asleep else None
-        for state in [*self.states, *([self.after] if self.after else [])]:
-            if came := came_online(self.before, state, self.model):
-                return min(state.at_s, answered_s or state.at_s), came
-        return None
+        at_s, who = self.came
+        first = self.first if self.was_asleep else None
+        return min(at_s, first.first_output_s or at_s) if first else at_s, who
+
+    @property
+    def first_output_s(self) -> float | None:
+        """Of the request that was served first, counted as all phases are: from the first one that
+        was sent."""
+        return self.since_sent(self.first)
+
+    @property
+    def slowest_s(self) -> float | None:
+        waits = [wait for wait in map(self.since_sent, self.served) if wait is not None]
+        return max(waits, default=None)
+
+    def since_sent(self, attempt: Attempt | None) -> float | None:
+        if attempt is None or attempt.first_output_s is None or self.sent_s is None:
+            return None
+        return attempt.first_output_s - self.sent_s
 
     @property
     def entries(self) -> list[Entry]:
-        """What came into the gateway's log since the request: it, and others if there were any."""
+        """What came into the gateway's log since the request: it, and others' if they may be it."""
         known = {entry.id for entry in self.log_before or ()}
-        return [entry for entry in self.log_after or () if entry.id not in known]
+        runners = {runner.id: runner for runner in (self.after and self.after.runners) or ()}
+        models = {a.answer.model for a in self.served if a.answer.model}
+
+        def is_anothers(entry: Entry) -> bool:  # served by a runner that has not what answered us
+            runner = runners.get(entry.runner_id or "")
+            able = runner is None or not models or any(may_serve(runner, m) for m in models)
+            return not able
+
+        new = [entry for entry in self.log_after or () if entry.id not in known]
+        return [entry for entry in new if not is_anothers(entry)]
 
     @property
     def wol_logged(self) -> bool:
@@ -276,15 +362,27 @@ class Evidence:
 
     @property
     def macs(self) -> set[str]:
-        """Whom a packet may be for: those expected, else the runners with a known MAC."""
+        """Whom a packet may be for: those expected, else the runners that offer the model."""
         runners = (self.before and self.before.runners) or ()
-        return set(self.expected) or {mac for mac in map(mac_of, runners) if mac}
+        able = [runner for runner in runners if may_serve(runner, self.model)]
+        return set(self.expected) or {mac for mac in map(mac_of, able) if mac}
+
+    @property
+    def fleet_macs(self) -> set[str]:
+        runners = (self.before and self.before.runners) or ()
+        return {mac for mac in map(mac_of, runners) if mac}
 
     @property
     def right_packets(self) -> list[Packet]:
         """Well-formed ones for such a MAC; for any MAC if none is known."""
         good, macs = [each for each in self.due_packets if each.packet.mac], self.macs
         return [each for each in good if not macs or each.packet.mac in macs]
+
+
+def named_other(answer: fleet.Answer, model: str) -> bool:
+    """Whether an answer carries the name of one model, and it is not this."""
+    name = answer.model
+    return name is not None and fleet.is_concrete(name) and not is_same(name, model)
 
 
 def mac_of(runner: Runner) -> str | None:
@@ -345,7 +443,8 @@ class Session:
         finally:
             for reply in self.model.replies:
                 self.evidence.attempts.append(make_attempt(phase, reply, self.start_ns))
-        if all(reply.status == 401 for reply in self.model.replies):
+        refused = all(reply.status == 401 for reply in self.model.replies)
+        if refused and phase == "wake":  # what was measured until a later one stays judged
             raise CannotCheck(chat.refused_credential(run))
 
     def read_log(self) -> list[Entry] | None:
@@ -363,6 +462,7 @@ class Session:
             return
         evidence = self.evidence
         evidence.listened, evidence.other_datagrams = True, self.listener.others
+        evidence.earlier_packets = self.listener.earlier
         evidence.packets = [
             Packet((heard.at_ns - self.start_ns) / 1e9, heard.sender, heard.packet)
             for heard in list(self.listener.heard)
@@ -406,10 +506,10 @@ def wait_for_sleep(session: Session) -> State:
     if limit_s is None or state.error or state.asleep(model):
         return state
     warn_of_expiry(session, limit_s)
-    interval_s = min(5.0, max(1.0, limit_s / 100))
+    interval_s = min(5.0, max(SLOW_POLL_S, limit_s / 100))
     label = f"waiting up to {limit_s:g} s for sleep: {listing(state.serving(model))} online"
     with run.progress(label, math.ceil(limit_s / interval_s)) as step:
-        while not state.asleep(model) and not state.costly:
+        while not state.asleep(model) and not state.is_useless:
             left_s = begun_s + limit_s - session.now_s()
             if left_s <= 0:
                 break
@@ -440,19 +540,22 @@ def warn_of_expiry(session: Session, limit_s: float) -> None:
 @contextlib.contextmanager
 def watching(session: Session) -> Iterator[None]:
     """See in a thread who comes online meanwhile."""
-    over, states = threading.Event(), session.evidence.states
+    over, begun_s = threading.Event(), session.now_s()
     timeout_s = min(READ_S, session.run.args.timeout)
+
+    def interval_s() -> float:
+        return POLL_S if session.now_s() < begun_s + SOON_S else SLOW_POLL_S
 
     def watch() -> None:
         with session.new_wire(timeout_s) as instrument:
             observer = session.new_observer(instrument)
             observer.reason = session.observer.reason
-            while not over.wait(POLL_S):
+            while not over.wait(interval_s()):
                 state = observer.glance()
                 if over.is_set():  # too late to be of use
                     return
-                states.append(state)
-                if state.costly:
+                session.evidence.see(state)
+                if state.is_useless:
                     return
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -490,20 +593,23 @@ def read_after(session: Session) -> None:
     evidence, limit_s = session.evidence, session.now_s() + AFTER_S
     while True:
         evidence.after = session.observer.look()
+        evidence.note_newcomers(evidence.after)
         settled = not evidence.served or check_registered(evidence).status is not Status.FAIL
-        if settled or evidence.after.costly or session.now_s() >= limit_s:
+        if settled or evidence.after.is_useless or session.now_s() >= limit_s:
             return
         time.sleep(POLL_S)
 
 
 def read_log_after(session: Session) -> None:
-    """The log, as soon as every request that was sent is in it."""
+    """The log, as soon as every request that was sent is in it, and the packet if one is due."""
     evidence, limit_s = session.evidence, session.now_s() + LOG_S
     while evidence.no_log is None:
         evidence.log_after = session.read_log()
-        if len(evidence.entries) >= len(evidence.wakers) or session.now_s() >= limit_s:
+        complete = len(evidence.entries) >= len(evidence.wakers)
+        due = evidence.was_asleep and bool(evidence.served)
+        if complete and (evidence.wol_logged or not due) or session.now_s() >= limit_s:
             return
-        time.sleep(TICK_S)
+        time.sleep(POLL_S)
 
 
 def measure(session: Session) -> None:
@@ -515,9 +621,11 @@ def measure(session: Session) -> None:
         return
     evidence.before = wait_for_sleep(session)
     evidence.no_admin = session.observer.reason
-    if evidence.before.costly:
+    if evidence.before.is_useless or args.only == ["state"]:
         return
     evidence.log_before = session.read_log()
+    if session.listener is not None:
+        session.listener.forget()
     run.note(asking(evidence, args))
     try:
         with watching(session):
@@ -537,10 +645,19 @@ def asking(evidence: Evidence, args: argparse.Namespace) -> str:
     count = f"{args.burst} times at once" if args.burst else "once"
     state = evidence.before
     awake = state.serving(evidence.model) if state else []
-    who = "nobody is online" if evidence.was_asleep else f"{listing(awake)} online"
+    who = f"{nobody(evidence)} is online" if evidence.was_asleep else f"{listing(awake)} online"
     if state and state.error:
         who = "who is online is unknown"
     return f"{who}; asking {evidence.model} {count}: up to {args.timeout:g} s"
+
+
+def nobody(evidence: Evidence) -> str:
+    """Who sleeps: everybody, or all that have the model."""
+    state = evidence.before
+    others = state is not None and bool(state.online or state.models)
+    if others and fleet.is_concrete(evidence.model):
+        return f"nobody with {shorten(evidence.model, 40)}"
+    return "nobody"
 
 
 # --- judge
@@ -550,11 +667,18 @@ def undecided(name: str, reason: str) -> Check:
     return Check(name, Status.SKIP, reason, essential=True)
 
 
+def limited_words(wait: str) -> str:
+    """What there is to say about the key's rate limit."""
+    return f"the key's rate limit spoke (429 rate_limit_exceeded, Retry-After {wait}): try later"
+
+
 def check_state(evidence: Evidence) -> Check:
     """Who is online can be read, and the fleet's two lists agree."""
     state = evidence.before
     if state is None:
         return undecided("state", "the run ended before it was read")
+    if state.limited is not None:
+        return undecided("state", limited_words(state.limited))
     if state.error is not None:
         return Check("state", Status.FAIL, f"who is online cannot be read: {state.error}")
     numbers: dict[str, Any] = {
@@ -598,24 +722,31 @@ def check_request(evidence: Evidence, timeout_s: float) -> Check:
     limited = [attempt for attempt in wakers if attempt.limited]
     failed = [attempt for attempt in wakers if not attempt.served and not attempt.limited]
     numbers = {"requests": len(wakers), "served": len(evidence.served)}
+    if strays := evidence.strays:
+        return Check("request", Status.FAIL, stray_words(strays, evidence), numbers)
     if failed:
         detail = failure_words(failed, len(wakers), evidence, timeout_s)
         return Check("request", Status.FAIL, detail, numbers)
     if limited:
-        detail = "the key's rate limit spoke (429 rate_limit_exceeded, "
-        return undecided("request", f"{detail}Retry-After {limited[0].limited}): try later")
+        return undecided("request", limited_words(limited[0].limited or "none"))
     first = evidence.first
     assert first
     model = shorten(first.answer.model or "an unnamed model", 60)
     whole = f"{len(wakers)} of {len(wakers)} answered" if len(wakers) > 1 else "answered"
-    detail = f"{whole} by {model}, the first output after {show_s(first.wait_s)}"
+    detail = f"{whole} by {model}, the first output after {show_s(evidence.first_output_s)}"
     if len(wakers) > 1:
-        detail += f", the last one's after {show_s(slowest_s(evidence))}"
+        detail += f", the last one's after {show_s(evidence.slowest_s)}"
+    if first.answer.hidden:
+        detail += f"; all {MAX_TOKENS} tokens were reasoning that is not shown"
     return Check("request", Status.PASS, detail, numbers)
 
 
-def slowest_s(evidence: Evidence) -> float | None:
-    return max((a.wait_s for a in evidence.served if a.wait_s is not None), default=None)
+def stray_words(strays: Sequence[Attempt], evidence: Evidence) -> str:
+    """Who answered instead of the model that was asked for."""
+    others = list(dict.fromkeys(a.answer.model for a in strays if a.answer.model))
+    count, sent = len(strays), len(evidence.wakers)
+    which = f"{count} of {sent} answered" if sent > 1 else "answered"
+    return f"asked for {shorten(evidence.model, 40)}, {which} by another model: {listing(others)}"
 
 
 def failure_words(
@@ -648,13 +779,25 @@ def check_wake(evidence: Evidence, allow_awake: bool) -> Check:
     state, wakers = evidence.before, evidence.wakers
     if state is None or state.error is not None or not wakers:
         return undecided("wake", "not known whether anybody was awake")
+    if evidence.strays and not evidence.served:
+        return undecided("wake", "another model answered: whether this one wakes is not known")
     if not evidence.was_asleep:
         return check_wake_awake(evidence, allow_awake)
     if any(attempt.limited for attempt in wakers):
         return undecided("wake", "the key's rate limit stood in the way")
+    check = check_wake_asleep(evidence)
+    if check.status is Status.PASS and state.contradiction:
+        return Check("wake", Status.WARN, f"{check.detail}; but before, {state.contradiction}")
+    return check
+
+
+def check_wake_asleep(evidence: Evidence) -> Check:
+    """Nobody was online, and the request was sent."""
+    state, wakers = evidence.before, evidence.wakers
+    assert state
     came, first = evidence.newcomers, evidence.first
     if first is not None:
-        return check_wake_served(evidence, first)
+        return check_wake_served(evidence)
     if came is not None:
         detail = f"the request failed, but {listing(came[1])} came online "
         detail += f"{show_s(since(evidence, came[0]))} after it"
@@ -689,22 +832,35 @@ def clue(evidence: Evidence) -> str:
     return "--listen-wol in the machine's LAN shows whether a packet was sent"
 
 
-def check_wake_served(evidence: Evidence, first: Attempt) -> Check:
-    """Nobody was online, and the request was served."""
-    state, wait_s = evidence.before, first.wait_s or 0.0
+def check_wake_served(evidence: Evidence) -> Check:
+    """Nobody was online, and the request was served: by somebody who came online for it?"""
+    state, after, wait_s = evidence.before, evidence.after, evidence.first_output_s or 0.0
     assert state
-    detail = f"nobody was online; the first output came after {show_s(wait_s)}"
-    came = evidence.newcomers
-    if came is not None:
-        detail += f"; online now: {listing(came[1])}"
-    proven = state.runners is not None or is_waking(evidence)
-    # still empty when the request was under way: a list that is empty by mistake mends at once
-    proven = proven or any(each.asleep(evidence.model) for each in evidence.states)
+    detail = f"{nobody(evidence)} was online; the first output came after {show_s(wait_s)}"
     numbers = {"first_output_s": round(wait_s, 4)}
-    if wait_s < LEAST_WAKE_S and not proven:
-        detail += f": no machine wakes that fast. Was {chat.MODELS} empty by mistake?"
-        return Check("wake", Status.WARN, detail, numbers)
-    return Check("wake", Status.PASS, detail, numbers)
+    if wait_s < LEAST_WAKE_S:
+        return check_wake_too_fast(state, evidence.model, detail, numbers)
+    if came := evidence.newcomers:
+        detail += f"; online now: {listing(came[1])}"
+        return Check("wake", Status.PASS, detail, numbers)
+    if evidence.wol_logged or evidence.right_packets:
+        return Check("wake", Status.PASS, f"{detail}, and a packet was sent", numbers)
+    if after is None or after.limited is not None:
+        return undecided("wake", f"{detail}; the rate limit hides who is online now")
+    if after.error is not None:
+        return undecided("wake", f"{detail}; who is online cannot be read any more")
+    detail += ", and yet nobody came online: was it only slow, and the list is stale?"
+    return Check("wake", Status.WARN, detail, numbers)
+
+
+def check_wake_too_fast(state: State, model: str, detail: str, numbers: dict[str, Any]) -> Check:
+    """It answered sooner than any machine wakes: it was awake, and the list did not say so."""
+    if state.runners is None and state.models:
+        said = f"{shorten(model, 40)} is not listed by this name, and answered at once"
+        return undecided("wake", f"not known whether it was asleep: {said}")
+    source = fleet.RUNNERS if state.runners is not None else chat.MODELS
+    detail += f": no machine wakes that fast. Is {source} stale?"
+    return Check("wake", Status.WARN, detail, numbers)
 
 
 def check_wake_awake(evidence: Evidence, allow_awake: bool) -> Check:
@@ -716,12 +872,13 @@ def check_wake_awake(evidence: Evidence, allow_awake: bool) -> Check:
     detail = f"not exercised: {len(awake)} {what}{'s' * (len(awake) != 1)} online"
     if evidence.waited_s is not None:
         detail += f" after {evidence.waited_s:.0f} s of waiting for sleep"
+    slow = (evidence.first_output_s or 0.0) >= LEAST_WAKE_S
+    if evidence.newcomers and slow and is_waking(evidence):
+        detail = f"{listing(awake)} was online, {listing(evidence.newcomers[1])} was woken"
+        return Check("wake", Status.PASS, detail)
     if stale := stale_sign(evidence, state):
         detail = f"{listing(awake)} listed online, and yet {stale}: the list is stale"
         return Check("wake", Status.WARN, detail)
-    if evidence.newcomers and evidence.first and (evidence.wol_logged or evidence.due_packets):
-        detail = f"{listing(awake)} was online, {listing(evidence.newcomers[1])} was woken"
-        return Check("wake", Status.PASS, detail)
     if not allow_awake:
         detail += "; wait until they sleep (--wait-asleep), or --allow-awake"
     return Check("wake", Status.SKIP, detail, essential=not allow_awake)
@@ -743,20 +900,20 @@ def check_registered(evidence: Evidence) -> Check:
     """The model that answered is listed, and a runner that offers it is online."""
     name, state = "registered", evidence.after
     if not evidence.served or state is None:
-        return Check(name, Status.SKIP, "the request was not answered")
+        who = "another model answered" if evidence.strays else "the request was not answered"
+        return Check(name, Status.SKIP, who)
+    if state.limited is not None:
+        return Check(name, Status.SKIP, limited_words(state.limited))
     if state.error is not None:
         return Check(name, Status.FAIL, f"who is online cannot be read any more: {state.error}")
     models = list(dict.fromkeys(a.answer.model for a in evidence.served if a.answer.model))
     concrete = [model for model in models if fleet.is_concrete(model)]
-    if not concrete:
-        return Check(name, Status.SKIP, "the answer names no model")
     listed = listing(state.models or ()) or "nothing"
+    if not concrete:
+        return nameless(state)
     for model in concrete:
-        if model not in (state.models or ()):
-            status, said = Status.FAIL, f"{model} answered, but {chat.MODELS} lists {listed}"
-            if evidence.model in (state.models or ()):
-                status, said = Status.WARN, f"{said}: is it an alias of {evidence.model}?"
-            return Check(name, status, said)
+        if not any(is_same(model, each) for each in state.models or ()):
+            return not_listed(evidence, state, model, f"{chat.MODELS} lists {listed}")
         if state.runners is not None and not any(may_serve(r, model) for r in state.online):
             who = names(state.online) or "nobody"
             said = f"{model} answered, but no runner that offers it is online by {fleet.RUNNERS}"
@@ -766,6 +923,29 @@ def check_registered(evidence: Evidence) -> Check:
         said = f"the log says that {gone} served it, which is offline by {fleet.RUNNERS}"
         return Check(name, Status.FAIL, said)
     return Check(name, Status.PASS, registered_words(concrete, state))
+
+
+def nameless(state: State) -> Check:
+    """An answer that names no model: somebody, at least, has to be listed."""
+    name = "registered"
+    if state.runners is not None and not state.online:
+        said = f"the request was answered, but nobody is online by {fleet.RUNNERS}"
+        return Check(name, Status.FAIL, said)
+    if not state.models:
+        return Check(name, Status.FAIL, f"the request was answered, but {chat.MODELS} is empty")
+    return Check(name, Status.SKIP, "the answer names no model")
+
+
+def not_listed(evidence: Evidence, state: State, model: str, but: str) -> Check:
+    """A model answered under a name that /v1/models does not list: unless an alias explains it."""
+    asked, said = evidence.model, f"{shorten(model, 40)} answered, but {but}"
+    if asked in (state.models or ()):
+        alias = f": is it an alias of {shorten(asked, 40)}?"
+        return Check("registered", Status.WARN, said + alias)
+    at_once = (evidence.first_output_s or 0.0) < LEAST_WAKE_S
+    if is_same(model, asked) and at_once and state.runners is None and state.models:
+        return Check("registered", Status.WARN, f"{said}: is it an alias of one of these?")
+    return Check("registered", Status.FAIL, said)
 
 
 def gone_runner(evidence: Evidence) -> str | None:
@@ -794,11 +974,15 @@ def check_wol_sent(evidence: Evidence) -> Check:
         return Check("wol_sent", Status.SKIP, "the log was not read")
     entries = evidence.entries
     sent = [entry for entry in entries if entry.wol_sent]
-    if not evidence.was_asleep and not sent:
+    unasked = bool(evidence.strays) and not evidence.served
+    if not sent and (unasked or not evidence.was_asleep):
         return Check("wol_sent", Status.SKIP, "nobody had to be woken")
     numbers = {"entries": len(entries), "wol_sent": len(sent)}
     if not entries and not evidence.served:
         return Check("wol_sent", Status.SKIP, "the request failed, and is not in the log")
+    if not entries and is_oldest_first(evidence.log_before, evidence.log_after):
+        detail = "the log's first page is full, and does not begin with its newest entries"
+        return Check("wol_sent", Status.SKIP, detail, numbers)
     if not entries:
         detail = f"the request is not in the log within {LOG_S:g} s of its end"
         return Check("wol_sent", Status.WARN, detail, numbers)
@@ -808,6 +992,14 @@ def check_wol_sent(evidence: Evidence) -> Check:
     if evidence.served or evidence.newcomers:
         detail += ": was it something else that woke the runner?"
     return Check("wol_sent", Status.WARN, detail, numbers)
+
+
+def is_oldest_first(before: Sequence[Entry], after: Sequence[Entry]) -> bool:
+    """Whether the log's first page is full, and so can show nothing new."""
+    if len(before) < fleet.LOG_PAGE or [e.id for e in before] != [e.id for e in after]:
+        return False
+    first_s, last_s = after[0].at_s, after[-1].at_s
+    return first_s is None or last_s is None or first_s <= last_s
 
 
 def check_packet(evidence: Evidence) -> Check:
@@ -829,10 +1021,7 @@ def check_packet(evidence: Evidence) -> Check:
         return nothing_heard(evidence, numbers)
     heard = ", ".join(f"{packets_words(count)} for {mac}" for mac, count in counts.items())
     if not right:
-        whose = "the expected" if evidence.expected else "a runner's"
-        macs = " or ".join(sorted(evidence.macs)[:4])
-        detail = f"for the wrong machine: {heard}, {whose} MAC is {macs}"
-        return Check("packet", Status.FAIL, detail, numbers)
+        return for_another(evidence, heard, numbers)
     detail = f"{heard}, {size_words(right[0])}, {show_s(since(evidence, right[0].at_s))} after "
     detail += "the request"
     if odd := next((each for each in right if each.packet.oddity), None):
@@ -841,6 +1030,19 @@ def check_packet(evidence: Evidence) -> Check:
         detail += f"; and {len(bad)} malformed: {bad[0].packet.problem}"
         return Check("packet", Status.WARN, detail, numbers)
     return Check("packet", Status.PASS, detail, numbers)
+
+
+def for_another(evidence: Evidence, heard: str, numbers: dict[str, Any]) -> Check:
+    """Packets for other machines only. A neighbour's, if ours woke without one to be heard."""
+    macs = " or ".join(sorted(evidence.macs)[:4])
+    whose = "the expected" if evidence.expected else "the runner's"
+    woke = bool(evidence.served or evidence.newcomers)
+    strange = not any(p.packet.mac in evidence.fleet_macs for p in evidence.due_packets)
+    if woke and strange and not evidence.expected:
+        detail = f"none for {macs} was heard, and yet it woke; {heard}: somebody else's?"
+        return Check("packet", Status.WARN, detail, numbers)
+    detail = f"for the wrong machine: {heard}, {whose} MAC is {macs}"
+    return Check("packet", Status.FAIL, detail, numbers)
 
 
 def packets_words(count: int) -> str:
@@ -870,48 +1072,60 @@ def nothing_heard(evidence: Evidence, numbers: dict[str, Any]) -> Check:
 
 def check_woken_once(evidence: Evidence) -> Check:
     """Many requests that wait for the same runner wake it once. The log cannot tell: each of them
-    may say wol_sent. A sender may repeat a packet, as nobody confirms it; but if there are as many
-    as requests, each request sends its own."""
+    may say wol_sent. A sender may repeat a packet, as nobody confirms it, or wake every machine
+    that offers the model; but if there are about as many packets as requests, each sends its own.
+    """
     name, count = "woken_once", len(evidence.wakers)
+    if not evidence.wakers:
+        return Check(name, Status.SKIP, "no request was sent")
     if not evidence.was_asleep:
         return Check(name, Status.SKIP, "nobody had to be woken")
     if not evidence.listened:
         return Check(name, Status.SKIP, "only the packets can be counted: --listen-wol")
-    packets = [each for each in evidence.due_packets if each.packet.mac]
-    if not packets:
-        return Check(name, Status.SKIP, "no packet was heard")
-    begun_s = {each.packet.mac: each.at_s for each in reversed(packets)}
-    early = [p for p in packets if p.at_s <= begun_s[p.packet.mac] + REPEATS_S]
-    (mac, most), *_ = Counter(each.packet.mac for each in early).most_common(1)
-    detail = f"{packets_words(most)} for {mac}, {count} requests at once"
-    numbers = {"most_packets": most, "requests": count}
-    if most >= count:
-        detail += ": each request sends its own"
-        return Check(name, Status.WARN, detail, numbers)
+    if not evidence.right_packets:
+        return Check(name, Status.SKIP, "no packet for it was heard")
+    packets = counted_packets(evidence)
+    most, wakes = max(packets.values()), sum(n if n > REPEATS else 1 for n in packets.values())
+    for_whom = listing(list(packets)) if len(packets) < 3 else f"{len(packets)} machines"
+    detail = f"{packets_words(sum(packets.values()))} for {for_whom}, {count} requests at once"
+    numbers = {"packets": dict(packets), "most_packets": most, "requests": count}
+    if most > REPEATS and wakes >= max(2, count - 1):
+        return Check(name, Status.WARN, f"{detail}: each request sends its own", numbers)
     return Check(name, Status.PASS, detail, numbers)
+
+
+def counted_packets(evidence: Evidence) -> Counter[str]:
+    """How many there were for each machine soon after the first one for it."""
+    packets = evidence.right_packets
+    begun_s = {each.packet.mac: each.at_s for each in reversed(packets)}
+    early = [p for p in packets if p.at_s <= begun_s[p.packet.mac] + TOGETHER_S]
+    return Counter(each.packet.mac or "" for each in early)
 
 
 def check_timing(evidence: Evidence) -> Check:
     """How long the wake took, and whether the fleet is quick from then on."""
-    first, warm = evidence.first, next(iter(evidence.of("warm")), None)
+    wait_s, warm = evidence.first_output_s, next(iter(evidence.of("warm")), None)
+    if warm and warm.status == 401:
+        detail = f"the request after it was refused: {warm.said}; has the token ended?"
+        return Check("timing", Status.WARN, detail)
     if warm and not warm.served and not warm.limited:
         detail = f"the request after it failed: {warm.said}"
         return Check("timing", Status.FAIL, detail)
-    if first is None or first.wait_s is None:
+    if wait_s is None:
         return Check("timing", Status.SKIP, "no answer to time")
     warm_s = warm.wait_s if warm else None
     beside = f"; warm {show_s(warm_s)}" if warm_s is not None else ""
     if not evidence.was_asleep:
-        detail = f"no wake to time: the first output came after {show_s(first.wait_s)}"
+        detail = f"no wake to time: the first output came after {show_s(wait_s)}"
         return Check("timing", Status.SKIP, detail + beside)
-    numbers = {"cold_start_s": round(first.wait_s, 4), "warm_s": warm_s and round(warm_s, 4)}
+    numbers = {"cold_start_s": round(wait_s, 4), "warm_s": warm_s and round(warm_s, 4)}
     pace, status = "fast", Status.PASS
-    if first.wait_s >= FAST_S:
+    if wait_s >= FAST_S:
         pace = "moderate"
-    if first.wait_s > MODERATE_S:
+    if wait_s > MODERATE_S:
         pace, status = "slow", Status.WARN
     limits = f"under {FAST_S:g} s is fast, to {MODERATE_S:g} s moderate"
-    detail = f"{pace}: the first output after {show_s(first.wait_s)}{beside} ({limits})"
+    detail = f"{pace}: the first output after {show_s(wait_s)}{beside} ({limits})"
     return Check("timing", status, detail, numbers)
 
 
@@ -967,14 +1181,18 @@ def lines(evidence: Evidence, url: str) -> list[str]:
     if came := evidence.newcomers:
         rows.append(row("runner online", since(evidence, came[0]), listing(came[1])))
     if first is not None:
-        rows.append(row("first output", first.wait_s, shorten(first.answer.model or "", 50)))
+        rows.append(
+            row("first output", evidence.first_output_s, shorten(first.answer.model or "", 50))
+        )
         if len(evidence.served) > 1:
             note = f"of {len(evidence.served)} requests"
-            rows.append(row("last first output", slowest_s(evidence), note))
+            rows.append(row("last first output", evidence.slowest_s, note))
     ends = [since(evidence, a.ended_s) for a in evidence.wakers if a.ended_s is not None]
     if ends:
-        failed = len(evidence.wakers) - len(evidence.served)
+        failed = sum(not attempt.served for attempt in evidence.wakers)
         note = f"{failed} of {len(ends)} failed" if failed else ""
+        if strays := evidence.strays:
+            note = f"{len(strays)} of {len(ends)} by another model"
         rows.append(row("end", max(ends), note))
     for attempt in evidence.of("warm"):
         rows.append(row("warm first output", attempt.wait_s, "the request after it"))
@@ -983,7 +1201,7 @@ def lines(evidence: Evidence, url: str) -> list[str]:
 
 def metrics(evidence: Evidence) -> dict[str, Any]:
     """The phases in seconds from the request; null for what was not to be seen."""
-    first, came, state = evidence.first, evidence.newcomers, evidence.before
+    came, state = evidence.newcomers, evidence.before
     packets = [each for each in evidence.due_packets if each.packet.mac]
     warm = next((a.wait_s for a in evidence.of("warm")), None)
     known = state is not None and state.error is None
@@ -997,9 +1215,10 @@ def metrics(evidence: Evidence) -> dict[str, Any]:
         "packets": dict(Counter(each.packet.mac for each in packets))
         if evidence.listened
         else None,
+        "packets_before": evidence.earlier_packets if evidence.listened else None,
         "runner_online_s": rounded(since(evidence, came[0])) if came else None,
-        "first_output_s": rounded(first.wait_s) if first else None,
-        "slowest_first_output_s": rounded(slowest_s(evidence)),
+        "first_output_s": rounded(evidence.first_output_s),
+        "slowest_first_output_s": rounded(evidence.slowest_s),
         "warm_first_output_s": rounded(warm),
     }
 
@@ -1010,27 +1229,34 @@ def rounded(value: float | None) -> float | None:
 
 def records_of(evidence: Evidence) -> list[dict[str, Any]]:
     """Everything that was sent, read and heard, in its order."""
-    first, last = [evidence.before], [evidence.after]
-    states = [state for state in [*first, *evidence.states, *last] if state is not None]
+    ends = [state_record(state) for state in (evidence.before, evidence.after) if state is not None]
     found: list[dict[str, Any]] = [
         {**attempt.record, "index": index, "at_s": rounded(attempt.sent_s)}
         for index, attempt in enumerate(evidence.attempts)
     ]
-    found += [
-        {
-            "kind": "state",
-            "at_s": rounded(state.at_s),
-            "online": [r.name for r in state.online] if state.runners is not None else None,
-            "models": state.models,
-            "error": state.error,
-        }
-        for state in states
-    ]
+    found += [*ends, *evidence.states]
     found += [
         {"kind": "packet", "at_s": rounded(each.at_s), "sender": each.sender, **vars(each.packet)}
         for each in evidence.packets
     ]
     return sorted(found, key=lambda record: float(record["at_s"] or 0.0))
+
+
+def state_record(state: State) -> dict[str, Any]:
+    online = None if state.runners is None else brief([each.name for each in state.online])
+    return {
+        "kind": "state",
+        "at_s": rounded(state.at_s),
+        "online": online,
+        "models": None if state.models is None else brief(state.models),
+        "error": state.error,
+    }
+
+
+def brief(names: Sequence[str]) -> list[str]:
+    """The first of these names, and how many more there are."""
+    kept = [shorten(name, 100) for name in names[:NAMES]]
+    return kept + [f"and {len(names) - NAMES} more"] * (len(names) > NAMES)
 
 
 # --- run

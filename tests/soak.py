@@ -53,7 +53,7 @@ CASES = {
     ),
     "test_wol.py": Case(
         "--strict --wait-asleep 60 --listen-wol {wol_port} --burst 4 --timing",
-        {"profile": "fleet", "asleep": True, "idle_timeout": 2, "boot_ms": 800},
+        {"profile": "fleet", "asleep": True, "idle_timeout": 2, "boot_ms": 1500},
     ),
     "test_workload_routing.py": Case(
         "--strict --requests 20 --expect-runners 2 --analyze-timing", {"profile": "fleet"}

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from .. import magic
-from ..hooks import Answer, Hooks
+from ..hooks import Answer
 from .fleet import (
     and_wakes,
+    both,
     malformed,
+    names_model,
     no_packet,
     on_fleet,
     packet_each_request,
@@ -30,23 +32,15 @@ if TYPE_CHECKING:
     from ..fleet_runners import Runner
 
 WOL = "test_wol.py"
-ASLEEP = {"asleep": True, "wake_timeout": 1.5, "boot_ms": 300}
+ASLEEP = {"asleep": True, "wake_timeout": 3, "boot_ms": 300}
 AWAKE = {"asleep": False}
-QUICK = ("--timeout", "4")
+QUICK = ("--timeout", "5")
 LISTEN = (*QUICK, "--listen-wol", "{wol_port}")
 DEAD_END = "http://127.0.0.1:9"  # nobody listens there
 PADDING = bytes(42)  # to the length that some senders think a frame must have
 
 _wol = functools.partial(Fault, script=WOL, options=ASLEEP, arguments=QUICK, profile="fleet")
 _heard = functools.partial(_wol, check="packet", arguments=LISTEN)
-
-
-def both(*installs: Install) -> Install:
-    def install(hooks: Hooks) -> None:
-        for each in installs:
-            each(hooks)
-
-    return install
 
 
 # --- who is said to be online
@@ -86,6 +80,21 @@ def all_of_them(fleet: Fleet) -> list[str]:
 def none_until_asked(fleet: Fleet) -> list[str]:
     """Empty by an error that the first request mends."""
     return all_of_them(fleet) if fleet.log.entries else []
+
+
+def offline_until_asked(fleet: Any) -> None:
+    """/admin/runners learns only from the first request who is online."""
+    sound = fleet._say_runners
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        if fleet.log.entries:
+            listed_now: web.StreamResponse = await sound(request)
+            return listed_now
+        fleet._check_admin(request)
+        runners = [{**each.as_dict(), "is_online": False} for each in fleet.registry.runners]
+        return web.json_response({"runners": runners, "total": len(runners)})
+
+    fleet._say_runners = answer
 
 
 def online_for_ever(runner: Runner) -> dict[str, object]:
@@ -129,6 +138,15 @@ def logs(change: Callable[[Fleet, dict[str, Any]], dict[str, Any] | None]) -> In
         fleet.log.add = add
 
     return on_fleet(setup)
+
+
+async def refuses_warm(
+    fleet: Fleet, answer: Answer, request: web.BaseRequest
+) -> web.StreamResponse:
+    """The token is good for one request."""
+    if fleet.log.entries:
+        return web.Response(status=401, text="Token expired")
+    return await answer(request)
 
 
 async def fails_warm(fleet: Fleet, answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
@@ -200,6 +218,13 @@ ROWS: tuple[Fault, ...] = (
         options=AWAKE,
         install=with_fleet("backend", gone_engine),
     ),
+    _wol(
+        "wol-other-model",
+        "a model that sleeps is answered for by another one",
+        check="request",
+        install=names_model(lambda place: "smollm2:135m"),
+        arguments=(*QUICK, "--model", "smollm2:135m-big"),
+    ),
     # the wake
     _wol("wol-no-packet", "no packet is sent", check="wake", install=sends(no_packet)),
     _wol(
@@ -218,6 +243,22 @@ ROWS: tuple[Fault, ...] = (
         install=both(listed(online_for_ever), lists_models(all_of_them)),
         arguments=LISTEN,
     ),
+    _wol(
+        "wol-stale-offline",
+        "runners are online, but not listed so before the first request",
+        check="wake",
+        status="WARN",
+        options=AWAKE,
+        install=both(on_fleet(offline_until_asked), lists_models(none_until_asked)),
+    ),
+    _wol(
+        "wol-lists-sleepers",
+        "/v1/models lists the models of runners that sleep",
+        check="wake",
+        status="WARN",
+        options={**ASLEEP, "boot_ms": 1200, "wake_timeout": 4},
+        install=lists_models(all_of_them),
+    ),
     # afterwards
     _wol(
         "wol-not-listed",
@@ -230,6 +271,12 @@ ROWS: tuple[Fault, ...] = (
         "/admin/runners stays offline after the wake",
         check="registered",
         install=listed(lambda runner: {"is_online": False}),
+    ),
+    _wol(
+        "wol-nameless",
+        "the answer names no model, and nobody is listed after it",
+        check="registered",
+        install=both(names_model(lambda place: "class:fast"), lists_models(none)),
     ),
     _wol(
         "wol-wrong-runner",
@@ -256,7 +303,8 @@ ROWS: tuple[Fault, ...] = (
     _heard("wol-wrong-mac", "the packet is for another machine", install=sends(wrong_mac)),
     _heard(
         "wol-wrong-mac-woken",
-        "the packet is for another machine, and the runner wakes all the same",
+        "a packet for a stranger is all that is heard, and the runner wakes all the same",
+        status="WARN",
         install=sends(and_wakes(wrong_mac)),
     ),
     _heard("wol-malformed", "the MAC stands 15 times in the packet", install=sends(malformed)),
@@ -287,6 +335,14 @@ ROWS: tuple[Fault, ...] = (
         arguments=(*LISTEN, "--burst", "4"),
     ),
     # the time
+    _wol(
+        "wol-warm-401",
+        "the token has ended when the second request comes",
+        check="timing",
+        status="WARN",
+        install=with_fleet("inference", refuses_warm),
+        arguments=(*QUICK, "--timing"),
+    ),
     _wol(
         "wol-fails-warm",
         "the request after the one that wakes is a 500",

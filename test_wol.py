@@ -1273,12 +1273,7 @@ def check_fleet(run: Run) -> None:
             document.requests = records_of(evidence)
             document.metrics = metrics(evidence)
     document.add(*judge(evidence, run.args))
-    for line in lines(evidence, run.url):
-        run.say(line)
-    run.say()
-    for check in document.checks:
-        run.say_check(check)
-    run.say()
+    run.show(lines(evidence, run.url), document)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

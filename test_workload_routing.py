@@ -7,10 +7,12 @@ admin request log (which has no id to look for: ours are found by time, model an
 answers' system_fingerprint, and last their model.
 
 PASS: every request was served, and with several runners to choose from none got more than
---max-share of them. Equal shares are not asked for: gateways prefer machines, rightly.
+--max-share of them while another was idle. Equal shares are not asked for: gateways prefer
+machines, rightly.
 Cost: --requests answers of at most --max-tokens and 1 before them (3 with --analyze-timing), each
-over a connection of its own; up to about 30 short reads of the admin API. It wakes sleeping runners
-and loads them all: be alone on the fleet, or others' requests may hide who served yours.
+over a connection of its own; up to about 30 short reads of the admin API, those of the log at most
+--timeout in all. It wakes sleeping runners and loads them all: be alone on the fleet, or others'
+requests may hide who served yours.
 
 Examples:
     # 10 requests at once, as the guide has it
@@ -65,6 +67,8 @@ PROXY_HEADERS = (
     "x-instance-id",
     "x-gateway-destination-endpoint-served",
 )
+# signs of a content delivery network, whose machines name themselves in X-Served-By
+EDGE = re.compile(r"via|x-cache|x-timer|cf-ray|fastly-.*", re.IGNORECASE)
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 ALONE_TIMES = 3  # requests one after the other, to know how long one takes
 LAG_S = 5.0  # how long the log may take to show a request that has ended
@@ -72,10 +76,12 @@ POLL_S = 0.2
 MORE_PAGES = 20  # of the log, beyond what our own requests fill
 FAILED = re.compile(r"\b[45]\d\d\b|err|fail|time.?out|denied|refused|cancel", re.IGNORECASE)
 CHANCE = 0.05  # a verdict that throwing dice would give more often than this is none
-ALL_DIFFERENT = 4  # more answers than this, each with a value of its own: that names requests
+ALL_DIFFERENT = 4  # more answers than this, each another: not even --runner-header names runners
+IDLE_SHARE = 0.5  # of a request: a runner that served too, without work for longer, was idle
 FIT_MS, FIT_SHARE = 50.0, 0.1  # how well times in the log must fit ours, beside the latency
 # how far off an entry of ours may be: the first of these within which there are enough
 TOLERANCES_MS = (20.0, 50.0, 200.0)
+NEIGHBOURS = 4  # requests that ended next, and may be taken for this one
 Z_95 = 1.959964  # normal quantile of a 95 % interval
 FLAT, LONE = 0.75, 1.5  # of those at once served together; served one by one
 LONGEST_MODEL = 300  # characters of a name: it is compared with what runners offer
@@ -145,6 +151,7 @@ class Record:
     model: str | None
     system_fingerprint: str | None
     headers: dict[str, str]  # those that may name who served
+    edge: str | None = None  # the header of a content delivery network
     runner: str | None = None  # who served, once that is known
 
     @property
@@ -157,8 +164,8 @@ class Seen:
     """All that was asked, answered and read; `stopped` says why the rest was not asked.
 
     runners: those online before and after, None when that cannot be read; offline: those that were
-    not. unread: why something could not be read. first: the last lone request in the log; entries:
-    what came into it afterwards.
+    not, changed: the rest. unread: why something could not be read. has_log: the log could be;
+    first: the last lone request in it; entries: what came into it afterwards.
     """
 
     args: argparse.Namespace
@@ -166,7 +173,9 @@ class Seen:
     stopped: str | None = None
     runners: list[Runner] | None = None
     offline: list[Runner] = field(default_factory=list)
+    changed: list[Runner] = field(default_factory=list)
     unread: str | None = None
+    has_log: bool = False
     first: Entry | None = None
     entries: list[Entry] = field(default_factory=list)
 
@@ -180,6 +189,11 @@ class Seen:
     @property
     def served(self) -> list[Record]:
         return [record for record in self.measured if record.error is None]
+
+    @property
+    def answered(self) -> list[Record]:
+        """Also those that were sent alone."""
+        return [record for record in self.of_phase(ALONE) + self.measured if record.error is None]
 
     @property
     def alone(self) -> Record | None:
@@ -200,16 +214,21 @@ class Seen:
         """The runners online that offer what was served; None when that is not known."""
         return None if self.runners is None else [r for r in self.runners if r.offers(self.models)]
 
+    @property
+    def listed(self) -> list[Runner]:
+        """All that the admin API tells of."""
+        return [*(self.runners or ()), *self.offline, *self.changed]
+
     def label(self, text: str) -> str:
         """How a runner is called here, whether `text` is its id or its name."""
-        known = {each.id: each.name for each in self.runners or ()}
+        known = {each.id: each.name for each in self.listed}
         name = known.get(text, text)
         unique = list(known.values()).count(name) < 2
         return shorten(name if unique else text, fleet.NAME_LENGTH)
 
     def is_runner(self, text: str) -> bool:
-        """Whether this is the id or the name of a runner that is online."""
-        return any(text in (each.id, each.name) for each in self.runners or ())
+        """Whether this is the id or the name of a runner."""
+        return any(text in (each.id, each.name) for each in self.listed)
 
 
 def make_record(reply: wire.Reply, phase: str, headers: Sequence[str], start_ns: int) -> Record:
@@ -232,6 +251,7 @@ def make_record(reply: wire.Reply, phase: str, headers: Sequence[str], start_ns:
         model=shorten(answer.model, LONGEST_MODEL) if answer.model else None,
         system_fingerprint=shorten(answer.fingerprint) if answer.fingerprint else None,
         headers={name: clean(reply, value) for name, value in named.items() if value},
+        edge=next((name for name, _ in reply.message.headers if EDGE.fullmatch(name)), None),
     )
 
 
@@ -258,15 +278,16 @@ def reason_to_stop(reply: wire.Reply) -> str | None:
 
 
 class Book:
-    """The gateway's request log, as far as it is new."""
+    """The gateway's request log, as far as it is new. Reading it takes --timeout, all in all."""
 
     def __init__(self, admin: fleet.Admin):
         self._admin = admin
+        self._left_s: float = admin.instrument.timeout_s
         self._known: set[str] = set()
 
     def mark(self) -> None:
         """What is there by now is not new any more. Raises Unreadable."""
-        self._known |= {entry.id for entry in self._admin.log()}
+        self._known |= {entry.id for entry in self._page(1)}
 
     def wait_for(self, count: int, models: Iterable[str]) -> list[Entry]:
         """The new entries, once so many for these models are there, and no more of them are
@@ -285,14 +306,30 @@ class Book:
     def _read(self, count: int) -> list[Entry]:
         """Page by page, the latest first, until one has something known on it."""
         found: dict[str, Entry] = {}
+        most = count + MORE_PAGES * fleet.LOG_PAGE
         for page in range(1, MORE_PAGES + count // fleet.LOG_PAGE + 1):
-            entries = self._admin.log(page)
+            entries = self._page(page)
             new = {entry.id: entry for entry in entries if entry.id not in self._known}
             is_last = len(new) < len(entries) or not new.keys() - found.keys()
             found |= new
-            if is_last:
+            if is_last or len(found) >= most:
                 break
-        return list(found.values())
+        return list(found.values())[:most]
+
+    def _page(self, page: int) -> list[Entry]:
+        """Raises Unreadable, also when all the reading takes too long."""
+        instrument, begun_s = self._admin.instrument, time.perf_counter()
+        usual_s, instrument.timeout_s = instrument.timeout_s, max(0.001, self._left_s)
+        try:
+            return self._admin.log(page)
+        except fleet.Unreadable as error:
+            if time.perf_counter() - begun_s < self._left_s:
+                raise
+            text = f"the admin log took more than {usual_s:g} s to read"
+            raise fleet.Unreadable(text) from error
+        finally:
+            instrument.timeout_s = usual_s
+            self._left_s -= time.perf_counter() - begun_s
 
 
 def is_for(entry: Entry, models: Iterable[str]) -> bool:
@@ -320,9 +357,9 @@ class Sender:
         seen, args = self.seen, self.run.args
         # unique: some gateways send a prompt to whoever has its beginning in the cache
         prompts = [chat.unique(PROMPT) for _ in range(count)]
-        requests = [chat.completion(args.model, each, args.max_tokens) for each in prompts]
+        bodies = [chat.completion(args.model, each, args.max_tokens) for each in prompts]
         how = "one after the other" if at_once == 1 else f"{at_once} at once"
-        label = f"{count} requests to {args.model}, {how}"
+        label = f"{requests(count)} to {args.model}, {how}"
         if phase == ALONE:
             label = f"one request to {args.model} alone"
         with self.run.progress(shorten(label, 80), count) as step:
@@ -334,7 +371,7 @@ class Sender:
                 return seen.stopped is not None
 
             try:
-                sent = [fleet.under(self.token, request) for request in requests]
+                sent = [fleet.under(self.token, request) for request in bodies]
                 # each on a connection of its own: some balancers go by connection
                 self.instrument.exchange(sent, at_once, on_reply, keep=False)
             finally:
@@ -394,8 +431,9 @@ def ask_all(run: Run, instrument: wire.Wire, seen: Seen) -> None:
             return
     models = {args.model, *seen.models}
     nothing: list[Entry] = []
-    entries = sender.consult(lambda: book.wait_for(times, models), nothing)
-    seen.first = latest([entry for entry in entries if is_for(entry, models)], seen.alone)
+    entries = sender.consult(lambda: book.wait_for(times, models), None)
+    seen.has_log = entries is not None
+    seen.first = latest([entry for entry in entries or () if is_for(entry, models)], seen.alone)
     before = sender.consult(admin.runners, None)
     sender.send(args.requests, seen.workers, MEASURED)
     if seen.first is not None:
@@ -423,6 +461,8 @@ def note_runners(
     online = [{runner.id for runner in each if runner.is_online} for each in (before, after)]
     seen.runners = [runner for runner in after if all(runner.id in ids for ids in online)]
     seen.offline = [runner for runner in after if not any(runner.id in ids for ids in online)]
+    settled = [*seen.runners, *seen.offline]
+    seen.changed = [runner for runner in after if runner not in settled]
 
 
 # --- who served
@@ -433,8 +473,9 @@ class Source:
     """Who served, as far as something tells.
 
     runners: by measured request, None where it does not tell. limits: what cannot be told from it;
-    None when each name stands for one runner. others: requests of others in the same time, by
-    runner; rivals: those of them that could be ours, and ours theirs.
+    None when each name stands for one runner. doubt: why even different names may be of one.
+    others: requests of others in the same time, by runner; rivals: those of them that could be
+    ours, and ours theirs.
     """
 
     name: str
@@ -442,6 +483,7 @@ class Source:
     limits: str | None = None
     others: Counter[str] = field(default_factory=Counter)
     rivals: Counter[str] = field(default_factory=Counter)
+    doubt: str | None = None
 
     @property
     def counts(self) -> Counter[str]:
@@ -469,14 +511,13 @@ def by_header(seen: Seen) -> Source | None:
     """The operator's own header, else the one on the most answers, of equal ones the first."""
     own = seen.args.runner_header
     counts = Counter(name for record in seen.served for name in record.headers)
-    found = [name for name in header_names(own) if counts[name] and not is_of_request(seen, name)]
+    found = [name for name in header_names(own) if counts[name] and may_name_runners(seen, name)]
     if not found:
         return None
     name = max(found, key=lambda each: (each == own, counts[each]))
     values = [record.headers.get(name) for record in seen.measured]
     known = {value for value in values if value}
-    trusted = name in (own, *RUNNER_HEADERS) or all(map(seen.is_runner, known))
-    trusted = trusted or (seen.runners is None and len(known) > 1)
+    trusted = name in (own, *RUNNER_HEADERS) or len(known) > 1 or all(map(seen.is_runner, known))
     labels = tuple(seen.label(value) if value else None for value in values)
     limits = None if trusted else "it may name something in front of them"
     return Source(f"the header {name.title()}", labels, limits)
@@ -486,21 +527,33 @@ def header_names(own: str | None) -> list[str]:
     return [*dict.fromkeys([*([own] if own else []), *RUNNER_HEADERS, *PROXY_HEADERS])]
 
 
-def is_of_request(seen: Seen, name: str) -> bool:
-    """Whether a header that is not known to name runners differs on each answer."""
-    values = [record.headers[name] for record in seen.served if name in record.headers]
-    differ = len(set(values)) == len(values) > ALL_DIFFERENT
-    return name in PROXY_HEADERS and differ and not all(map(seen.is_runner, values))
+def may_name_runners(seen: Seen, name: str) -> bool:
+    """Whether these may be runners: where the admin API lists those, only what it lists; never
+    the machines of a network in front, nor what is new on each answer, a request's number."""
+    values = [record.headers[name] for record in seen.answered if name in record.headers]
+    if all(map(seen.is_runner, values)):
+        return True
+    is_own, differ = name == seen.args.runner_header, len(set(values)) == len(values)
+    if differ and len(values) > (ALL_DIFFERENT if is_own else 1):
+        return False
+    if name == "x-served-by" and not is_own and any(record.edge for record in seen.answered):
+        return False
+    return is_own or seen.runners is None
 
 
 def by_fingerprint(seen: Seen) -> Source | None:
-    marks = [record.system_fingerprint for record in seen.served]
-    apart = len(set(marks))
-    if None in marks or not marks or apart == len(marks) > ALL_DIFFERENT:
+    marks = [record.system_fingerprint for record in seen.answered]
+    if None in marks or len(set(marks)) == len(marks):
         return None  # some servers make one up for each answer
     marked = tuple(record.system_fingerprint for record in seen.measured)
     limits = "runners of the same build and settings cannot be told apart"
-    return Source("system_fingerprint", marked, limits)
+    pairs = {(record.system_fingerprint, record.model) for record in seen.answered}
+    doubt = None
+    if len(pairs) == len(set(marks)) == len(seen.models):  # it goes with the model
+        doubt = one_for_all(seen)
+    if seen.runners is not None and len(seen.runners) < 2:
+        doubt = "the admin API shows no two runners online"
+    return Source("system_fingerprint", marked, limits, doubt=doubt)
 
 
 def by_model(seen: Seen) -> Source | None:
@@ -514,7 +567,17 @@ def by_model(seen: Seen) -> Source | None:
         labels = tuple(only[model] if model else None for model in models)
         return Source("the answer's model, which one runner offers", labels)
     limits = "runners with the same model cannot be told apart"
-    return Source("the answer's model", tuple(models), limits)
+    return Source("the answer's model", tuple(models), limits, doubt=one_for_all(seen))
+
+
+def one_for_all(seen: Seen) -> str | None:
+    """Why the models that answered may all have been one runner's."""
+    if seen.runners is not None and len(seen.runners) < 2:
+        return "the admin API shows no two runners online"
+    runners = seen.runners or ()
+    listed = {model for model in seen.models if any(each.offers([model]) for each in runners)}
+    able = [seen.label(each.id) for each in runners if listed <= each.models]
+    return f"{able[0]} alone could have been all of them" if able else None
 
 
 # the admin log
@@ -624,8 +687,12 @@ def lay_over(seen: Seen, entries: Sequence[Entry], clue: Clue) -> Fit | None:
     theirs = [Theirs(t - shift, e) for e in entries if (t := clue.theirs(e)) is not None]
     if len(theirs) < len(entries) or len(ours) < len(seen.served):
         return None
-    near = alike(ours, theirs, lambda r: (clue.lasted(r) or 0.0) - lag)
-    pairs = match(ours, near)
+
+    def lasted(record: Record) -> float:
+        return (clue.lasted(record) or 0.0) - lag
+
+    near = alike(ours, theirs, lasted)
+    pairs = exchanged(match(ours, near), ours, near, lasted)
     own = {each.record.index: each.when for each in ours}
     their = {each.entry.id: each.when for each in near}
     off = [abs(own[index] - their[entry.id]) for index, entry in pairs.items()]
@@ -682,30 +749,56 @@ def match(ours: Sequence[Ours], theirs: Sequence[Theirs]) -> dict[int, Entry]:
     return pairs
 
 
+def exchanged(
+    pairs: dict[int, Entry],
+    ours: Sequence[Ours],
+    theirs: Sequence[Theirs],
+    lasted: Callable[[Record], float],
+) -> dict[int, Entry]:
+    """Of requests that ended about together, those the other way round whose latencies say so."""
+    own = {each.record.index: each for each in ours}
+    their = {each.entry.id: each.when for each in theirs}
+    found = dict(pairs)
+
+    def off(index: int, entry: Entry) -> float:
+        time_off = abs(own[index].when - their[entry.id])
+        return time_off + abs(lasted(own[index].record) - (entry.latency_ms or 0.0))
+
+    order = sorted(pairs, key=lambda index: own[index].when)
+    for n, one in enumerate(order):
+        for other in order[n + 1 : n + 1 + NEIGHBOURS]:
+            a, b = found[one], found[other]
+            is_alike = (own[one].record.error is None) == (own[other].record.error is None)
+            if is_alike and off(one, b) + off(other, a) < off(one, a) + off(other, b):
+                found[one], found[other] = b, a
+    return found
+
+
 def align(mine: Sequence[float], theirs: Sequence[float]) -> list[tuple[int, int]]:
     """Indices of both, paired so that the sum of differences is least, all of the shorter one.
 
-    Sorted, pairs that cross are never better: so each row needs only the row before.
+    Sorted, pairs that cross are never better: the n-th of the shorter goes with the n-th of the
+    longer or one of as many after it as are to be left out. Each row needs only the row before.
     """
     if len(mine) > len(theirs):
         return [(a, b) for b, a in align(theirs, mine)]
     rows = sorted(range(len(mine)), key=mine.__getitem__)
     columns = sorted(range(len(theirs)), key=theirs.__getitem__)
-    best, taken = [0.0] * (len(columns) + 1), []
-    for row in rows:
-        sums, marks = [math.inf] * (len(columns) + 1), [False] * (len(columns) + 1)
-        for n, column in enumerate(columns, 1):
-            paired = best[n - 1] + abs(mine[row] - theirs[column])
-            marks[n] = paired < sums[n - 1]
-            sums[n] = min(paired, sums[n - 1])
+    spare = len(columns) - len(rows)
+    best, taken = [0.0] * (spare + 1), []  # by how many may have been left out so far
+    for n, row in enumerate(rows):
+        sums, marks, least = [], bytearray(spare + 1), math.inf
+        for left_out in range(spare + 1):
+            paired = best[left_out] + abs(mine[row] - theirs[columns[n + left_out]])
+            if paired < least:
+                least, marks[left_out] = paired, 1
+            sums.append(least)
         best = sums
         taken.append(marks)
-    pairs, n = [], len(columns)
-    for row, marks in zip(reversed(rows), reversed(taken), strict=True):
-        while not marks[n]:
-            n -= 1
-        n -= 1
-        pairs.append((row, columns[n]))
+    pairs, left_out = [], spare
+    for n in reversed(range(len(rows))):
+        left_out = taken[n].rindex(1, 0, left_out + 1)
+        pairs.append((rows[n], columns[n + left_out]))
     return pairs
 
 
@@ -781,7 +874,7 @@ def check_distribution(case: Case) -> Check:
     total, limit = len(seen.measured), seen.args.max_share
     evidence = {"runner": top, "requests": count, "of": total, "max_share": limit}
     evidence |= {"runners_to_choose_from": case.candidates}
-    surely = count - max(0, source.rivals.total() - source.rivals[top])
+    surely = max(0, count - (source.rivals.total() - source.rivals[top]))
     perhaps = min(total, count + source.rivals[top] + source.unknown)
     if perhaps / total <= limit:
         detail = f"{shares(case)}; {seen.workers} at once"
@@ -791,6 +884,9 @@ def check_distribution(case: Case) -> Check:
         return undecided("distribution", reason)
     if reason := is_excused(case, top):
         return undecided("distribution", reason)
+    if not (idle := idle_beside(case, top)):
+        return Check("distribution", Status.PASS, never_idle(case, top), evidence)
+    evidence["idle"] = idle
     return Check("distribution", Status.FAIL, over_share(case, top), evidence)
 
 
@@ -798,11 +894,14 @@ def cannot_tell(case: Case) -> str | None:
     """Why nothing can be said of who served."""
     seen, source = case.seen, case.source
     if len(seen.measured) < seen.args.requests and seen.stopped:
-        return f"{len(seen.measured)} of {seen.args.requests} requests: {seen.stopped}"
+        return f"{len(seen.measured)} of {requests(seen.args.requests)}: {seen.stopped}"
     if not seen.served:
         return "no request was served"
     if not source.counts:
         return f"nothing tells who served ({seen.unread or 'no source'})"
+    if source.doubt and len(source.counts) > 1:
+        told = f"{shares(case)}, as {source.name} tells, but {source.doubt}"
+        return told + better_source(seen)
     if source.limits and len(source.counts) == 1:
         (name,) = source.counts
         return f"all by {name}, as {source.name} tells, and {source.limits}{better_source(seen)}"
@@ -811,6 +910,10 @@ def cannot_tell(case: Case) -> str | None:
 
 def better_source(seen: Seen) -> str:
     """What to do to know more."""
+    if seen.first is not None:
+        return ": --runner-header would tell"
+    if seen.has_log:
+        return ": the admin log does not show our requests; --runner-header would tell"
     why = f" ({seen.unread})" if seen.unread else ""
     return f": the admin log would tell{why}, or --runner-header"
 
@@ -841,7 +944,7 @@ def is_excused(case: Case, top: str) -> str | None:
         return f"{top} never had two requests at once, so another was never needed: {hint}"
     everyone = total + source.others.total()
     if (source.counts[top] + source.others[top]) / everyone <= seen.args.max_share:
-        busy = f"the others had {source.others.total() - source.others[top]} requests of others"
+        busy = f"the others had {requests(source.others.total() - source.others[top])} of others"
         return f"{top} served {source.counts[top]} of {total}, but {busy}: try when it is quiet"
     return None
 
@@ -861,6 +964,23 @@ def alone_because(seen: Seen, top: str) -> str:
     if asleep := [runner.name for runner in seen.offline if runner.offers(seen.models)]:
         told += f"; offline: {', '.join(asleep)}"
     return f"nothing to distribute: {top} is {told}"
+
+
+def idle_beside(case: Case, top: str) -> list[str]:
+    """Who was idle while this one had two or more; `?` for one that has another name here."""
+    unused = [name for name in case.roster if not case.source.counts[name]]
+    known = set(unused)
+    known |= {gap.runner for gap in gaps(case) if gap.busy == top and gap.excess > IDLE_SHARE}
+    nameless = ["?"] * (case.candidates - len(case.roster))
+    return [*(name for name in case.roster if name in known), *nameless]
+
+
+def never_idle(case: Case, top: str) -> str:
+    """The line for a large share that is right: the others are slower, and had work."""
+    others = [name for name in case.roster if name != top]
+    times = [f"{name} {told_ms(middle_ms(case.of(name)))}" for name in (top, *others)]
+    text = f"{shares(case)}; above {percent(case.seen.args.max_share)}, but {' and '.join(others)}"
+    return f"{text} had work while {top} had two or more (latency p50: {', '.join(times)})"
 
 
 def over_share(case: Case, top: str) -> str:
@@ -895,6 +1015,10 @@ def shares(case: Case) -> str:
     return ", ".join(parts)
 
 
+def requests(count: int) -> str:
+    return "1 request" if count == 1 else f"{count} requests"
+
+
 def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
@@ -915,9 +1039,15 @@ def span(record: Record) -> Span:
     return sent + half, max(sent + half, record.ended_ms - half)
 
 
-def levels(spans: Sequence[Span]) -> list[tuple[float, int]]:
+def wait(record: Record) -> Span:
+    """Until its first output; until the end, where that cannot be seen."""
+    start, end = span(record)
+    return start, end if record.ttft_ms is None else min(end, start + record.ttft_ms)
+
+
+def levels(spans: Iterable[Span]) -> list[tuple[float, int]]:
     """(time, how many from then on), in the order of time."""
-    steps = sorted([(end, -1) for _, end in spans] + [(start, 1) for start, _ in spans])
+    steps = sorted(step for start, end in spans for step in ((start, 1), (end, -1)))
     found, level = [], 0
     for moment, step in steps:  # at the same moment ends come first
         level += step
@@ -929,7 +1059,7 @@ def most_at_once(records: Iterable[Record]) -> int:
     return max((level for _, level in levels([span(record) for record in records])), default=0)
 
 
-def times_with(spans: Sequence[Span], least: int) -> list[Span]:
+def times_with(spans: Iterable[Span], least: int) -> list[Span]:
     """When at least so many of them were in progress."""
     found, since = [], None
     for moment, level in levels(spans):
@@ -949,7 +1079,7 @@ def check_expect_runners(case: Case) -> Check:
     known = len(source.counts)
     evidence = {"runners": known, "expected": wanted}
     detail = f"{known} of {wanted} expected served: {shares(case)}"
-    if known >= wanted:
+    if surely_served(source) >= wanted:
         return Check("expect_runners", Status.PASS, detail, evidence)
     if source.limits:
         return undecided("expect_runners", f"{detail}, but {source.limits}{better_source(seen)}")
@@ -963,6 +1093,15 @@ def check_expect_runners(case: Case) -> Check:
     if most_at_once(seen.measured) < 2:
         return undecided("expect_runners", f"{detail}; never two at once: use --workers 2 or more")
     return Check("expect_runners", Status.FAIL, detail, evidence)
+
+
+def surely_served(source: Source) -> int:
+    """How many runners served, whichever requests that look like ours are others'."""
+    left, several = source.rivals.total(), 0
+    for count in sorted((source.counts + source.rivals).values()):
+        several += count > left
+        left = max(0, left - count)
+    return several
 
 
 @dataclass(frozen=True)
@@ -981,7 +1120,8 @@ class Gap:
 
 def check_idle(case: Case) -> Check:
     """What any routing has to hold: no runner is idle while another has a queue. From here slots
-    cannot be seen, so it is a warning, and of waits that are longer than a request."""
+    cannot be seen, so it is a warning, and of waits that are longer than a request; and a queue is
+    only where a request has no output yet."""
     seen, source = case.seen, case.source
     reason = cannot_tell(case) or source.limits
     if seen.workers < 2:
@@ -992,8 +1132,9 @@ def check_idle(case: Case) -> Check:
         reason = unclear(source)
     if reason:
         return Check("idle", Status.SKIP, reason)
-    worst = max(gaps(case), key=lambda gap: gap.excess, default=None)
-    if worst is None:
+    unused = [gap for gap in gaps(case, queued=True) if not source.others[gap.runner]]
+    worst = max(unused, key=lambda gap: gap.excess, default=None)
+    if worst is None or worst.length_ms < 1:
         return Check("idle", Status.PASS, "no runner was idle while another had two requests")
     evidence = dataclasses.asdict(worst)
     detail = f"{worst.runner} idle for {told_ms(worst.length_ms)} while {worst.busy} had two or "
@@ -1003,25 +1144,25 @@ def check_idle(case: Case) -> Check:
     return Check("idle", Status.WARN, f"{detail}; --skip idle, if that is meant", evidence)
 
 
-def gaps(case: Case) -> list[Gap]:
-    """For each runner and each other one the longest."""
+def gaps(case: Case, queued: bool = False) -> list[Gap]:
+    """For each runner and each other one the longest; `queued`: while one waited there."""
     spans = {name: [span(record) for record in case.of(name)] for name in case.roster}
     unknown = [span(record) for record in case.of(None)]  # anybody's
     everyone = [*unknown, *(each for those in spans.values() for each in those)]
     whole = min(start for start, _ in everyone), max(end for _, end in everyone)
     usual_ms = middle_ms(case.seen.served)
     found = []
-    for runner, own in spans.items():
-        if case.source.others[runner]:
-            continue  # it had something to do
-        idle = between(times_with([*own, *unknown], 1), whole)
-        for other in spans.keys() - {runner}:
-            busy = times_with(spans[other], 2)
-            length = max((overlap(a, b) for a in idle for b in busy), default=0.0)
-            # on a slower machine, a request takes as long as it takes there
-            request_ms = max(usual_ms, middle_ms(case.of(other)))
+    for other, own in spans.items():
+        busy = times_with(own, 2)
+        if queued:
+            busy = overlaps(busy, times_with(map(wait, case.of(other)), 1))
+        # on a slower machine, a request takes as long as it takes there
+        request_ms = round(max(usual_ms, middle_ms(case.of(other))), 3)
+        for runner in spans.keys() - {other}:
+            idle = between(times_with([*spans[runner], *unknown], 1), whole)
+            length = max((end - start for start, end in overlaps(idle, busy)), default=0.0)
             if length > 0:
-                found.append(Gap(runner, other, round(length, 3), round(request_ms, 3)))
+                found.append(Gap(runner, other, round(length, 3), request_ms))
     return found
 
 
@@ -1036,8 +1177,17 @@ def between(spans: Sequence[Span], whole: Span) -> list[Span]:
     return [each for each in zip(starts, ends, strict=True) if each[1] > each[0]]
 
 
-def overlap(one: Span, other: Span) -> float:
-    return max(0.0, min(one[1], other[1]) - max(one[0], other[0]))
+def overlaps(some: Sequence[Span], others: Sequence[Span]) -> list[Span]:
+    """The times in both; each are in order."""
+    found, n = [], 0
+    for start, end in some:
+        while n < len(others) and others[n][1] <= start:
+            n += 1
+        for k in range(n, len(others)):
+            if others[k][0] >= end:
+                break
+            found.append((max(start, others[k][0]), min(end, others[k][1])))
+    return found
 
 
 def judge(case: Case) -> list[Check]:
@@ -1105,7 +1255,7 @@ def timing_lines(case: Case, timing: Timing | None) -> list[str]:
     if timing is None:
         return []
     text = f"  effective parallelism {timing.parallelism:.1f} of {seen.workers}: the latencies of "
-    lines = [f"{text}{len(seen.served)} requests in {told_ms(timing.wall_ms)}"]
+    lines = [f"{text}{requests(len(seen.served))} in {told_ms(timing.wall_ms)}"]
     lines += [f"  {'by position':14}{'n':>4}{'first output p50':>20}{'latency p50':>16}"]
     if seen.alone is not None:
         lines.append(position_line("alone", [r for r in seen.of_phase(ALONE) if not r.error]))
@@ -1223,18 +1373,19 @@ def lines(case: Case, timing: Timing | None, url: str) -> list[str]:
     if not seen.measured:
         return []
     how = "one after the other" if seen.workers < 2 else f"{seen.workers} at once"
-    count = "1 request" if len(seen.measured) == 1 else f"{len(seen.measured)} requests"
-    text = f"{count} to {seen.args.model} at {url}, {how}"
+    text = f"{requests(len(seen.measured))} to {seen.args.model} at {url}, {how}"
     told = [shorten(text, 80), f"  who served is told by {source.name}"]
     if source.limits:
         told.append(f"    {source.limits}")
     own = seen.args.runner_header
     if own and not any(own in record.headers for record in seen.served):
         told.append(f"    {shorten(own.title(), 60)} is on no answer")
+    elif own and not may_name_runners(seen, own):
+        told.append(f"    {shorten(own.title(), 50)} is another on each answer")
     if seen.unread:
         told.append("    " + shorten(f"not read: {seen.unread}", 76))
     if source.others:
-        told.append(f"    {source.others.total()} requests of others came in the same time")
+        told.append(f"    {requests(source.others.total())} of others came in the same time")
     head = f"  {'runner':{NAME}}{'model':{MODEL}}{'n':>4}{'share':>6}{'95 %':>12}"
     told.append(f"{head}{'p50':>8}{'p95':>8}{'err':>4}")
     told += map(row_line, rows(case))
@@ -1254,17 +1405,14 @@ def measure(run: Run) -> None:
         try:
             ask_all(run, instrument, seen)
         finally:
+            # first of all what was measured: who served may take a while to find out
+            document.requests = [vars(record) for record in seen.records]
             case = Case(seen, find_source(seen))
             timing = find_timing(case)
             document.requests = saved(case)
             document.metrics = metrics(case, timing)
     document.add(*judge(case))
-    for line in lines(case, timing, run.url):
-        run.say(line)
-    run.say()
-    for check in document.checks:
-        run.say_check(check)
-    run.say()
+    run.show(lines(case, timing, run.url), document)
 
 
 def saved(case: Case) -> list[dict[str, Any]]:
@@ -1279,6 +1427,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if (args.expect_runners or 0) > args.requests:
         parser.error(f"--expect-runners {args.expect_runners} takes at least as many --requests")
+    if "expect_runners" in (args.only or ()) and not args.expect_runners:
+        parser.error("--only expect_runners takes --expect-runners N")
     with common.run(args) as run:
         measure(run)
     return run.exit_code

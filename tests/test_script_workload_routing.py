@@ -32,6 +32,7 @@ QUICK = {"profile": "fleet", "engine": "sim", "ttft_ms": 10, "itl_ms": 1}
 RESULT = "workload_routing"
 TOKEN = ("--token", "opaque-key")
 MODEL = "small:1b"
+DONE = b"data: [DONE]\n\n"
 
 
 def check(deployment: Deployment, *arguments: object) -> Finished:
@@ -241,6 +242,76 @@ def test_others_requests_that_look_like_ours_leave_it_undecided(admin: tuple[str
     assert sum(finished.document(RESULT)["metrics"]["requests_of_others"].values()) == 5
 
 
+def test_others_requests_do_not_make_a_runner_that_was_expected(admin: tuple[str, str]) -> None:
+    gateway = Gateway(serve=lambda number: "a", foreign=lambda number: "b")
+    finished = check_made_up(gateway, *admin, "--expect-runners", 2)
+    assert finished.code == 3
+    assert "look the same in the log: 10" in detail(finished, "expect_runners")
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_log_that_costs_time_is_given_up(status: int, admin: tuple[str, str]) -> None:
+    class Slow(Gateway):
+        def __call__(self, call: Call) -> None:
+            if not call.path.startswith("/admin/api/requests"):
+                return super().__call__(call)
+            call.wait(0.8)
+            page = [
+                {"id": f"e{next(self.count)}", "model": MODEL, "latency_ms": 1, "runner_id": "a"}
+                for _ in range(50)
+            ]
+            return call.send(response(status, {"requests": page}))
+
+    begun = time.monotonic()
+    finished = check_made_up(Slow(), *admin, "--timeout", 2)
+    assert time.monotonic() - begun < 8
+    assert finished.code == 3
+    assert "PASS" not in (statuses(finished)["distribution"], statuses(finished)["idle"])
+
+
+def test_of_a_log_with_huge_pages_only_so_many_entries_are_looked_at() -> None:
+    numbers = itertools.count()
+
+    def serve(call: Call) -> None:
+        page = [{"id": f"e{next(numbers)}"} for _ in range(4000)]
+        call.send(response(200, {"requests": page}))
+
+    with Server(everywhere=serve) as server:
+        target = workload.wire.Target(server.url, None)
+        with workload.wire.Wire(target, 5) as instrument:
+            run = argparse.Namespace(
+                credentials=argparse.Namespace(has_binary=True),
+                token=lambda role: "any-token",
+                verbose=lambda text: None,
+                debug=lambda text: None,
+            )
+            book = workload.Book(fleet.Admin(run, instrument))  # type: ignore[arg-type]
+            assert len(book.wait_for(10, {MODEL})) == 1010
+
+
+def test_a_machine_that_is_much_slower_may_serve_few(admin: tuple[str, str]) -> None:
+    """One queue, one request at a time on each: nobody is idle while another waits."""
+    free, turn = ["b", "a"], threading.Condition()
+
+    class Unequal(Gateway):
+        def chat(self, call: Call) -> None:
+            begun = datetime.now(timezone.utc)
+            with turn:
+                turn.wait_for(lambda: free)
+                runner = max(free) if len(free) > 1 else free[0]
+                free.remove(runner)
+            call.wait({"a": 0.03, "b": 0.9}[runner])
+            with turn:
+                free.append(runner)
+                turn.notify()
+            self.log(runner, begun, MODEL)
+            call.send(HEAD + delta(" one", model=MODEL) + delta(reason="stop") + DONE)
+
+    finished = check_made_up(Unequal(), *admin, "--requests", 30)
+    assert finished.code == 0
+    assert "runner b had work while runner a had two or more" in detail(finished, "distribution")
+
+
 def test_a_log_that_does_not_show_our_requests_is_not_believed(admin: tuple[str, str]) -> None:
     finished = check_made_up(Gateway(lag_s=60), *admin)
     assert finished.code == 3
@@ -300,6 +371,70 @@ def test_a_proxy_that_names_itself_does_not_hide_the_log(admin: tuple[str, str])
     finished = check_made_up(Behind(), *admin)
     assert finished.code == 0
     assert finished.document(RESULT)["metrics"]["source"] == "the admin log"
+
+
+class Headed(Gateway):
+    """Adds headers of its own to the n-th answer."""
+
+    more: Callable[[int], str] = staticmethod(lambda number: "")
+    place = 0
+
+    def chat(self, call: Call) -> None:
+        sound, self.place = call.send, self.place + 1
+        added = f"\r\n{self.more(self.place)}\r\n\r\n".encode()
+
+        def send(*parts: bytes) -> None:
+            sound(*(part.replace(b"\r\n\r\n", added, 1) for part in parts))
+
+        call.send = send  # type: ignore[method-assign]
+        super().chat(call)
+
+
+def headed(more: Callable[[int], str], **fields: Any) -> Headed:
+    gateway = Headed(has_log=False, **fields)
+    gateway.more = more
+    return gateway
+
+
+def test_where_runners_are_listed_a_header_that_names_no_such_is_none_of_them(
+    admin: tuple[str, str],
+) -> None:
+    gateway = headed(lambda n: f"X-Worker-Id: {n % 2}")
+    gateway.has_log = True
+    finished = check_made_up(gateway, *admin)
+    assert finished.document(RESULT)["metrics"]["source"] == "the admin log"
+    gateway.has_log = False
+    finished = check_made_up(gateway, *admin)
+    assert (finished.code, statuses(finished)["distribution"]) == (3, "SKIP")
+    assert "X-Worker-Id" not in finished.out
+
+
+@pytest.mark.parametrize("sign", ["Via: 1.1 varnish", "CF-Ray: 1-FRA", "Fastly-Debug-Path: x"])
+def test_machines_of_a_network_in_front_are_no_runners(sign: str) -> None:
+    gateway = headed(lambda n: f"{sign}\r\nX-Served-By: cache-{n % 3}", has_runners=False)
+    finished = check_made_up(gateway, *TOKEN, "--expect-runners", 2)
+    assert finished.code == 3
+    assert "PASS" not in (statuses(finished)["distribution"], statuses(finished)["expect_runners"])
+
+
+def test_a_number_of_the_request_names_no_runner() -> None:
+    gateway = headed(lambda n: f"X-Instance-Id: {n}\r\nX-Request: {n}", has_runners=False)
+    finished = check_made_up(gateway, *TOKEN, "--requests", 3, "--expect-runners", 2)
+    assert (finished.code, statuses(finished)["expect_runners"]) == (3, "SKIP")
+    own = check_made_up(gateway, *TOKEN, "--runner-header", "X-Request")
+    assert own.code == 3
+    assert "X-Request is another on each answer" in own.out
+
+
+def test_models_that_one_runner_has_all_are_no_two_runners(admin: tuple[str, str]) -> None:
+    numbers = itertools.count()
+    gateway = Gateway(
+        lambda number: "a", model=lambda runner: (MODEL, "other")[next(numbers) % 2], has_log=False
+    )
+    finished = check_made_up(gateway, *admin, "--expect-runners", 2)
+    assert finished.code == 3
+    for name in ("distribution", "expect_runners"):
+        assert "runner a alone could have been all of them" in detail(finished, name)
 
 
 def test_two_models_tell_two_runners_apart_but_not_how_many_have_each() -> None:
@@ -433,6 +568,26 @@ def test_an_interruption_in_the_midst_keeps_what_was_measured(admin: tuple[str, 
     assert sum(each["error"] is None for each in document["requests"]) >= 4
 
 
+def test_an_interruption_while_it_is_worked_out_who_served_keeps_all(
+    sound: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(seen: workload.Seen) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workload, "find_source", interrupted)
+    for name, value in sound.environment.items():
+        monkeypatch.setenv(name, value)
+    assert workload.main(["--requests", "4"]) == 130
+    document = Finished(130, "", "", Path("results")).document(RESULT)
+    assert len(document["requests"]) == 5
+
+
+def test_a_check_that_needs_an_option_says_so() -> None:
+    finished = run_script(SCRIPT, "--only", "expect_runners")
+    assert (finished.code, len(finished.err.splitlines())) == (2, 1)
+    assert "--only expect_runners takes --expect-runners N" in finished.err
+
+
 def test_more_runners_than_requests_cannot_be_expected() -> None:
     finished = run_script(SCRIPT, "--requests", 2, "--expect-runners", 3)
     assert (finished.code, len(finished.err.splitlines())) == (2, 1)
@@ -477,6 +632,15 @@ def test_pairs_have_the_least_sum_of_differences() -> None:
             pairs = workload.align(mine, theirs)
             assert sum(abs(mine[a] - theirs[b]) for a, b in pairs) == best
             assert len({a for a, _ in pairs}) == len({b for _, b in pairs}) == len(short)
+
+
+def test_thousands_of_requests_are_matched_in_seconds() -> None:
+    numbers = random.Random(7)
+    mine = [numbers.random() for _ in range(4000)]
+    theirs = [each + numbers.random() / 1e4 for each in mine] + [2.0] * 100
+    begun = time.monotonic()
+    assert len(workload.align(mine, theirs)) == 4000
+    assert time.monotonic() - begun < 5
 
 
 @pytest.mark.parametrize(
@@ -549,20 +713,30 @@ def together(names: str, **more: Any) -> workload.Case:
     return a_case([(name, 0.0, 100.0) for name in names], **more)
 
 
+def queued(at_a: int, at_b: int, b_ms: float, **more: Any) -> workload.Case:
+    """At a one after the other, in 100 ms each; at b, in so many."""
+    spans = [("a", 0.0, 100.0 * (n + 1)) for n in range(at_a)]
+    return a_case([*spans, *(("b", b_ms * n, b_ms * (n + 1)) for n in range(at_b))], **more)
+
+
 @pytest.mark.parametrize(
     ("case", "status", "words"),
     [
         (together("aaaaabbbbb"), Status.PASS, "a 5 (50 %), b 5 (50 %)"),
         (together("aaaaaaaaab"), Status.PASS, "a 9 (90 %)"),
         (together("aaaaaaaaaa"), Status.FAIL, "a got 10 of 10"),
-        (together("a" * 19 + "b"), Status.FAIL, "a got 19 of 20 (95 %"),
-        (together("a" * 19 + "b", known=""), Status.FAIL, "b could have"),
+        (queued(19, 1, 100), Status.FAIL, "a got 19 of 20 (95 %"),
+        (queued(19, 1, 100, known=""), Status.FAIL, "b could have"),
+        # the slower machine had work all the time; with a third one that had none
+        (queued(19, 1, 1900), Status.PASS, "b had work while a had two or more"),
+        (queued(38, 2, 1890), Status.PASS, "(latency p50: a 1.95 s, b 1.89 s)"),
+        (queued(19, 1, 1900, known="abc"), Status.FAIL, "b and c could have"),
         (together("aaaaaaaaaa", known=""), Status.SKIP, "nothing tells whether there are others"),
         (together("aaaaaaaaaa", known="a"), Status.SKIP, "a is the only runner online"),
         (together("aaaaa"), Status.SKIP, "by chance in 6 % of runs with 2 runners"),
         (together("aaaaa", known="abc"), Status.FAIL, "b and c could have"),
         (together("aaaaaaaaaa", args={"max_share": 1.0}), Status.PASS, "a 10 (100 %)"),
-        (together("aaaaaaabbb", args={"max_share": 0.6}), Status.FAIL, "at most 60 % allowed"),
+        (queued(7, 3, 100, args={"max_share": 0.6}), Status.FAIL, "at most 60 % allowed"),
         (
             a_case([("a", 10 * n, 10 * n + 10) for n in range(10)]),
             Status.SKIP,
@@ -574,7 +748,17 @@ def together(names: str, **more: Any) -> workload.Case:
             Status.SKIP,
             "between 9 and 10 of 10: others' requests that look the same",
         ),
+        (
+            together("aaaaaaaaaa", rivals=Counter("b" * 500)),
+            Status.SKIP,
+            "between 0 and 10 of 10",
+        ),
         (together("aaaaaaaa--"), Status.PASS, "- 2"),
+        (
+            together("aaaaabbbbb", limits="many alike", doubt="a has both"),
+            Status.SKIP,
+            "a has both",
+        ),
         (together("aaaaaaaaaa", limits="many alike"), Status.SKIP, "and many alike"),
         (together("aaaaaabbbb", limits="many alike"), Status.PASS, "a 6"),
         (together("a" * 19 + "b", limits="many alike"), Status.SKIP, "but many alike"),
@@ -588,6 +772,34 @@ def test_shares_are_judged_by_what_is_known(
     assert found.essential == (status is Status.SKIP)
 
 
+def marked(marks: list[str], models: list[str], online: int = 2) -> workload.Case:
+    records = [
+        a_record(n, 0, 100, system_fingerprint=mark, model=model)
+        for n, (mark, model) in enumerate(zip(marks, models, strict=True))
+    ]
+    known = [Runner(name, name, None, True, frozenset("mn"), None) for name in "ab"[:online]]
+    seen = workload.Seen(ARGS, records, runners=known)
+    return workload.Case(seen, workload.find_source(seen))
+
+
+@pytest.mark.parametrize(
+    ("case", "source", "status"),
+    [
+        (marked(["f", "g"] * 5, ["m"] * 10), "system_fingerprint", Status.PASS),
+        (marked(["f", "g"] * 5, ["m", "n"] * 5), "system_fingerprint", Status.SKIP),
+        (marked(["f", "g", "h"], ["m"] * 3), "the answer's model", Status.SKIP),
+        (marked(["f", "g"] * 5, ["m"] * 10, 1), "the answer's model, which one", Status.SKIP),
+        (marked(["f", "g"] * 5, ["unlisted"] * 10, 1), "system_fingerprint", Status.SKIP),
+    ],
+)
+def test_fingerprints_that_one_runner_could_make_are_no_pass(
+    case: workload.Case, source: str, status: Status
+) -> None:
+    found = workload.check_distribution(case)
+    assert (case.source.name.startswith(source), found.status) == (True, status), found.detail
+    assert found.essential == (status is Status.SKIP)
+
+
 def test_what_could_not_be_attributed_may_be_anybodys() -> None:
     spans = [("a", 0.0, 100.0)] * 8 + [("", 0.0, 100.0)] * 2
     found = workload.check_distribution(a_case(spans))
@@ -597,9 +809,29 @@ def test_what_could_not_be_attributed_may_be_anybodys() -> None:
 
 def test_a_runner_is_idle_when_it_waits_longer_than_a_request_beside_two() -> None:
     queue = [("a", 0.0, 100.0 * (n + 1)) for n in range(8)]
-    found = workload.check_idle(a_case([*queue, ("b", 0.0, 100.0), ("b", 0.0, 200.0)]))
+    case = a_case([*queue, ("b", 0.0, 100.0), ("b", 0.0, 200.0)])
+    # all have their first output: they run beside each other, and nobody waits
+    assert workload.check_idle(case).status is Status.PASS
+    records = [dataclasses.replace(r, ttft_ms=r.spent_ms - 90) for r in case.seen.records]
+    case.seen.records = records
+    found = workload.check_idle(case)
     assert found.status is Status.WARN
     assert "b idle for 500 ms while a had two or more" in found.detail
+
+
+def test_a_gap_that_rounds_to_nothing_is_not_told() -> None:
+    case = a_case([("a", 0.0, 100.0), ("a", 0.0, 100.0), ("b", 0.4, 100.0)])
+    assert workload.check_idle(case).detail == "no runner was idle while another had two requests"
+
+
+@pytest.mark.parametrize(
+    ("counts", "rivals", "surely"),
+    [("aaabb", "", 2), ("aaabb", "b", 2), ("aaaab", "b", 2), ("aaaab", "a", 1), ("ab", "abc", 1)],
+)
+def test_what_may_be_others_does_not_count_as_served(counts: str, rivals: str, surely: int) -> None:
+    source = workload.Source("the log", tuple(counts), rivals=Counter(rivals))
+    # of all that look like ours, as many as are others' may be the smaller runners'
+    assert workload.surely_served(source) == surely
 
 
 @pytest.mark.parametrize(
@@ -684,6 +916,20 @@ def test_entries_of_others_are_told_by_time_and_latency() -> None:
     assert source is not None
     assert source.runners == ("a", "b", "a", "b")
     assert (source.others, source.rivals) == (Counter(b=3), Counter())
+
+
+def test_of_two_that_end_together_the_latency_tells_which_is_which() -> None:
+    records = [a_record(-1, 0, 100, phase=workload.ALONE)]
+    records += [a_record(0, 1000, 2000), a_record(1, 1900, 2001), a_record(2, 1800, 2100)]
+    first = an_entry(0, 500.0, 100, "a")
+    entries = [
+        an_entry(1, 501.0, 1001, "a"),
+        an_entry(2, 501.9, 100, "b"),
+        an_entry(3, 501.8, 300, "c"),
+    ]
+    source = workload.by_log(workload.Seen(ARGS, records, first=first, entries=entries))
+    assert source is not None
+    assert source.runners == ("a", "b", "c")
 
 
 def test_a_log_of_first_outputs_is_understood() -> None:

@@ -10,7 +10,7 @@ Examples:
     python -m reference faults                           # what can be broken
 
 `up` prints `export` lines for the shell that is to use it, then "# ready", and runs until
-Ctrl-C. Exit code 0 after Ctrl-C or SIGTERM, 1 when it cannot start, 2 for bad settings.
+Ctrl-C. Exit code 0 after Ctrl-C or a signal to end, 1 when it cannot start, 2 for bad settings.
 """
 
 from __future__ import annotations
@@ -109,10 +109,10 @@ async def serve(deployment: AbstractAsyncContextManager[Mapping[str, str]]) -> N
 async def serve_until_stopped(
     deployment: AbstractAsyncContextManager[Mapping[str, str]], until_eof: bool
 ) -> None:
-    """Serve until SIGINT, SIGTERM or (asked for) the end of standard input, then clean up."""
+    """Serve until a signal to end or (asked for) the end of standard input, then clean up."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in signals_to_end():
         with contextlib.suppress(NotImplementedError):  # Windows: KeyboardInterrupt instead
             loop.add_signal_handler(number, stopped.set)
     if until_eof:
@@ -126,6 +126,15 @@ async def serve_until_stopped(
         serving.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await serving
+
+
+def signals_to_end() -> list[signal.Signals]:
+    """Those after which there is something to clean up. `nohup` wants SIGHUP ignored."""
+    known = signal.Signals.__members__
+    names = ["SIGINT", "SIGTERM", "SIGQUIT"]
+    if "SIGHUP" in known and signal.getsignal(known["SIGHUP"]) is not signal.SIG_IGN:
+        names.append("SIGHUP")
+    return [known[name] for name in names if name in known]
 
 
 def wait_for_eof(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:

@@ -111,8 +111,9 @@ ALL_STEPS = (
 )
 
 REPORT = "baseline_report.md"
-# How much slower than the run before matters here: a machine that others use as well.
-MARGIN_PERCENT = 50
+# How much slower than the run before matters here: a small machine that others use as well, and two
+# dozen requests. What is less than twice as slow may be either.
+MARGIN_PERCENT = 100
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ Not in BACKENDS.md, so decided here:
   each runner can serve each class. `models` gives another layout.
 * `sub` "disabled" is the user who is locked out.
 * The request log has every chat request of a user who may come in, when it has ended; its
-  `status` is the HTTP status, 499 for a client that left.
+  `status` is the HTTP status, 499 for a client that left, 502 for a stream that broke off.
 * What an engine refuses is told as plain text with the engine's status.
 * A client that shuts down its sending side counts as gone.
 """
@@ -40,6 +40,7 @@ from .process import ROOT, Child, raise_descriptor_limit
 from .server import (
     HOST,
     MAX_LINE_BYTES,
+    BrokenOff,
     RawStream,
     bind,
     break_off,
@@ -64,6 +65,7 @@ LOG_ENTRIES = 1000
 PER_PAGE = 50
 MAX_PER_PAGE = 100
 CLIENT_LEFT = 499
+BROKE_OFF = 502
 MODEL_FIELD = re.compile(rb'("model"\s*:\s*)"(?:[^"\\]|\\.)*"')
 CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -251,6 +253,9 @@ class Fleet:
         except Refusal as refusal:
             entry["status"] = refusal.status
             raise
+        except BrokenOff:
+            entry["status"] = BROKE_OFF
+            raise
         finally:
             entry["latency_ms"] = round((time.perf_counter() - started_s) * 1e3)
             self.log.add(entry)
@@ -398,9 +403,9 @@ def with_model(text: bytes, name: bytes) -> bytes:
 
 def new_runners(settings: FleetSettings) -> list[Runner]:
     """The machines there are. MACs are locally administered ones, counted from 02:…:01."""
+    count = settings.runners or len(NAMES)
     names = list(settings.models) or [
-        NAMES[index] if index < len(NAMES) else f"runner-{index + 1}"
-        for index in range(settings.runners)
+        NAMES[index] if index < len(NAMES) else f"runner-{index + 1}" for index in range(count)
     ]
     return [
         Runner(

@@ -1,7 +1,13 @@
-"""Who serves a request: the class's machine type first, then the shorter queue, then latency.
+"""Who serves a request: the least busy runner, then the class's machine type, then latency.
+
+BACKENDS.md tells of a preferred machine type, and of queue depth and latency that are weighed
+against it, not how. What must hold is that no runner idles while another has a queue. So how busy
+a runner is comes first: its requests share one machine, and a second one there would wait for
+the first while a whole machine does nothing. The type decides between runners that are equally
+busy: requests one after another all go to it.
 
 Requests that no runner has a place for wait here, in order, and go to the first place that
-becomes free: so no runner is idle while another has a queue.
+becomes free.
 """
 
 from __future__ import annotations
@@ -100,7 +106,8 @@ class Router:
             place.turn.set_result(None)
 
     def choose(self, able: Sequence[Runner], wanted: str) -> Runner | None:
-        """One of these online runners, None when all are full and the request has to wait."""
+        """The least busy of these online runners, of equals one of the preferred type, of those
+        the quickest; None when all are full and the request has to wait."""
         free = [runner for runner in able if runner.active < runner.slots]
         kind = PREFERRED_TYPE.get(wanted)
         return min(

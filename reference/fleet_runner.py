@@ -54,6 +54,7 @@ class Runner:
                     raise  # the parent passes it on to the operator
                 print(error, file=sys.stderr)
                 asleep = True
+                self.packet.clear()  # it takes another packet to try again
 
     def ready(self) -> None:
         if not self.announced:

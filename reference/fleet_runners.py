@@ -129,16 +129,21 @@ class Registry:
                 if runner is None:
                     runner = self._came(fields, writer)
                 runner.last_heartbeat = utc_now()
-        except (OSError, ValueError, LookupError, asyncio.TimeoutError):
+        except (OSError, ValueError, RecursionError, asyncio.TimeoutError):
             pass  # a runner that breaks off, or talks nonsense, is offline
         finally:
             writer.close()
             if runner is not None:
                 self._left(runner)
 
-    def _came(self, fields: dict[str, object], writer: asyncio.StreamWriter) -> Runner:
-        runner = next(each for each in self.runners if each.name == fields["name"])
-        runner.engine_url, runner.leaving = str(fields["engine_url"]), False
+    def _came(self, fields: object, writer: asyncio.StreamWriter) -> Runner:
+        """Who it is that connected; ValueError for nobody, and for one who is here already."""
+        said = fields if isinstance(fields, dict) else {}
+        runner = next((each for each in self.runners if each.name == said.get("name")), None)
+        engine_url = said.get("engine_url")
+        if runner is None or runner.writer is not None or not isinstance(engine_url, str):
+            raise ValueError("no runner that was missing")
+        runner.engine_url, runner.leaving = engine_url, False
         runner.last_used_s = time.monotonic()
         runner.writer = writer
         runner.left.clear()

@@ -40,6 +40,10 @@ class RawStream(web.StreamResponse):
         self.force_close()
 
 
+class BrokenOff(ConnectionResetError):
+    """A stream was ended on purpose, before its end."""
+
+
 async def read_body(request: web.BaseRequest) -> bytes:
     """The body, asked for where the client waits; aiohttp's exceptions for a bad one."""
     if request.headers.get("Expect", "").lower() == "100-continue":
@@ -52,7 +56,7 @@ def break_off(request: web.BaseRequest) -> NoReturn:
     """End a stream that cannot go on, so that it does not look complete."""
     if request.transport is not None:
         request.transport.abort()
-    raise ConnectionResetError("stream broken off")
+    raise BrokenOff
 
 
 def send_reset_on_close(request: web.BaseRequest) -> None:
@@ -78,6 +82,9 @@ class Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
+        gone = request.transport is None or request.transport.is_closing()
+        if gone and isinstance(exc, ConnectionError):
+            raise exc  # nobody is left to answer, and it is no mistake of ours: not worth a log
         super().handle_error(request, status, exc, message)  # logs what is our own mistake
         response = self.error_answer(status)
         response.force_close()

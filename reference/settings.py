@@ -10,12 +10,24 @@ import argparse
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 Parser = Callable[[str], Any]
 S = TypeVar("S")
+
+MAX_RUNNERS = 16
+TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # of RFC 9110 5.6.2
+CORS_HEADERS = "access-control-"
+TAKEN_HEADERS = frozenset(
+    (
+        *("cache-control", "connection", "content-encoding", "content-length", "content-type"),
+        *("date", "keep-alive", "server", "te", "trailer", "transfer-encoding", "upgrade", "vary"),
+        "www-authenticate",
+    )
+)
 
 
 # --- what a text may mean; each raises ValueError with the end of "must be ..."
@@ -83,13 +95,27 @@ def existing_file(text: str) -> Path:
 
 def layout(text: str) -> dict[str, tuple[str, ...]]:
     """Models by runner, as in `desk=a;tower=a,b`."""
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     for part in filter(None, map(str.strip, text.split(";"))):
-        name, _, models = part.partition("=")
-        found[name.strip()] = words(models)
-    if not all(found.values()) or not all(found):
+        name, _, models = map(str.strip, part.partition("="))
+        if name in found:
+            raise ValueError("models by runner, each runner once")
+        found[name] = words(models)
+    if not all(found.values()) or not all(found) or not text.isprintable():
         raise ValueError("models by runner, as in desk=a;tower=a,b")
+    if len(found) > MAX_RUNNERS:
+        raise ValueError(f"models by runner, at most {MAX_RUNNERS} runners")
     return found
+
+
+def header_name(text: str) -> str:
+    """A name that an answer's other headers do not have; empty for none."""
+    name = text.lower()
+    if text and (
+        not re.fullmatch(TOKEN, text) or name in TAKEN_HEADERS or name.startswith(CORS_HEADERS)
+    ):
+        raise ValueError("a header's name that answers do not have yet, as X-Runner")
+    return text
 
 
 # --- declaring and reading
@@ -197,7 +223,7 @@ class FleetSettings(EngineSettings):
     wol_port: int = setting(
         40009, whole(0, 65535), "UDP port of the magic packets, 0 as above (40009; the real one: 9)"
     )
-    runners: int = setting(2, whole(1, 16), "how many runners (2)")
+    runners: int | None = setting(None, whole(1, MAX_RUNNERS), "how many runners (2)")
     models: dict[str, tuple[str, ...]] = setting(
         {}, layout, "models by runner, as in desk=a;tower=a,a-big (each a small one and a big one)"
     )
@@ -213,6 +239,10 @@ class FleetSettings(EngineSettings):
         300.0, seconds_or_ms, "longest silence of an engine, seconds, then 500 (300)"
     )
     runner_header: str = setting(
-        "", str, "name of a header that says which runner answered (none, as the real one)"
+        "", header_name, "name of a header that says which runner answered (none, as the real one)"
     )
     max_body_bytes: int = setting(10 * 2**20, whole(1), "longest request body (10485760)")
+
+    def __post_init__(self) -> None:
+        if self.models and self.runners is not None:
+            raise ValueError("--models says which runners there are: leave --runners out")

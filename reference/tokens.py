@@ -17,6 +17,7 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 import os
 import re
 import sys
@@ -24,7 +25,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 try:
     import jwt
@@ -297,8 +298,21 @@ def is_canonical(segment: str) -> bool:
 # --- get-token
 
 
+class OneLineParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        print(f"get-token: {message} (see --help)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def seconds(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("not a finite number")
+    return number
+
+
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="get-token",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -307,7 +321,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--user", default=DEFAULT_USER, help=f"the `sub` claim ({DEFAULT_USER})")
     parser.add_argument("--role", action="append", default=[], help="repeatable (none)")
     parser.add_argument(
-        "--expires-in", type=float, default=LIFE_S, metavar="SECONDS", help=f"life ({LIFE_S})"
+        "--expires-in", type=seconds, default=LIFE_S, metavar="SECONDS", help=f"life ({LIFE_S})"
     )
     return parser
 

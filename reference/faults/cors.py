@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from ..hooks import Answer, Hooks
-from .parts import Fault, Install
+from ..hooks import Answer
+from .parts import Fault, Install, nothing
 
 CORS = "test_cors.py"
 ORIGIN = "https://app.example"
@@ -154,10 +154,6 @@ def ends_alike(origin: str, allowed: str) -> bool:
 
 def begins_with(origin: str, allowed: str) -> bool:
     return origin.startswith(allowed)
-
-
-def nothing(hooks: Hooks) -> None:
-    """It is the settings that are wrong."""
 
 
 # --- the faults

@@ -39,6 +39,20 @@ def with_fleet(where: str, change: Change) -> Install:
     return install
 
 
+def both(*installs: Install) -> Install:
+    """All of these at once."""
+
+    def install(hooks: Hooks) -> None:
+        for each in installs:
+            each(hooks)
+
+    return install
+
+
+def is_class(model: object) -> bool:
+    return str(model).startswith("class:")
+
+
 def plain(where: str, status: int, text: str = "planted") -> Install:
     """A plain-text error in the place of `where`."""
     return instead(where, status=status, text=text)
@@ -146,11 +160,11 @@ def malformed(fleet: Fleet, runner: Runner) -> None:
 def and_wakes(send: Callable[[Fleet, Runner], None]) -> Callable[[Fleet, Runner], None]:
     """`send`, and the runner wakes all the same."""
 
-    def both(fleet: Fleet, runner: Runner) -> None:
+    def send_and_wake(fleet: Fleet, runner: Runner) -> None:
         send(fleet, runner)
         runner.tell_to_wake()
 
-    return both
+    return send_and_wake
 
 
 def packet_each_request(fleet: Any) -> None:

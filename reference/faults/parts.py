@@ -47,6 +47,10 @@ class Fault:
     profile: str = "gateway"
 
 
+def nothing(hooks: Hooks) -> None:
+    """The deployment as it is: the settings are wrong, or what is expected of it."""
+
+
 # --- whole answers
 
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from aiohttp import web
 
 from ..fleet_runners import Runner
-from ..hooks import Answer, Hooks
-from .fleet import chooses
-from .parts import Fault, Install, around, never
+from ..hooks import Answer
+from .fleet import both, chooses
+from .parts import Fault, Install, around, never, nothing
 
 WORKLOAD = "test_workload_routing.py"
 NO_CONTENT: dict[str, object] = {"object": "chat.completion", "model": "smollm2:135m"}
@@ -49,14 +49,6 @@ def one_in(period: int) -> Choice:
 def few_at_first(few: int, period: int) -> Choice:
     """The second one gets the first few of so many, but for the one that is sent alone."""
     return lambda able, number: int(0 < number % period <= few)
-
-
-def both(*installs: Install) -> Install:
-    def install(hooks: Hooks) -> None:
-        for each in installs:
-            each(hooks)
-
-    return install
 
 
 # --- what becomes of it
@@ -98,10 +90,6 @@ def unreadable(*where: str) -> Install:
         return web.Response(status=404, text="Not found")
 
     return both(*[around(name, wrapper) for name in where])
-
-
-def nothing(hooks: Hooks) -> None:
-    """It prefers one runner, as it may: less than was expected."""
 
 
 # --- the faults

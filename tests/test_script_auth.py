@@ -145,7 +145,7 @@ def test_a_sleeping_fleet_is_not_woken_by_refusals() -> None:
 
 def test_a_real_model_behind_one_runner_passes() -> None:
     options = {"engine": "llama", "profile": "fleet", "models": "desk=small:1b"}
-    with running(runners=1, **options) as deployment:
+    with running(**options) as deployment:
         finished = check(deployment, "--timeout", 60)
     assert (finished.code, only("FAIL", finished)) == (0, set())
     assert "No runners have models of class 'big'" in detail(finished, "user:classes")

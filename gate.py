@@ -16,7 +16,7 @@ from typing import Any
 
 import thresholds as criteria_of
 from common import TOOL_VERSION
-from compare import Change, Finding, compare, differences
+from compare import UNHEARD_OF, Change, Finding, compare, differences, one_sided
 from documents import SCHEMA_VERSION, VERDICTS, Exit, Status, worst
 from metrics import percentile
 from saved import (
@@ -172,7 +172,9 @@ def build(
 ) -> Report:
     """Judge a folder, and compare it with the baseline's where there is one."""
     profile = settings.profile or find_profile(folder)
-    required = thresholds.required or REQUIRED[profile]
+    # the command line is about this very report
+    named = REQUIRED[settings.profile] if settings.profile else thresholds.required
+    required = named or REQUIRED[profile]
     limits = criteria_of.limits_of(folder.documents)
     comparison = compare_folders(folder, baselines, settings.margin) if baselines else None
     return Report(
@@ -225,6 +227,12 @@ def remarks(documents: Sequence[Saved]) -> list[str]:
 # --- the documents
 
 PASSING = "pass"
+LEVEL_CHECKS = ("requests", "stream", "tokens")
+OTHER_CHECKS = {
+    "gateway_overhead": ("ping", "health"),
+    "capacity": ("capacity",),
+    "gateway_cost": ("cost",),
+}
 
 
 def judge_documents(
@@ -245,7 +253,8 @@ def judge_documents(
     # a file that was read has a line of its own, and one more for what it contradicts
     told = {f"{name}.json" for name in missing}
     found += [untold(each) for each in folder.problems if each.name not in told]
-    return sorted(found, key=lambda each: place(each.subject))
+    nowhere = str(folder.path)  # where the folder cannot be read, all else follows from that
+    return sorted(found, key=lambda each: (each.subject != nowhere, place(each.subject)))
 
 
 def judge_document(
@@ -253,16 +262,34 @@ def judge_document(
 ) -> Criterion:
     verdict, why = verdict_of(document, limits)
     if verdict is Verdict.PASS:
-        only = document.options.get("only")
-        if only and is_required and document.script != "benchmark":
-            names = " ".join(map(str, only)) if isinstance(only, list) else str(only)
-            verdict, why = Verdict.UNDECIDED, f"run with --only {shorten(names, 60)}"
+        if is_required and (left_out := incomplete(document)):
+            verdict, why = Verdict.UNDECIDED, left_out
         elif late := untimely(document, max_age_h, now):
             verdict, why = Verdict.UNDECIDED, late
     counts = Counter(each.status.value for each in document.checks)
     value = ", ".join(f"{counts[each.value]} {each.value}" for each in Status if counts[each.value])
     checks = len(document.checks)
     return Criterion(document.name, document.title, PASSING, value or "-", checks, verdict, why)
+
+
+def incomplete(document: Saved) -> str | None:
+    """The option that kept a check out of this document. benchmark.py's --only and --skip are
+    about several documents, and its bounds (`slo`) and `client` about no promise."""
+    matters: Sequence[str] | None = None
+    if document.script == "benchmark":
+        matters = LEVEL_CHECKS if document.is_level else OTHER_CHECKS.get(document.name, ())
+    only, skip = (as_list(document.options.get(key)) for key in ("only", "skip"))
+    if only and (matters is None or set(matters) - set(only)):
+        return f"run with --only {shorten(' '.join(only), 60)}"
+    gone = [each for each in skip if matters is None or each in matters]
+    return f"run with --skip {shorten(' '.join(gone), 60)}" if gone else None
+
+
+def as_list(option: object) -> list[str]:
+    """--only or --skip as saved."""
+    if isinstance(option, list):
+        return [str(each) for each in option]
+    return [str(option)] if option else []
 
 
 def verdict_of(document: Saved, limits: Limits | None) -> tuple[Verdict, str]:
@@ -319,13 +346,18 @@ def compare_folders(folder: Folder, baselines: Sequence[Folder], margin: float) 
         elif now and then:
             pairs.append((now, then))
             found.notes += cautions(now, then)
+            if len(then) < len(baselines):
+                have = f"{len(then)} of the {len(baselines)} baseline runs have it"
+                found.notes.append(f"{name}: only {have}")
     try:
         found.changes = compare(pairs, margin)
     except ModuleNotFoundError as error:
         found.error = f"no module {error.name}: {INSTALL}"
         found.criteria = [open_criterion("baseline", found.error, margin)]
         return found
-    found.criteria += [judge_changes(now.name, found.changes, margin) for now, _ in pairs]
+    found.criteria += [
+        judge_changes(now.name, found.changes, margin, one_sided(now, then)) for now, then in pairs
+    ]
     found.criteria += problems_of(baselines, margin)
     found.notes += [
         f"{each.name} is not in the baseline: nothing to compare it with"
@@ -393,16 +425,25 @@ def aim(margin: float) -> str:
     return f"nothing worse by {margin * 100:.3g} %"
 
 
-def judge_changes(name: str, changes: Sequence[Change], margin: float) -> Criterion:
-    """A document's changes as one criterion; those that are not required cannot leave it open."""
+def judge_changes(
+    name: str, changes: Sequence[Change], margin: float, missing: str | None = None
+) -> Criterion:
+    """A document's changes as one criterion; those that are not required cannot leave it open.
+
+    missing: a required metric that is not in all runs, in words.
+    """
     own = [each for each in changes if each.document == name]
     counts = Counter(each.finding for each in own)
     value = ", ".join(f"{counts[each]} {each.value}" for each in Finding if counts[each])
-    most = max(own, key=lambda each: each.worsening / each.margin, default=None)
+    clear = [each for each in own if each.finding is not Finding.UNCLEAR]
+    most = max(clear or own, key=lambda each: each.worsening / each.margin, default=None)
     verdict, why = Verdict.PASS, change_in_words(most) if most else ""
     unclear = [e for e in own if e.finding is Finding.UNCLEAR and e.metric.required]
     if counts[Finding.WORSE]:
-        verdict, why = Verdict.FAIL, change_in_words(own[0])
+        most = own[0]  # the worst comes first
+        verdict, why = Verdict.FAIL, change_in_words(most)
+    elif missing:
+        verdict, why = Verdict.UNDECIDED, missing
     elif unclear or not own:
         verdict = Verdict.UNDECIDED
         why = unclear_in_words(unclear[0]) + way_out(unclear) if unclear else "nothing to compare"
@@ -418,9 +459,14 @@ def change_in_words(change: Change) -> str:
 def unclear_in_words(change: Change) -> str:
     margin = f"{change.margin * 100:.3g} %"
     what = f"{change.label} {percent(change.change)}: not enough data to see {margin}"
+    if change.is_beyond_alone:
+        doubt = f"worse, not beyond doubt over {change.comparisons} comparisons"
+        return f"{change.label} {percent(change.change)}: {doubt}: add a baseline run"
     if not math.isfinite(change.noise):
         return f"{what}: {change.samples} requests tell nothing"
     if change.needed is None:
+        if not change.spread:
+            return f"{what}, {UNHEARD_OF} requests in each run would not be"
         return f"{what}: the runs differ too much among themselves"
     return f"{what}, {change.needed} requests in each run would be"
 

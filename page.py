@@ -50,7 +50,9 @@ h3 { font-size: 1rem; margin: 0 0 .3rem; }
 .verdict span { color: var(--ink); font-weight: 400; white-space: normal; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: 0; }
 dt { color: var(--muted); } dd { margin: 0; min-width: 0; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; background:  /* a shadow at the side where there is more */
+  linear-gradient(to left, var(--paper) 1rem, transparent) right / 2rem 100% no-repeat local,
+  linear-gradient(to left, var(--grid), transparent) right / .8rem 100% no-repeat scroll; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 th, td { text-align: left; padding: .35rem .7rem .35rem 0; border-bottom: 1px solid var(--grid);
   vertical-align: top; }

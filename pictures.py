@@ -31,6 +31,7 @@ MOST_SERIES = 4
 MOST_STREAMS = 3  # of a level: the fastest to begin, the median, the slowest
 MOST_BARS = 40
 MOST_CHANGES = 30
+HEADROOM = 1.05  # a marker at the edge would be cut
 
 # Colours that stand for a variable of the page's style sheet, and appear nowhere else.
 INK, MUTED, GRID = "#010101", "#010102", "#010103"
@@ -211,7 +212,7 @@ def latency_by_level(levels: Sequence[Saved]) -> Picture:
         for name, colour, marker in (("p50", SERIES[0], "o"), ("p95", SERIES[1], "s")):
             values = [statistic(each, "ttft_ms", name) for each in levels]
             axes.plot(at, values, color=colour, marker=marker, markersize=4, label=name)  # type: ignore[arg-type]
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, axes.get_ylim()[1] * HEADROOM)
         axes.set_xticks(at, [f"{each:g}" for each in at])
         axes.set_xlabel("requests in flight")
         axes.set_ylabel("TTFT [ms]")
@@ -268,8 +269,8 @@ def arrivals(levels: Sequence[Saved]) -> Picture:
         legend(axes, loc="lower right")
 
     caption = (
-        "Of each level the request that began first, the middle one and the last. A steep, even "
-        "stair is a steady stream; a long tread is a stall."
+        "Of the lowest and the highest level the request that began first, the middle one and the "
+        "last. A steep, even stair is a steady stream; a long tread is a stall."
     )
     return draw("Do the tokens come steadily?", caption, plot)
 
@@ -341,7 +342,8 @@ def queue_pictures(document: Saved | None) -> Iterator[Picture]:
         axes.set_yticks(range(len(burst)), [queue_label(each) for each in burst])
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
-        axes.set_xlim(left=0)
+        last = max(axes.get_xlim()[1], 1e-3)
+        axes.set_xlim(-0.02 * last, last)  # the cross of a refusal at once is as wide
         axes.set_xlabel("seconds since the burst")
 
     caption = (

@@ -21,9 +21,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 import common
@@ -116,8 +118,9 @@ def judge(args: argparse.Namespace, thresholds: Thresholds) -> gate.Report:
         quant=quant,
         title=title,
     )
-    folder = read_folder(args.results, thresholds.same_target)
-    baselines = [read_folder(path, thresholds.same_target) for path in args.baseline]
+    about = thresholds.same_target, args.max_age
+    folder = read_folder(args.results, *about)
+    baselines = [read_folder(path, *about) for path in args.baseline]
     return gate.build(folder, baselines, thresholds, settings, datetime.now(timezone.utc))
 
 
@@ -126,36 +129,49 @@ def judge(args: argparse.Namespace, thresholds: Thresholds) -> gate.Report:
 
 def write(report: gate.Report, args: argparse.Namespace, screen: Screen) -> Exit:
     """Every file that was asked for, and stdout; UNDECIDED when one of them could not be."""
-    wanted: list[tuple[Path, Callable[[Path], None]]] = []
+    wanted: list[tuple[Path, Callable[[gate.Report], str]]] = []
     if args.results.is_dir():
-        path = args.results / MARKDOWN  # by the guide's name
-        wanted.append((path, lambda path: write_atomically(path, report_markdown.text(report))))
+        wanted.append((args.results / MARKDOWN, report_markdown.text))  # by the guide's name
     if args.junit:
-        wanted.append((args.junit, lambda path: write_atomically(path, junit.text(report))))
+        wanted.append((args.junit, junit.text))
     if args.html:
-        wanted.append((args.html, lambda path: write_page(report, path)))
-    saved = [save(screen, path, writer) for path, writer in wanted]
+        wanted.append((args.html, page_of))
+    tried = [save(screen, path, partial(make, report)) for path, make in wanted]
     shown = show(report, args.output, screen)
-    return Exit.OK if all([*saved, shown]) else Exit.UNDECIDED
+    failures = [each for each in tried if each]
+    for each in failures:  # below the gate line, which they outweigh
+        screen.note(f"report.py: {each}: exit {int(Exit.UNDECIDED)}")
+    return Exit.OK if shown and not failures else Exit.UNDECIDED
 
 
-def save(screen: Screen, path: Path, writer: Callable[[Path], None]) -> bool:
+def save(screen: Screen, path: Path, make: Callable[[], str]) -> str | None:
+    """Write a file and say so; else why it could not be written."""
     try:
-        writer(path)
+        put(path, make())
     except OSError as error:
-        screen.note(f"report.py: cannot write {path}: {error.strerror}")
-        return False
+        return f"cannot write {path}: {error.strerror}"
     except ModuleNotFoundError as error:
-        screen.note(f"report.py: no {path}: no module {error.name}: {gate.INSTALL}")
-        return False
+        return f"no {path}: no module {error.name}: {gate.INSTALL}"
     screen.note(f"saved {path}")
-    return True
+    return None
 
 
-def write_page(report: gate.Report, path: Path) -> None:
+def put(path: Path, text: str) -> None:
+    """Into a regular file in one piece; a link, a pipe or a device is written through."""
+    if not path.is_symlink() and (path.is_file() or not path.exists()):
+        write_atomically(path, text)
+        return
+    # a pipe that nobody reads is an error, and none to wait for
+    waiting = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK
+    with open(os.open(path, waiting, 0o666), "w", encoding="utf-8", errors="replace") as target:
+        os.set_blocking(target.fileno(), True)
+        target.write(text)
+
+
+def page_of(report: gate.Report) -> str:
     import page  # it needs matplotlib
 
-    page.write(report, path)
+    return page.text(report)
 
 
 def show(report: gate.Report, output: str, screen: Screen) -> bool:

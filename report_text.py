@@ -13,6 +13,7 @@ from tables import figure
 from thresholds import Criterion, Verdict
 
 ORDER = (Verdict.FAIL, Verdict.UNDECIDED, Verdict.PASS, Verdict.REPORTED)
+WORDS = {Verdict.UNDECIDED: "NOT DECIDED"}
 SPREAD = "the intervals hold the spread between runs"
 NO_SPREAD = "the intervals are noise within the runs; the spread between runs is not in them"
 
@@ -23,7 +24,7 @@ def lines(report: Report) -> Iterator[str]:
     yield ""
     yield "Results"
     for each in by_verdict(report.documents):
-        yield from entry(f"{each.name:26}{each.verdict.value:11}{each.value}", each.detail)
+        yield from entry(f"{each.name:26}{word(each):12}{each.value}", each.detail)
     if report.thresholds:
         yield ""
         yield f"{'Thresholds':33}{'target':>13}{'value':>13}{'n':>7}  verdict"
@@ -38,6 +39,10 @@ def lines(report: Report) -> Iterator[str]:
         yield from wrapped(f"note: {note}", "      ")
     yield ""
     yield report.gate_line
+
+
+def word(criterion: Criterion) -> str:
+    return WORDS.get(criterion.verdict, criterion.verdict.value)
 
 
 def headline(report: Report) -> str:
@@ -67,7 +72,7 @@ def entry(text: str, detail: str) -> Iterator[str]:
 
 def threshold_lines(each: Criterion) -> Iterator[str]:
     count = "" if each.samples is None else each.samples
-    row = f"{each.name:31}{each.target:>13}{each.value:>13}{count:>7}  {each.verdict.value}"
+    row = f"{each.name:31}{each.target:>13}{each.value:>13}{count:>7}  {word(each)}"
     return entry(row, each.detail)
 
 
@@ -86,7 +91,7 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
         yield change_line(change)
     yield from wrapped(legend(comparison), "  ") if comparison.changes else []
     for each in open_ones:
-        yield from entry(f"{each.name}: {each.verdict.value}", each.detail)
+        yield from entry(f"{each.name}: {word(each)}", each.detail)
     for note in comparison.notes:
         yield from wrapped(f"note: {note}", "      ")
 
@@ -135,7 +140,7 @@ def legend(comparison: Comparison) -> str:
     if Finding.SAME in found:
         parts.append(f"same: not worse by {margin}")
     if any(each.margin > comparison.margin for each in comparison.changes):
-        parts.append("a gateway's half millisecond more is no matter")
+        parts.append("of /ping and /health small changes are no matter")
     if any(each.is_odd and each.metric.statistic == "p50" for each in comparison.changes):
         parts.append("change: the median over all pairs of requests, not that of the medians")
     return f"  {'; '.join(parts)}"

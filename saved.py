@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
 from documents import SCHEMA_VERSION, VERDICTS, Check, Exit, Status, worst
-from metrics import SUMMARY_NAMES, percentile
+from metrics import SUMMARY_NAMES, level_metrics, parse_objective, summary
 from sse import shorten
 
 LARGEST_BYTES = 256 * 2**20  # an hour of a thousand streams; more would not fit into memory as JSON
 LARGEST = 1e15  # no true figure is larger
 LONGEST_TEXT = 2000
-FAR_APART_H = 72.0  # between the first and the last of what is to be one test
+FAR_APART_H = 72.0  # between the first and the last of one test, where nobody says another age
 SAME = 2e-3  # figures are saved rounded: so far may one recomputed be off, and a per mille
+SAME_SHARE = 1e-5  # of a share, which has six digits: one error in a thousand is an error
 OWN = "report"  # the script of report.py's own JSON, which may lie in the folder as well
 OPENING = re.compile(r"\s*\{")
 T = TypeVar("T")
@@ -151,9 +152,12 @@ class Folder:
         return [each for each in self.documents if each.is_level]
 
 
-def read_folder(path: Path, one_target: bool = True) -> Folder:
-    """Every `*.json` of a folder. With `one_target` they have to be about the same deployment."""
-    folder = Folder(path)
+def read_folder(path: Path, one_target: bool = True, far_apart_h: float = FAR_APART_H) -> Folder:
+    """Every `*.json` of a folder, begun within `far_apart_h`.
+
+    With `one_target` they have to be about the same deployment.
+    """
+    folder, copies = Folder(path), dict[str, set[str]]()
     try:
         files = sorted(each for each in path.iterdir() if each.name.endswith(".json"))
     except OSError as error:
@@ -166,14 +170,44 @@ def read_folder(path: Path, one_target: bool = True) -> Folder:
         try:
             content = load(file)
             if "levels" in content and "script" not in content:
-                folder.notes.append(f"{file.name} holds several levels, which have their own files")
+                copies[file.name] = levels_in(content)
             elif content.get("script") != OWN:
                 folder.documents.append(read(file, content))
         except Unusable as error:
             folder.problems.append(Problem(file.name, str(error)))
     folder.documents.sort(key=lambda each: place(each.name))
-    folder.problems += disagreements(folder.documents, one_target)
+    folder.problems += disagreements(folder.documents, one_target, far_apart_h)
+    for name, inside in copies.items():
+        add_copies(folder, name, inside)
     return folder
+
+
+def levels_in(content: Mapping[str, Any]) -> set[str]:
+    """The names of the levels that --output json printed as one document. Raises Unusable."""
+    return {level_name(each) for each in rows(content, "levels")}
+
+
+def level_name(level: Mapping[str, Any]) -> str:
+    if level.get("script") not in (None, "benchmark"):
+        return str(level["script"])
+    figures = level.get("metrics")
+    for key, letter in (("rate_per_s", "r"), ("concurrency", "c")):
+        value = figures.get(key) if isinstance(figures, dict) else None
+        if is_number(value):
+            return f"inference_{letter}{value:g}"
+    return "gateway_overhead" if isinstance(figures, dict) and figures.get("gateway") else "level"
+
+
+def add_copies(folder: Folder, name: str, inside: set[str]) -> None:
+    """Several levels in one file are no result, but are those of the files beside it."""
+    told = {each.name for each in folder.documents}
+    told |= {each.name.removesuffix(".json") for each in folder.problems}
+    alone = sorted(inside - told, key=place)
+    if alone or not inside:
+        text = f"holds {', '.join(alone) or 'no level'} without a file of its own: copy it too"
+        folder.problems.append(Problem(name, text))
+    else:
+        folder.notes.append(f"{name} holds several levels, which have their own files")
 
 
 def is_own_output(file: Path) -> bool:
@@ -391,9 +425,13 @@ def check_content(document: Saved) -> None:
         check_gateway(document)
 
 
-SUMMARIES = "ttft_ms tpot_ms tokens_per_s itl_ms e2e_ms".split()
+SUMMARIES = "ttft_ms tpot_ms tokens_per_s itl_ms e2e_ms connect_ms".split()
 SCALARS = "error_rate output_tokens_per_s requests_per_s goodput_per_s".split()
-LEVEL_NUMBERS = "sent_ms ended_ms ttft_ms e2e_ms tpot_ms tokens_per_s output_tokens".split()
+LEVEL_NUMBERS = (
+    "sent_ms ended_ms ttft_ms e2e_ms tpot_ms tokens_per_s output_tokens connect_ms".split()
+)
+# what a level's figures are made of besides, and no threshold can be on
+UNJUDGED = "token_source server_tokens_per_s tls_ms retry_after_s prompt_tokens cached_tokens"
 
 
 def check_level(document: Saved) -> None:
@@ -403,16 +441,33 @@ def check_level(document: Saved) -> None:
     figures = document.metrics
     if not isinstance(figures.get("gateway"), (dict, type(None))):
         raise Unusable("its figures of the gateway are not what benchmark.py saves")
+    found = recomputed(document)
+    for key in ("requests", "succeeded", "most_in_flight"):
+        if key in found:
+            same(figures, key, found[key])
+    for key in SUMMARIES:
+        check_summary(figures, key, found[key])
     for key in SCALARS:
         if not is_figure(figures.get(key)):
             raise Unusable(f"its {key} is {brief(figures[key])}, not a number")
-    for key in SUMMARIES:
-        find_summary(figures, key)
-    same(figures, "requests", sum(not record["excluded"] for record in document.requests))
-    same(figures, "succeeded", len(document.succeeded))
-    for key in ("ttft_ms", "e2e_ms", "tokens_per_s"):
-        values = [r[key] for r in document.succeeded if r[key] is not None]
-        check_summary(figures, key, values)
+        same(figures, key, found[key], within=SAME_SHARE if key == "error_rate" else SAME)
+
+
+def recomputed(document: Saved) -> Mapping[str, Any]:
+    """The level's figures, made of its records once more. Raises Unusable."""
+    used = (*LEVEL_NUMBERS, "error", "excluded", "event_ms", "due_ms")
+    unjudged = dict.fromkeys(UNJUDGED.split())
+    records = [
+        {**unjudged, **{key: each[key] for key in used if key in each}}
+        for each in document.requests
+    ]
+    try:
+        objectives = [parse_objective(each) for each in document.options.get("slo") or ()]
+        return level_metrics(records, objectives)
+    except (TypeError, AttributeError, ValueError) as error:
+        raise Unusable(
+            f"no figures can be made of its records ({shorten(str(error), 60)})"
+        ) from None
 
 
 def check_load(document: Saved) -> None:
@@ -457,15 +512,26 @@ def check_gateway(document: Saved) -> None:
         if not all(is_number(spent) and is_figure(trip) for spent, trip in times):
             raise Unusable(f"a probe's record of {path} in it is not what benchmark.py saves")
         if probes or key in figures:
-            check_summary(figures, key, [each["ttfb_ms"] for each in good])
+            check_summary(figures, key, summary([each["ttfb_ms"] for each in good]))
+            edge = figures.get("net_not_separable")
+            net = [max(0.0, spent - trip) for spent, trip in times if trip is not None]
+            check_summary(figures, key.replace("_ms", "_net_ms"), summary([] if edge else net))
+    check_connects(document, figures)
 
 
-def check_summary(figures: Mapping[str, Any], key: str, values: Sequence[float]) -> None:
-    """A saved summary is that of the values. Raises Unusable."""
+def check_connects(document: Saved, figures: Mapping[str, Any]) -> None:
+    """The times of all the handshakes, which a threshold can be on as well."""
+    if "connect_ms" in figures:
+        good = [e for e in document.requests if e.get("status") == 200 and e.get("error") is None]
+        values = [e["connect_ms"] for e in good if is_number(e.get("connect_ms"))]
+        check_summary(figures, "connect_ms", summary(values))
+
+
+def check_summary(figures: Mapping[str, Any], key: str, found: Mapping[str, Any]) -> None:
+    """A saved summary is the one found. Raises Unusable."""
     saved = find_summary(figures, key)
-    same(saved, "n", len(values), f"{key}.n")
-    if values:
-        same(saved, "p50", percentile(values, 50), f"{key}.p50")
+    for name in ("n", *SUMMARY_NAMES):
+        same(saved, name, found[name], f"{key}.{name}")
 
 
 def find_summary(figures: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -483,18 +549,25 @@ def is_figure(value: Any) -> bool:
     return value is None or is_number(value) and value >= 0
 
 
-def same(figures: Mapping[str, Any], key: str, found: float, name: str = "") -> None:
+def same(
+    figures: Mapping[str, Any], key: str, found: float | None, name: str = "", within: float = SAME
+) -> None:
     saved = figures.get(key)
-    if not is_number(saved) or not math.isclose(saved, found, rel_tol=1e-3, abs_tol=SAME):
-        raise Unusable(
-            f"contradictory: metrics say {name or key} {brief(saved)}, the requests {found:g}"
-        )
+    if saved is None and found is None:
+        return
+    if is_number(saved) and found is not None:
+        if math.isclose(saved, found, rel_tol=1e-3, abs_tol=within):
+            return
+    said = "none" if found is None else f"{found:g}"
+    raise Unusable(f"contradictory: metrics say {name or key} {brief(saved)}, the requests {said}")
 
 
 # --- contradictions between documents
 
 
-def disagreements(documents: Sequence[Saved], one_target: bool) -> list[Problem]:
+def disagreements(
+    documents: Sequence[Saved], one_target: bool, far_apart_h: float
+) -> list[Problem]:
     """What keeps these documents from being one test of one deployment."""
     found = [differs("tool version", [(each, each.tool_version) for each in documents])]
     for fleet in (False, True):
@@ -504,7 +577,7 @@ def disagreements(documents: Sequence[Saved], one_target: bool) -> list[Problem]
         if not fleet:
             models = [(each, each.target.get("model")) for each in about]
             found.append(differs("model", [(each, str(name)) for each, name in models if name]))
-    return [problem for problem in (*found, far_apart(documents)) if problem]
+    return [problem for problem in (*found, far_apart(documents, far_apart_h)) if problem]
 
 
 def target_url(document: Saved) -> str:
@@ -523,13 +596,13 @@ def differs(what: str, values: Sequence[tuple[Saved, str]]) -> Problem | None:
     return Problem(names, text)
 
 
-def far_apart(documents: Sequence[Saved]) -> Problem | None:
+def far_apart(documents: Sequence[Saved], most_h: float) -> Problem | None:
     if not documents:
         return None
     first = min(documents, key=lambda each: each.started_at)
     last = max(documents, key=lambda each: each.started_at)
     hours = (last.started_at - first.started_at).total_seconds() / 3600
-    if hours <= FAR_APART_H:
+    if hours <= most_h:
         return None
     text = f"contradictory: begun {hours:.0f} h before {last.name}.json, one test takes at most "
-    return Problem(f"{first.name}.json", f"{text}{FAR_APART_H:g} h: run it again")
+    return Problem(f"{first.name}.json", f"{text}{most_h:g} h (--max-age): run it again")

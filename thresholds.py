@@ -39,6 +39,8 @@ DEFAULTS: Mapping[str, Mapping[str, str]] = {  # the guide's table, step 8
 PROBES = ("ping_", "health_")  # what is measured without the model, and judged where it is
 FAR = 1e6  # times the target: beyond, and where the target is 0
 REFUSALS = {"429", "503"}  # how a full queue answers
+LEAST = 5  # samples of a percentile that is judged at all
+TELLING = {"p95": 20, "p99": 100}  # samples from which on one lies above
 
 
 class Verdict(str, Enum):
@@ -221,7 +223,10 @@ def read_required(path: Path | None, value: Any) -> tuple[str, ...] | None:
 def judge(
     thresholds: Thresholds, documents: Sequence[Saved], required: Sequence[str]
 ) -> list[Criterion]:
-    """Every threshold on what is there, and on what should be."""
+    """Every threshold on what is there, and on what should be.
+
+    The deployment's limits excuse errors from the guide's threshold, not from one of the file's.
+    """
     limits = limits_of(documents)
     present = {each.name: each for each in documents}
     names = [each.name for each in documents if each.is_level or each.name == GATEWAY]
@@ -233,7 +238,9 @@ def judge(
             document = present.get(name)
             wanted = name in required or (name, objective.name) in thresholds.asked
             if document is None or applies(document, objective, wanted):
-                found.append(judge_one(objective, name, document, limits))
+                explicit = {(name, objective.name), (LEVELS, objective.name)} & thresholds.asked
+                held = None if explicit else limits
+                found.append(judge_one(objective, name, document, held))
     return found
 
 
@@ -262,8 +269,25 @@ def judge_one(
     shown, share = show(objective, value), used_up(objective, value)
     if objective.name == "error_rate" and (over := overload(document, limits)):
         return Criterion(name, label, target, shown, samples, Verdict.REPORTED, over)
+    detail = "; ".join(filter(None, (raw(objective, document), few(objective, samples))))
+    if is_percentile(objective) and (samples or 0) < LEAST:
+        return Criterion(name, label, target, shown, samples, Verdict.UNDECIDED, detail)
     verdict = Verdict.PASS if objective.holds(value) else Verdict.FAIL
-    return Criterion(name, label, target, shown, samples, verdict, raw(objective, document), share)
+    return Criterion(name, label, target, shown, samples, verdict, detail, share)
+
+
+def is_percentile(objective: Objective) -> bool:
+    return (objective.statistic or "").startswith("p")
+
+
+def few(objective: Objective, samples: int | None) -> str:
+    """How little a percentile of so few samples says; "" where it is one."""
+    count = samples or 0
+    if is_percentile(objective) and count < LEAST:
+        return f"{count} samples are no {objective.statistic}: at least {LEAST}, better 30"
+    if count < TELLING.get(objective.statistic or "", 0):
+        return f"of {count} samples: close to the slowest"
+    return ""
 
 
 def unmeasured(objective: Objective, document: Saved, samples: int | None) -> Criterion:
@@ -277,7 +301,7 @@ def unmeasured(objective: Objective, document: Saved, samples: int | None) -> Cr
         why = f"not separable from the network: {edge}"
         if value is not None:
             shown, samples = show(objective, value), samples_of(with_network, document)
-            if with_network.holds(value):
+            if with_network.holds(value) and (samples or 0) >= LEAST:
                 why, share = "even with the network in it", used_up(objective, value)
                 return Criterion(
                     document.name, label, target, shown, samples, Verdict.PASS, why, share

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ import pytest
 from scipy import stats
 
 import compare
+import gate
 from compare import Change, Finding
 
 Chance = numpy.random.Generator
@@ -145,6 +147,41 @@ def test_what_cannot_be_told_says_how_many_requests_could() -> None:
     told = power.report(enough, 0.05, 1, numpy.random.default_rng(5))
     decided = [each.finding is Finding.SAME for each in told if each.metric.statistic == "p50"]
     assert sum(decided) / len(decided) >= 0.6  # four in five, on average
+
+
+def test_a_change_beyond_its_own_margin_only_says_so() -> None:
+    """Its interval lies beyond the margin, but one of so many might."""
+    ttft = one(changes_of(0.03, 40), "inference_c4", "ttft_ms")
+    seen = dataclasses.replace(ttft, low=0.06, finding=Finding.UNCLEAR, comparisons=30)
+    assert gate.unclear_in_words(seen).endswith(
+        ": worse, not beyond doubt over 30 comparisons: add a baseline run"
+    )
+    rate = one(changes_of(0.03, 40), "inference_c4", "tokens_per_s")
+    assert dataclasses.replace(rate, high=-0.06).is_beyond_alone
+    assert not dataclasses.replace(rate, high=-0.04).is_beyond_alone
+    assert "not enough data" in gate.unclear_in_words(dataclasses.replace(seen, low=0.04))
+
+
+def test_more_than_ten_thousand_requests_are_no_advice() -> None:
+    noisy = [e for e in changes_of(1.5, 60) if e.finding is Finding.UNCLEAR]
+    assert noisy and all(each.needed is None or each.needed <= 10_000 for each in noisy)
+    (first, *_) = [each for each in noisy if each.needed is None and not each.is_beyond_alone]
+    assert "10000 requests in each run would not be" in gate.unclear_in_words(first)
+
+
+@pytest.mark.parametrize(
+    ("name", "statistic", "floor"),
+    [("ping", "p50", 0.5), ("health", "p50", 5), ("ping", "p95", 5), ("health", "p95", 50)],
+)
+def test_what_a_busy_machine_adds_to_a_probe_is_no_matter(
+    name: str, statistic: str, floor: float
+) -> None:
+    (found,) = [
+        each
+        for each in compare.GATEWAY_METRICS
+        if (each.key, each.statistic) == (f"{name}_net_ms", statistic)
+    ]
+    assert found.floor == pytest.approx(floor)
 
 
 def test_a_p95_is_compared_from_60_requests_on() -> None:

@@ -34,13 +34,14 @@ NASTY = '</style><script>alert("1")</script>'
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two real runs of two levels, and a real burst at a queue."""
     folder = tmp_path_factory.mktemp("page")
-    levels = ("--inference-only", "--concurrency", 1, 2, "--requests", 6, "--max-tokens", 8)
+    levels = ("--inference-only", "--concurrency", 1, 2, "--requests", 5, "--max-tokens", 6)
     limits = {"max_concurrent_requests": 1, "max_queue_size": 2, "rate_limit": 0}
     with running(engine="sim", ttft_ms=20, itl_ms=4, **limits) as deployment:
         for name in ("then", "now"):
             saved = ("--results", folder / name)
             run_script("benchmark.py", *levels, *saved, env=deployment.environment)
-        run_script("test_queue.py", *saved, env=deployment.environment)
+        burst = ("--only", "burst", "--max-tokens", 50)
+        run_script("test_queue.py", *burst, *saved, env=deployment.environment)
     return folder
 
 
@@ -213,6 +214,25 @@ def test_a_picture_is_one_svg_element_in_the_pages_colours(report: gate.Report) 
         assert "#0101" not in each.svg and "var(--ink)" in each.svg
         for name in re.findall(r"var\(--([\w-]+)\)", each.svg):
             assert f"--{name}:" in page.STYLE
+
+
+def test_no_marker_lies_at_the_edge(report: gate.Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal at once, or the slowest level, is drawn whole."""
+    figure = pytest.importorskip("matplotlib.figure")
+    drawn: dict[str, Any] = {}
+
+    def draw(question: str, caption: str, plot: Any, *_: float) -> pictures.Picture:
+        drawn[question] = axes = figure.Figure().add_subplot()
+        plot(axes)
+        return pictures.Picture(question, caption, "")
+
+    monkeypatch.setattr(pictures, "draw", draw)
+    captions = [each.caption for each in pictures.pictures(report)]
+    assert drawn["Who waited, who was refused?"].get_xlim()[0] < 0
+    latency = drawn["What do more users do to the first token?"]
+    highest = max(max(line.get_ydata()) for line in latency.get_lines())
+    assert latency.get_ylim()[1] > 1.05 * highest
+    assert any("Of the lowest and the highest level" in each for each in captions)
 
 
 def test_the_baseline_is_drawn_beside_each_level(report: gate.Report) -> None:

@@ -22,6 +22,7 @@ from samples import checked, failed, fleet, gateway, level, passed, queue, sound
 
 import gate
 import junit
+import metrics
 import report as report_module
 import report_markdown
 import report_text
@@ -88,6 +89,7 @@ def test_nothing_at_all_is_no_pass(tmp_path: Path) -> None:
     assert report(tmp_path).code == 3
     nowhere = report(tmp_path / "nowhere")
     assert nowhere.code == 3 and "No such file" in nowhere.out
+    assert "worst: Result files: " in gate_line(nowhere)  # not one of all that follows from it
     assert not nowhere.results.exists()
 
 
@@ -105,6 +107,7 @@ OPEN = {
     "unreachable": {"stopped": (Exit.UNDECIDED, "cannot reach http://host (refused)")},
     "a clock is wrong": {"age": timedelta(hours=-2)},
     "run with --only": {"options": {"only": ["completion"]}},
+    "run with --skip": {"options": {"skip": ["stream", "usage"]}},
 }
 
 
@@ -114,6 +117,23 @@ def test_a_result_that_decides_nothing_leaves_it_open(why: str, tmp_path: Path) 
     content = as_json(sound(tmp_path, openai_sdk_test=document))
     assert content["exit_code"] == 3
     assert verdicts(content)["openai_sdk_test"] == "UNDECIDED"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"skip": ["requests"]}, "run with --skip requests"),
+        ({"only": ["client"]}, "run with --only client"),
+        ({"skip": ["ping", "client", "slo"]}, ""),
+        ({"only": ["requests", "stream", "tokens"]}, ""),
+    ],
+)
+def test_a_level_needs_its_own_checks_and_no_others(
+    options: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    content = as_json(sound(tmp_path, inference_c1=level(1, options=options)))
+    (found,) = [each for each in content["documents"] if each["subject"] == "inference_c1"]
+    assert (found["detail"], content["exit_code"]) == (said, 3 if said else 0)
 
 
 def test_an_essential_skip_leaves_it_open_in_the_script_s_words(tmp_path: Path) -> None:
@@ -135,6 +155,12 @@ def test_what_is_older_than_max_age_is_not_believed(tmp_path: Path) -> None:
     finished = report(folder, "--max-age", 48)
     assert finished.code == 3
     assert "60 h old, --max-age is 48: run test_scale_to_zero.py again" in finished.out
+
+
+def test_results_may_lie_as_far_apart_as_they_may_be_old(tmp_path: Path) -> None:
+    folder = sound(tmp_path, scale_to_zero=checked("scale_to_zero", age=timedelta(hours=100)))
+    assert report(folder).code == 3
+    assert report(folder, "--max-age", 200).code == 0
 
 
 def test_refusals_beyond_the_deployment_s_limits_are_no_failure(tmp_path: Path) -> None:
@@ -199,7 +225,68 @@ def test_thresholds_say_what_is_required_and_what_is_enough(tmp_path: Path) -> N
     assert report(folder, "--thresholds", thresholds).code == 0
 
 
+def test_the_command_line_s_profile_wins_over_the_file(tmp_path: Path) -> None:
+    folder = write(tmp_path, cors=checked("cors"))
+    thresholds = tmp_path / "gate.toml"
+    thresholds.write_text('required = ["cors"]')
+    assert report(folder, "--thresholds", thresholds).code == 0
+    finished = report(folder, "--thresholds", thresholds, "--profile", "fleet")
+    assert finished.code == 3 and "no wol.json" in finished.out
+
+
 # --- the baseline
+
+
+def test_the_gate_line_names_the_worst_change_that_counts(tmp_path: Path) -> None:
+    """Not a larger one that is mere noise, and not the first level with any."""
+    slow, wild = level(4, 70, ttft_ms=260, seed=8), level(8, 70, ttft_ms=216, seed=18)
+    for record in wild["requests"][3::20]:
+        for key in ("ttft_ms", "e2e_ms"):
+            record[key] *= 5
+    wild["metrics"] |= metrics.level_metrics(wild["requests"])
+    old = {"inference_c4": level(4, 70, 200, seed=7), "inference_c8": level(8, 70, 200, seed=17)}
+    now = sound(tmp_path / "now", inference_c4=slow, inference_c8=wild)
+    finished = report(now, "--baseline", sound(tmp_path / "old", **old))
+    assert finished.code == 1
+    assert "worst: c=4 against the baseline: TTFT p50 c=4 +30" in gate_line(finished)
+
+
+def without_rate(document: dict[str, Any]) -> dict[str, Any]:
+    for record in document["requests"]:
+        record["tokens_per_s"] = record["tpot_ms"] = None
+    document["metrics"] |= metrics.level_metrics(document["requests"])
+    return document
+
+
+@pytest.mark.parametrize("gone", ["now", "old"])
+def test_a_figure_that_vanished_is_not_the_same(gone: str, tmp_path: Path) -> None:
+    documents = {name: level(4, seed=seed) for name, seed in (("now", 5), ("old", 6))}
+    without_rate(documents[gone])
+    now, old = (sound(tmp_path / name, inference_c4=documents[name]) for name in ("now", "old"))
+    finished = report(now, "--baseline", old)
+    assert finished.code == 3
+    assert "no decode rate p50 in " in gate_line(finished)
+
+
+def test_another_prompt_in_the_same_file_is_not_compared(tmp_path: Path) -> None:
+    documents = [level(4, seed=5), level(4, seed=6), level(4, seed=7)]
+    for document, tokens in zip(documents, (200, 209, 220), strict=True):
+        for record in document["requests"]:
+            record["prompt_tokens"] = tokens
+    now, near, far = (
+        sound(tmp_path / str(index), inference_c4=document)
+        for index, document in enumerate(documents)
+    )
+    assert report(now, "--baseline", near).code == 0
+    finished = report(now, "--baseline", far)
+    assert finished.code == 3 and "prompt tokens 200, there 220" in " ".join(finished.out.split())
+
+
+def test_fewer_runs_of_one_level_are_a_note(tmp_path: Path) -> None:
+    runs = [sound(tmp_path / f"old{i}", inference_c4=level(4, seed=i)) for i in (2, 3)]
+    (runs[0] / "inference_c4.json").unlink()
+    finished = report(sound(tmp_path / "now"), "--baseline", *runs)
+    assert "inference_c4: only 1 of the 2 baseline runs have it" in " ".join(finished.out.split())
 
 
 def test_a_slower_release_fails_and_says_by_how_much(tmp_path: Path) -> None:
@@ -319,6 +406,7 @@ def test_what_does_not_forbid_a_comparison_is_a_note(tmp_path: Path) -> None:
     longer = level(1, seed=2, client={"clock": "user space"})
     for record in longer["requests"]:
         record["output_tokens"] = 20
+    longer["metrics"] |= metrics.level_metrics(longer["requests"])
     old = sound(tmp_path / "old", inference_c1=longer, inference_c4=None)
     finished = report(
         sound(tmp_path / "now", inference_c1=level(client_bound=True)), "--baseline", old
@@ -471,8 +559,23 @@ def test_a_page_is_written(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_said_and_is_no_pass(tmp_path: Path) -> None:
     folder = sound(tmp_path)
     finished = report(folder, "--junit", tmp_path / "nowhere" / "junit.xml")
-    assert finished.code == 3
+    assert finished.code == 3 and finished.err.endswith("directory: exit 3\n")
     assert "cannot write" in finished.err and "No such file" in finished.err
+
+
+def test_what_is_no_regular_file_is_written_through(tmp_path: Path) -> None:
+    folder, link, pipe = sound(tmp_path / "now"), tmp_path / "link.xml", tmp_path / "pipe"
+    (tmp_path / "real.xml").write_text("x" * 100_000)
+    link.symlink_to("real.xml")
+    os.mkfifo(pipe)
+    assert report(folder, "--junit", link).code == 0
+    assert link.is_symlink() and validated(tmp_path / "real.xml") is not None
+    nobody_reads = report(folder, "--junit", pipe)
+    assert nobody_reads.code == 3 and pipe.is_fifo()
+    command = f"cat {pipe} > {tmp_path}/heard & sleep .2; "
+    command += f"{sys.executable} {ROOT}/report.py {folder} --junit {pipe} && wait"
+    assert os.waitstatus_to_exitcode(os.system(command)) == 0
+    assert pipe.is_fifo() and validated(tmp_path / "heard") is not None
 
 
 def test_a_reader_that_had_enough_costs_nothing(tmp_path: Path) -> None:
@@ -608,18 +711,18 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, port = tmp_path_factory.mktemp("planted"), free_port()
 
     def measure(to: str, concurrency: int, requests: int, **sim: object) -> None:
-        options = {"ttft_ms": 150, "itl_ms": 15, "rate_limit": 0, "port": port, **sim}
+        options = {"ttft_ms": 100, "itl_ms": 10, "rate_limit": 0, "port": port, **sim}
         with running(engine="sim", **options) as deployment:
             load = ("--concurrency", concurrency, "--requests", requests, "--max-tokens", 8)
             arguments = ("--inference-only", *load, "--results", folder / to)
             run_script("benchmark.py", *arguments, env=deployment.environment)
 
     for name in ("old", "same"):
-        measure(name, 1, 12)
-        measure(name, 4, 48)
-    for name, slower in (("ttft", {"ttft_ms": 180}), ("decode", {"itl_ms": 18})):
+        measure(name, 1, 8)
+        measure(name, 4, 40)
+    for name, slower in (("ttft", {"ttft_ms": 120}), ("decode", {"itl_ms": 12})):
         shutil.copytree(folder / "same", folder / name)
-        measure(name, 4, 48, **slower)
+        measure(name, 4, 40, **slower)
     return folder
 
 

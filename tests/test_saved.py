@@ -15,7 +15,7 @@ from conftest import run_script
 from samples import checked, failed, gateway, level, passed, sound, write
 
 from documents import Exit
-from metrics import summary
+from metrics import level_metrics, parse_objective, summary
 from saved import Folder, level_title, place, read_folder, short_name
 
 Content = dict[str, Any]
@@ -111,10 +111,17 @@ def test_the_report_s_own_json_may_lie_beside_the_results(tmp_path: Path) -> Non
 
 
 def test_several_levels_in_one_file_are_a_note(tmp_path: Path) -> None:
-    write(tmp_path, all={"levels": [level(1), level(4)]}, inference_c1=level(1))
-    folder = read_folder(tmp_path)
+    both = {"levels": [level(1), level(4)]}
+    folder = read_folder(write(tmp_path, all=both, inference_c1=level(1), inference_c4=level(4)))
     assert not folder.problems
     assert "several levels" in folder.notes[0]
+
+
+def test_a_level_that_only_such_a_file_has_is_named(tmp_path: Path) -> None:
+    both = {"levels": [level(1), level(8, errors=["500"] * 30)]}
+    told = problems(tmp_path, all=both, inference_c1=level(1))
+    assert told == "all.json: holds inference_c8 without a file of its own: copy it too"
+    assert "not all objects" in problems(tmp_path, all={"levels": [1]}, inference_c1=level(1))
 
 
 # --- contradictions within a file
@@ -145,7 +152,7 @@ def with_figures(document: Content, **values: Any) -> Content:
         (lambda: level(1, options={"concurrency": [4]}), "run with --concurrency [4]"),
         (lambda: with_figures(level(1), requests=31), "requests 31, the requests 30"),
         (lambda: with_figures(level(1), succeeded=29), "succeeded 29"),
-        (lambda: with_figures(level(1), ttft_ms=summary([1.0] * 30)), "ttft_ms.p50 1.0"),
+        (lambda: with_figures(level(1), ttft_ms=summary([1.0] * 30)), "ttft_ms.mean 1.0"),
         (lambda: with_figures(level(1), e2e_ms=None), "no e2e_ms"),
         (lambda: changed(level(1), requests=[{}]), "record"),
         (lambda: changed(level(1), requests=[1]), "not all objects"),
@@ -164,6 +171,50 @@ def test_a_file_that_contradicts_itself_is_not_believed(
 ) -> None:
     told = problems(tmp_path, inference_c1=document())
     assert told.startswith("inference_c1.json: ") and said in told
+
+
+def touched(document: Content, key: str, **values: Any) -> Content:
+    """With one summary that says something else."""
+    return with_figures(document, **{key: document["metrics"][key] | values})
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        (lambda: touched(level(1), "ttft_ms", p95=1), "ttft_ms.p95 1, "),
+        (lambda: touched(level(1), "tokens_per_s", mean=1000), "tokens_per_s.mean 1000"),
+        (lambda: touched(level(1), "itl_ms", p99=1), "itl_ms.p99 1, "),
+        (lambda: touched(level(1), "connect_ms", max=None), "connect_ms.max missing"),
+        (lambda: with_figures(level(1), output_tokens_per_s=900), "output_tokens_per_s 900"),
+        (lambda: with_figures(level(1), requests_per_s=900), "requests_per_s 900"),
+        (lambda: with_figures(level(1), goodput_per_s=900), "goodput_per_s 900, the requests none"),
+        (
+            lambda: with_figures(level(1, requests=1000, errors=["500"]), error_rate=0),
+            "error_rate 0, the requests 0.001",
+        ),
+    ],
+)
+def test_every_figure_that_a_threshold_can_be_on_is_made_again(
+    document: Callable[[], Content], said: str, tmp_path: Path
+) -> None:
+    told = problems(tmp_path, inference_c1=document())
+    assert told.startswith("inference_c1.json: contradictory: ") and said in told
+
+
+def test_goodput_is_made_again_with_the_objectives_of_the_run(tmp_path: Path) -> None:
+    document = level(1, options={"slo": ["ttft=100ms"]})
+    figures = level_metrics(document["requests"], [parse_objective("ttft=100ms")])
+    assert problems(tmp_path, inference_c1=with_figures(document, **figures)) == ""
+    document["options"]["slo"] = ["ttft=1ms"]
+    told = problems(tmp_path, inference_c1=with_figures(document, **figures))
+    assert "goodput_per_s" in told
+
+
+@pytest.mark.parametrize("key", ["ping_ms", "ping_net_ms", "health_net_ms"])
+def test_so_are_those_of_the_gateway(key: str, tmp_path: Path) -> None:
+    document = gateway(ping_ms=80)
+    document["metrics"]["gateway"][key]["p99"] = 1.0
+    assert f"{key}.p99 1.0" in problems(tmp_path, gateway_overhead=document)
 
 
 def test_probes_are_counted_again(tmp_path: Path) -> None:
@@ -233,6 +284,11 @@ def test_the_fleet_is_another_deployment(tmp_path: Path) -> None:
 def test_one_report_is_about_one_test(other: dict[str, Any], said: str, tmp_path: Path) -> None:
     told = problems(sound(tmp_path), cors=checked("cors", **other))
     assert told.startswith("cors.json: contradictory: ") and said in told
+
+
+def test_how_far_apart_one_test_may_be_can_be_said(tmp_path: Path) -> None:
+    folder = sound(tmp_path, cors=checked("cors", age=timedelta(hours=80)))
+    assert not read_folder(folder, far_apart_h=100).problems
 
 
 def test_a_folder_that_is_not_there_says_so(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_what_is_missed_fails(document: Any, missed: set[str], tmp_path: Path) -
 def test_ping_is_judged_net_of_the_network_with_the_raw_value_beside_it(tmp_path: Path) -> None:
     found = criteria(tmp_path, gateway_overhead=gateway(ping_ms=9))["/ping net of network p99"]
     assert found.verdict is Verdict.FAIL
-    assert found.detail.startswith("raw 1") and found.detail.endswith(" ms")
+    assert found.detail.startswith("raw 1") and " ms" in found.detail
 
 
 def test_what_cannot_be_separated_is_no_pass_and_says_why(tmp_path: Path) -> None:
@@ -142,6 +142,39 @@ def test_another_deployment_s_limits_are_not_this_one_s(tmp_path: Path) -> None:
 def test_without_known_limits_every_level_is_judged(tmp_path: Path) -> None:
     found = criteria(tmp_path, inference_c8=level(8, errors=["503"]))
     assert found["c=8 error rate"].verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("section", ["inference", "inference_c8"])
+def test_the_limits_excuse_nothing_from_a_threshold_of_the_file(
+    section: str, tmp_path: Path
+) -> None:
+    documents = {"inference_c8": level(8, errors=["503"] * 5), "queue_behavior": queue(1, 2)}
+    text = f'[{section}]\nerror_rate = "1%"'
+    assert criteria(tmp_path, text, **documents)["c=8 error rate"].verdict is Verdict.FAIL
+
+
+# --- percentiles of few samples
+
+
+def test_a_percentile_of_few_samples_says_so(tmp_path: Path) -> None:
+    text = '[inference_c1]\nttft_p99 = "1s"'
+    found = criteria(tmp_path, text, inference_c1=level(1, requests=19))
+    assert found["c=1 TTFT p95"].verdict is Verdict.PASS
+    assert found["c=1 TTFT p95"].detail == "of 19 samples: close to the slowest"
+    assert found["c=1 TTFT p50"].detail == ""
+    found = criteria(tmp_path, text, inference_c1=level(1, requests=20))
+    assert found["c=1 TTFT p95"].detail == ""
+    assert found["c=1 TTFT p99"].detail == "of 20 samples: close to the slowest"
+
+
+def test_fewer_than_five_are_no_percentile(tmp_path: Path) -> None:
+    found = criteria(tmp_path, inference_c1=level(1, requests=4))
+    said = verdicts(found)
+    assert said["c=1 TTFT p50"] == said["c=1 TTFT p95"] == "UNDECIDED"
+    assert said["c=1 decode rate mean"] == said["c=1 error rate"] == "PASS"
+    assert "4 samples are no p50" in found["c=1 TTFT p50"].detail
+    found = criteria(tmp_path, inference_c1=level(1, requests=5))
+    assert found["c=1 TTFT p50"].verdict is Verdict.PASS
 
 
 # --- the file

@@ -38,20 +38,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import capacity
-import chat
 import common
-import direct
-import metrics
-import overhead
-import sse
-import tables
-import wire
 from common import CannotCheck, Check, Document, Run, Status
-from credentials import check_token
-from levels import Level, Session, Stop, hopeless, is_costly, measure_level
-from load import CONSTANT, POISSON, Load
-from plan import (
+from livecheck.core.credentials import check_token
+from livecheck.core.settings import check_url, is_loopback
+from livecheck.load import capacity, gateway_cost, gateway_probes, table
+from livecheck.load.arrivals import CONSTANT, POISSON, Load
+from livecheck.load.level import Level, Session, Stop, hopeless, is_costly, measure_level
+from livecheck.load.level_plan import (
     ONE_USER,
     SEARCH_S,
     Plan,
@@ -61,8 +55,8 @@ from plan import (
     most_in_flight,
     result_names,
 )
-from records import counted_words, is_ok, make_records, ms, outcome, read_streams
-from settings import check_url, is_loopback
+from livecheck.wire import chat, metrics, sse, wire
+from livecheck.wire.records import counted_words, is_ok, make_records, ms, outcome, read_streams
 
 CHECKS = (
     *("ping", "health", "requests", "stream", "tokens", "client", "cost", "capacity"),
@@ -155,7 +149,7 @@ def meet(run: Run, instrument: wire.Wire, plan: Plan) -> Session:
     met = chat.meet(run, instrument, paths)
     model = run.args.model or chat.first_model(met.get(chat.MODELS)) or chat.UNKNOWN_MODEL
     replies = list(met.values())
-    edge = overhead.edge(run.url, replies)
+    edge = gateway_probes.edge(run.url, replies)
     return Session(run, instrument, met, model, plan.prompts, edge, stopped=hopeless(replies))
 
 
@@ -392,26 +386,26 @@ def level_lines(figures: dict[str, Any]) -> list[str]:
     title = f"Inference at {at}: {figures['succeeded']} of "
     return [
         f"{title}{figures['requests']} requests succeeded",
-        tables.header(),
-        tables.row("TTFT [ms]", figures["ttft_ms"]),
-        *tables.optional_row("  due to sent [ms]", figures.get("due_to_sent_ms", {"n": 0})),
-        tables.row("ITL [ms]", figures["itl_ms"]),
-        tables.row("TPOT [ms]", figures["tpot_ms"]),
-        tables.row("decode rate [tok/s]", figures["tokens_per_s"]),
-        *tables.optional_row("  the server's own", figures["server_tokens_per_s"]),
-        tables.row("E2E latency [ms]", figures["e2e_ms"]),
-        tables.row("output tokens", tables.whole(figures["output_tokens"])),
-        tables.row("prompt tokens", tables.whole(figures["prompt_tokens"])),
-        *tables.optional_row("  of them cached", tables.whole(figures["cached_tokens"])),
-        *tables.optional_row("connect [ms]", figures["connect_ms"]),
-        *tables.optional_row("TLS [ms]", figures["tls_ms"]),
-        *tables.footnote(figures["ttft_ms"], figures["itl_ms"], figures["e2e_ms"]),
+        table.header(),
+        table.row("TTFT [ms]", figures["ttft_ms"]),
+        *table.optional_row("  due to sent [ms]", figures.get("due_to_sent_ms", {"n": 0})),
+        table.row("ITL [ms]", figures["itl_ms"]),
+        table.row("TPOT [ms]", figures["tpot_ms"]),
+        table.row("decode rate [tok/s]", figures["tokens_per_s"]),
+        *table.optional_row("  the server's own", figures["server_tokens_per_s"]),
+        table.row("E2E latency [ms]", figures["e2e_ms"]),
+        table.row("output tokens", table.whole(figures["output_tokens"])),
+        table.row("prompt tokens", table.whole(figures["prompt_tokens"])),
+        *table.optional_row("  of them cached", table.whole(figures["cached_tokens"])),
+        *table.optional_row("connect [ms]", figures["connect_ms"]),
+        *table.optional_row("TLS [ms]", figures["tls_ms"]),
+        *table.footnote(figures["ttft_ms"], figures["itl_ms"], figures["e2e_ms"]),
         *single_figures(figures),
     ]
 
 
 def single_figures(figures: dict[str, Any]) -> list[str]:
-    shown, share = tables.figure, figures["error_rate"]
+    shown, share = table.figure, figures["error_rate"]
     entries = {
         "output throughput": f"{shown(figures['output_tokens_per_s'])} tok/s",
         "request throughput": f"{shown(figures['requests_per_s'])} requests/s",
@@ -425,7 +419,7 @@ def single_figures(figures: dict[str, Any]) -> list[str]:
     }
     if figures["goodput_per_s"] is None:
         del entries["goodput"]
-    return [line for label, text in entries.items() for line in tables.entry(label, text)]
+    return [line for label, text in entries.items() for line in table.entry(label, text)]
 
 
 PROMPTS = {
@@ -475,18 +469,24 @@ def gateway(session: Session, paths: Sequence[str], document: Document) -> list[
             if not (is_costly(replies[0]) or replies[0].status == 404):
                 session.instrument.replies = []
                 try:
-                    overhead.probe(session, path)
+                    gateway_probes.probe(session, path)
                 finally:
                     probes[path] = session.instrument.replies
     finally:
-        figures = overhead.gateway_metrics(probes, session.edge)
+        figures = gateway_probes.gateway_metrics(probes, session.edge)
         document.metrics = {"gateway": figures}
-        document.requests = [overhead.probe_record(r) for each in probes.values() for r in each]
-    checks = [overhead.check_probes(path, replies, figures) for path, replies in probes.items()]
+        document.requests = [
+            gateway_probes.probe_record(r) for each in probes.values() for r in each
+        ]
+    checks = [
+        gateway_probes.check_probes(path, replies, figures) for path, replies in probes.items()
+    ]
     document.add(*checks)
     if document.main:
         document.add(*(check_objective(each, document.metrics) for each in session.run.args.slo))
-    lines = overhead.gateway_lines(figures, {path: len(each) for path, each in probes.items()})
+    lines = gateway_probes.gateway_lines(
+        figures, {path: len(each) for path, each in probes.items()}
+    )
     finish(session.run, document, lines, document.checks)
     return checks
 
@@ -642,34 +642,39 @@ def compare(session: Session, load: Load, document: Document, probed: Any) -> No
     run, args = session.run, session.run.args
     target = wire.Target(args.direct_url, direct_key(run), verify=not args.no_verify_ssl)
     with wire.Wire(target, args.timeout) as instrument:
-        model = args.model or direct.meet(run, instrument) or session.model
+        model = args.model or gateway_cost.meet(run, instrument) or session.model
         other = Session(run, instrument, {}, model, session.prompts)
-        through, past = direct.Side(session, Level(load)), direct.Side(other, Level(load))
+        through, past = (
+            gateway_cost.Side(session, Level(load)),
+            gateway_cost.Side(other, Level(load)),
+        )
         through.level.stopped = session.stopped
         try:
-            direct.measure(through, past, args.warmup)
+            gateway_cost.measure(through, past, args.warmup)
         finally:
             document.requests, document.metrics = comparison(through, past)
             document.metrics |= {"gateway": probed}
     if through.level.stopped is Stop.CREDENTIAL:
         raise CannotCheck(chat.refused_credential(run))
     if past.level.stopped and not document.requests:
-        raise CannotCheck(direct.useless(target, past.level.stopped))
+        raise CannotCheck(gateway_cost.useless(target, past.level.stopped))
     checks = judge_comparison(through, past, document.requests, document.metrics)
     document.add(*checks)
-    finish(run, document, direct.lines(through, past, document.metrics), checks)
+    finish(run, document, gateway_cost.lines(through, past, document.metrics), checks)
 
 
-def comparison(through: direct.Side, past: direct.Side) -> tuple[Records, dict[str, Any]]:
+def comparison(
+    through: gateway_cost.Side, past: gateway_cost.Side
+) -> tuple[Records, dict[str, Any]]:
     """The records and figures of both sides; the client's are those of both together."""
-    replies, streams, records = direct.read(through, past)
-    here, there = direct.split(records)
+    replies, streams, records = gateway_cost.read(through, past)
+    here, there = gateway_cost.split(records)
     objectives = through.session.run.args.slo
     figures = metrics.level_metrics(here, objectives)
     clock = through.session.instrument.clock
     return records, {
         "pairs": min(len(here), len(there)),
-        "cost": direct.cost_metrics(here, there),
+        "cost": gateway_cost.cost_metrics(here, there),
         "through_gateway": figures,
         "direct": metrics.level_metrics(there, objectives),
         "direct_model": past.session.model,
@@ -678,14 +683,14 @@ def comparison(through: direct.Side, past: direct.Side) -> tuple[Records, dict[s
 
 
 def judge_comparison(
-    through: direct.Side, past: direct.Side, records: Records, figures: dict[str, Any]
+    through: gateway_cost.Side, past: gateway_cost.Side, records: Records, figures: dict[str, Any]
 ) -> list[Check]:
-    here, there = direct.split(records)
+    here, there = gateway_cost.split(records)
     side = figures["through_gateway"] | {key: figures[key] for key in ("client", "gateway")}
     failed = [record for record in there if record["error"]]
     return [
         *judge_level(through.session, through.level, here, side),
-        direct.check_cost(figures["cost"], len(there), failed, past.level.stopped),
+        gateway_cost.check_cost(figures["cost"], len(there), failed, past.level.stopped),
     ]
 
 

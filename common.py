@@ -27,10 +27,26 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from credentials import HARMLESS, CannotCheck, Credentials, Secrets, check_token
-from documents import VERDICTS, Check, Document, Exit, Status, to_json, worst, write_atomically
-from screen import Screen, open_streams, write_out
-from settings import FLEET, GATEWAY, Deployment, check_url, is_loopback, read_settings
+from livecheck.core.credentials import HARMLESS, CannotCheck, Credentials, Secrets, check_token
+from livecheck.core.result_file import (
+    VERDICTS,
+    Check,
+    Document,
+    Exit,
+    Status,
+    to_json,
+    worst,
+    write_atomically,
+)
+from livecheck.core.screen import Screen, open_streams, write_out
+from livecheck.core.settings import (
+    FLEET,
+    GATEWAY,
+    Deployment,
+    check_url,
+    is_loopback,
+    read_settings,
+)
 
 __all__ = ["FLEET", "GATEWAY", "CannotCheck", "Check", "Document", "Exit", "Run", "Status"]
 

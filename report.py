@@ -14,7 +14,7 @@ Examples:
     # this release against the last one; several baseline runs tell the spread between runs
     python3 report.py results --baseline results-v1.0-a --baseline results-v1.0-b
     # thresholds of your own, a page to look at, a file for the CI server
-    python3 report.py --thresholds gate.toml --html report.html --junit junit.xml
+    python3 report.py --thresholds verdict.toml --html report.html --junit junit.xml
 """
 
 from __future__ import annotations
@@ -29,14 +29,12 @@ from functools import partial
 from pathlib import Path
 
 import common
-import gate
-import junit
-import report_markdown
-import report_text
-from documents import Exit, to_json, worst, write_atomically
-from saved import read_folder
-from screen import Screen, open_streams, write_out
-from thresholds import Thresholds, read_thresholds
+from livecheck.core.result_file import Exit, to_json, worst, write_atomically
+from livecheck.core.screen import Screen, open_streams, write_out
+from livecheck.report import junit, markdown, verdict
+from livecheck.report import text as text_report
+from livecheck.report.result_files import read_folder
+from livecheck.report.thresholds import Thresholds, read_thresholds
 
 MARKDOWN = "baseline_report.md"
 LONGEST = 200  # characters of a name on the report
@@ -68,7 +66,7 @@ def build_parser() -> common.Parser:
         help=baseline,
     )
     profile = "results that are required (default: of the deployment whose files are there)"
-    add("--profile", choices=sorted(gate.REQUIRED), help=profile)
+    add("--profile", choices=sorted(verdict.REQUIRED), help=profile)
     add("--thresholds", type=Path, metavar="FILE", help="TOML file that changes the guide's")
     margin = "how much worse than the baseline matters (default %(default)g)"
     add("--margin", type=number(MOST_PERCENT), default=5.0, metavar="PERCENT", help=margin)
@@ -103,13 +101,13 @@ def number(most: float) -> Callable[[str], float]:
 # --- judge
 
 
-def judge(args: argparse.Namespace, thresholds: Thresholds) -> gate.Report:
+def judge(args: argparse.Namespace, thresholds: Thresholds) -> verdict.Report:
     """Read all folders and decide."""
     names = (args.gpu, args.model_name, args.quant, args.title)
     gpu, model, quant, title = (
         " ".join(each.split())[:LONGEST] if each else None for each in names
     )
-    settings = gate.Settings(
+    settings = verdict.Settings(
         profile=args.profile,
         margin=args.margin / 100,
         max_age_h=args.max_age,
@@ -121,17 +119,17 @@ def judge(args: argparse.Namespace, thresholds: Thresholds) -> gate.Report:
     about = thresholds.same_target, args.max_age
     folder = read_folder(args.results, *about)
     baselines = [read_folder(path, *about) for path in args.baseline]
-    return gate.build(folder, baselines, thresholds, settings, datetime.now(timezone.utc))
+    return verdict.build(folder, baselines, thresholds, settings, datetime.now(timezone.utc))
 
 
 # --- write
 
 
-def write(report: gate.Report, args: argparse.Namespace, screen: Screen) -> Exit:
+def write(report: verdict.Report, args: argparse.Namespace, screen: Screen) -> Exit:
     """Every file that was asked for, and stdout; UNDECIDED when one of them could not be."""
-    wanted: list[tuple[Path, Callable[[gate.Report], str]]] = []
+    wanted: list[tuple[Path, Callable[[verdict.Report], str]]] = []
     if args.results.is_dir():
-        wanted.append((args.results / MARKDOWN, report_markdown.text))  # by the guide's name
+        wanted.append((args.results / MARKDOWN, markdown.text))  # by the guide's name
     if args.junit:
         wanted.append((args.junit, junit.text))
     if args.html:
@@ -151,7 +149,7 @@ def save(screen: Screen, path: Path, make: Callable[[], str]) -> str | None:
     except OSError as error:
         return f"cannot write {path}: {error.strerror}"
     except ModuleNotFoundError as error:
-        return f"no {path}: no module {error.name}: {gate.INSTALL}"
+        return f"no {path}: no module {error.name}: {verdict.INSTALL}"
     screen.note(f"saved {path}")
     return None
 
@@ -168,20 +166,20 @@ def put(path: Path, text: str) -> None:
         target.write(text)
 
 
-def page_of(report: gate.Report) -> str:
-    import page  # it needs matplotlib
+def page_of(report: verdict.Report) -> str:
+    from livecheck.report import html  # it needs matplotlib
 
-    return page.text(report)
+    return html.text(report)
 
 
-def show(report: gate.Report, output: str, screen: Screen) -> bool:
+def show(report: verdict.Report, output: str, screen: Screen) -> bool:
     """The report on stdout. Whether it went out, or nobody wanted to read to the end."""
     if output == "json":
-        text = to_json(gate.as_dict(report))
+        text = to_json(verdict.as_dict(report))
     elif output == "markdown":
-        text = report_markdown.text(report)
+        text = markdown.text(report)
     else:
-        text = "\n".join(report_text.lines(report)) + "\n"
+        text = "\n".join(text_report.lines(report)) + "\n"
     try:
         write_out(text)
     except BrokenPipeError:

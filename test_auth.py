@@ -38,16 +38,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import chat
 import common
-import fleet
-import forge
-import wire
 from common import CannotCheck, Check, Run, Status
-from credentials import forms_of
-from fleet import ADMIN, CLASSES, SPECIFIC, Unreadable
-from records import is_ok, is_rate_limit, ms, number, outcome, read_stream, words
-from sse import shorten
+from livecheck.core.credentials import forms_of
+from livecheck.fleet import api, forged_tokens
+from livecheck.fleet.api import ADMIN, CLASSES, SPECIFIC, Unreadable
+from livecheck.wire import chat, wire
+from livecheck.wire.records import is_ok, is_rate_limit, ms, number, outcome, read_stream, words
+from livecheck.wire.sse import shorten
 
 CONTROL = "control"
 FORGED = ("signature", "payload", "alg_none", "hmac", "header")  # from a JWT
@@ -84,7 +82,7 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})  # from an admin page to its lo
 UNREACHED = ("connect", "tls")  # nothing was sent
 JWKS = "/.well-known/jwks.json"
 DISCOVERY = "/.well-known/openid-configuration"
-ADMIN_PATHS = (fleet.RUNNERS, fleet.LOG.format(page=1, per_page=1))
+ADMIN_PATHS = (api.RUNNERS, api.LOG.format(page=1, per_page=1))
 OTHER_POSTS: dict[str, dict[str, object]] = {
     "/v1/completions": {"prompt": "yes", "max_tokens": 1},
     "/v1/embeddings": {"input": "yes"},
@@ -110,7 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def one_model(text: str) -> str:
     """An argparse type: the name of a model, which takes a role, and not of a class."""
-    if not fleet.is_concrete(text):
+    if not api.is_concrete(text):
         raise argparse.ArgumentTypeError(f"{text!r} takes no role: name a model, not a class")
     return text
 
@@ -268,7 +266,7 @@ def make_record(probe: Probe, reply: wire.Reply) -> Record:
         answer_ms=ms(end_ns - t0_ns) if end_ns and t0_ns and not failure else None,
         completes=is_completion(reply),
         is_html=is_html(reply),
-        denied=fleet.is_denied(reply),
+        denied=api.is_denied(reply),
         rate_limited=reply.status == 429,
         retry_after_s=number(reply.message.header("retry-after")),
         echoed=is_echo(reply, LEAST_NEAR if probe.group == "api_key" else LEAST_ECHO),
@@ -285,7 +283,7 @@ def is_completion(reply: wire.Reply) -> bool:
         stream = read_stream(reply)
         return is_ok(reply) and bool(stream.output_ns or stream.finish_reason)
     try:
-        choices = fleet.content_of(reply, reply.request.path).get("choices")
+        choices = api.content_of(reply, reply.request.path).get("choices")
     except Unreadable:
         return False
     return isinstance(choices, list) and bool(choices)
@@ -322,7 +320,7 @@ def is_echo(reply: wire.Reply, least: int) -> bool:
 
 
 def completion(model: str, token: str | None, stream: bool = False) -> wire.Request:
-    return fleet.under(token, chat.completion(model, PROMPT, MAX_TOKENS, stream))
+    return api.under(token, chat.completion(model, PROMPT, MAX_TOKENS, stream))
 
 
 def with_header(request: wire.Request, value: str, secret: str | None = None) -> wire.Request:
@@ -346,7 +344,7 @@ def without_credentials(seen: Seen) -> list[Probe]:
     """All that makes a model work, and the admin API."""
 
     def probe(name: str, request: wire.Request, allowed: frozenset[int] = DENIALS) -> Probe:
-        return Probe("no_credentials", name, request, forge.BEARER_RULE, allowed)
+        return Probe("no_credentials", name, request, forged_tokens.BEARER_RULE, allowed)
 
     models = models_to_try(seen)
     found = [
@@ -369,11 +367,11 @@ def malformed_probes(model: str) -> list[Probe]:
     request = completion(model, None)
     plain = [
         Probe("malformed", each.name, with_header(request, each.token), each.basis, INVALID)
-        for each in forge.malformed_headers()
+        for each in forged_tokens.malformed_headers()
     ]
     odd = [
         Probe("malformed", each.name, with_header(request, each.token), each.basis, MALFORMED, True)
-        for each in forge.odd_headers()
+        for each in forged_tokens.odd_headers()
     ]
     return plain + odd
 
@@ -409,23 +407,23 @@ def taste_probes(model: str, token: str) -> list[Probe]:
     ]
 
 
-def forged_probes(group: str, model: str, variants: Iterable[forge.Variant]) -> list[Probe]:
+def forged_probes(group: str, model: str, variants: Iterable[forged_tokens.Variant]) -> list[Probe]:
     return [
         Probe(group, each.name, completion(model, each.token), each.basis, INVALID)
         for each in variants
     ]
 
 
-def forged_elsewhere(seen: Seen, jwt: forge.Jwt) -> list[Probe]:
+def forged_elsewhere(seen: Seen, jwt: forged_tokens.Jwt) -> list[Probe]:
     """What is forged for the highest roles, where they count: who verifies a token for a
     completion may only read it elsewhere."""
-    edited, unsigned = forge.highest_variants(jwt)
+    edited, unsigned = forged_tokens.highest_variants(jwt)
     opened = {record.name for record in seen.of("no_credentials") if record.accepted}
     found = []
-    if fleet.RUNNERS not in opened:  # else it needs no forging
+    if api.RUNNERS not in opened:  # else it needs no forging
         for group, each in (("payload", edited), ("alg_none", unsigned)):
-            request = fleet.under(each.token, wire.Request("GET", fleet.RUNNERS))
-            name = f"{each.name} at {fleet.RUNNERS}"
+            request = api.under(each.token, wire.Request("GET", api.RUNNERS))
+            name = f"{each.name} at {api.RUNNERS}"
             found.append(Probe(group, name, request, each.basis, ABSENT | REDIRECTS))
     for model in models_to_try(seen)[1:]:
         if completion_of(model) not in opened:
@@ -502,16 +500,16 @@ def reason_to_stop(reply: wire.Reply) -> str | None:
 # who asks
 
 
-def find_identities(run: Run, own: str, admin: fleet.Admin) -> dict[str, Identity]:
+def find_identities(run: Run, own: str, admin: api.Admin) -> dict[str, Identity]:
     """For each role a token that has it: made for it, or the operator's if its payload says so."""
     if run.credentials.has_binary:
         found = Identity(admin.token, admin.reason, essential=True)
         as_admin = with_role(found, ADMIN, own) if admin.token else found
         # the other is made when it is needed: some tokens live for seconds
         return {"user": as_user(own, True), "specific": Identity(), "admin": as_admin}
-    roles = fleet.roles_in(own)
+    roles = api.roles_in(own)
     if roles is None:
-        what = "an opaque API key" if fleet.claims(own) is None else "the token"
+        what = "an opaque API key" if api.claims(own) is None else "the token"
         unknown = Identity(reason=f"{what} says nothing about roles: use --token-binary")
         return dict.fromkeys(ROLES, unknown)
     lacking = Identity(reason="the token has not this role: --token-binary makes one that has")
@@ -525,7 +523,7 @@ def find_identities(run: Run, own: str, admin: fleet.Admin) -> dict[str, Identit
 
 def as_user(own: str, made: bool = False) -> Identity:
     """`made`: by the token binary, which could make one without roles."""
-    roles = fleet.roles_in(own) or frozenset()
+    roles = api.roles_in(own) or frozenset()
     if not roles & {SPECIFIC, ADMIN}:
         return Identity(own, roles=roles)
     whose = "what --token-binary gives without a role" if made else "the token given"
@@ -551,7 +549,7 @@ def made_now(run: Run, role: str, before: Identity, own: str) -> Identity:
 def with_role(identity: Identity, role: str, own: str) -> Identity:
     """The same, unless the token's own payload says that the role was not given, or it is the one
     that is given without a role."""
-    roles = fleet.roles_in(identity.token or "")
+    roles = api.roles_in(identity.token or "")
     if roles is None and lasting(identity.token or "") == lasting(own):
         reason = f"asked for {role}, the token binary gave the token that it gives without a role"
         return Identity(reason=reason, essential=True)
@@ -564,7 +562,7 @@ def with_role(identity: Identity, role: str, own: str) -> Identity:
 
 def lasting(token: str) -> object:
     """What a token says but for its times and number; an opaque one says itself."""
-    claims = fleet.claims(token)
+    claims = api.claims(token)
     passing = ("exp", "iat", "nbf", "jti")
     return {k: v for k, v in claims.items() if k not in passing} if claims else token
 
@@ -572,10 +570,10 @@ def lasting(token: str) -> object:
 # the run's steps
 
 
-def ask_all(talk: Talk, admin: fleet.Admin) -> None:
+def ask_all(talk: Talk, admin: api.Admin) -> None:
     run, seen = talk.run, talk.seen
     with run.progress("asking with and without a valid credential", 5) as step:
-        contact = fleet.meet(run, talk.instrument, talk.token)
+        contact = api.meet(run, talk.instrument, talk.token)
         seen.stop_if(contact)
         if seen.stopped is None:
             ask_asleep(talk, admin, contact)
@@ -607,7 +605,7 @@ def let_in(seen: Seen) -> bool:
     return seen.completed("no_credentials", OPEN_DOOR)
 
 
-def ask_asleep(talk: Talk, admin: fleet.Admin, contact: wire.Reply) -> None:
+def ask_asleep(talk: Talk, admin: api.Admin, contact: wire.Reply) -> None:
     """Before anything else: whether a request that has to be refused wakes a sleeping fleet."""
     talk.seen.was_asleep = is_asleep(talk, admin, contact)
     if not talk.seen.was_asleep or not talk.run.wants("cost"):
@@ -619,15 +617,15 @@ def ask_asleep(talk: Talk, admin: fleet.Admin, contact: wire.Reply) -> None:
         talk.seen.woken = online(talk, admin)
 
 
-def is_asleep(talk: Talk, admin: fleet.Admin, contact: wire.Reply) -> bool:
+def is_asleep(talk: Talk, admin: api.Admin, contact: wire.Reply) -> bool:
     """Nothing is online, as far as can be read: by the list of models, then by the runners."""
     try:
-        return not fleet.listed_models(contact) and not online(talk, admin)
+        return not api.listed_models(contact) and not online(talk, admin)
     except Unreadable:
         return False
 
 
-def online(talk: Talk, admin: fleet.Admin) -> list[str]:
+def online(talk: Talk, admin: api.Admin) -> list[str]:
     """The names of what is: runners, or models where runners cannot be read."""
     try:
         if admin.reason is None:
@@ -635,7 +633,7 @@ def online(talk: Talk, admin: fleet.Admin) -> list[str]:
     except Unreadable:
         pass
     try:
-        return fleet.listed_models(talk.get(chat.MODELS))
+        return api.listed_models(talk.get(chat.MODELS))
     except Unreadable:
         return []
 
@@ -664,7 +662,7 @@ def ask_control(talk: Talk) -> None:
 
 def is_expired(token: str) -> bool:
     """By this machine's clock."""
-    expiry = (fleet.claims(token) or {}).get("exp")
+    expiry = (api.claims(token) or {}).get("exp")
     return isinstance(expiry, (int, float)) and expiry <= time.time()
 
 
@@ -703,7 +701,7 @@ def first_name(talk: Talk) -> str | None:
 
 
 def ask_models(talk: Talk) -> wire.Reply:
-    request = fleet.under(talk.token, wire.Request("GET", chat.MODELS))
+    request = api.under(talk.token, wire.Request("GET", chat.MODELS))
     (reply,) = talk.instrument.exchange([request])
     chat.show(talk.run, reply)
     return reply
@@ -713,10 +711,10 @@ def find_models(talk: Talk, contact: wire.Reply) -> None:
     """The models to ask for by name: the operator's, or those that are listed now."""
     seen = talk.seen
     try:
-        listed = fleet.listed_models(contact)
+        listed = api.listed_models(contact)
         if not listed:  # all were asleep
-            listed = fleet.listed_models(ask_models(talk))
-        seen.models = [name for name in listed if fleet.is_concrete(name)][:MOST_MODELS]
+            listed = api.listed_models(ask_models(talk))
+        seen.models = [name for name in listed if api.is_concrete(name)][:MOST_MODELS]
     except Unreadable as error:
         listed, seen.models_problem = [], str(error)
     if named := talk.run.args.model:
@@ -737,35 +735,35 @@ def ask_plainly(talk: Talk) -> None:
 
 def ask_forged(talk: Talk) -> None:
     """What can be made from the valid credential without a key."""
-    model, jwt = talk.seen.model, forge.read_jwt(talk.token)
+    model, jwt = talk.seen.model, forged_tokens.read_jwt(talk.token)
     if jwt is None:
-        talk.send(forged_probes("api_key", model, forge.key_variants(talk.token)))
+        talk.send(forged_probes("api_key", model, forged_tokens.key_variants(talk.token)))
         return
     keys = find_public_keys(talk, jwt) if talk.run.wants("hmac") else []
     talk.seen.public_keys = len(keys)
     others = (each.token for each in talk.seen.identities.values())
     other = next((each for each in others if each and each != talk.token), None)
     for group, variants in (
-        ("signature", forge.signature_variants(jwt, other)),
-        ("payload", forge.payload_variants(jwt)),
-        ("alg_none", forge.unsigned_variants(jwt)),
-        ("hmac", forge.hmac_variants(jwt, keys)),
-        ("header", forge.header_variants(jwt)),
+        ("signature", forged_tokens.signature_variants(jwt, other)),
+        ("payload", forged_tokens.payload_variants(jwt)),
+        ("alg_none", forged_tokens.unsigned_variants(jwt)),
+        ("hmac", forged_tokens.hmac_variants(jwt, keys)),
+        ("header", forged_tokens.header_variants(jwt)),
     ):
         talk.send(forged_probes(group, model, variants))
     talk.send(forged_elsewhere(talk.seen, jwt))
 
 
-def find_public_keys(talk: Talk, jwt: forge.Jwt) -> list[dict[str, Any]]:
+def find_public_keys(talk: Talk, jwt: forged_tokens.Jwt) -> list[dict[str, Any]]:
     """From the deployment's own JWKS, else from the token's issuer; no credential is sent."""
     if talk.seen.stopped:
         return []
     kid = jwt.header.get("kid")
     reply = talk.get(JWKS)
-    keys = forge.read_jwks(reply.body, kid) if is_ok(reply) else []
+    keys = forged_tokens.read_jwks(reply.body, kid) if is_ok(reply) else []
     issuer = jwt.payload.get("iss")
     if not keys and isinstance(issuer, str):
-        keys = forge.read_jwks(ask_issuer(talk.run, issuer.rstrip("/")), kid)
+        keys = forged_tokens.read_jwks(ask_issuer(talk.run, issuer.rstrip("/")), kid)
     return keys[:MOST_KEYS]
 
 
@@ -773,7 +771,7 @@ def ask_issuer(run: Run, issuer: str) -> bytes:
     """The JWKS that an OpenID provider names (OpenID Connect Discovery, section 4); b"" if none."""
     found = get_elsewhere(run, issuer + DISCOVERY)
     try:
-        where = fleet.content_of(found, DISCOVERY).get("jwks_uri") if found else None
+        where = api.content_of(found, DISCOVERY).get("jwks_uri") if found else None
     except Unreadable:
         where = None
     reply = get_elsewhere(run, where if isinstance(where, str) else issuer + JWKS)
@@ -816,7 +814,7 @@ def ask_roles(talk: Talk) -> None:
         models = seen.models if role == "specific" else seen.models[:1]
         probes = [role_probe(seen, role, name) for name in [*CLASSES, *models]]
         for path in ADMIN_PATHS:
-            request = fleet.under(identity.token, wire.Request("GET", path))
+            request = api.under(identity.token, wire.Request("GET", path))
             probes.append(Probe(role, path.partition("?")[0], request, allowed=ABSENT))
         talk.send(probes, 1)
     # a runner may have come meanwhile: only who is told twice that there is none is refused
@@ -836,7 +834,7 @@ def is_odd(seen: Seen, record: Record) -> bool:
 # what refusals cost
 
 
-def read_ids(talk: Talk, admin: fleet.Admin) -> set[str]:
+def read_ids(talk: Talk, admin: api.Admin) -> set[str]:
     """The newest entries of the request log, before the bad requests."""
     if not talk.run.wants("cost"):
         return set()
@@ -847,18 +845,18 @@ def read_ids(talk: Talk, admin: fleet.Admin) -> set[str]:
         return set()
 
 
-def read_charged(talk: Talk, admin: fleet.Admin, known: set[str], before: int) -> None:
+def read_charged(talk: Talk, admin: api.Admin, known: set[str], before: int) -> None:
     """Entries since then that tell of a refusal which came as far as a runner. `before`: the
     number of records then."""
     seen = talk.seen
     if not talk.run.wants("cost") or seen.unread:
         return
-    found: list[fleet.Entry] = []
+    found: list[api.Entry] = []
     try:
         for page in range(1, LOG_PAGES + 1):
             fresh = [entry for entry in admin.log(page) if entry.id not in known]
             found += fresh
-            if len(fresh) < fleet.LOG_PAGE:
+            if len(fresh) < api.LOG_PAGE:
                 break
     except Unreadable as error:
         seen.unread = str(error)
@@ -867,7 +865,7 @@ def read_charged(talk: Talk, admin: fleet.Admin, known: set[str], before: int) -
     seen.unserved = unserved(found, seen.records[before:])
 
 
-def unserved(entries: Sequence[fleet.Entry], records: Sequence[Record]) -> int:
+def unserved(entries: Sequence[api.Entry], records: Sequence[Record]) -> int:
     """Entries with a runner beyond the requests that were served, whatever their status is called;
     0 while they may be somebody else's: fewer than half of what was refused."""
     sent = [record for record in records if record.path == chat.COMPLETIONS]
@@ -877,7 +875,7 @@ def unserved(entries: Sequence[fleet.Entry], records: Sequence[Record]) -> int:
     return beyond if refused and beyond >= refused / 2 else 0
 
 
-def charge(entry: fleet.Entry) -> str | None:
+def charge(entry: api.Entry) -> str | None:
     """What a refused request cost, None for others: what failed may be somebody else's."""
     if not REFUSAL_WORDS.search(entry.status or ""):
         return None
@@ -1285,7 +1283,7 @@ def lines(seen: Seen, url: str) -> list[str]:
     """Who was given what: a row for each role, a column for what was asked for."""
     rows = [shorten(f"Asked of {url}: {len(seen.records)} requests", 80)]
     model = seen.models[0] if seen.models else "a model"
-    columns = [*CLASSES, model, fleet.RUNNERS]
+    columns = [*CLASSES, model, api.RUNNERS]
     table = [role_row(seen, role, columns) for role in ROLES if seen.of(role)]
     if not table:
         return rows
@@ -1321,8 +1319,8 @@ def measure(run: Run) -> None:
     target = wire.Target(run.url, None, verify=not args.no_verify_ssl)
     with wire.Wire(target, args.timeout) as instrument:
         run.client["clock"] = instrument.clock
-        admin = fleet.Admin(run, instrument)
-        seen = Seen(forge.read_jwt(token) is not None, find_identities(run, token, admin))
+        admin = api.Admin(run, instrument)
+        seen = Seen(forged_tokens.read_jwt(token) is not None, find_identities(run, token, admin))
         run.target["model"] = seen.model
         try:
             ask_all(Talk(run, instrument, seen, token), admin)

@@ -28,12 +28,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import chat
 import common
-import wire
 from common import CannotCheck, Check, Exit, Run, Status
-from records import is_rate_limit, ms, number, words
-from sse import shorten
+from livecheck.wire import chat, wire
+from livecheck.wire.records import is_rate_limit, ms, number, words
+from livecheck.wire.sse import shorten
 
 CHECKS = (
     "preflight",

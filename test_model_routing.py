@@ -39,15 +39,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import chat
 import common
-import fleet
-import sse
-import wire
 from common import CannotCheck, Check, Run, Status
-from fleet import ADMIN, CLASSES, SPECIFIC
-from records import is_ok, is_rate_limit, ms, outcome, read_stream, timed_out, words
-from sse import shorten
+from livecheck.fleet import api
+from livecheck.fleet.api import ADMIN, CLASSES, SPECIFIC
+from livecheck.wire import chat, sse, wire
+from livecheck.wire.records import is_ok, is_rate_limit, ms, outcome, read_stream, timed_out, words
+from livecheck.wire.sse import shorten
 
 CHECKS = (
     "class",
@@ -72,7 +70,7 @@ UNKNOWN_CLASS = "class:no-such-class"
 ROUTING, CONTROL, UNKNOWN = "routing", "control", "unknown"
 NO_ROLE = "none"
 ROLE_CHECKS = {NO_ROLE: "role_none", SPECIFIC: "role_specific", ADMIN: "role_admin"}
-ADMIN_PATHS = (fleet.RUNNERS, fleet.LOG.format(page=1, per_page=1))
+ADMIN_PATHS = (api.RUNNERS, api.LOG.format(page=1, per_page=1))
 BY_NAME = 8  # models that model:specific is tried with: asking for one may have it loaded
 TIMES = frozenset({"iat", "nbf", "exp", "jti", "auth_time"})  # claims that differ in any two JWTs
 # a 503 that says so will not pass by itself; "no runner is free" may
@@ -211,11 +209,11 @@ class Seen:
 
     @property
     def classes(self) -> list[str]:
-        return [model for model in self.asked if not fleet.is_concrete(model)]
+        return [model for model in self.asked if not api.is_concrete(model)]
 
     @property
     def names(self) -> list[str]:
-        return [model for model in self.asked if fleet.is_concrete(model)]
+        return [model for model in self.asked if api.is_concrete(model)]
 
     @property
     def listed(self) -> list[str]:
@@ -225,7 +223,7 @@ class Seen:
     @property
     def for_chat(self) -> list[str]:
         """Those of them that can be asked for an answer, as far as their names tell."""
-        return [n for n in self.listed if fleet.is_concrete(n) and not NOT_FOR_CHAT.search(n)]
+        return [n for n in self.listed if api.is_concrete(n) and not NOT_FOR_CHAT.search(n)]
 
     def listed_as(self, model: str) -> str | None:
         """The listed name of the model that an answer names."""
@@ -240,9 +238,9 @@ class Seen:
 
 def make_record(probe: Probe, reply: wire.Reply, thinks: bool = False) -> Record:
     """`thinks`: the model is known to keep its reasoning to itself."""
-    answer = fleet.Answer(problem=read_admin(probe.asked, reply))
+    answer = api.Answer(problem=read_admin(probe.asked, reply))
     if not is_path(probe.asked):
-        answer = fleet.read_answer(reply)
+        answer = api.read_answer(reply)
     hidden = answer.hidden or (thinks and is_cut_stream(reply))
     if hidden:
         answer = dataclasses.replace(answer, problem=None)
@@ -256,8 +254,8 @@ def make_record(probe: Probe, reply: wire.Reply, thinks: bool = False) -> Record
         error=failure.kind if failure else None,
         problem=answer.problem,
         models=[shorten(name, LONGEST_NAME) for name in names_in(reply, answer)],
-        is_stream=fleet.is_stream(reply),
-        denied=fleet.is_denied(reply),
+        is_stream=api.is_stream(reply),
+        denied=api.is_denied(reply),
         busy=reason_to_wait(reply),
         answer_ms=ms(end_ns - t0_ns) if t0_ns and end_ns and not failure else None,
         hidden=hidden,
@@ -267,7 +265,7 @@ def make_record(probe: Probe, reply: wire.Reply, thinks: bool = False) -> Record
 
 def is_cut_stream(reply: wire.Reply) -> bool:
     """Whether it ended at max_tokens without a word; few streams count their tokens."""
-    if not (is_ok(reply) and fleet.is_stream(reply)):
+    if not (is_ok(reply) and api.is_stream(reply)):
         return False
     stream = read_stream(reply)
     return stream.finish_reason == "length" and not stream.output_ns
@@ -280,17 +278,17 @@ def is_path(asked: str) -> bool:
 def read_admin(path: str, reply: wire.Reply) -> str | None:
     """Why this tells nothing of the admin API, None when it does: a page for people, as some
     servers send for any path, is no entry to it."""
-    read = fleet.read_runners if path == fleet.RUNNERS else fleet.read_log
+    read = api.read_runners if path == api.RUNNERS else api.read_log
     try:
         read(reply)
-    except fleet.Unreadable as error:
+    except api.Unreadable as error:
         return str(error) if is_ok(reply) else outcome(reply, timed=False)
     return None
 
 
-def names_in(reply: wire.Reply, answer: fleet.Answer) -> list[str]:
+def names_in(reply: wire.Reply, answer: api.Answer) -> list[str]:
     """Every name that an answer gives its model; a stream gives one with each chunk."""
-    if answer.problem is not None or not fleet.is_stream(reply):
+    if answer.problem is not None or not api.is_stream(reply):
         return [answer.model] if answer.model else []
     names = (name_in(event.data) for event in sse.events(reply.body)[0])
     return list(dict.fromkeys(name for name in names if isinstance(name, str) and name))
@@ -347,7 +345,7 @@ class Asker:
 
     def token_for(self, model: str) -> str | None:
         """The credential to ask for this model with."""
-        return self.token(fleet.role_for(self.run, model))
+        return self.token(api.role_for(self.run, model))
 
     def number_of(self, token: str | None) -> int:
         if token not in self._sent:
@@ -358,7 +356,7 @@ class Asker:
         """Read /v1/models, or the answer it already gave."""
         seen = self.seen
         if reply is None and not seen.stopped:
-            request = fleet.under(self.token(), wire.Request("GET", chat.MODELS))
+            request = api.under(self.token(), wire.Request("GET", chat.MODELS))
             (reply,) = self.instrument.exchange([request])
             chat.show(self.run, reply)
         if reply is None:
@@ -367,8 +365,8 @@ class Asker:
         if reason_to_wait(reply):
             return
         try:
-            seen.lists.append(fleet.listed_models(reply))
-        except fleet.Unreadable as error:
+            seen.lists.append(api.listed_models(reply))
+        except api.Unreadable as error:
             seen.unreadable = str(error)
 
     def complete(self, part: str, token: str | None, model: str, stream: bool) -> Record | None:
@@ -381,7 +379,7 @@ class Asker:
         """None when nothing more is to be sent."""
         if self.seen.stopped:
             return None
-        request = fleet.under(token, request)
+        request = api.under(token, request)
         probe = Probe(part, asked, roles_of(token), request, self.number_of(token))
         kind = ", streamed" if chat.wants_stream(request) else ""
         self.run.verbose(f"{asked}{kind}, with {in_words(probe.roles)}:")
@@ -397,7 +395,7 @@ class Asker:
 
 
 def roles_of(token: str | None) -> list[str] | None:
-    roles = fleet.roles_in(token or "")
+    roles = api.roles_in(token or "")
     return None if roles is None else sorted(roles)
 
 
@@ -465,7 +463,7 @@ def reason_against(asker: Asker, role: str) -> str | None:
         token = asker.token(role if role != NO_ROLE and has_binary else None)
     except CannotCheck as error:
         return str(error)
-    roles = fleet.roles_in(token or "")
+    roles = api.roles_in(token or "")
     if roles is None:  # the binary's word is taken for it
         if not (has_binary and (role != NO_ROLE or (args.token_binary and args.token is None))):
             return "the token says nothing of its roles: use --token-binary"
@@ -486,7 +484,7 @@ def alike(asker: Asker) -> bool:
     for role in (None, SPECIFIC, ADMIN):
         with contextlib.suppress(CannotCheck):
             token = asker.token(role) or ""
-            told = {k: v for k, v in (fleet.claims(token) or {}).items() if k not in TIMES}
+            told = {k: v for k, v in (api.claims(token) or {}).items() if k not in TIMES}
             marks.append(told or token)
     return any(mark in marks[:at] for at, mark in enumerate(marks))
 
@@ -571,7 +569,7 @@ def hint(record: Record) -> str:
         return "; a runner that has to wake may take longer: try --timeout 180"
     if not record.denied:
         return ""
-    if not fleet.is_concrete(record.asked):
+    if not api.is_concrete(record.asked):
         return f"; any user may ask for a class, the token has {in_words(record.roles)}"
     if has_role(record):
         return f"; though the token has the role {SPECIFIC}"
@@ -592,7 +590,7 @@ def wrong_for_class(record: Record, seen: Seen) -> str | None:
     if expected:
         named = f"answered by {brief([record.model])}, not by {brief(expected)} as --alias says"
         return None if record.model in expected else named
-    if not fleet.is_concrete(record.model):
+    if not api.is_concrete(record.model):
         return f"the answer names {brief([record.model])}: a class, not the model that it chose"
     if seen.listed and seen.listed_as(record.model) is None:
         answered = brief([record.model])
@@ -781,7 +779,7 @@ def check_unknown(name: str, asked: str, seen: Seen) -> Check:
     if not seen.classes and len(seen.listed) == 1:  # one server with one model, and no fleet
         detail += "; the only model that is listed answers to any name"
         return Check(name, Status.WARN, detail, evidence)
-    kind = "model" if fleet.is_concrete(asked) else "class"
+    kind = "model" if api.is_concrete(asked) else "class"
     return Check(name, Status.FAIL, f"{detail}, though there is no such {kind}", evidence)
 
 
@@ -791,7 +789,7 @@ def refused(name: str, records: Sequence[Record], detail: str, seen: Seen) -> Ch
     if not seen.served():
         detail += ": so is everything else, which decides nothing"
         return Check(name, Status.SKIP, detail, evidence, essential=True)
-    if fleet.is_concrete(records[0].asked) and all(map(is_only_permission, records)):
+    if api.is_concrete(records[0].asked) and all(map(is_only_permission, records)):
         detail += f": the role {SPECIFIC} would show whether it is known"
         return Check(name, Status.SKIP, detail, evidence)
     return Check(name, Status.PASS, detail, evidence)
@@ -830,7 +828,7 @@ def may_classes(seen: Seen, role: str) -> list[Finding]:
 
 
 def by_name(seen: Seen, role: str) -> list[Record]:
-    return [r for r in seen.find(role) if fleet.is_concrete(r.asked) and not is_path(r.asked)]
+    return [r for r in seen.find(role) if api.is_concrete(r.asked) and not is_path(r.asked)]
 
 
 def may_not_name(seen: Seen) -> Finding:
@@ -1029,7 +1027,7 @@ def measure(run: Run) -> None:
         run.client["clock"] = wired.clock
         asker = Asker(run, wired, seen)
         try:
-            asker.list_models(fleet.meet(run, wired, asker.token()))
+            asker.list_models(api.meet(run, wired, asker.token()))
             ask_all(asker)
         finally:
             document.requests = [vars(record) for record in seen.records]

@@ -35,13 +35,18 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import chat
 import common
-import sse
-import wire
 from common import CannotCheck, Check, Document, Run, Status
-from connect import tls_context
-from records import is_rate_limit, make_records, outcome, read_streams, status_kind, words
+from livecheck.wire import chat, sse, wire
+from livecheck.wire.connection import tls_context
+from livecheck.wire.records import (
+    is_rate_limit,
+    make_records,
+    outcome,
+    read_streams,
+    status_kind,
+    words,
+)
 
 CONTRACT = (
     "completion",

@@ -37,14 +37,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import chat
 import common
-import metrics
-import sse
-import wire
 from common import CannotCheck, Check, Document, Run, Status
-from gauges import METRICS, Look, Probe, Watch, read_health
-from records import classify, is_rate_limit, make_records, ms, outcome, read_streams, words
+from livecheck.gateway.queue_state import METRICS, Look, Probe, Watch, read_health
+from livecheck.wire import chat, metrics, sse, wire
+from livecheck.wire.records import (
+    classify,
+    is_rate_limit,
+    make_records,
+    ms,
+    outcome,
+    read_streams,
+    words,
+)
 
 OVERFLOW = ("refusals", "retry_after", "error_body", "refused_fast", "served", "concurrency")
 BURST = ("burst", *OVERFLOW, "health", "metrics", "probes")

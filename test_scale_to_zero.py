@@ -39,14 +39,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import chat
 import common
-import wire
 from common import CannotCheck, Check, Document, Run, Status
-from credentials import check_token
-from records import is_rate_limit, make_record, ms, read_streams, words
-from settings import check_url
-from workers import (
+from livecheck.core.credentials import check_token
+from livecheck.core.settings import check_url
+from livecheck.gateway.worker_count import (
     CommandSource,
     Reading,
     RunPodSource,
@@ -55,6 +52,8 @@ from workers import (
     count_states,
     count_summary,
 )
+from livecheck.wire import chat, wire
+from livecheck.wire.records import is_rate_limit, make_record, ms, read_streams, words
 
 CHECKS = ("warm", "workers", "scale_down", "health", "undisturbed", "cold_start", "warm_again")
 PROMPT = "Say hello."

@@ -36,14 +36,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import chat
 import common
-import fleet
-import magic
-import wire
 from common import CannotCheck, Check, Run, Status
-from fleet import Entry, Runner, Unreadable
-from online import (
+from livecheck.fleet import api, magic_packet
+from livecheck.fleet.api import Entry, Runner, Unreadable
+from livecheck.fleet.online import (
     Observer,
     State,
     came_online,
@@ -53,8 +50,17 @@ from online import (
     names,
     retry_after,
 )
-from records import is_rate_limit, make_record, ms, number, outcome, read_stream, timed_out
-from sse import shorten
+from livecheck.wire import chat, wire
+from livecheck.wire.records import (
+    is_rate_limit,
+    make_record,
+    ms,
+    number,
+    outcome,
+    read_stream,
+    timed_out,
+)
+from livecheck.wire.sse import shorten
 
 CHECKS = (
     "state",
@@ -114,9 +120,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--listen-wol",
         type=udp_port,
         nargs="?",
-        const=magic.PORT,
+        const=magic_packet.PORT,
         metavar="PORT",
-        help=f"hear the magic packet (UDP, default {magic.PORT}: as root)",
+        help=f"hear the magic packet (UDP, default {magic_packet.PORT}: as root)",
     )
     add(
         "--expect-mac",
@@ -151,7 +157,7 @@ def udp_port(text: str) -> int:
 
 def mac_option(text: str) -> str:
     try:
-        return magic.parse_mac(text)
+        return magic_packet.parse_mac(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is {error}") from None
 
@@ -167,7 +173,7 @@ class Attempt:
     """
 
     phase: str  # wake or warm
-    answer: fleet.Answer
+    answer: api.Answer
     sent_s: float | None
     first_output_s: float | None
     ended_s: float | None
@@ -201,7 +207,7 @@ def make_attempt(phase: str, reply: wire.Reply, start_ns: int) -> Attempt:
     def at_s(time_ns: int | None) -> float | None:
         return None if time_ns is None else (time_ns - start_ns) / 1e9
 
-    answer, stream = fleet.read_answer(reply), read_stream(reply)
+    answer, stream = api.read_answer(reply), read_stream(reply)
     first_ns = stream.output_ns[0] if stream.output_ns else None
     record = make_record(reply, stream, start_ns)
     if answer.problem is None and not stream.output_ns:  # not streamed: it all came at once
@@ -218,7 +224,7 @@ def make_attempt(phase: str, reply: wire.Reply, start_ns: int) -> Attempt:
         record={"kind": "chat", "phase": phase, **record, "model": answer.model},
         status=status,
         limited=retry_after(reply) if is_rate_limit(reply) else None,
-        denied=fleet.is_denied(reply),
+        denied=api.is_denied(reply),
         refused=reply.failure is None and 300 <= status < 500 and status not in WAITING,
         timed_out=timed_out(reply),
     )
@@ -230,7 +236,7 @@ class Packet:
 
     at_s: float
     sender: str
-    packet: magic.Packet
+    packet: magic_packet.Packet
 
 
 @dataclass
@@ -285,7 +291,7 @@ class Evidence:
         other = [
             a
             for a in self.wakers
-            if a.served and fleet.is_concrete(self.model) and named_other(a.answer, self.model)
+            if a.served and api.is_concrete(self.model) and named_other(a.answer, self.model)
         ]
         states = [state for state in (self.before, self.after) if state and other]
         known = set().union(*(state.offered for state in states))
@@ -379,15 +385,15 @@ class Evidence:
         return [each for each in good if not macs or each.packet.mac in macs]
 
 
-def named_other(answer: fleet.Answer, model: str) -> bool:
+def named_other(answer: api.Answer, model: str) -> bool:
     """Whether an answer carries the name of one model, and it is not this."""
     name = answer.model
-    return name is not None and fleet.is_concrete(name) and not is_same(name, model)
+    return name is not None and api.is_concrete(name) and not is_same(name, model)
 
 
 def mac_of(runner: Runner) -> str | None:
     try:
-        return magic.parse_mac(runner.mac or "")
+        return magic_packet.parse_mac(runner.mac or "")
     except ValueError:
         return None
 
@@ -400,12 +406,12 @@ class Session:
         self.run, self.evidence = run, evidence
         self.start_ns = time.perf_counter_ns()
         self.listener = stack.enter_context(listening(args.listen_wol)) if args.listen_wol else None
-        self.token = fleet.token_for(run, args.model)
+        self.token = api.token_for(run, args.model)
         self.model = stack.enter_context(self.new_wire(args.timeout))
         self.lists = stack.enter_context(self.new_wire(min(READ_S, args.timeout)))
-        self.contact = fleet.meet(run, self.lists, self.token)
+        self.contact = api.meet(run, self.lists, self.token)
         run.client["clock"] = self.lists.clock
-        self.admin = fleet.Admin(run, self.lists)
+        self.admin = api.Admin(run, self.lists)
         self.observer = self.new_observer(self.lists)
         self.renewed_s = 0.0
 
@@ -417,8 +423,8 @@ class Session:
         """Fresh tokens, if there is a command that makes them."""
         self.renewed_s = self.now_s()
         if self.run.credentials.has_binary:
-            self.token = fleet.token_for(self.run, self.run.args.model)
-            self.admin = fleet.Admin(self.run, self.lists)
+            self.token = api.token_for(self.run, self.run.args.model)
+            self.admin = api.Admin(self.run, self.lists)
             self.observer = self.new_observer(self.lists)
 
     def new_observer(self, instrument: wire.Wire) -> Observer:
@@ -431,7 +437,7 @@ class Session:
         """So many requests at once; each is on record, however that ends."""
         run = self.run
         requests = [
-            fleet.under(
+            api.under(
                 self.token,
                 # a prompt nobody has seen: an answer out of a cache would wake nobody
                 chat.completion(run.args.model, chat.unique(PROMPT), MAX_TOKENS),
@@ -449,7 +455,7 @@ class Session:
 
     def read_log(self) -> list[Entry] | None:
         """The gateway's latest entries; None when it cannot be read, and then why."""
-        count = fleet.LOG_PAGE + (self.run.args.burst or 1)
+        count = api.LOG_PAGE + (self.run.args.burst or 1)
         try:
             return self.admin.log(per_page=count)
         except Unreadable as error:
@@ -470,9 +476,9 @@ class Session:
 
 
 @contextlib.contextmanager
-def listening(port: int) -> Iterator[magic.Listener]:
+def listening(port: int) -> Iterator[magic_packet.Listener]:
     """Hear magic packets; CannotCheck when the port cannot be had."""
-    listener = magic.Listener(port)
+    listener = magic_packet.Listener(port)
     try:
         listener.__enter__()
     except OSError as error:
@@ -529,7 +535,7 @@ def wait_for_sleep(session: Session) -> State:
 
 def warn_of_expiry(session: Session, limit_s: float) -> None:
     """Say so when a token that nobody can renew ends before the wait may."""
-    expiry = number((fleet.claims(session.token or "") or {}).get("exp"))
+    expiry = number((api.claims(session.token or "") or {}).get("exp"))
     if expiry is not None and not session.run.credentials.has_binary:
         left_s = expiry - time.time()
         if left_s < limit_s:
@@ -655,7 +661,7 @@ def nobody(evidence: Evidence) -> str:
     """Who sleeps: everybody, or all that have the model."""
     state = evidence.before
     others = state is not None and bool(state.online or state.models)
-    if others and fleet.is_concrete(evidence.model):
+    if others and api.is_concrete(evidence.model):
         return f"nobody with {shorten(evidence.model, 40)}"
     return "nobody"
 
@@ -706,7 +712,7 @@ def state_words(state: State, model: str) -> str:
         listed = listing(state.models or ()) or "no model"
         detail = f"{listed} listed by {chat.MODELS}"
         return detail if serving or not state.models else f"{detail}, not {shorten(model, 40)}"
-    detail = f"{len(state.online)} of {len(state.runners)} runners online by {fleet.RUNNERS}"
+    detail = f"{len(state.online)} of {len(state.runners)} runners online by {api.RUNNERS}"
     if state.online:
         detail += f": {names(state.online)}"
     if not serving and state.online:
@@ -757,8 +763,8 @@ def failure_words(
     said = "; ".join(f"{text} (x{count})" if count > 1 else text for text, count in kinds.items())
     said = said.rstrip(".")
     detail = f"{len(failed)} of {sent} failed: {said}" if sent > 1 else said
-    if any(attempt.denied for attempt in failed) and fleet.is_concrete(evidence.model):
-        return f"{detail}; a model's name takes the role {fleet.SPECIFIC} (--token-binary)"
+    if any(attempt.denied for attempt in failed) and api.is_concrete(evidence.model):
+        return f"{detail}; a model's name takes the role {api.SPECIFIC} (--token-binary)"
     awake = evidence.before.serving(evidence.model) if evidence.before else []
     if any(attempt.refused for attempt in failed):
         return detail
@@ -858,7 +864,7 @@ def check_wake_too_fast(state: State, model: str, detail: str, numbers: dict[str
     if state.runners is None and state.models:
         said = f"{shorten(model, 40)} is not listed by this name, and answered at once"
         return undecided("wake", f"not known whether it was asleep: {said}")
-    source = fleet.RUNNERS if state.runners is not None else chat.MODELS
+    source = api.RUNNERS if state.runners is not None else chat.MODELS
     detail += f": no machine wakes that fast. Is {source} stale?"
     return Check("wake", Status.WARN, detail, numbers)
 
@@ -907,7 +913,7 @@ def check_registered(evidence: Evidence) -> Check:
     if state.error is not None:
         return Check(name, Status.FAIL, f"who is online cannot be read any more: {state.error}")
     models = list(dict.fromkeys(a.answer.model for a in evidence.served if a.answer.model))
-    concrete = [model for model in models if fleet.is_concrete(model)]
+    concrete = [model for model in models if api.is_concrete(model)]
     listed = listing(state.models or ()) or "nothing"
     if not concrete:
         return nameless(state)
@@ -916,11 +922,11 @@ def check_registered(evidence: Evidence) -> Check:
             return not_listed(evidence, state, model, f"{chat.MODELS} lists {listed}")
         if state.runners is not None and not any(may_serve(r, model) for r in state.online):
             who = names(state.online) or "nobody"
-            said = f"{model} answered, but no runner that offers it is online by {fleet.RUNNERS}"
+            said = f"{model} answered, but no runner that offers it is online by {api.RUNNERS}"
             return Check(name, Status.FAIL, f"{said} ({who} is)")
     gone = gone_runner(evidence)
     if gone:
-        said = f"the log says that {gone} served it, which is offline by {fleet.RUNNERS}"
+        said = f"the log says that {gone} served it, which is offline by {api.RUNNERS}"
         return Check(name, Status.FAIL, said)
     return Check(name, Status.PASS, registered_words(concrete, state))
 
@@ -929,7 +935,7 @@ def nameless(state: State) -> Check:
     """An answer that names no model: somebody, at least, has to be listed."""
     name = "registered"
     if state.runners is not None and not state.online:
-        said = f"the request was answered, but nobody is online by {fleet.RUNNERS}"
+        said = f"the request was answered, but nobody is online by {api.RUNNERS}"
         return Check(name, Status.FAIL, said)
     if not state.models:
         return Check(name, Status.FAIL, f"the request was answered, but {chat.MODELS} is empty")
@@ -963,7 +969,7 @@ def registered_words(models: Sequence[str], state: State) -> str:
     if state.runners is None:
         return detail
     online = [r for r in state.online if any(may_serve(r, model) for model in models)]
-    return f"{detail}, {names(online)} online by {fleet.RUNNERS}"
+    return f"{detail}, {names(online)} online by {api.RUNNERS}"
 
 
 def check_wol_sent(evidence: Evidence) -> Check:
@@ -996,7 +1002,7 @@ def check_wol_sent(evidence: Evidence) -> Check:
 
 def is_oldest_first(before: Sequence[Entry], after: Sequence[Entry]) -> bool:
     """Whether the log's first page is full, and so can show nothing new."""
-    if len(before) < fleet.LOG_PAGE or [e.id for e in before] != [e.id for e in after]:
+    if len(before) < api.LOG_PAGE or [e.id for e in before] != [e.id for e in after]:
         return False
     first_s, last_s = after[0].at_s, after[-1].at_s
     return first_s is None or last_s is None or first_s <= last_s

@@ -44,15 +44,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
-import chat
 import common
-import fleet
-import wire
 from common import CannotCheck, Check, Run, Status
-from fleet import Entry, Runner
-from metrics import percentile
-from records import is_rate_limit, ms, outcome, read_stream, status_kind
-from sse import shorten
+from livecheck.fleet import api
+from livecheck.fleet.api import Entry, Runner
+from livecheck.wire import chat, wire
+from livecheck.wire.metrics import percentile
+from livecheck.wire.records import is_rate_limit, ms, outcome, read_stream, status_kind
+from livecheck.wire.sse import shorten
 
 CHECKS = ("requests", "distribution", "expect_runners", "idle")
 PROMPT = "Count from 1 to 30, in words."  # long enough an answer for requests to meet
@@ -224,7 +223,7 @@ class Seen:
         known = {each.id: each.name for each in self.listed}
         name = known.get(text, text)
         unique = list(known.values()).count(name) < 2
-        return shorten(name if unique else text, fleet.NAME_LENGTH)
+        return shorten(name if unique else text, api.NAME_LENGTH)
 
     def is_runner(self, text: str) -> bool:
         """Whether this is the id or the name of a runner."""
@@ -232,9 +231,9 @@ class Seen:
 
 
 def make_record(reply: wire.Reply, phase: str, headers: Sequence[str], start_ns: int) -> Record:
-    answer, t0_ns, failure = fleet.read_answer(reply), reply.t0_ns, reply.failure
+    answer, t0_ns, failure = api.read_answer(reply), reply.t0_ns, reply.failure
     end_ns = reply.end_ns or t0_ns or start_ns
-    output = read_stream(reply).output_ns if fleet.is_stream(reply) else []
+    output = read_stream(reply).output_ns if api.is_stream(reply) else []
     named = {name: reply.message.header(name) for name in headers}
     return Record(
         index=reply.index,
@@ -264,7 +263,7 @@ def kind_of(reply: wire.Reply) -> str:
 def clean(reply: wire.Reply, value: str) -> str:
     """A header's value in printable characters, without the credential."""
     blotted = reply.blotted(value.encode("latin-1", "replace")).decode("latin-1")
-    return shorten(blotted, fleet.NAME_LENGTH)
+    return shorten(blotted, api.NAME_LENGTH)
 
 
 def reason_to_stop(reply: wire.Reply) -> str | None:
@@ -280,7 +279,7 @@ def reason_to_stop(reply: wire.Reply) -> str | None:
 class Book:
     """The gateway's request log, as far as it is new. Reading it takes --timeout, all in all."""
 
-    def __init__(self, admin: fleet.Admin):
+    def __init__(self, admin: api.Admin):
         self._admin = admin
         self._left_s: float = admin.instrument.timeout_s
         self._known: set[str] = set()
@@ -306,8 +305,8 @@ class Book:
     def _read(self, count: int) -> list[Entry]:
         """Page by page, the latest first, until one has something known on it."""
         found: dict[str, Entry] = {}
-        most = count + MORE_PAGES * fleet.LOG_PAGE
-        for page in range(1, MORE_PAGES + count // fleet.LOG_PAGE + 1):
+        most = count + MORE_PAGES * api.LOG_PAGE
+        for page in range(1, MORE_PAGES + count // api.LOG_PAGE + 1):
             entries = self._page(page)
             new = {entry.id: entry for entry in entries if entry.id not in self._known}
             is_last = len(new) < len(entries) or not new.keys() - found.keys()
@@ -322,11 +321,11 @@ class Book:
         usual_s, instrument.timeout_s = instrument.timeout_s, max(0.001, self._left_s)
         try:
             return self._admin.log(page)
-        except fleet.Unreadable as error:
+        except api.Unreadable as error:
             if time.perf_counter() - begun_s < self._left_s:
                 raise
             text = f"the admin log took more than {usual_s:g} s to read"
-            raise fleet.Unreadable(text) from error
+            raise api.Unreadable(text) from error
         finally:
             instrument.timeout_s = usual_s
             self._left_s -= time.perf_counter() - begun_s
@@ -371,7 +370,7 @@ class Sender:
                 return seen.stopped is not None
 
             try:
-                sent = [fleet.under(self.token, request) for request in bodies]
+                sent = [api.under(self.token, request) for request in bodies]
                 # each on a connection of its own: some balancers go by connection
                 self.instrument.exchange(sent, at_once, on_reply, keep=False)
             finally:
@@ -385,7 +384,7 @@ class Sender:
         """What the admin API says; why it does not is kept."""
         try:
             return read()
-        except fleet.Unreadable as error:
+        except api.Unreadable as error:
             self.seen.unread = self.seen.unread or str(error)
             return otherwise
 
@@ -393,8 +392,8 @@ class Sender:
 def is_asleep(reply: wire.Reply) -> bool:
     """No model is listed: no runner is online."""
     try:
-        return not fleet.listed_models(reply)
-    except fleet.Unreadable:
+        return not api.listed_models(reply)
+    except api.Unreadable:
         return False  # that is not known
 
 
@@ -405,9 +404,9 @@ def expect_service(run: Run, reply: wire.Reply | None, asleep: bool) -> None:
         return
     if reply.status == 401:
         raise CannotCheck(chat.refused_credential(run))
-    concrete = fleet.is_concrete(args.model)
-    if concrete and fleet.is_denied(reply) and not run.credentials.has_binary:
-        hint = f"it takes the role {fleet.SPECIFIC} (--token-binary), or --model class:fast"
+    concrete = api.is_concrete(args.model)
+    if concrete and api.is_denied(reply) and not run.credentials.has_binary:
+        hint = f"it takes the role {api.SPECIFIC} (--token-binary), or --model class:fast"
         raise CannotCheck(f"{args.model}: {outcome(reply, timed=False)}: {hint}")
     if asleep and reply.failure and reply.failure.kind == "timeout":
         hint = "give it more (--timeout 180), or wake it before (test_wol.py)"
@@ -415,12 +414,12 @@ def expect_service(run: Run, reply: wire.Reply | None, asleep: bool) -> None:
 
 
 def ask_all(run: Run, instrument: wire.Wire, seen: Seen) -> None:
-    args, token = run.args, fleet.token_for(run, run.args.model)
-    contact = fleet.meet(run, instrument, token)
+    args, token = run.args, api.token_for(run, run.args.model)
+    contact = api.meet(run, instrument, token)
     seen.stopped = reason_to_stop(contact)
     if seen.stopped:
         return
-    sender, admin = Sender(run, instrument, seen, token), fleet.Admin(run, instrument)
+    sender, admin = Sender(run, instrument, seen, token), api.Admin(run, instrument)
     book = Book(copy.copy(admin))  # one may be readable without the other
     sender.consult(book.mark, None)
     times = ALONE_TIMES if args.analyze_timing and not args.sequential else 1

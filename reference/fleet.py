@@ -39,15 +39,17 @@ from .hooks import Answer, Hooks, Reset
 from .process import ROOT, Child, raise_descriptor_limit
 from .server import (
     HOST,
-    MAX_LINE_BYTES,
     BrokenOff,
     RawStream,
+    Refused,
+    Site,
     bind,
     break_off,
     listening,
     new_server,
     read_body,
     send_reset_on_close,
+    too_long,
 )
 from .settings import EngineSettings, FleetSettings
 from .upstream import Client, EngineError, Reply, events
@@ -66,6 +68,7 @@ PER_PAGE = 50
 MAX_PER_PAGE = 100
 CLIENT_LEFT = 499
 BROKE_OFF = 502
+TOO_LONG = {414: "The URL is too long", 431: "A header is too long"}
 MODEL_FIELD = re.compile(rb'("model"\s*:\s*)"(?:[^"\\]|\\.)*"')
 CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -75,7 +78,7 @@ PREFLIGHT = {"Access-Control-Allow-Methods": "*", "Access-Control-Allow-Headers"
 NOT_SPECIFIC = "Permission denied: cannot request specific models. Use class:fast or class:big."
 
 
-class Refusal(Exception):
+class Refusal(Refused):
     """An answer other than 2xx, in plain text."""
 
     def __init__(self, status: int, text: str) -> None:
@@ -114,8 +117,8 @@ class RequestLog:
         }
 
 
-class Fleet:
-    """Answers requests; `handle` is what an aiohttp server needs."""
+class Fleet(Site):
+    """Answers requests as the real backend does."""
 
     def __init__(
         self,
@@ -148,20 +151,9 @@ class Fleet:
 
     # --- every request
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        return await self._answer_all(request)
-
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        try:
-            response = await self._route(request)
-        except Refusal as refusal:
-            response = refusal.response()
-        if not response.prepared:
-            response.headers.update(CORS)
-        return response
-
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
-        check_lengths(request)
+        if status := too_long(request):
+            raise Refusal(status, TOO_LONG[status])
         if request.method == "OPTIONS":
             return web.Response(headers=PREFLIGHT)
         methods = self.endpoints.get(request.path)
@@ -171,6 +163,9 @@ class Fleet:
         if answer is None:
             raise Refusal(405, "Method not allowed")
         return await answer(request)
+
+    def _dress(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        response.headers.update(CORS)
 
     # --- who may what
 
@@ -354,13 +349,6 @@ class Fleet:
         named = (with_model(event, name) async for event in events(reply))
         async for piece in self.hooks.filtered(named):
             await stream.write(piece)
-
-
-def check_lengths(request: web.BaseRequest) -> None:
-    if len(request.path_qs) > MAX_LINE_BYTES:
-        raise Refusal(414, "The URL is too long")
-    if any(len(value) > MAX_LINE_BYTES for value in request.headers.values()):
-        raise Refusal(431, "A header is too long")
 
 
 def whole_number(request: web.BaseRequest, name: str, default: int) -> int:

@@ -33,14 +33,16 @@ from .process import Child, StartError, raise_descriptor_limit
 from .server import (
     DONE,
     HOST,
-    MAX_LINE_BYTES,
     RawStream,
+    Refused,
+    Site,
     bind,
     break_off,
     listening,
     new_server,
     read_body,
     send_reset_on_close,
+    too_long,
 )
 from .settings import GatewaySettings
 from .slots import QueueFull, Slots
@@ -50,6 +52,10 @@ from .upstream import Client, EngineError, EngineSilent, Reply
 BACKEND_POLL_S = 2.0
 RATE_WINDOW_S = 60.0
 RETRY_BUSY_S = 5
+TOO_LONG = {
+    414: ("the URL is too long", "uri_too_long"),
+    431: ("a header is too long", "headers_too_large"),
+}
 CORS_FIXED = {
     "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
     "Access-Control-Allow-Headers": "Authorization, Content-Type",
@@ -57,7 +63,7 @@ CORS_FIXED = {
 }
 
 
-class Refusal(Exception):
+class Refusal(Refused):
     """An answer other than 2xx that the gateway gives itself, with an OpenAI-shaped body."""
 
     def __init__(
@@ -101,8 +107,8 @@ class RateLimit:
         return True
 
 
-class Gateway:
-    """Answers requests; `handle` is what an aiohttp server needs."""
+class Gateway(Site):
+    """Answers requests as the real gateway does."""
 
     def __init__(
         self,
@@ -134,20 +140,9 @@ class Gateway:
 
     # --- every request
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        return await self._answer_all(request)
-
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        try:
-            response = await self._route(request)
-        except Refusal as refusal:
-            response = refusal.response()
-        if not response.prepared:
-            self._dress(request, response)
-        return response
-
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
-        check_lengths(request)
+        if status := too_long(request):
+            raise invalid(status, *TOO_LONG[status])
         method, path = request.method, request.path
         if method == "OPTIONS":
             return web.Response(status=204)
@@ -159,7 +154,6 @@ class Gateway:
         raise invalid(404, f"no such endpoint: {method} {path}", "not_found")
 
     def _dress(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
-        """Add what every answer carries, before its headers are sent."""
         response.headers.update(self._cors(request.headers.get("Origin")))
         if self.settings.connection == "close":
             response.force_close()
@@ -369,13 +363,6 @@ async def linger(seconds: float) -> None:
     due_s = time.perf_counter() + seconds
     while time.perf_counter() < due_s:
         await asyncio.sleep(0)
-
-
-def check_lengths(request: web.BaseRequest) -> None:
-    if len(request.path_qs) > MAX_LINE_BYTES:
-        raise invalid(414, "the URL is too long", "uri_too_long")
-    if any(len(value) > MAX_LINE_BYTES for value in request.headers.values()):
-        raise invalid(431, "a header is too long", "headers_too_large")
 
 
 def malformed(status: int) -> web.Response:

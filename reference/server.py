@@ -40,6 +40,47 @@ class RawStream(web.StreamResponse):
         self.force_close()
 
 
+class Refused(Exception):
+    """An answer other than 2xx that a gateway gives itself; each has its own form for it."""
+
+    def response(self) -> web.Response:
+        raise NotImplementedError
+
+
+class Site:
+    """What becomes of every request to a gateway; `handle` is what an aiohttp server needs."""
+
+    _answer_all: Answer  # `_answer`, with what faults have put around it
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await self._answer_all(request)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            response = await self._route(request)
+        except Refused as refusal:
+            response = refusal.response()
+        if not response.prepared:
+            self._dress(request, response)
+        return response
+
+    async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
+        raise NotImplementedError
+
+    def _dress(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Add what every answer carries, before its headers are sent."""
+        raise NotImplementedError
+
+
+def too_long(request: web.BaseRequest) -> int | None:
+    """The status to refuse an over-long URL or header with, None when none is."""
+    if len(request.path_qs) > MAX_LINE_BYTES:
+        return 414
+    if any(len(value) > MAX_LINE_BYTES for value in request.headers.values()):
+        return 431
+    return None
+
+
 class BrokenOff(ConnectionResetError):
     """A stream was ended on purpose, before its end."""
 

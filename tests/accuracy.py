@@ -24,9 +24,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import sse
-import wire
-from metrics import percentile
+from livecheck.wire import sse, wire
+from livecheck.wire.metrics import percentile
 
 
 @contextlib.contextmanager

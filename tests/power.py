@@ -23,10 +23,10 @@ import numpy
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import metrics
-from compare import Change, Finding, compare
-from documents import Exit
-from saved import KINDS, Saved
+from livecheck.core.result_file import Exit
+from livecheck.report.baseline import Change, Finding, compare
+from livecheck.report.result_files import KINDS, Saved
+from livecheck.wire import metrics
 
 LEVELS = (1, 4, 8)
 TTFT_MS, TPOT_MS, TOKENS = 100.0, 8.0, 24

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-import metrics
-from documents import Check, Document, Exit, Status, to_json
+from livecheck.core.result_file import Check, Document, Exit, Status, to_json
+from livecheck.wire import metrics
 
 NUMBERS = itertools.count()  # no two runs begin at the same moment
 URL = "http://127.0.0.1:8000"

@@ -40,7 +40,7 @@ from hostile import (
 )
 
 import benchmark
-import metrics
+from livecheck.wire import metrics
 from reference import Deployment, running
 
 KEY = "sk-hostileHOSTILE0123456789abcdefXYZ"

@@ -19,9 +19,9 @@ import pytest
 from conftest import ROOT, Finished, run_script, start_script
 
 import common
-import documents
 from common import FLEET, GATEWAY, Check, Exit, Run, Status
-from documents import to_json, worst, write_atomically
+from livecheck.core import result_file
+from livecheck.core.result_file import to_json, worst, write_atomically
 
 URL = "http://127.0.0.1:9"
 TOKEN = "sk-T0p/5ecret+key=and\"more'&"
@@ -470,7 +470,7 @@ def test_a_failing_write_leaves_the_old_file_and_no_scratch(
         raise OSError(28, "No space left on device")
 
     (tmp_path / "x.json").write_text("old")
-    monkeypatch.setattr(documents.os, "replace", full)
+    monkeypatch.setattr(result_file.os, "replace", full)
     with pytest.raises(OSError):
         write_atomically(tmp_path / "x.json", "new")
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]

@@ -11,9 +11,8 @@ import power
 import pytest
 from scipy import stats
 
-import compare
-import gate
-from compare import Change, Finding
+from livecheck.report import baseline, verdict
+from livecheck.report.baseline import Change, Finding
 
 Chance = numpy.random.Generator
 
@@ -36,7 +35,7 @@ def test_the_interval_of_a_median_holds_the_true_ratio_in_95_of_100(
 ) -> None:
     def holds() -> bool:
         now, then = chance.normal(0.2, 0.1, requests), chance.normal(0, 0.1, requests)
-        found = compare.shift_of_medians(now, then)
+        found = baseline.shift_of_medians(now, then)
         return found.low <= 0.2 <= found.high
 
     assert 0.92 <= share_of(800, holds) <= 0.98
@@ -46,7 +45,7 @@ def test_the_interval_of_a_median_holds_the_true_ratio_in_95_of_100(
 def test_the_interval_of_a_p95_does_too(requests: int, chance: Chance) -> None:
     def holds() -> bool:
         now, then = chance.normal(0.2, 0.1, requests), chance.normal(0, 0.1, requests)
-        found = compare.shift_of_quantile(now, then, 0.95)
+        found = baseline.shift_of_quantile(now, then, 0.95)
         return found.low <= 0.2 <= found.high
 
     assert 0.91 <= share_of(500, holds) <= 0.99
@@ -55,31 +54,31 @@ def test_the_interval_of_a_p95_does_too(requests: int, chance: Chance) -> None:
 def test_the_test_is_that_of_mann_and_whitney(
     chance: Chance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compare, "inflation", lambda _: 1.0)
+    monkeypatch.setattr(baseline, "inflation", lambda _: 1.0)
     now, then = chance.normal(0.6, 1, 30), chance.normal(0, 1, 25)
     told = stats.mannwhitneyu(now, then, alternative="greater", method="asymptotic").pvalue
-    assert compare.shift_of_medians(now, then).tail(0.0) == pytest.approx(told, rel=1e-6)
+    assert baseline.shift_of_medians(now, then).tail(0.0) == pytest.approx(told, rel=1e-6)
 
 
 def test_of_many_requests_as_many_quantiles_say_the_same(
     chance: Chance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, then = chance.normal(0.1, 0.3, 2000), chance.normal(0, 0.3, 1500)
-    thinned = compare.shift_of_medians(now, then)
-    monkeypatch.setattr(compare, "MOST_VALUES", 10_000)
-    whole = compare.shift_of_medians(now, then)
+    thinned = baseline.shift_of_medians(now, then)
+    monkeypatch.setattr(baseline, "MOST_VALUES", 10_000)
+    whole = baseline.shift_of_medians(now, then)
     assert thinned.estimate == pytest.approx(whole.estimate, abs=1e-3)
     assert thinned.low == pytest.approx(whole.low, abs=1e-3)
 
 
 def test_too_few_requests_have_no_bound_and_no_verdict() -> None:
-    found = compare.shift_of_medians(numpy.array([5.0, 5.1]), numpy.array([1.0, 1.1]))
+    found = baseline.shift_of_medians(numpy.array([5.0, 5.1]), numpy.array([1.0, 1.1]))
     assert (found.low, found.high) == (-math.inf, math.inf)
-    assert found.tail(0.05) > compare.LEVEL_OF_ERROR
+    assert found.tail(0.05) > baseline.LEVEL_OF_ERROR
 
 
 def test_equal_values_are_equal() -> None:
-    found = compare.shift_of_medians(numpy.zeros(20), numpy.zeros(20))
+    found = baseline.shift_of_medians(numpy.zeros(20), numpy.zeros(20))
     assert (found.low, found.estimate, found.high) == (0, 0, 0)
 
 
@@ -88,15 +87,15 @@ def test_requests_that_resemble_their_neighbours_count_for_fewer(chance: Chance)
     drifting = [0.0]
     for each in noise:
         drifting.append(0.6 * drifting[-1] + each)
-    assert 2.5 < compare.inflation(numpy.array(drifting)) < 6  # (1 + r) / (1 - r) is 4
-    assert share_of(200, lambda: compare.inflation(chance.normal(size=30)) == 1) > 0.9
-    assert compare.inflation(numpy.zeros(30)) == 1
+    assert 2.5 < baseline.inflation(numpy.array(drifting)) < 6  # (1 + r) / (1 - r) is 4
+    assert share_of(200, lambda: baseline.inflation(chance.normal(size=30)) == 1) > 0.9
+    assert baseline.inflation(numpy.zeros(30)) == 1
 
 
 def test_holm_rejects_step_by_step() -> None:
-    assert compare.holm([0.001, 0.009, 0.02, 0.8], 0.025) == [True, False, False, False]
-    assert compare.holm([0.02, 0.001, 0.008], 0.025) == [True, True, True]
-    assert compare.holm([], 0.025) == []
+    assert baseline.holm([0.001, 0.009, 0.02, 0.8], 0.025) == [True, False, False, False]
+    assert baseline.holm([0.02, 0.001, 0.008], 0.025) == [True, True, True]
+    assert baseline.holm([], 0.025) == []
 
 
 # --- verdicts
@@ -153,20 +152,20 @@ def test_a_change_beyond_its_own_margin_only_says_so() -> None:
     """Its interval lies beyond the margin, but one of so many might."""
     ttft = one(changes_of(0.03, 40), "inference_c4", "ttft_ms")
     seen = dataclasses.replace(ttft, low=0.06, finding=Finding.UNCLEAR, comparisons=30)
-    assert gate.unclear_in_words(seen).endswith(
+    assert verdict.unclear_in_words(seen).endswith(
         ": worse, not beyond doubt over 30 comparisons: add a baseline run"
     )
     rate = one(changes_of(0.03, 40), "inference_c4", "tokens_per_s")
     assert dataclasses.replace(rate, high=-0.06).is_beyond_alone
     assert not dataclasses.replace(rate, high=-0.04).is_beyond_alone
-    assert "not enough data" in gate.unclear_in_words(dataclasses.replace(seen, low=0.04))
+    assert "not enough data" in verdict.unclear_in_words(dataclasses.replace(seen, low=0.04))
 
 
 def test_more_than_ten_thousand_requests_are_no_advice() -> None:
     noisy = [e for e in changes_of(1.5, 60) if e.finding is Finding.UNCLEAR]
     assert noisy and all(each.needed is None or each.needed <= 10_000 for each in noisy)
     (first, *_) = [each for each in noisy if each.needed is None and not each.is_beyond_alone]
-    assert "10000 requests in each run would not be" in gate.unclear_in_words(first)
+    assert "10000 requests in each run would not be" in verdict.unclear_in_words(first)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +177,7 @@ def test_what_a_busy_machine_adds_to_a_probe_is_no_matter(
 ) -> None:
     (found,) = [
         each
-        for each in compare.GATEWAY_METRICS
+        for each in baseline.GATEWAY_METRICS
         if (each.key, each.statistic) == (f"{name}_net_ms", statistic)
     ]
     assert found.floor == pytest.approx(floor)

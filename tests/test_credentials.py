@@ -19,9 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import common
-import credentials
 from common import FLEET, GATEWAY, Check, Run, Status
-from credentials import CannotCheck, Credentials, Secrets, call_token_binary, check_token
+from livecheck.core import credentials
+from livecheck.core.credentials import (
+    CannotCheck,
+    Credentials,
+    Secrets,
+    call_token_binary,
+    check_token,
+)
 
 Token = Callable[..., Finished]
 Binary = Callable[[str], str]
@@ -306,7 +312,7 @@ def test_a_binary_does_not_eat_the_scripts_standard_input(binary: Binary) -> Non
 CALL = f"""
 import sys
 sys.path.insert(0, {str(Path(common.__file__).parent)!r})
-import credentials
+from livecheck.core import credentials
 print(credentials.call_token_binary(sys.argv[1:], []), input())
 """
 

@@ -14,13 +14,20 @@ from typing import Any
 import pytest
 
 import benchmark
-import capacity
-import direct
-import metrics
-from capacity import Search, Trial
 from common import Status
-from load import CONSTANT, POISSON, Load, Prompt, arrival_times, question, read_prompts
-from plan import make_plan
+from livecheck.load import capacity, gateway_cost
+from livecheck.load.arrivals import (
+    CONSTANT,
+    POISSON,
+    Load,
+    Prompt,
+    arrival_times,
+    question,
+    read_prompts,
+)
+from livecheck.load.capacity import Search, Trial
+from livecheck.load.level_plan import make_plan
+from livecheck.wire import metrics
 
 # --- arrivals
 
@@ -201,7 +208,7 @@ def test_an_open_loop_has_a_ceiling_nobody_meets_unless_it_is_given() -> None:
 
 
 def test_a_comparison_has_pairs_enough_for_an_interval() -> None:
-    assert plan_of("--direct-url", "http://h")[1].loads == [Load(1, direct.LEAST_PAIRS)]
+    assert plan_of("--direct-url", "http://h")[1].loads == [Load(1, gateway_cost.LEAST_PAIRS)]
     assert plan_of("--direct-url", "http://h", "--requests", "99")[1].loads == [Load(1, 99)]
 
 
@@ -295,9 +302,9 @@ def test_the_cost_is_the_median_of_the_pairs_differences() -> None:
     """Not the difference of the medians: what both of a pair share is taken off."""
     slow = [record(10 + 7 * number) for number in range(9)]
     quick = [record(10 + 7 * number - 5) for number in range(9)]
-    cost = direct.cost_metrics(slow, quick)["ttft_ms"]
+    cost = gateway_cost.cost_metrics(slow, quick)["ttft_ms"]
     assert (cost["cost"], cost["n"]) == (5, 9)
-    spare = direct.ACCURACY_MS
+    spare = gateway_cost.ACCURACY_MS
     assert (cost["low"], cost["high"]) == pytest.approx((5 - spare, 5 + spare))
     assert cost["gateway"] - cost["direct"] == 5
 
@@ -305,14 +312,14 @@ def test_the_cost_is_the_median_of_the_pairs_differences() -> None:
 def test_failed_requests_and_answers_of_other_lengths_are_no_pairs() -> None:
     here = [record(5), record(5, error="timeout"), record(5), record(None, rate=None)]
     there = [record(3), record(3), record(3, output_tokens=9), record(3)]
-    cost = direct.cost_metrics([*here, record(9)], there)
+    cost = gateway_cost.cost_metrics([*here, record(9)], there)
     assert {key: each["n"] for key, each in cost.items()} == {
         "ttft_ms": 2,
         "e2e_ms": 2,
         "tokens_per_s": 2,
     }
     assert cost["ttft_ms"]["low"] is None, "no interval from two"
-    empty = direct.cost_metrics([], [])["ttft_ms"]
+    empty = gateway_cost.cost_metrics([], [])["ttft_ms"]
     assert empty == dict.fromkeys(("gateway", "direct", "cost", "low", "high"), None) | {"n": 0}
 
 
@@ -320,27 +327,27 @@ def test_failed_requests_and_answers_of_other_lengths_are_no_pairs() -> None:
 def test_the_interval_holds_the_true_median_in_95_of_100_cases(
     count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(direct, "RESAMPLES", 600)  # quick, and exact enough
+    monkeypatch.setattr(gateway_cost, "RESAMPLES", 600)  # quick, and exact enough
     chance, cases, held = random.Random(5), 400, 0
     for _ in range(cases):
         # heavy tails, as where a machine is busy now and then
-        low, high = direct.interval([5 + chance.gauss(0, 1) ** 3 for _ in range(count)])
+        low, high = gateway_cost.interval([5 + chance.gauss(0, 1) ** 3 for _ in range(count)])
         held += low <= 5 <= high
     assert 0.92 <= held / cases <= 0.985
 
 
 def test_the_interval_of_the_same_values_is_the_same() -> None:
     values = [1.0, 4.0, 2.0, 8.0, 5.0, 7.0]
-    assert direct.interval(values) == direct.interval(values)
+    assert gateway_cost.interval(values) == gateway_cost.interval(values)
 
 
 def test_too_few_pairs_decide_nothing_and_failures_of_the_other_side_are_said() -> None:
     good = [record(10.0 + number) for number in range(8)]
-    cost = direct.cost_metrics(good, [record(9.0 + number) for number in range(8)])
-    assert direct.check_cost(cost, 8, [], None).status is Status.PASS
+    cost = gateway_cost.cost_metrics(good, [record(9.0 + number) for number in range(8)])
+    assert gateway_cost.check_cost(cost, 8, [], None).status is Status.PASS
     failed = [{"error": "5xx", "error_text": "500 oom"}]
-    warned = direct.check_cost(cost, 9, failed, None)
+    warned = gateway_cost.check_cost(cost, 9, failed, None)
     assert warned.status is Status.WARN and "1 of 9 requests to the inference" in warned.detail
-    few = direct.check_cost(direct.cost_metrics(good[:3], good[:3]), 4, failed, None)
+    few = gateway_cost.check_cost(gateway_cost.cost_metrics(good[:3], good[:3]), 4, failed, None)
     assert (few.status, few.essential) == (Status.SKIP, True)
     assert "3 pairs" in few.detail and "500 oom" in few.detail

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from conftest import run_script
 
-from load import SEED as DEFAULT_SEED
-from load import Load
+from livecheck.load.arrivals import SEED as DEFAULT_SEED
+from livecheck.load.arrivals import Load
 from reference import running
 
 SERVERS, SERVICE_S = 2, 0.1  # capacity: 20 requests a second

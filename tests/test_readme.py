@@ -18,7 +18,7 @@ import pytest
 from conftest import ROOT, Finished, run_script
 from soak import CASES, QUICK
 
-import metrics
+from livecheck.wire import metrics
 from reference import __main__ as reference_main
 from reference import running
 
@@ -277,10 +277,10 @@ def test_the_jq_lines_find_something(runs: dict[str, Future[Finished]], tmp_path
 
 
 def test_the_exit_codes_are_all_there() -> None:
-    import documents
+    from livecheck.core import result_file
 
     table = section(README, "Exit codes and pipelines")
-    for code in documents.Exit:
+    for code in result_file.Exit:
         assert re.search(rf"^\|[^|]*\b{int(code)}\b", table, re.MULTILINE), code
 
 

@@ -20,16 +20,13 @@ from conftest import ROOT, Finished, run_script, start_script
 from lxml import etree
 from samples import checked, failed, fleet, gateway, level, passed, queue, sound, write
 
-import gate
-import junit
-import metrics
 import report as report_module
-import report_markdown
-import report_text
-from documents import Check, Exit, Status, to_json
+from livecheck.core.result_file import Check, Exit, Status, to_json
+from livecheck.report import junit, markdown, text, verdict
+from livecheck.report.result_files import read_folder
+from livecheck.report.thresholds import read_thresholds
+from livecheck.wire import metrics
 from reference import running
-from saved import read_folder
-from thresholds import read_thresholds
 
 SCHEMA = etree.XMLSchema(etree.parse(ROOT / "tests" / "data" / "jenkins-junit.xsd"))
 
@@ -680,20 +677,20 @@ def test_a_strange_file_gives_a_decision_and_no_traceback(seed: int, tmp_path: P
         "cors": checked("cors"),
     }
     old = write(tmp_path / "old", **documents | {"inference_c1": level(1, requests=4, seed=2)})
-    thresholds, settings = read_thresholds(None), gate.Settings()
+    thresholds, settings = read_thresholds(None), verdict.Settings()
     for _ in range(60):
         name = chance.choice(list(documents))
         now = write(tmp_path / "now", **documents | {name: spoilt(documents[name], chance)})
         for folder, baseline in ((now, old), (old, now)):
-            made = gate.build(
+            made = verdict.build(
                 read_folder(folder),
                 [read_folder(baseline)],
                 thresholds,
                 settings,
                 datetime.now(timezone.utc),
             )
-            texts = [*report_text.lines(made), report_markdown.text(made), junit.text(made)]
-            assert "".join(texts) and to_json(gate.as_dict(made))
+            texts = [*text.lines(made), markdown.text(made), junit.text(made)]
+            assert "".join(texts) and to_json(verdict.as_dict(made))
 
 
 # --- the real thing

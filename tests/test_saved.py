@@ -14,9 +14,9 @@ import samples
 from conftest import run_script
 from samples import checked, failed, gateway, level, passed, sound, write
 
-from documents import Exit
-from metrics import level_metrics, parse_objective, summary
-from saved import Folder, level_title, place, read_folder, short_name
+from livecheck.core.result_file import Exit
+from livecheck.report.result_files import Folder, level_title, place, read_folder, short_name
+from livecheck.wire.metrics import level_metrics, parse_objective, summary
 
 Content = dict[str, Any]
 

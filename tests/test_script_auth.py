@@ -18,10 +18,9 @@ import pytest
 from conftest import Finished, run_script
 from hostile import CHAT, HEAD, Call, Server, error, good_stream, hang, in_turn, response
 
-import fleet
-import forge
 import test_auth as auth
 from common import Status
+from livecheck.fleet import api, forged_tokens
 from reference import Deployment, running, tokens
 
 SCRIPT = "test_auth.py"
@@ -98,11 +97,11 @@ def test_a_token_alone_is_held_to_the_role_in_its_payload(sound: Deployment) -> 
 
 
 def test_a_token_with_roles_is_no_basic_users(sound: Deployment) -> None:
-    finished = with_token(sound, token_of(sound, fleet.ADMIN))
+    finished = with_token(sound, token_of(sound, api.ADMIN))
     assert (finished.code, only("WARN", finished)) == (0, {"admin:models"})
     assert only("SKIP", finished) == {"api_key", "user", "specific"}
     assert "roles are admin" in detail(finished, "user")
-    both = with_token(sound, token_of(sound, fleet.ADMIN, fleet.SPECIFIC), "--strict")
+    both = with_token(sound, token_of(sound, api.ADMIN, api.SPECIFIC), "--strict")
     assert (both.code, only("SKIP", both)) == (0, {"api_key", "user"})
     assert "specific:admin_api" not in statuses(both)
 
@@ -201,7 +200,7 @@ def test_a_binary_that_knows_no_roles_leaves_them_undecided(
 def test_a_binary_whose_own_user_has_roles_leaves_the_basic_user_undecided(
     sound: Deployment, tmp_path: Path
 ) -> None:
-    command = binary(tmp_path, f"echo {token_of(sound, fleet.ADMIN)}")
+    command = binary(tmp_path, f"echo {token_of(sound, api.ADMIN)}")
     finished = run_script(
         SCRIPT, "--url", sound.url, "--token-binary", command, "--only", "user", "admin"
     )
@@ -231,8 +230,10 @@ REFUSED = response(401, b"Unauthorized")
 
 
 def jwt_of(secret: bytes = b"unguessable", **claims: object) -> str:
-    message = f"{forge.segment({'alg': 'HS256', 'kid': 'one'})}.{forge.segment(claims)}"
-    return f"{message}.{forge.encode(hmac.digest(secret, message.encode(), 'sha256'))}"
+    message = (
+        f"{forged_tokens.segment({'alg': 'HS256', 'kid': 'one'})}.{forged_tokens.segment(claims)}"
+    )
+    return f"{message}.{forged_tokens.encode(hmac.digest(secret, message.encode(), 'sha256'))}"
 
 
 def sent(call: Call) -> str:
@@ -300,10 +301,10 @@ def test_a_server_with_jwts_that_knows_no_classes_is_asked_for_a_model_it_lists(
 @pytest.mark.parametrize("needs_jwt", [False, True])
 def test_each_kind_of_model_has_to_be_guarded(open_model: str, needs_jwt: bool) -> None:
     """Open to who has no credential, or to who has any JWT at all."""
-    token = jwt_of(sub="ann", roles=[fleet.SPECIFIC])
+    token = jwt_of(sub="ann", roles=[api.SPECIFIC])
 
     def careless(call: Call) -> None:
-        let_in = forge.read_jwt(sent(call).removeprefix("Bearer ")) or not needs_jwt
+        let_in = forged_tokens.read_jwt(sent(call).removeprefix("Bearer ")) or not needs_jwt
         call.send(COMPLETION if call.fields["model"] == open_model and let_in else REFUSED)
 
     models = response(200, {"data": [{"id": MODEL}]})
@@ -316,7 +317,7 @@ def test_each_kind_of_model_has_to_be_guarded(open_model: str, needs_jwt: bool) 
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/embeddings"])
 def test_another_endpoint_that_is_open_for_a_models_name_fails(path: str) -> None:
-    token = jwt_of(sub="ann", roles=[fleet.SPECIFIC])
+    token = jwt_of(sub="ann", roles=[api.SPECIFIC])
     answers: dict[str, Any] = {
         "/v1/models": response(200, {"data": [{"id": MODEL}]}),
         path: by_model({MODEL: response(200, b"data: {}\n\n")}, error(404, "no such model")),
@@ -336,7 +337,7 @@ def test_an_admin_api_that_gives_anybody_a_list_is_no_web_page() -> None:
 
 
 def test_a_front_end_that_refuses_in_its_own_way_passes() -> None:
-    token = jwt_of(sub="ann", roles=[fleet.SPECIFIC])
+    token = jwt_of(sub="ann", roles=[api.SPECIFIC])
     login = response(302, location="/login")
     answers: dict[str, Any] = {
         "/v1/models": response(200, {"data": [{"id": MODEL}]}),
@@ -358,7 +359,7 @@ PAGE = b"<html><head><title>503 Busy</title></head><body><h1>503 Busy</h1>nginx<
 
 
 def test_a_proxy_that_has_too_many_requests_is_asked_again_and_accused_of_nothing() -> None:
-    token = jwt_of(sub="ann", roles=[fleet.SPECIFIC])
+    token = jwt_of(sub="ann", roles=[api.SPECIFIC])
     busy = response(503, PAGE, content_type="text/html", retry_after=1)
     with Server(
         guarded(token, in_turn(COMPLETION, busy, COMPLETION), refusal=busy),
@@ -399,7 +400,7 @@ def test_a_key_made_of_words_is_not_found_in_the_servers_own() -> None:
 def test_a_fleet_that_refuses_with_a_403_in_json_passes() -> None:
     token = jwt_of(sub="ann", roles=[])
     denied = error(403, "You may not use this model")
-    answers = dict.fromkeys(fleet.CLASSES, COMPLETION)
+    answers = dict.fromkeys(api.CLASSES, COMPLETION)
     page = response(200, b"<html>app</html>")
     paths = {"/v1/models": response(200, {"data": [{"id": MODEL}]})}
     for path in auth.ADMIN_PATHS:  # any path gives the same web page
@@ -412,7 +413,7 @@ def test_a_fleet_that_refuses_with_a_403_in_json_passes() -> None:
 
 
 def test_a_gateway_without_an_admin_api_leaves_that_open() -> None:
-    token = jwt_of(sub="ann", roles=[fleet.ADMIN, fleet.SPECIFIC])
+    token = jwt_of(sub="ann", roles=[api.ADMIN, api.SPECIFIC])
     models = response(200, {"data": [{"id": MODEL}]})
     with Server(guarded(token), {"/v1/models": models}) as server:
         finished = check_server(server, token)
@@ -421,7 +422,7 @@ def test_a_gateway_without_an_admin_api_leaves_that_open() -> None:
 
 
 def test_a_server_that_only_streams_passes() -> None:
-    token = jwt_of(sub="ann", roles=[fleet.SPECIFIC])
+    token = jwt_of(sub="ann", roles=[api.SPECIFIC])
     with Server(guarded(token, HEAD + good_stream())) as server:
         finished = check_server(server, token)
     assert (finished.code, only("FAIL", finished)) == (0, set())
@@ -502,7 +503,7 @@ def test_a_limit_on_wrong_keys_is_no_verdict() -> None:
 def test_the_public_key_of_the_tokens_issuer_is_tried() -> None:
     """The deployment has no JWKS of its own; its issuer has, where its discovery says."""
     jwk = tokens.public_jwk(tokens.new_key().public_key())
-    secret = dict(forge.key_forms(jwk))["PKCS#1 PEM"]
+    secret = dict(forged_tokens.key_forms(jwk))["PKCS#1 PEM"]
     where: dict[str, Any] = {"/keys?v=2": response(200, {"keys": [jwk]})}
     with Server(answers=where) as issuer:
         token = jwt_of(iss=issuer.url, sub="ann", roles=[])
@@ -514,7 +515,7 @@ def test_the_public_key_of_the_tokens_issuer_is_tried() -> None:
         def confused(call: Call) -> None:
             message, _, signature = sent(call).removeprefix("Bearer ").rpartition(".")
             digest = hmac.digest(secret, message.encode("latin-1"), hashlib.sha256)
-            call.send(COMPLETION if signature == forge.encode(digest) else REFUSED)
+            call.send(COMPLETION if signature == forged_tokens.encode(digest) else REFUSED)
 
         with Server(guarded(token, refusal=confused)) as server:
             finished = check_server(server, token, "--only", "hmac")
@@ -541,11 +542,11 @@ def echo_all(call: Call) -> None:
 
 
 def test_nothing_of_a_token_or_forged_from_one_is_shown_or_saved() -> None:
-    token = jwt_of(sub="ann-with-a-long-name", roles=[fleet.SPECIFIC])
+    token = jwt_of(sub="ann-with-a-long-name", roles=[api.SPECIFIC])
     with Server(guarded(token, refusal=echo_all)) as server:
         finished = check_server(server, token, "-v", "--debug")
     assert only("FAIL", finished) == {"echo"}
-    harmless = {each.token for each in forge.malformed_headers()}
+    harmless = {each.token for each in forged_tokens.malformed_headers()}
     headers = {sent(call) for call in server.to(CHAT)} - harmless
     parts = {part for text in headers for part in text.split(".")[1:] if len(part) >= 16}
     assert len(parts) > 15
@@ -612,13 +613,13 @@ def test_a_token_that_expires_during_the_run_is_no_failure() -> None:
 def test_a_refusal_in_the_log_counts_when_it_came_to_a_runner(
     status: str | None, runner: str | None, woken: bool, charged: bool
 ) -> None:
-    entry = fleet.Entry("1", "class:fast", status, 1.0, runner, woken)
+    entry = api.Entry("1", "class:fast", status, 1.0, runner, woken)
     assert bool(auth.charge(entry)) == charged
 
 
 def test_entries_with_a_runner_that_nobody_was_served_for_are_counted() -> None:
-    def entries(count: int) -> list[fleet.Entry]:
-        return [fleet.Entry(str(n), "m", "error", 1.0, "r1", False) for n in range(count)]
+    def entries(count: int) -> list[api.Entry]:
+        return [api.Entry(str(n), "m", "error", 1.0, "r1", False) for n in range(count)]
 
     records = [record("control", 200), *[record("payload", 401)] * 10]
     assert auth.unserved(entries(11), records) == 10

@@ -21,7 +21,7 @@ from hostile import Call, Server, event, response
 
 import test_model_routing as routing
 from common import Status
-from fleet import ADMIN, SPECIFIC
+from livecheck.fleet.api import ADMIN, SPECIFIC
 from reference import Deployment, running
 
 SCRIPT = "test_model_routing.py"

@@ -19,10 +19,10 @@ import pytest
 from conftest import Finished, run_script, start_script
 from raw_server import Peer, RawServer, answer
 
-import gauges
-from chat import completion
+from livecheck.gateway import queue_state
+from livecheck.wire.chat import completion
+from livecheck.wire.wire import Reply, Request, Target, Wire
 from reference import Deployment, running
-from wire import Reply, Request, Target, Wire
 
 NAME = "queue_behavior"
 QUICK = {"engine": "sim", "ttft_ms": 4, "itl_ms": 2, "rate_limit": 0}
@@ -316,9 +316,9 @@ def test_another_status_counts_as_refused_only_for_want_of_a_503() -> None:
     [b"", b"[]", b"null", b"{", b'{"queue": 5}', b'{"queue": {"active": "x"}}', b"[" * 10**5],
 )
 def test_what_is_not_there_is_no_figure(body: bytes) -> None:
-    assert gauges.read_health(body) == {}
-    assert gauges.read_json(body) == {}
-    assert gauges.read_text(body) == {}
+    assert queue_state.read_health(body) == {}
+    assert queue_state.read_json(body) == {}
+    assert queue_state.read_text(body) == {}
 
 
 def test_prometheus_text_is_read_with_labels_comments_and_time_stamps() -> None:
@@ -329,7 +329,7 @@ def test_prometheus_text_is_read_with_labels_comments_and_time_stamps() -> None:
         b"gateway_queue_wait_seconds_total 1.5e0\ngateway_queue_depth_max NaN\n"
     )
     wanted = {"queue_depth": 2, "queue_rejections": 1, "queue_wait_seconds_total": 1.5}
-    assert gauges.read_text(text) == wanted
+    assert queue_state.read_text(text) == wanted
 
 
 def test_the_probes_need_no_key_where_the_deployment_asks_for_none() -> None:
@@ -340,7 +340,7 @@ def test_the_probes_need_no_key_where_the_deployment_asks_for_none() -> None:
             heads.append(peer.heads[-1])
             peer.send(answer(b"{}"))
 
-    with RawServer(script) as server, gauges.Watch(Target(server.url), 5) as watch:
+    with RawServer(script) as server, queue_state.Watch(Target(server.url), 5) as watch:
         assert watch.first(lambda look: True, 0, 5)
     assert heads and not any(b"authorization" in head.lower() for head in heads)
 
@@ -351,6 +351,6 @@ def test_a_hanging_probe_does_not_hold_up_the_end() -> None:
         peer.wait_gone(20)
 
     begun = time.monotonic()
-    with RawServer(script) as server, gauges.Watch(Target(server.url), 60):
+    with RawServer(script) as server, queue_state.Watch(Target(server.url), 60):
         time.sleep(0.1)
     assert time.monotonic() - begun < 3

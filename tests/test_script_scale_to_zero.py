@@ -24,12 +24,19 @@ import pytest
 from conftest import ROOT, Finished, run_script, start_script
 from raw_server import RawServer, answer, keep_answering
 
-import wire
-import workers
 from common import Status
+from livecheck.gateway import worker_count
+from livecheck.gateway.worker_count import (
+    CannotRead,
+    CommandSource,
+    Reading,
+    Workers,
+    count_states,
+    count_summary,
+)
+from livecheck.wire import wire
 from reference import Deployment, running
 from reference.faults.scale import COUNT
-from workers import CannotRead, CommandSource, Reading, Workers, count_states, count_summary
 
 SCRIPT = "test_scale_to_zero.py"
 NAME = "scale_to_zero"
@@ -286,7 +293,7 @@ def test_the_newer_api_counts_by_its_total(content: object, count: int) -> None:
     ],
 )
 def test_a_total_that_is_missing_or_contradicted_is_no_count(content: object) -> None:
-    with pytest.raises(workers.Misread):
+    with pytest.raises(worker_count.Misread):
         count_summary(content)
 
 
@@ -310,7 +317,7 @@ def test_the_older_api_decides_only_what_it_says_clearly(
 
 @pytest.mark.parametrize("states", [None, {}, {"idle": 0}, {"running": 0}, {"idle": "x"}])
 def test_a_state_that_is_missing_proves_nothing(states: object) -> None:
-    with pytest.raises(workers.Misread):
+    with pytest.raises(worker_count.Misread):
         count_states({"workers": states})
 
 

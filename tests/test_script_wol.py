@@ -37,10 +37,9 @@ from hostile import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-import fleet
-import magic
 from common import Status
-from online import State, came_online
+from livecheck.fleet import api, magic_packet
+from livecheck.fleet.online import State, came_online
 from reference import Deployment, running
 from reference.magic import BROADCAST
 
@@ -199,7 +198,7 @@ def test_a_low_port_takes_root_and_says_so() -> None:
         drop = "-net_bind_service"
         command = ["setpriv", f"--bounding-set={drop}", f"--inh-caps={drop}", *command]
     limit = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
-    if limit.exists() and int(limit.read_text()) <= magic.PORT:
+    if limit.exists() and int(limit.read_text()) <= magic_packet.PORT:
         pytest.skip("this machine gives low ports to everybody")
     finished = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert finished.returncode == 3
@@ -266,7 +265,7 @@ def test_a_gateway_with_other_ways_is_not_accused() -> None:
 
     message = {"role": "assistant", "content": None, "reasoning_content": "hm"}
     whole = {"model": "big-one", "choices": [{"message": message, "finish_reason": "length"}]}
-    answers = {MODELS: listed, fleet.RUNNERS: response(200, b"<html>", content_type="text/html")}
+    answers = {MODELS: listed, api.RUNNERS: response(200, b"<html>", content_type="text/html")}
     chat = response(200, whole, content_type="application/json")
     with Server(chat=chat, answers=answers) as server:
         arguments = ("--url", server.url, "--token", "sk-opaque", "--allow-awake", "--strict")
@@ -278,7 +277,7 @@ def test_a_gateway_with_other_ways_is_not_accused() -> None:
 def test_an_admin_api_that_is_a_web_page_is_none() -> None:
     page = response(200, b"<!doctype html>", content_type="text/html")
     stream = HEAD + good_stream().replace(b'"choices"', b'"model": "m", "choices"')
-    with Server(chat=stream, answers={MODELS: models("m"), fleet.RUNNERS: page}) as server:
+    with Server(chat=stream, answers={MODELS: models("m"), api.RUNNERS: page}) as server:
         binary = ("--token-binary", "sh -c 'echo t0ken'")
         finished = run_script(SCRIPT, "--url", server.url, *binary, "--allow-awake")
     assert finished.code == 0, finished.out
@@ -328,7 +327,7 @@ PAGE = b"<html><head><title>502 Bad Gateway</title></head></html>"
     ids=["502", "404", "302"],
 )
 def test_an_error_page_is_not_the_lack_of_an_admin_api(answer: bytes, status: str) -> None:
-    with Server(answers={MODELS: models("m"), fleet.RUNNERS: answer}) as server:
+    with Server(answers={MODELS: models("m"), api.RUNNERS: answer}) as server:
         binary = ("--token-binary", "sh -c 'echo t0ken'")
         finished = run_script(SCRIPT, "--url", server.url, *binary, "--only", "state")
     assert statuses(finished) == {"state": status}, finished.out
@@ -352,7 +351,7 @@ def test_a_log_that_is_written_late_is_waited_for() -> None:
         machines = [dict(zip(keys, (n, on, [m]), strict=True)) for n, on, m in known]
         if call.path == CHAT:
             served(call)
-        elif call.path == fleet.RUNNERS:
+        elif call.path == api.RUNNERS:
             call.send(response(200, {"runners": machines}))
         elif call.path == MODELS:
             call.send(models("other", *["m"] * seen["awake"]))
@@ -436,13 +435,13 @@ def test_a_401_for_the_request_is_the_credentials() -> None:
 # --- magic packets
 
 GOOD = bytes.fromhex(DESK.replace(":", ""))
-WHOLE = magic.SYNC + GOOD * 16
+WHOLE = magic_packet.SYNC + GOOD * 16
 
 
 @pytest.mark.parametrize("password", [b"", b"\x01\x02\x03\x04", b"secret"])
 def test_a_magic_packet_is_read(password: bytes) -> None:
-    found = magic.parse(WHOLE + password)
-    assert found == magic.Packet(len(WHOLE + password), DESK, has_password=bool(password))
+    found = magic_packet.parse(WHOLE + password)
+    assert found == magic_packet.Packet(len(WHOLE + password), DESK, has_password=bool(password))
 
 
 @pytest.mark.parametrize(
@@ -451,49 +450,49 @@ def test_a_magic_packet_is_read(password: bytes) -> None:
         (b"\x00" * 14 + WHOLE, DESK, "begins after 14"),
         (WHOLE + bytes(42), DESK, "42 more bytes"),
         (WHOLE[:-6], None, "15 times"),
-        (magic.SYNC + GOOD, None, "1 times"),
-        (magic.SYNC + b"ab", None, "no MAC"),
+        (magic_packet.SYNC + GOOD, None, "1 times"),
+        (magic_packet.SYNC + b"ab", None, "no MAC"),
         (b"\xff" * 5 + GOOD * 16, None, "5 bytes 0xFF"),
-        (magic.SYNC + DESK.encode() * 16, None, "times, not 16"),
+        (magic_packet.SYNC + DESK.encode() * 16, None, "times, not 16"),
         (bytes(102), None, "0 bytes 0xFF"),
-        (magic.SYNC + bytes(96), None, "no machine's"),
+        (magic_packet.SYNC + bytes(96), None, "no machine's"),
         (b"\xff" * 102, None, "no machine's"),
     ],
 )
 def test_what_is_wrong_with_a_packet_is_said(payload: bytes, mac: str | None, words: str) -> None:
-    found = magic.parse(payload)
+    found = magic_packet.parse(payload)
     assert found and found.mac == mac
     assert words in f"{found.problem} {found.oddity}"
     assert bool(found.problem) != bool(mac)
 
 
 def test_other_datagrams_are_none() -> None:
-    assert [magic.parse(each) for each in (b"", b"hello", b"\xff", bytes(500))] == [None] * 4
+    assert [magic_packet.parse(each) for each in (b"", b"hello", b"\xff", bytes(500))] == [None] * 4
 
 
-@given(st.binary(min_size=6, max_size=6).filter(lambda mac: mac not in magic.NOBODYS))
+@given(st.binary(min_size=6, max_size=6).filter(lambda mac: mac not in magic_packet.NOBODYS))
 def test_every_mac_is_found_even_one_that_looks_like_the_beginning(mac: bytes) -> None:
-    found = magic.parse(magic.SYNC + mac * 16)
+    found = magic_packet.parse(magic_packet.SYNC + mac * 16)
     assert found and found.problem is None
-    assert found.mac == magic.spell(mac)
+    assert found.mac == magic_packet.spell(mac)
 
 
-@given(st.binary(max_size=300) | st.binary(max_size=120).map(lambda rest: magic.SYNC + rest))
+@given(st.binary(max_size=300) | st.binary(max_size=120).map(lambda rest: magic_packet.SYNC + rest))
 def test_no_datagram_is_too_strange(payload: bytes) -> None:
-    found = magic.parse(payload)
+    found = magic_packet.parse(payload)
     assert found is None or bool(found.mac) != bool(found.problem)
 
 
 @pytest.mark.parametrize("text", [DESK, "02-00-5E-00-00-01", "0200.5e00.0001", "02005E000001"])
 def test_a_mac_is_read_in_its_usual_spellings(text: str) -> None:
-    assert magic.parse_mac(text) == DESK
+    assert magic_packet.parse_mac(text) == DESK
 
 
 def test_two_listeners_share_a_port_and_both_hear_a_broadcast() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("", 0))
         port = free.getsockname()[1]
-    with magic.Listener(port) as one, magic.Listener(port) as other:
+    with magic_packet.Listener(port) as one, magic_packet.Listener(port) as other:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
             before_ns = time.perf_counter_ns()
@@ -509,8 +508,11 @@ def test_two_listeners_share_a_port_and_both_hear_a_broadcast() -> None:
 
 
 def test_packets_that_were_forgotten_leave_room() -> None:
-    listener = magic.Listener(0)
-    listener.heard, listener.count = [magic.Heard(0, "x", magic.Packet(102, NAS))] * 1000, 1200
+    listener = magic_packet.Listener(0)
+    listener.heard, listener.count = (
+        [magic_packet.Heard(0, "x", magic_packet.Packet(102, NAS))] * 1000,
+        1200,
+    )
     listener.forget()
     assert (listener.heard, listener.earlier) == ([], 1200)
 
@@ -518,12 +520,12 @@ def test_packets_that_were_forgotten_leave_room() -> None:
 # --- judges
 
 
-def runner(name: str = "desk", online: bool = False, mac: str | None = DESK) -> fleet.Runner:
-    return fleet.Runner(name, name, None, online, frozenset({"m"}), mac)
+def runner(name: str = "desk", online: bool = False, mac: str | None = DESK) -> api.Runner:
+    return api.Runner(name, name, None, online, frozenset({"m"}), mac)
 
 
 def attempt(wait_s: float = 2.0, phase: str = "wake", **more: Any) -> Any:
-    answer = more.pop("answer", fleet.Answer("m", True))
+    answer = more.pop("answer", api.Answer("m", True))
     return script.Attempt(phase, answer, 10.0, 10.0 + wait_s, 11.0 + wait_s, {}, 200, **more)
 
 
@@ -546,7 +548,7 @@ def asleep(model: str = "class:fast", **more: Any) -> Any:
 
 
 def packets(*at_s: float, mac: str = DESK) -> dict[str, Any]:
-    found = [script.Packet(each, "192.0.2.7", magic.Packet(102, mac)) for each in at_s]
+    found = [script.Packet(each, "192.0.2.7", magic_packet.Packet(102, mac)) for each in at_s]
     return {"listened": True, "packets": found}
 
 
@@ -576,7 +578,7 @@ def test_the_time_is_fast_moderate_or_slow(wait_s: float, word: str, status: str
 
 
 def test_a_machine_without_a_mac_cannot_be_woken() -> None:
-    failed = [attempt(answer=fleet.Answer(problem="500 no"))]
+    failed = [attempt(answer=api.Answer(problem="500 no"))]
     mute = State(9.0, (runner(mac=None),), ())
     assert script.check_state(asleep(before=mute, attempts=failed)).status is Status.WARN
     assert script.check_state(asleep(before=mute)).status is Status.PASS  # it could
@@ -584,11 +586,11 @@ def test_a_machine_without_a_mac_cannot_be_woken() -> None:
 
 
 def test_a_model_that_answers_under_another_name_than_it_is_listed_by() -> None:
-    alias = {"attempts": [attempt(answer=fleet.Answer("m-q4", True))]}
+    alias = {"attempts": [attempt(answer=api.Answer("m-q4", True))]}
     assert script.check_registered(asleep(**alias)).status is Status.FAIL
     named = dataclasses.replace(asleep(**alias), model="m")
     assert script.check_registered(named).status is Status.WARN
-    nameless = asleep(attempts=[attempt(answer=fleet.Answer(None, True))])
+    nameless = asleep(attempts=[attempt(answer=api.Answer(None, True))])
     assert script.check_registered(nameless).status is Status.SKIP
 
 
@@ -611,13 +613,13 @@ def test_a_repeated_packet_is_not_one_for_each_request() -> None:
 def test_packets_for_all_runners_are_counted_together() -> None:
     pair = State(9.0, (runner(), runner("tower", mac=TOWER)), ())
     each = [
-        script.Packet(10.1 + n / 100, "x", magic.Packet(102, (DESK, TOWER)[n % 2]))
+        script.Packet(10.1 + n / 100, "x", magic_packet.Packet(102, (DESK, TOWER)[n % 2]))
         for n in range(8)
     ]
     both = {"before": pair, "listened": True, "attempts": [attempt() for _ in range(8)]}
     assert script.check_woken_once(asleep(packets=each, **both)).status is Status.WARN
     assert script.check_woken_once(asleep(packets=each[:2], **both)).status is Status.PASS
-    foreign = [script.Packet(10.1, "x", magic.Packet(102, NAS)) for _ in range(9)]
+    foreign = [script.Packet(10.1, "x", magic_packet.Packet(102, NAS)) for _ in range(9)]
     assert script.check_woken_once(asleep(packets=foreign, **both)).status is Status.SKIP
 
 
@@ -666,20 +668,20 @@ def test_another_model_in_place_of_the_one_that_sleeps_is_a_failure() -> None:
     before = State(9.0, (small, big), ("small",))
     after = dataclasses.replace(before, at_s=13.0)
     stray = {"before": before, "states": [], "after": after}
-    stray["attempts"] = [attempt(answer=fleet.Answer("small", True))]
+    stray["attempts"] = [attempt(answer=api.Answer("small", True))]
     evidence = asleep("big", **stray)
     request, wake = script.check_request(evidence, 120), script.check_wake(evidence, False)
     assert (request.status, "small" in request.detail) == (Status.FAIL, True)
     assert (wake.status, wake.essential) == (Status.SKIP, True)
     assert script.check_registered(evidence).status is Status.SKIP
-    stray["attempts"] = [attempt(answer=fleet.Answer("big-q4", True))]  # what it calls itself
+    stray["attempts"] = [attempt(answer=api.Answer("big-q4", True))]  # what it calls itself
     assert script.check_request(asleep("big", **stray), 120).status is Status.PASS
 
 
 def test_a_name_that_is_not_listed_is_not_known_to_sleep() -> None:
     listed = State(9.0, None, ("llama3-8b",))
     fields = {"before": listed, "states": [], "after": dataclasses.replace(listed, at_s=13.0)}
-    fields["attempts"] = [attempt(0.2, answer=fleet.Answer("llama3", True))]
+    fields["attempts"] = [attempt(0.2, answer=api.Answer("llama3", True))]
     evidence = asleep("llama3", **fields)
     wake = script.check_wake(evidence, False)
     assert (wake.status, wake.essential) == (Status.SKIP, True)
@@ -694,7 +696,7 @@ def test_a_name_without_a_tag_is_the_latest() -> None:
 
 
 def test_an_answer_without_a_name_needs_somebody_who_is_listed() -> None:
-    nameless = {"attempts": [attempt(answer=fleet.Answer("class:fast", True))], "states": []}
+    nameless = {"attempts": [attempt(answer=api.Answer("class:fast", True))], "states": []}
     for after in (State(13.0, (runner(),), ()), State(13.0, None, ())):
         found = script.check_registered(asleep(after=after, **nameless))
         assert found.status is Status.FAIL, found
@@ -704,14 +706,14 @@ def test_a_neighbours_packet_is_not_a_wrong_one_if_ours_woke() -> None:
     assert script.check_packet(asleep(**packets(10.1, mac=NAS))).status is Status.WARN
     expected = asleep(expected=[TOWER], **packets(10.1, mac=NAS))
     assert script.check_packet(expected).status is Status.FAIL
-    failed = [attempt(answer=fleet.Answer(problem="500 no"))]
+    failed = [attempt(answer=api.Answer(problem="500 no"))]
     slept = asleep(attempts=failed, states=[], after=None, **packets(10.1, mac=NAS))
     assert script.check_packet(slept).status is Status.FAIL
 
 
 def test_a_packet_for_a_runner_without_the_model_is_for_the_wrong_machine() -> None:
     big = dataclasses.replace(runner("tower", mac=TOWER), models=frozenset({"big"}))
-    failed = [attempt(answer=fleet.Answer(problem="500 no"))]
+    failed = [attempt(answer=api.Answer(problem="500 no"))]
     fields = {"before": State(9.0, (runner(), big), ()), "states": [], "after": None}
     found = script.check_packet(asleep("big", attempts=failed, **fields, **packets(10.1)))
     assert (found.status, "wrong machine" in found.detail) == (Status.FAIL, True)
@@ -721,24 +723,24 @@ def test_who_wakes_all_machines_has_no_stale_list() -> None:
     tower = runner("tower", online=True, mac=TOWER)
     before, after = State(9.0, (runner(), tower), ("m",)), (runner(online=True), tower)
     fields = {"before": before, "states": [State(11.0, after)], "after": State(13.0, after, ("m",))}
-    heard = [script.Packet(10.1, "x", magic.Packet(102, mac)) for mac in (DESK, TOWER)]
+    heard = [script.Packet(10.1, "x", magic_packet.Packet(102, mac)) for mac in (DESK, TOWER)]
     found = script.check_wake(asleep(packets=heard, listened=True, **fields), False)
     assert (found.status, "desk was woken" in found.detail) == (Status.PASS, True)
 
 
 def test_a_token_that_ended_before_the_warm_request_undoes_nothing() -> None:
-    refused = attempt(phase="warm", answer=fleet.Answer(problem="401 token expired"))
+    refused = attempt(phase="warm", answer=api.Answer(problem="401 token expired"))
     warm = dataclasses.replace(refused, status=401)
     found = script.check_timing(asleep(attempts=[attempt(), warm]))
     assert (found.status, "has the token ended" in found.detail) == (Status.WARN, True)
 
 
-def entries(count: int, **more: Any) -> list[fleet.Entry]:
-    return [fleet.Entry(f"{n}", "m", "200", 1.0, None, False, **more) for n in range(count)]
+def entries(count: int, **more: Any) -> list[api.Entry]:
+    return [api.Entry(f"{n}", "m", "200", 1.0, None, False, **more) for n in range(count)]
 
 
 def test_a_log_that_shows_its_oldest_first_says_nothing() -> None:
-    full = entries(fleet.LOG_PAGE, at_s=1.0)
+    full = entries(api.LOG_PAGE, at_s=1.0)
     found = script.check_wol_sent(asleep(log_before=full, log_after=full))
     assert found.status is Status.SKIP
     newest = [dataclasses.replace(e, at_s=99.0 - n) for n, e in enumerate(full)]
@@ -795,6 +797,6 @@ def test_who_came_online_is_told_by_like_and_like() -> None:
 )
 def test_a_wake_that_failed_says_where_to_look(seen: dict[str, Any], words: str) -> None:
     still = State(13.0, (runner(),), ())
-    failed = [attempt(answer=fleet.Answer(problem="500 Failed to wake inference runners"))]
+    failed = [attempt(answer=api.Answer(problem="500 Failed to wake inference runners"))]
     found = script.check_wake(asleep(states=[], after=still, attempts=failed, **seen), False)
     assert (found.status, words in found.detail) == (Status.FAIL, True), found.detail

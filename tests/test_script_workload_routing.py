@@ -21,10 +21,10 @@ import pytest
 from conftest import Finished, run_script, start_script
 from hostile import HEAD, Call, Server, delta, error, event, good_stream, response
 
-import fleet
 import test_workload_routing as workload
 from common import Status
-from fleet import Entry, Runner
+from livecheck.fleet import api
+from livecheck.fleet.api import Entry, Runner
 from reference import Deployment, running
 
 SCRIPT = "test_workload_routing.py"
@@ -285,7 +285,7 @@ def test_of_a_log_with_huge_pages_only_so_many_entries_are_looked_at() -> None:
                 verbose=lambda text: None,
                 debug=lambda text: None,
             )
-            book = workload.Book(fleet.Admin(run, instrument))  # type: ignore[arg-type]
+            book = workload.Book(api.Admin(run, instrument))  # type: ignore[arg-type]
             assert len(book.wait_for(10, {MODEL})) == 1010
 
 
@@ -660,7 +660,7 @@ def test_thousands_of_requests_are_matched_in_seconds() -> None:
 def test_times_in_a_log_are_read_as_rust_and_others_write_them(
     text: object, seconds: float | None
 ) -> None:
-    assert fleet.read_time(text) == seconds
+    assert api.read_time(text) == seconds
 
 
 # --- judges, on records made by hand

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import http1
-import sse
-from sse import Event, events, read_stream
+from livecheck.wire import http1, sse
+from livecheck.wire.sse import Event, events, read_stream
 
 RIGHT_TYPE = "text/event-stream; charset=utf-8"
 many_examples = settings(max_examples=200, deadline=None, database=None)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from samples import gateway, level, passed, queue, sound, write
 
-from documents import Check, Status
-from gate import GATEWAY, REQUIRED
-from saved import read_folder
-from thresholds import Criterion, Verdict, judge, read_thresholds
+from livecheck.core.result_file import Check, Status
+from livecheck.report.result_files import read_folder
+from livecheck.report.thresholds import Criterion, Verdict, judge, read_thresholds
+from livecheck.report.verdict import GATEWAY, REQUIRED
 
 
 def file(folder: Path, text: str) -> Path:

@@ -37,10 +37,9 @@ from raw_server import (
     keep_answering,
 )
 
-import connect
-import wire
-from metrics import percentile
-from wire import Reply, Request, Target, Wire
+from livecheck.wire import connection, wire
+from livecheck.wire.metrics import percentile
+from livecheck.wire.wire import Reply, Request, Target, Wire
 
 ROOT = Path(__file__).parent.parent
 LINUX = sys.platform == "linux"
@@ -196,14 +195,14 @@ def test_no_requests_is_no_exchange():
 
 def test_a_burst_starts_all_together_once_every_connection_is_open(serve, monkeypatch):
     opened_ns: list[int] = []
-    real = connect.connect
+    real = connection.connect
 
-    def watched(*args: Any) -> connect.Connection:
+    def watched(*args: Any) -> connection.Connection:
         connection = real(*args)
         opened_ns.append(connection.opened_ns)
         return connection
 
-    monkeypatch.setattr(connect, "connect", watched)
+    monkeypatch.setattr(connection, "connect", watched)
     server = serve(keep_answering)
     with open_wire(server) as instrument:
         replies = instrument.exchange([GET] * 40, 40)
@@ -581,7 +580,7 @@ def test_https_where_plain_http_was_expected(tls):
 
 def test_a_queue_of_connections_nobody_answers_ends_with_the_timeout(monkeypatch):
     """More than there are threads to open them; and the next exchange does not wait for them."""
-    monkeypatch.setattr(connect, "MAX_OPENERS", 2)
+    monkeypatch.setattr(connection, "MAX_OPENERS", 2)
     silent = threading.Event()
     silent.set()
 
@@ -603,7 +602,7 @@ def test_a_queue_of_connections_nobody_answers_ends_with_the_timeout(monkeypatch
 
 
 def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypatch):
-    real = connect.open_socket
+    real = connection.open_socket
 
     def slow(target: Target, address: str, timeout_s: float) -> socket.socket:
         if address == "::1":
@@ -619,7 +618,7 @@ def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypatch):
 
     with RawServer(keep_answering) as server:
         monkeypatch.setattr(socket, "getaddrinfo", resolve)
-        monkeypatch.setattr(connect, "open_socket", slow)
+        monkeypatch.setattr(connection, "open_socket", slow)
         with Wire(Target(f"http://model.test:{server.port}"), 1) as instrument:
             (reply,) = instrument.exchange([GET])
     assert reply.status == 200
@@ -930,7 +929,7 @@ def test_a_broken_pipe_in_mid_prompt_does_not_lose_the_answer():
         slot, reply = wire.Slot(), Reply(0, GET)
         instrument.exchange([])
         slot.reply, slot.unsent = reply, b"the rest"
-        slot.connection = connect.Connection(ours, None, connect.Handshake(1, None, None))
+        slot.connection = connection.Connection(ours, None, connection.Handshake(1, None, None))
         slot.connection.uses, slot.connection.watched = 1, True
         reply.t0_ns = slot.stamp_ns = time.perf_counter_ns()
         slot.deadline_ns = reply.t0_ns + int(5e9)
@@ -1172,7 +1171,7 @@ def run_alone(code: str, *arguments: object, timeout_s: float = 60) -> subproces
 
 BURST_WITH_LIMITS = """
     import resource, sys
-    import wire
+    from livecheck.wire import wire
     url, soft, hard, streams = sys.argv[1], *map(int, sys.argv[2:])
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     with wire.Wire(wire.Target(url), 30) as instrument:
@@ -1326,13 +1325,13 @@ def test_closing_while_connections_are_being_opened():
         instrument.close()
         instrument.close()  # twice does no harm
         assert wait_until(lambda: threading.active_count() <= before, 5)
-        assert len(server.peers) <= connect.MAX_OPENERS
+        assert len(server.peers) <= connection.MAX_OPENERS
 
 
 def test_a_hanging_name_look_up_does_not_hold_up_the_end():
     code = """
         import socket, time
-        import wire
+        from livecheck.wire import wire
         socket.getaddrinfo = lambda *a, **k: time.sleep(60)
         with wire.Wire(wire.Target("http://model.test"), 0.3) as instrument:
             (reply,) = instrument.exchange([wire.Request("GET", "/")])

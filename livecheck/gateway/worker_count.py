@@ -14,9 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import sse
-import wire
-from records import number, outcome
+from livecheck.wire import sse, wire
+from livecheck.wire.records import number, outcome
 
 
 class CannotRead(Exception):

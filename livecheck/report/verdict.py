@@ -14,12 +14,11 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-import thresholds as criteria_of
 from common import TOOL_VERSION
-from compare import UNHEARD_OF, Change, Finding, compare, differences, one_sided
-from documents import SCHEMA_VERSION, VERDICTS, Exit, Status, worst
-from metrics import percentile
-from saved import (
+from livecheck.core.result_file import SCHEMA_VERSION, VERDICTS, Exit, Status, worst
+from livecheck.report import thresholds as criteria_of
+from livecheck.report.baseline import UNHEARD_OF, Change, Finding, compare, differences, one_sided
+from livecheck.report.result_files import (
     KINDS,
     LEVEL,
     OWN,
@@ -31,8 +30,9 @@ from saved import (
     short_name,
     target_url,
 )
-from sse import shorten
-from thresholds import Criterion, Limits, Thresholds, Verdict, failing
+from livecheck.report.thresholds import Criterion, Limits, Thresholds, Verdict, failing
+from livecheck.wire.metrics import percentile
+from livecheck.wire.sse import shorten
 
 GATEWAY = (
     "gateway_overhead",

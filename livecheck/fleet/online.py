@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import chat
-import fleet
-import wire
 from common import Run
-from fleet import Runner, Unreadable
-from records import is_rate_limit, outcome
-from sse import shorten
+from livecheck.fleet import api
+from livecheck.fleet.api import Runner, Unreadable
+from livecheck.wire import chat, wire
+from livecheck.wire.records import is_rate_limit, outcome
+from livecheck.wire.sse import shorten
 
 NO_ADMIN_API = (401, 403, 404, 405, 501)
 LATEST = ":latest"  # Ollama's word for a name without a tag
@@ -58,7 +57,7 @@ class State:
         For a class that is everyone: which models are in it is not to be seen."""
         if self.runners is not None:
             return [runner.name for runner in self.online if may_serve(runner, model)]
-        concrete = fleet.is_concrete(model)
+        concrete = api.is_concrete(model)
         return [name for name in self.models or () if not concrete or is_same(name, model)]
 
     def asleep(self, model: str) -> bool:
@@ -70,16 +69,16 @@ class State:
         if self.runners is None or self.models is None:
             return None
         if any(runner.models for runner in self.online) and not self.models:
-            return f"{names(self.online)} online by {fleet.RUNNERS}, but {chat.MODELS} is empty"
+            return f"{names(self.online)} online by {api.RUNNERS}, but {chat.MODELS} is empty"
         if self.models and not self.online:
             listed = listing(self.models)
-            return f"no runner is online by {fleet.RUNNERS}, but {chat.MODELS} lists {listed}"
+            return f"no runner is online by {api.RUNNERS}, but {chat.MODELS} lists {listed}"
         return None
 
 
 def may_serve(runner: Runner, model: str) -> bool:
     """Whether a runner offers this; one that does not say what it offers may."""
-    if not fleet.is_concrete(model) or not runner.models:
+    if not api.is_concrete(model) or not runner.models:
         return True
     return runner.offers([model, model.removesuffix(LATEST), model + LATEST])
 
@@ -123,7 +122,7 @@ class Observer:
         instrument: wire.Wire,
         now_s: Callable[[], float],
         token: str | None,
-        admin: fleet.Admin,
+        admin: api.Admin,
     ):
         self.run, self.reason = run, admin.reason
         self._instrument, self._now_s = instrument, now_s
@@ -144,12 +143,12 @@ class Observer:
         try:
             runners = models = None
             if self.reason is None:
-                reply = self._get(fleet.RUNNERS, self._admin_token)
+                reply = self._get(api.RUNNERS, self._admin_token)
                 self.reason = no_admin_api(reply)
-                runners = None if self.reason else self._parse(reply, fleet.read_runners)
+                runners = None if self.reason else self._parse(reply, api.read_runners)
             if always_models or runners is None:
                 reply = self._get(chat.MODELS, self._token)
-                models = self._parse(reply, fleet.listed_models)
+                models = self._parse(reply, api.listed_models)
         except Unreadable as error:
             return self._failed(str(error), reply)
         return State(self._now_s(), runners, models)
@@ -170,7 +169,7 @@ class Observer:
         return parsed
 
     def _get(self, path: str, token: str | None) -> wire.Reply:
-        (reply,) = self._instrument.exchange([fleet.under(token, wire.Request("GET", path))])
+        (reply,) = self._instrument.exchange([api.under(token, wire.Request("GET", path))])
         said = f"{path}: {outcome(reply, timed=False)} {reply.body[:300]!r}"
         if said != self._said:  # what is read twice a second is shown when it changes
             self._said = said
@@ -191,5 +190,5 @@ def no_admin_api(reply: wire.Reply) -> str | None:
     kind = (reply.message.header("content-type") or "").lower()
     is_page = reply.status == 200 and kind.startswith("text/html")
     if reply.status in NO_ADMIN_API or 300 <= reply.status < 400 or is_page:
-        return f"{fleet.RUNNERS} answered {outcome(reply, timed=False)}"
+        return f"{api.RUNNERS} answered {outcome(reply, timed=False)}"
     return None

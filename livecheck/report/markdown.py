@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from compare import Change
-from gate import Comparison, Report, percent
-from report_text import NO_SPREAD, SPREAD, change_label, finding, legend
-from saved import Saved
-from tables import figure
-from thresholds import Criterion, Verdict
+from livecheck.load.table import figure
+from livecheck.report.baseline import Change
+from livecheck.report.result_files import Saved
+from livecheck.report.text import NO_SPREAD, SPREAD, change_label, finding, legend
+from livecheck.report.thresholds import Criterion, Verdict
+from livecheck.report.verdict import Comparison, Report, percent
 
 WORDS = {Verdict.UNDECIDED: "NOT DECIDED", Verdict.REPORTED: "reported, not judged"}
 STATISTICS = ("p50", "p95", "p99")

@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from metrics import SUMMARY_NAMES
-from screen import WIDTH
+from livecheck.core.screen import WIDTH
+from livecheck.wire.metrics import SUMMARY_NAMES
 
 FEW = 100  # samples; the p99 of fewer lies between the two slowest
 LABEL, COUNT, CELL = 19, 6, 7  # widths

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-import chat
-import wire
 from common import Run
-from load import Load, Prompt
-from records import is_ok, is_rate_limit, timed_out
+from livecheck.load.arrivals import Load, Prompt
+from livecheck.wire import chat, wire
+from livecheck.wire.records import is_ok, is_rate_limit, timed_out
 
 SILENT_AT_LEAST = 2  # time-outs in a row, and no fewer than slots: it will not answer any more
 SILENT_AT_MOST = 10  # in an open loop, where there may be a thousand slots

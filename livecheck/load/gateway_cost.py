@@ -13,14 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import chat
-import sse
-import tables
-import wire
 from common import CannotCheck, Check, Run, Status
-from levels import Level, Session, Stop, chat_request, note
-from metrics import percentile
-from records import counted_words, make_records, read_streams
+from livecheck.load import table
+from livecheck.load.level import Level, Session, Stop, chat_request, note
+from livecheck.wire import chat, sse, wire
+from livecheck.wire.metrics import percentile
+from livecheck.wire.records import counted_words, make_records, read_streams
 
 LEAST_PAIRS = 20  # with fewer the interval says little
 LEAST_FOR_INTERVAL = 6  # differences; the extremes of five hold the median in 94 % only
@@ -212,13 +210,13 @@ def lines(through: Side, past: Side, metrics: Mapping[str, Any]) -> list[str]:
     names = ("n", "gateway", "direct", "cost")
     head = "".join(f"{name:>{width}}" for name, width in zip(names, (6, 10, 10, 10), strict=True))
     shown = [f"The gateway's cost: {metrics['pairs']} pairs, through it and past it, in turn"]
-    shown.append(f"  {'':{tables.LABEL}}{head}   95 % interval")
+    shown.append(f"  {'':{table.LABEL}}{head}   95 % interval")
     for key, title in COSTS.items():
         each = figures[key]
-        cells = "".join(f"{tables.figure(each[name]):>10}" for name in names[1:])
-        between = f"{tables.figure(each['low'])} to {tables.figure(each['high'])}"
-        shown.append(f"  {title:{tables.LABEL}}{each['n']:>6}{cells}   {between}")
+        cells = "".join(f"{table.figure(each[name]):>10}" for name in names[1:])
+        between = f"{table.figure(each['low'])} to {table.figure(each['high'])}"
+        shown.append(f"  {title:{table.LABEL}}{each['n']:>6}{cells}   {between}")
     one, other = through.session.model, past.session.model
     if one != other:
-        shown += tables.entry("models", f"not the same name: gateway {one}, direct {other}")
+        shown += table.entry("models", f"not the same name: gateway {one}, direct {other}")
     return shown

@@ -9,10 +9,10 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import Any
 
-import tables
 from common import Check, Status
-from metrics import Objective
-from screen import WIDTH
+from livecheck.core.screen import WIDTH
+from livecheck.load import table
+from livecheck.wire.metrics import Objective
 
 DOUBLINGS = 6  # without --max-level
 RESOLUTION = 0.05  # of the level: a finer answer would be noise
@@ -180,10 +180,10 @@ def forecast(search: Search, size: str, bound_s: float, timeout_s: float) -> lis
 def trial_lines(trial: Trial) -> list[str]:
     """A level as soon as it is decided."""
     word = "broken" if trial.broken else "kept"
-    rate = tables.figure(trial.figures["output_tokens_per_s"])
+    rate = table.figure(trial.figures["output_tokens_per_s"])
     text = f"{word}: {words(trial.broken or trial.kept)}; {rate} tok/s"
     count = f"{trial.figures['succeeded']} of {trial.figures['requests']}"
-    return tables.entry(f"{trial.level:>7g}  {count:>9}", text)
+    return table.entry(f"{trial.level:>7g}  {count:>9}", text)
 
 
 def head(search: Search) -> list[str]:

@@ -7,9 +7,9 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-import wire
 from common import CannotCheck, Run
-from records import outcome
+from livecheck.wire import wire
+from livecheck.wire.records import outcome
 
 COMPLETIONS = "/v1/chat/completions"
 MODELS = "/v1/models"

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import chat
-import metrics
-import tables
-import wire
 from common import Check, Status
-from levels import Session, is_costly
-from records import counted_words, is_ok, ms, outcome
+from livecheck.load import table
+from livecheck.load.level import Session, is_costly
+from livecheck.wire import chat, metrics, wire
+from livecheck.wire.records import counted_words, is_ok, ms, outcome
 
 PROBED = {"/ping": "ping", "/health": "health"}  # path -> its check and the name of its figures
 LEAST_PROBES = 50  # beside a level: fewer would replace the guide's 50 by a poorer figure
@@ -124,17 +122,17 @@ def check_probes(path: str, replies: Sequence[wire.Reply], figures: dict[str, An
 
 def gateway_lines(figures: dict[str, Any], counts: dict[str, int]) -> list[str]:
     each = ", ".join(f"{count} x {path}" for path, count in counts.items())
-    lines = [f"Gateway overhead, each probe over its own connection: {each}", tables.header()]
+    lines = [f"Gateway overhead, each probe over its own connection: {each}", table.header()]
     for path in counts:
         summary, net = (figures[f"{PROBED[path]}{key}"] for key in ("_ms", "_net_ms"))
         if not summary["n"]:
             lines.append(f"  {path}: no answer to measure")
             continue
-        lines.append(tables.row(f"{path} [ms]", summary))
-        lines += tables.optional_row("  net of network", net)
-    lines.append(tables.row("connect [ms]", figures["connect_ms"]))
-    lines += tables.optional_row("TLS [ms]", figures["tls_ms"])
-    lines.append(tables.row("round trip [ms]", figures["round_trip_ms"]))
+        lines.append(table.row(f"{path} [ms]", summary))
+        lines += table.optional_row("  net of network", net)
+    lines.append(table.row("connect [ms]", figures["connect_ms"]))
+    lines += table.optional_row("TLS [ms]", figures["tls_ms"])
+    lines.append(table.row("round trip [ms]", figures["round_trip_ms"]))
     if figures["net_not_separable"]:
-        lines += tables.entry("net of network", f"not separable: {figures['net_not_separable']}")
-    return lines + tables.footnote(*(figures[f"{PROBED[path]}_ms"] for path in counts))
+        lines += table.entry("net of network", f"not separable: {figures['net_not_separable']}")
+    return lines + table.footnote(*(figures[f"{PROBED[path]}_ms"] for path in counts))

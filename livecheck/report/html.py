@@ -7,14 +7,14 @@ from html import escape
 from pathlib import Path
 
 from common import TOOL_VERSION
-from compare import Change, Finding
-from documents import Status, write_atomically
-from gate import Comparison, Report, percent
-from pictures import Picture, pictures
-from report_text import NO_SPREAD, SPREAD, by_verdict, change_label, finding, legend
-from saved import Saved
-from tables import figure
-from thresholds import Criterion, Verdict
+from livecheck.core.result_file import Status, write_atomically
+from livecheck.load.table import figure
+from livecheck.report.baseline import Change, Finding
+from livecheck.report.plots import Picture, pictures
+from livecheck.report.result_files import Saved
+from livecheck.report.text import NO_SPREAD, SPREAD, by_verdict, change_label, finding, legend
+from livecheck.report.thresholds import Criterion, Verdict
+from livecheck.report.verdict import Comparison, Report, percent
 
 CLASSES = {
     Verdict.PASS: "good",

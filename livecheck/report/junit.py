@@ -11,11 +11,11 @@ import re
 from dataclasses import dataclass, field
 from xml.etree import ElementTree as xml
 
-from compare import Change, Finding
-from documents import Check, Exit, Status
-from gate import Report, change_in_words, unclear_in_words
-from saved import Saved
-from thresholds import Criterion, Verdict
+from livecheck.core.result_file import Check, Exit, Status
+from livecheck.report.baseline import Change, Finding
+from livecheck.report.result_files import Saved
+from livecheck.report.thresholds import Criterion, Verdict
+from livecheck.report.verdict import Report, change_in_words, unclear_in_words
 
 # what XML 1.0 has no way to write (section 2.2), lone surrogates among it
 FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

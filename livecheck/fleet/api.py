@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import chat
-import forge
-import wire
 from common import CannotCheck, Run
-from records import classify, is_ok, number, outcome, read_stream, words
-from sse import shorten
+from livecheck.fleet import forged_tokens
+from livecheck.wire import chat, wire
+from livecheck.wire.records import classify, is_ok, number, outcome, read_stream, words
+from livecheck.wire.sse import shorten
 
 CLASSES = ("class:fast", "class:big")
 SPECIFIC = "model:specific"  # the role that may ask for a model by its name
@@ -62,7 +61,7 @@ def roles_in(token: str) -> frozenset[str] | None:
 
 def claims(token: str) -> dict[str, Any] | None:
     """The payload of a JWT (RFC 7519, section 3), unverified; None when it is no JWT."""
-    jwt = forge.read_jwt(token)
+    jwt = forged_tokens.read_jwt(token)
     return jwt.payload if jwt else None
 
 

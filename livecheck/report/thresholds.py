@@ -26,9 +26,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from documents import Status
-from metrics import Objective, parse_objective
-from saved import KINDS, LEVEL, Saved, short_name, target_url
+from livecheck.core.result_file import Status
+from livecheck.report.result_files import KINDS, LEVEL, Saved, short_name, target_url
+from livecheck.wire.metrics import Objective, parse_objective
 
 GATEWAY, LEVELS = "gateway_overhead", "inference"
 DEFAULTS: Mapping[str, Mapping[str, str]] = {  # the guide's table, step 8

@@ -7,13 +7,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import capacity
 import common
-import direct
-from credentials import check_token
-from load import POISSON, SEED, Load, Prompt, question, read_prompts
-from metrics import SCALARS
-from overhead import PROBED
+from livecheck.core.credentials import check_token
+from livecheck.load import capacity, gateway_cost
+from livecheck.load.arrivals import POISSON, SEED, Load, Prompt, question, read_prompts
+from livecheck.load.gateway_probes import PROBED
+from livecheck.wire.metrics import SCALARS
 
 ONE_USER = [1]  # the default; what was given is another list, be it equal
 CEILING = 1000  # in flight in an open loop: enough to be none
@@ -103,7 +102,7 @@ def make_loads(args: argparse.Namespace) -> list[Load]:
     """The levels, each once."""
     count = None if args.duration else args.requests
     if args.direct_url:
-        pairs = count and max(count, direct.LEAST_PAIRS)
+        pairs = count and max(count, gateway_cost.LEAST_PAIRS)
         return [Load(1, pairs, args.duration)]
     if args.rate:
         (most,) = args.concurrency

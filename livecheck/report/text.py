@@ -5,12 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from compare import Change, Finding
-from gate import Comparison, Report
-from saved import short_name
-from screen import WIDTH
-from tables import figure
-from thresholds import Criterion, Verdict
+from livecheck.core.screen import WIDTH
+from livecheck.load.table import figure
+from livecheck.report.baseline import Change, Finding
+from livecheck.report.result_files import short_name
+from livecheck.report.thresholds import Criterion, Verdict
+from livecheck.report.verdict import Comparison, Report
 
 ORDER = (Verdict.FAIL, Verdict.UNDECIDED, Verdict.PASS, Verdict.REPORTED)
 WORDS = {Verdict.UNDECIDED: "NOT DECIDED"}

@@ -8,8 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import sse
-import wire
+from livecheck.wire import sse, wire
 
 LARGEST = 1e12  # no true count or time is larger; beyond that sums lose their meaning
 WORDS_LENGTH = 160

@@ -25,8 +25,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Siz
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from connect import READ_SIZE, Connection, Failure, Handshake, Opener, Target
-from http1 import Message
+from livecheck.wire.connection import READ_SIZE, Connection, Failure, Handshake, Opener, Target
+from livecheck.wire.http1 import Message
 
 __all__ = ["Failure", "Handshake", "Reply", "Request", "Target", "Wire"]
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import wire
-from records import number, outcome
+from livecheck.wire import wire
+from livecheck.wire.records import number, outcome
 
 LONGEST_S = 5.0  # for one answer; a probe that takes longer helps nobody
 LARGEST_BYTES = 1 << 20  # of one answer; the documented ones have some hundred

@@ -1,0 +1,1 @@
+"""What only the checks of the fleet need: its API, roles, forged tokens, magic packets."""

@@ -1,0 +1,1 @@
+"""What only the checks of the GGUF gateway need."""

@@ -35,7 +35,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 soak: $(READY)
-	$(BIN)/python tests/soak.py
+	$(BIN)/python tests/tools/soak.py
 
 setup: $(READY)
 

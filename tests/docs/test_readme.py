@@ -1,0 +1,290 @@
+"""The README and the pages under docs/ stay true: commands parse, options and checks are named,
+links resolve, figures are defined."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.scripts import ROOT, Finished, run_script
+from tools.soak import CASES, QUICK
+
+from livecheck.wire import metrics
+from reference import __main__ as reference_main
+from reference import running
+
+AT_ONCE = 4
+LONGEST = 700  # lines: a guide for ten minutes
+PAGES = {path: path.read_text() for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
+README = PAGES[ROOT / "README.md"]
+CHECKS_PAGE = PAGES[ROOT / "docs/checks.md"]
+EVERYTHING = "\n".join(PAGES.values())
+SCRIPTS = sorted(
+    path.name for path in ROOT.glob("*.py") if "\ndef build_parser(" in path.read_text()
+)
+WITH_CHECKS = [name for name in SCRIPTS if "new_parser(__file__" in (ROOT / name).read_text()]
+FOREIGN = {"scripts/key_mgmt.py"}  # of the gateway's image
+LOADS = {  # what one run of the benchmark does not show
+    name: ("benchmark.py", f"--inference-only --max-tokens 4 {arguments}")
+    for name, arguments in {
+        "open loop": "--rate 50 --requests 10 --slo ttft=1s",
+        "capacity": "--find-capacity --max-level 2 --slo ttft_p95=1s",
+        "direct": "--direct-url {engine_url}",
+    }.items()
+}
+DYNAMIC = {  # figures whose keys are names of the server's, or kinds of error
+    "errors",
+    "token_sources",
+    "models",
+    "answered_by",
+    "packets",
+}
+
+every_script = pytest.mark.parametrize("script", SCRIPTS)
+every_check_script = pytest.mark.parametrize("script", WITH_CHECKS)
+
+
+def module(script: str) -> Any:
+    return importlib.import_module(script.removesuffix(".py"))
+
+
+def section(page: str, script: str) -> str:
+    """What stands under the heading that is the script's name."""
+    match = re.search(rf"^## {re.escape(script)}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
+    assert match, f"no section {script}"
+    return match[1]
+
+
+# --- commands
+
+
+def commands() -> Iterator[list[str]]:
+    """The words of every command in a fenced block of shell or YAML."""
+    for block in re.findall(r"```(?:bash|yaml)\n(.*?)```", EVERYTHING, re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            line = re.sub(r"^\s*(- )?(run: )?", "", line)
+            yield from simple_commands(re.sub(r"<([\w-]+)>", r"\1", line))
+
+
+def simple_commands(line: str) -> Iterator[list[str]]:
+    """The commands of a line: what stands between `&&`, `;`, `|` and `>`."""
+    try:
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        words = list(lexer)
+    except ValueError:  # an apostrophe in YAML
+        return
+    command: list[str] = []
+    for word in [*words, ";"]:
+        if set(word) <= set("();<>|&"):
+            if command:
+                yield command[command[0] == "sudo" :]
+            command = []
+        elif command or not re.fullmatch(r"[A-Z_]+=\S*", word):
+            command.append(word)
+
+
+def python_commands() -> list[tuple[str, list[str]]]:
+    """(script or -m, arguments) of what is run by Python."""
+    found = [words for words in commands() if re.fullmatch(r"(\.venv/bin/)?python3?", words[0])]
+    return [(words[1], words[2:]) for words in found]
+
+
+@pytest.mark.parametrize(("script", "arguments"), python_commands())
+def test_every_command_parses(script: str, arguments: list[str]) -> None:
+    if script in SCRIPTS:
+        module(script).build_parser().parse_args(arguments)
+    elif (script, arguments[0]) == ("-m", "reference"):
+        known = reference_main.profiles()
+        profile = reference_main.chosen_profile(arguments[1:], known)
+        reference_main.build_parser(known, profile).parse_args(arguments[1:])
+    elif script != "-m":
+        assert script in FOREIGN or (ROOT / script).exists()
+
+
+def test_every_script_is_run_somewhere() -> None:
+    assert set(SCRIPTS) <= {script for script, _ in python_commands()}
+
+
+def test_every_make_target_and_requirements_file_exists() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    made = [words[1] for words in commands() if words[0] == "make"]
+    made += re.findall(r"`make ([\w-]+)`", EVERYTHING)
+    assert made
+    assert set(made) <= targets
+    for name in re.findall(r"requirements[\w-]*\.txt", EVERYTHING):
+        assert (ROOT / name).exists(), name
+
+
+def test_every_bound_is_one() -> None:
+    bounds = re.findall(r"--slo ([a-z]\w*=[^\s`]+)", EVERYTHING)
+    assert len(bounds) > 4
+    for bound in bounds:
+        metrics.parse_objective(bound)
+
+
+# --- what is there is named
+
+
+@every_script
+def test_every_option_is_mentioned(script: str) -> None:
+    """A script's own options in its own section, the shared ones anywhere in the README."""
+    own = section(README, script)
+    shared = all_options(module(WITH_CHECKS[0])) & all_options(module(WITH_CHECKS[1]))
+    for option in all_options(module(script)) - {"-h", "--help", "--verbose"}:
+        where = README if option in shared else own
+        assert re.search(rf"{option}(?![\w-])", where), option
+
+
+def all_options(script: Any) -> set[str]:
+    parser: argparse.ArgumentParser = script.build_parser()
+    return {name for action in parser._actions for name in action.option_strings}
+
+
+@every_check_script
+def test_every_check_is_explained(script: str) -> None:
+    explained = section(CHECKS_PAGE, script)
+    assert [name for name in module(script).CHECKS if not re.search(rf"`{name}\b", explained)] == []
+
+
+@every_check_script
+def test_the_sample_output_names_checks_that_exist(script: str) -> None:
+    shown = re.findall(r"^(?:PASS|FAIL|WARN|SKIP)  (\w+)", section(README, script), re.MULTILINE)
+    assert shown
+    assert set(shown) <= set(module(script).CHECKS)
+
+
+def test_every_module_is_named() -> None:
+    assert [path.name for path in ROOT.glob("*.py") if f"`{path.name}`" not in EVERYTHING] == []
+
+
+def test_files_they_name_exist() -> None:
+    for name in re.findall(
+        r"`((?:(?:tests|reference|docs|livecheck)/(?:\w+/)*)?[\w-]+\.(?:py|md))`", EVERYTHING
+    ):
+        places = [ROOT / each for each in ("", "reference", "reference/faults", "tests", "docs")]
+        written = name in ("baseline_report.md", "PROJECT_LOG.md")  # by the report, by its readers
+        assert written or any((place / name).exists() for place in places), name
+
+
+# --- links
+
+
+def anchors(page: str) -> set[str]:
+    """Headings as GitHub links to them."""
+    text = re.sub(r"```.*?```", "", page, flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    found = [re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings]
+    assert len(found) == len(set(found))
+    return set(found)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_resolve(path: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[path]):
+        name, _, anchor = link.partition("#")
+        if name.startswith("https:"):
+            continue
+        target = (path.parent / name).resolve() if name else path
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(PAGES[target]), link
+
+
+# --- figures
+
+
+def sound_run(script: str, arguments: str, results: Path) -> Finished:
+    """The script against a deployment it is right for."""
+    settings = CASES[script].settings
+    quick = QUICK[settings.get("profile", "gateway")]
+    with running(**{**quick, **settings}) as deployment:
+        exported = {name.lower(): value for name, value in deployment.environment.items()}
+        words = shlex.split(arguments.format(**exported))
+        finished = run_script(script, *words, "--results", results, env=deployment.environment)
+    return Finished(finished.code, finished.out, finished.err, results)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Finished]]]:
+    """A sound run of each script, several at a time: most of each is waiting."""
+    usual = {script: (script, CASES[script].arguments) for script in WITH_CHECKS if script in CASES}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {
+            name: pool.submit(sound_run, *run, tmp_path_factory.mktemp("results") / "of")
+            for name, run in {**usual, **LOADS}.items()
+        }
+
+
+@pytest.mark.parametrize("run", [*WITH_CHECKS, *LOADS])
+def test_every_key_of_the_results_is_defined(run: str, runs: dict[str, Future[Finished]]) -> None:
+    finished = runs[run].result()
+    names = [path.stem for path in finished.results.glob("*.json")]
+    assert names
+    keys = {key for name in names for key in keys_of(finished.document(name))}
+    assert [key for key in sorted(keys) if not re.search(rf"[`.]{key}`", EVERYTHING)] == []
+
+
+def keys_of(document: dict[str, Any]) -> Iterator[str]:
+    """The document's own keys, those of its figures and of its request records."""
+    yield from document
+    for record in document["requests"]:
+        yield from record
+    for check in document["checks"]:
+        yield from check
+        yield from check["evidence"] if document["script"] == "benchmark" else ()
+    yield from figures_in(document["metrics"])
+    yield from document["client"]
+
+
+def figures_in(figures: dict[str, Any]) -> Iterator[str]:
+    for key, value in figures.items():
+        yield key
+        inner = value[0] if isinstance(value, list) and value else value
+        if not isinstance(inner, dict) or "p50" in inner:
+            continue
+        named = inner.values() if key in DYNAMIC else [inner]
+        for each in named:
+            yield from figures_in(each) if isinstance(each, dict) else ()
+
+
+def test_every_row_label_of_the_text_is_explained(runs: dict[str, Future[Finished]]) -> None:
+    out = runs["benchmark.py"].result().out
+    rows = re.findall(r"^  +([A-Za-z/][\w /']*?)(?: \[[^\]]*\])?  +", out, re.MULTILINE)
+    assert len(rows) > 15
+    assert [label for label in rows if label not in EVERYTHING] == []
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="no jq")
+def test_the_jq_lines_find_something(runs: dict[str, Future[Finished]], tmp_path: Path) -> None:
+    (tmp_path / "results").symlink_to(runs["benchmark.py"].result().results)
+    (tmp_path / "results" / "failed.json").write_text(
+        '{"checks": [{"status": "FAIL", "name": "it", "detail": "failed"}]}'
+    )
+    lines = re.findall(r"^jq .*$", README, re.MULTILINE)
+    assert lines
+    for line in lines:
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() not in ("", "null"), line
+
+
+def test_the_exit_codes_are_all_there() -> None:
+    from livecheck.core import result_file
+
+    table = section(README, "Exit codes and pipelines")
+    for code in result_file.Exit:
+        assert re.search(rf"^\|[^|]*\b{int(code)}\b", table, re.MULTILINE), code
+
+
+def test_it_can_be_read_in_ten_minutes() -> None:
+    assert README.count("\n") < LONGEST

@@ -1,0 +1,71 @@
+"""Scripts, run the way an operator runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Finished:
+    """A script's end: exit code, both outputs, and the folder its results went to."""
+
+    code: int
+    out: str
+    err: str
+    results: Path
+
+    @property
+    def everything(self) -> str:
+        files = (path.read_text() for path in sorted(self.results.glob("*")) if path.is_file())
+        return "\n".join([self.out, self.err, *files])
+
+    def document(self, name: str) -> dict[str, Any]:
+        loaded: dict[str, Any] = json.loads((self.results / f"{name}.json").read_text())
+        return loaded
+
+    def check(self, name: str, check: str) -> dict[str, Any]:
+        """The one check of that name in a result document."""
+        found = [each for each in self.document(name)["checks"] if each["name"] == check]
+        assert len(found) == 1, found
+        return found[0]
+
+
+def start_script(
+    script: str, *arguments: object, env: Mapping[str, str] | None = None, stdin: Any = None
+) -> subprocess.Popen[str]:
+    """A script in a process of its own, in the current folder, as an operator starts it."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / script), *map(str, arguments)],
+        stdin=stdin if stdin is not None else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(env or {})},
+    )
+
+
+def run_script(
+    script: str,
+    *arguments: object,
+    env: Mapping[str, str] | None = None,
+    input: str | None = None,
+    timeout_s: float = 90,
+) -> Finished:
+    """Run a script to its end; its results go to `results` in the current folder."""
+    stdin = subprocess.PIPE if input is not None else None
+    with start_script(script, *arguments, env=env, stdin=stdin) as process:
+        try:
+            out, err = process.communicate(input, timeout=timeout_s)
+        except BaseException:
+            process.kill()
+            raise
+    return Finished(process.returncode, out, err, Path("results").absolute())

@@ -1,0 +1,79 @@
+"""`make demo`'s tour, with the simulated engine: what it says, and that it leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from helpers.scripts import ROOT
+
+
+def start_demo(results: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "reference.demo", "--engine", "sim", "--results", str(results)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def session_members(session: int) -> list[int]:
+    """The processes of this session that still run."""
+    members = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            members.append(int(folder.name))
+    return members
+
+
+def run_demo(results: Path) -> str:
+    with start_demo(results) as demo:
+        out, _ = demo.communicate(timeout=120)
+    assert demo.returncode == 0, out
+    assert session_members(demo.pid) == []
+    return out
+
+
+def test_the_demo_ends_with_what_was_found_and_with_the_report(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    out = run_demo(runs)
+    found = out[out.index("== What was found") : out.index("== Good enough?")]
+    (run,) = runs.iterdir()
+    assert found.count("PASS ") == 5 and str(run) in found
+    assert "the gateway adds" in found
+    assert out.splitlines()[-1].startswith("[GATE] demo PASS: 12 of 12 criteria")
+    assert (run / "baseline_report.md").exists() and (run / "report.html").exists()
+
+    # a second run leaves the first alone, and is compared with it
+    saved = {path: path.stat().st_mtime_ns for path in run.iterdir()}
+    out = run_demo(runs)
+    assert {path: path.stat().st_mtime_ns for path in run.iterdir()} == saved
+    assert f"Againstthebaseline{run}" in "".join(out.split())  # however it was wrapped
+    assert "WORSE" not in out
+    assert out.splitlines()[-1].startswith("[GATE] demo PASS: 16 of 16 criteria")
+
+
+def test_ctrl_c_ends_the_demo_and_every_process_of_it(tmp_path: Path) -> None:
+    with start_demo(tmp_path) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if line.startswith("concurrency 4"):
+                break
+        os.killpg(demo.pid, signal.SIGINT)  # a terminal signals the whole group
+        rest, _ = demo.communicate(timeout=30)
+    assert demo.returncode == 130, rest
+    assert list(tmp_path.glob("*/inference_c1.json"))
+    deadline = time.monotonic() + 5
+    while session_members(demo.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert session_members(demo.pid) == []

@@ -1,0 +1,237 @@
+"""The comparison with a baseline: its intervals hold, it accuses nobody, it finds what is there."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import numpy
+import pytest
+from scipy import stats
+from tools import power
+
+from livecheck.report import baseline, verdict
+from livecheck.report.baseline import Change, Finding
+
+Chance = numpy.random.Generator
+
+
+@pytest.fixture
+def chance() -> Chance:
+    return numpy.random.default_rng(7)
+
+
+def share_of(count: int, hit: Callable[[], bool]) -> float:
+    return sum(hit() for _ in range(count)) / count
+
+
+# --- two runs
+
+
+@pytest.mark.parametrize("requests", [10, 30])
+def test_the_interval_of_a_median_holds_the_true_ratio_in_95_of_100(
+    requests: int, chance: Chance
+) -> None:
+    def holds() -> bool:
+        now, then = chance.normal(0.2, 0.1, requests), chance.normal(0, 0.1, requests)
+        found = baseline.shift_of_medians(now, then)
+        return found.low <= 0.2 <= found.high
+
+    assert 0.92 <= share_of(800, holds) <= 0.98
+
+
+@pytest.mark.parametrize("requests", [60, 200])
+def test_the_interval_of_a_p95_does_too(requests: int, chance: Chance) -> None:
+    def holds() -> bool:
+        now, then = chance.normal(0.2, 0.1, requests), chance.normal(0, 0.1, requests)
+        found = baseline.shift_of_quantile(now, then, 0.95)
+        return found.low <= 0.2 <= found.high
+
+    assert 0.91 <= share_of(500, holds) <= 0.99
+
+
+def test_the_test_is_that_of_mann_and_whitney(
+    chance: Chance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(baseline, "inflation", lambda _: 1.0)
+    now, then = chance.normal(0.6, 1, 30), chance.normal(0, 1, 25)
+    told = stats.mannwhitneyu(now, then, alternative="greater", method="asymptotic").pvalue
+    assert baseline.shift_of_medians(now, then).tail(0.0) == pytest.approx(told, rel=1e-6)
+
+
+def test_of_many_requests_as_many_quantiles_say_the_same(
+    chance: Chance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, then = chance.normal(0.1, 0.3, 2000), chance.normal(0, 0.3, 1500)
+    thinned = baseline.shift_of_medians(now, then)
+    monkeypatch.setattr(baseline, "MOST_VALUES", 10_000)
+    whole = baseline.shift_of_medians(now, then)
+    assert thinned.estimate == pytest.approx(whole.estimate, abs=1e-3)
+    assert thinned.low == pytest.approx(whole.low, abs=1e-3)
+
+
+def test_too_few_requests_have_no_bound_and_no_verdict() -> None:
+    found = baseline.shift_of_medians(numpy.array([5.0, 5.1]), numpy.array([1.0, 1.1]))
+    assert (found.low, found.high) == (-math.inf, math.inf)
+    assert found.tail(0.05) > baseline.LEVEL_OF_ERROR
+
+
+def test_equal_values_are_equal() -> None:
+    found = baseline.shift_of_medians(numpy.zeros(20), numpy.zeros(20))
+    assert (found.low, found.estimate, found.high) == (0, 0, 0)
+
+
+def test_requests_that_resemble_their_neighbours_count_for_fewer(chance: Chance) -> None:
+    noise = chance.normal(size=400)
+    drifting = [0.0]
+    for each in noise:
+        drifting.append(0.6 * drifting[-1] + each)
+    assert 2.5 < baseline.inflation(numpy.array(drifting)) < 6  # (1 + r) / (1 - r) is 4
+    assert share_of(200, lambda: baseline.inflation(chance.normal(size=30)) == 1) > 0.9
+    assert baseline.inflation(numpy.zeros(30)) == 1
+
+
+def test_holm_rejects_step_by_step() -> None:
+    assert baseline.holm([0.001, 0.009, 0.02, 0.8], 0.025) == [True, False, False, False]
+    assert baseline.holm([0.02, 0.001, 0.008], 0.025) == [True, True, True]
+    assert baseline.holm([], 0.025) == []
+
+
+# --- verdicts
+
+
+def one(changes: list[Change], document: str, key: str, statistic: str = "p50") -> Change:
+    found = [c for c in changes if (c.document, c.metric.key) == (document, key)]
+    return next(each for each in found if each.metric.statistic == statistic)
+
+
+def changes_of(noise: float, requests: int, *slower: tuple[int, str, float]) -> list[Change]:
+    world = power.World(noise, requests, slower=slower)
+    return power.report(world, 0.05, 1, numpy.random.default_rng(3))
+
+
+def test_a_planted_slowdown_is_first_and_only_what_contains_it_follows() -> None:
+    changes = changes_of(0.03, 40, (4, "ttft", 1.2))
+    worse = [(c.document, c.metric.key) for c in changes if c.finding is Finding.WORSE]
+    assert worse[0] == ("inference_c4", "ttft_ms")
+    follows = {("inference_c4", key) for key in ("ttft_ms", "e2e_ms", "output_tokens_per_s")}
+    assert set(worse) <= follows
+
+
+def test_a_slower_decoding_is_named_by_its_rate() -> None:
+    changes = changes_of(0.03, 40, (8, "tpot", 1.2))
+    assert (changes[0].document, changes[0].metric.key) == ("inference_c8", "tokens_per_s")
+    assert changes[0].change == pytest.approx(1 / 1.2 - 1, abs=0.03)  # a rate goes down
+    assert changes[0].worsening == pytest.approx(0.2, abs=0.03)  # by a fifth more time a token
+    assert one(changes, "inference_c8", "ttft_ms").finding is not Finding.WORSE
+    assert {c.document for c in changes if c.finding is Finding.WORSE} == {"inference_c8"}
+
+
+def test_what_is_quicker_is_better_and_not_worse() -> None:
+    changes = changes_of(0.03, 40, (1, "ttft", 0.7))
+    assert one(changes, "inference_c1", "ttft_ms").finding is Finding.BETTER
+    assert not [each for each in changes if each.finding is Finding.WORSE]
+
+
+def test_equal_is_the_same_where_there_is_enough_to_tell() -> None:
+    assert {each.finding for each in changes_of(0.02, 60)} == {Finding.SAME}
+
+
+def test_what_cannot_be_told_says_how_many_requests_could() -> None:
+    unclear = [each for each in changes_of(0.2, 20) if each.finding is Finding.UNCLEAR]
+    asked = sorted(each.needed for each in unclear if each.metric.key == "ttft_ms" and each.needed)
+    assert asked and 200 <= asked[len(asked) // 2] <= 500
+    enough = power.World(0.2, 300)
+    told = power.report(enough, 0.05, 1, numpy.random.default_rng(5))
+    decided = [each.finding is Finding.SAME for each in told if each.metric.statistic == "p50"]
+    assert sum(decided) / len(decided) >= 0.6  # four in five, on average
+
+
+def test_a_change_beyond_its_own_margin_only_says_so() -> None:
+    """Its interval lies beyond the margin, but one of so many might."""
+    ttft = one(changes_of(0.03, 40), "inference_c4", "ttft_ms")
+    seen = dataclasses.replace(ttft, low=0.06, finding=Finding.UNCLEAR, comparisons=30)
+    assert verdict.unclear_in_words(seen).endswith(
+        ": worse, not beyond doubt over 30 comparisons: add a baseline run"
+    )
+    rate = one(changes_of(0.03, 40), "inference_c4", "tokens_per_s")
+    assert dataclasses.replace(rate, high=-0.06).is_beyond_alone
+    assert not dataclasses.replace(rate, high=-0.04).is_beyond_alone
+    assert "not enough data" in verdict.unclear_in_words(dataclasses.replace(seen, low=0.04))
+
+
+def test_more_than_ten_thousand_requests_are_no_advice() -> None:
+    noisy = [e for e in changes_of(1.5, 60) if e.finding is Finding.UNCLEAR]
+    assert noisy and all(each.needed is None or each.needed <= 10_000 for each in noisy)
+    (first, *_) = [each for each in noisy if each.needed is None and not each.is_beyond_alone]
+    assert "10000 requests in each run would not be" in verdict.unclear_in_words(first)
+
+
+@pytest.mark.parametrize(
+    ("name", "statistic", "floor"),
+    [("ping", "p50", 0.5), ("health", "p50", 5), ("ping", "p95", 5), ("health", "p95", 50)],
+)
+def test_what_a_busy_machine_adds_to_a_probe_is_no_matter(
+    name: str, statistic: str, floor: float
+) -> None:
+    (found,) = [
+        each
+        for each in baseline.GATEWAY_METRICS
+        if (each.key, each.statistic) == (f"{name}_net_ms", statistic)
+    ]
+    assert found.floor == pytest.approx(floor)
+
+
+def test_a_p95_is_compared_from_60_requests_on() -> None:
+    statistics = {each.metric.statistic for each in changes_of(0.02, 59)}
+    assert statistics == {"p50", "run"}
+    assert "p95" in {each.metric.statistic for each in changes_of(0.02, 60)}
+
+
+# --- how often it errs: README has the whole table
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.1, 0.2, 0.3, 0.5])
+def test_equal_systems_are_hardly_ever_accused(noise: float) -> None:
+    assert power.rates(power.World(noise, 30), 0.05, runs=1, reports=100).worse <= 0.05
+
+
+def test_a_fifth_more_is_found_through_noise_of_a_tenth() -> None:
+    world = power.World(0.1, 30, slower=((4, "ttft", 1.2),))
+    rates = power.rates(world, 0.05, runs=1, reports=200)
+    assert rates.found >= 0.9
+    assert rates.first >= 0.9
+
+
+def test_several_baseline_runs_make_up_for_the_spread_between_runs() -> None:
+    """One run does not know it, and accuses."""
+    world = power.World(0.1, 30, spread=0.05)
+    assert power.rates(world, 0.05, runs=3, reports=100).worse <= 0.05
+    assert power.rates(world, 0.05, runs=1, reports=60).worse > 0.05
+
+
+def test_requests_that_drift_do_not_accuse_and_hide_nothing_large() -> None:
+    drifting = power.World(0.05, 30, memory=0.6)
+    assert power.rates(drifting, 0.05, runs=1, reports=100).worse <= 0.05
+    slow = power.World(0.03, 24, memory=0.6, slower=((4, "ttft", 1.2),))
+    assert power.rates(slow, 0.05, runs=1, reports=50).found >= 0.9
+
+
+def test_run_to_run_spread_is_in_the_interval_of_several_runs() -> None:
+    def width(runs: int, spread: float) -> float:
+        world = power.World(0.02, 30, spread)
+        changes = power.report(world, 0.05, runs, numpy.random.default_rng(2))
+        ttft = one(changes, "inference_c4", "ttft_ms")
+        assert ttft.low is not None and ttft.high is not None
+        return ttft.high - ttft.low
+
+    assert width(3, 0.05) > 3 * width(3, 0.0)
+    assert width(1, 0.05) < 2 * width(1, 0.0)
+
+
+def test_no_number_of_requests_helps_where_the_runs_differ() -> None:
+    world = power.World(0.02, 30, spread=0.1)
+    changes = power.report(world, 0.05, 3, numpy.random.default_rng(2))
+    ttft = one(changes, "inference_c4", "ttft_ms")
+    assert (ttft.finding, ttft.needed) == (Finding.UNCLEAR, None)

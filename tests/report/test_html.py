@@ -1,0 +1,251 @@
+"""The page opens offline, shows what the report says, and cannot be scripted by a server."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+import subprocess
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from html import escape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.scripts import run_script
+
+from livecheck.core.result_file import Check, Exit, Status
+from livecheck.report import html, plots, verdict
+from livecheck.report.result_files import KINDS, Folder, Saved, read_folder
+from livecheck.report.thresholds import read_thresholds
+from reference import running
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+PHONE_PX = 390
+NASTY = '</style><script>alert("1")</script>'
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two real runs of two levels, and a real burst at a queue."""
+    folder = tmp_path_factory.mktemp("page")
+    levels = ("--inference-only", "--concurrency", 1, 2, "--requests", 5, "--max-tokens", 6)
+    limits = {"max_concurrent_requests": 1, "max_queue_size": 2, "rate_limit": 0}
+    with running(engine="sim", ttft_ms=20, itl_ms=4, **limits) as deployment:
+        for name in ("then", "now"):
+            saved = ("--results", folder / name)
+            run_script("benchmark.py", *levels, *saved, env=deployment.environment)
+        burst = ("--only", "burst", "--max-tokens", 50)
+        run_script("test_queue.py", *burst, *saved, env=deployment.environment)
+    return folder
+
+
+@pytest.fixture
+def report(results: Path) -> verdict.Report:
+    return build(read_folder(results / "now"), read_folder(results / "then"))
+
+
+def build(folder: Folder, *baselines: Folder) -> verdict.Report:
+    settings = verdict.Settings(title="v1 <rc>", gpu="L40S & more")
+    now = datetime.now(timezone.utc)
+    return verdict.build(folder, baselines, read_thresholds(None), settings, now)
+
+
+def document(name: str, metrics: dict[str, Any]) -> Saved:
+    """A result of another script, as far as a picture looks at it."""
+    kind = next(each for each in KINDS if re.fullmatch(each.names, name))
+    return Saved(
+        name=name,
+        path=Path(f"{name}.json"),
+        kind=kind,
+        script=kind.script,
+        tool_version="1",
+        exit_code=Exit.OK,
+        error=None,
+        started_at=datetime.now(timezone.utc),
+        duration_s=1.0,
+        target={},
+        client={},
+        options={},
+        checks=[Check("wake", Status.PASS, NASTY)],
+        metrics=metrics,
+        requests=[],
+    )
+
+
+def ids(text: str) -> Iterator[str]:
+    yield from re.findall(r'\bid="([^"]*)"', text)
+
+
+# --- the page
+
+
+def test_it_says_verdict_criteria_and_every_check(report: verdict.Report) -> None:
+    text = html.text(report)
+    assert f"<strong>{report.word}</strong>" in text
+    assert "v1 &lt;rc&gt;" in text and "L40S &amp; more" in text
+    for criterion in report.criteria:
+        assert escape(criterion.name) in text
+    for each in report.folder.documents:
+        for check in each.checks:
+            assert f"<b>{escape(check.name)}</b>: {escape(check.detail)}" in text
+
+
+def test_it_needs_nothing_but_itself(report: verdict.Report) -> None:
+    text = html.text(report)
+    assert not re.search(r"<(script|link|img|iframe|object)\b|@import|url\((?!#)", text)
+    assert not re.findall(r'\b(?:src|href)="(?!#)', text)
+
+
+def test_every_tag_is_closed_and_no_id_is_used_twice(report: verdict.Report) -> None:
+    class Balance(HTMLParser):
+        open: list[str] = []
+
+        def handle_starttag(self, tag: str, attrs: object) -> None:
+            if tag not in ("meta", "br"):
+                self.open.append(tag)
+
+        def handle_startendtag(self, tag: str, attrs: object) -> None:
+            pass
+
+        def handle_endtag(self, tag: str) -> None:
+            assert self.open.pop() == tag
+
+    text = html.text(report)
+    parser = Balance()
+    parser.feed(text)
+    assert parser.open == []
+    assert len(list(ids(text))) == len(set(ids(text)))
+
+
+def test_what_a_server_said_stays_text(report: verdict.Report) -> None:
+    report.folder.documents.append(document("wol", {}))
+    report.notes.append(NASTY)
+    text = html.text(report)
+    assert NASTY not in text and "<script" not in text
+    assert escape(NASTY) in text
+
+
+def test_an_empty_folder_has_a_page_as_well(tmp_path: Path) -> None:
+    text = html.text(build(Folder(tmp_path)))
+    assert "NOT DECIDED" in text and "<svg" not in text
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: `make browser` installs it")
+def test_a_telephone_need_not_scroll_sideways(report: verdict.Report, tmp_path: Path) -> None:
+    html.write(report, tmp_path / "page.html")
+    measure = "document.title = this.contentDocument.documentElement.scrollWidth"
+    frame = f'<iframe src="page.html" style="width:{PHONE_PX}px;border:0" onload="{measure}">'
+    (tmp_path / "frame.html").write_text(f"<title>-</title>{frame}</iframe>")
+    flags = "--headless --no-sandbox --disable-gpu --allow-file-access-from-files --dump-dom"
+    command = [str(CHROMIUM), *flags.split(), f"--user-data-dir={tmp_path / 'profile'}"]
+    address = (tmp_path / "frame.html").as_uri()
+    shown = subprocess.run([*command, address], capture_output=True, text=True, timeout=60)
+    width = re.search(r"<title>(\d+)</title>", shown.stdout)
+    assert width, shown.stdout[:500]
+    assert int(width[1]) <= PHONE_PX
+
+
+# --- pictures
+
+
+def questions(report: verdict.Report) -> list[str]:
+    return [each.question for each in plots.pictures(report)]
+
+
+def test_a_run_beside_its_baseline_has_these_pictures(report: verdict.Report) -> None:
+    assert questions(report) == [
+        "What changed since the baseline?",
+        "How long until the first token?",
+        "How long until the whole answer?",
+        "What do more users do to the first token?",
+        "How much does it do at once?",
+        "Do the tokens come steadily?",
+        "Who waited, who was refused?",
+    ]
+
+
+def test_the_other_scripts_have_theirs(report: verdict.Report) -> None:
+    phases = {"worker_ms": 900.0, "first_byte_ms": None}
+    cold = {"cold_start_s": 2.0, "cold_start": phases, "warm_ttft_ms": 50}
+    woken = {"asleep_before": True, "packet_s": 0.01, "runner_online_s": 3, "first_output_s": 4.0}
+    shares = [{"runner": NASTY, "share": 0.6, "share_low": 0.3, "share_high": 0.8}]
+    shares += [{"runner": "tower", "share": 0.4, "share_low": None, "share_high": None}]
+    report.folder.documents = [
+        document("scale_to_zero", cold),
+        document("wol", woken),
+        document("workload_routing", {"runners": shares}),
+    ]
+    report.comparison = None
+    assert questions(report) == [
+        "How long does a cold start take?",
+        "Which runner served?",
+        "How long does it take to wake a runner?",
+    ]
+    assert "<script" not in html.text(report)
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {},
+        {"cold_start_s": "soon", "cold_start": []},
+        {"runners": "x"},
+        {"runners": [1, {}, {"share": "a"}]},
+    ],
+)
+def test_figures_that_are_none_make_no_picture(report: verdict.Report, metrics: Any) -> None:
+    names = ("scale_to_zero", "wol", "workload_routing", "queue_behavior")
+    report.folder.documents = [document(name, metrics) for name in names]
+    report.comparison = None
+    assert questions(report) == []
+
+
+def test_a_picture_is_one_svg_element_in_the_pages_colours(report: verdict.Report) -> None:
+    for each in plots.pictures(report):
+        root = ElementTree.fromstring(each.svg)
+        assert root.tag.endswith("svg") and "viewBox" in root.attrib
+        assert not {"width", "height"} & set(root.attrib)
+        assert "#0101" not in each.svg and "var(--ink)" in each.svg
+        for name in re.findall(r"var\(--([\w-]+)\)", each.svg):
+            assert f"--{name}:" in html.STYLE
+
+
+def test_no_marker_lies_at_the_edge(
+    report: verdict.Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal at once, or the slowest level, is drawn whole."""
+    figure = pytest.importorskip("matplotlib.figure")
+    drawn: dict[str, Any] = {}
+
+    def draw(question: str, caption: str, plot: Any, *_: float) -> plots.Picture:
+        drawn[question] = axes = figure.Figure().add_subplot()
+        plot(axes)
+        return plots.Picture(question, caption, "")
+
+    monkeypatch.setattr(plots, "draw", draw)
+    captions = [each.caption for each in plots.pictures(report)]
+    assert drawn["Who waited, who was refused?"].get_xlim()[0] < 0
+    latency = drawn["What do more users do to the first token?"]
+    highest = max(max(line.get_ydata()) for line in latency.get_lines())
+    assert latency.get_ylim()[1] > 1.05 * highest
+    assert any("Of the lowest and the highest level" in each for each in captions)
+
+
+def test_the_baseline_is_drawn_beside_each_level(report: verdict.Report) -> None:
+    drawn = next(p for p in plots.pictures(report) if "first token" in p.question)
+    assert "Dotted: the baseline." in drawn.caption
+    assert drawn.svg.count("stroke-dasharray") == len(report.folder.levels)
+
+
+def test_many_levels_are_thinned_out_to_those_that_can_be_told_apart(
+    report: verdict.Report,
+) -> None:
+    level = report.folder.levels[0]
+    levels = [dataclasses.replace(level, name=f"inference_c{count}") for count in range(1, 12)]
+    assert [each.name for each in plots.spread_out(levels)][:1] == ["inference_c1"]
+    assert [each.name for each in plots.spread_out(levels)][-1:] == ["inference_c11"]
+    assert len(plots.spread_out(levels)) == plots.MOST_SERIES

@@ -1,0 +1,268 @@
+"""Thresholds: the guide's, those of a file, and what becomes of figures that are not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.samples import gateway, level, passed, queue, sound, write
+
+from livecheck.core.result_file import Check, Status
+from livecheck.report.result_files import read_folder
+from livecheck.report.thresholds import Criterion, Verdict, judge, read_thresholds
+from livecheck.report.verdict import GATEWAY, REQUIRED
+
+
+def file(folder: Path, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / "gate.toml"
+    path.write_text(text)
+    return path
+
+
+def criteria(
+    folder: Path, text: str = "", profile: str = "gateway", **documents: Any
+) -> dict[str, Criterion]:
+    """What comes of these documents, by the names of the criteria."""
+    thresholds = read_thresholds(file(folder, text))
+    found = read_folder(write(folder, **documents))
+    assert not found.problems
+    judged = judge(thresholds, found.documents, thresholds.required or REQUIRED[profile])
+    return {each.name: each for each in judged}
+
+
+def verdicts(found: dict[str, Criterion]) -> dict[str, str]:
+    return {name: each.verdict.value for name, each in found.items()}
+
+
+# --- the guide's
+
+
+def test_the_guide_s_table_is_the_default(tmp_path: Path) -> None:
+    found = criteria(tmp_path, gateway_overhead=gateway(), inference_c1=level(1))
+    assert {name: each.target for name, each in found.items()} == {
+        "/ping net of network p99": "≤ 5 ms",
+        "c=1 TTFT p50": "≤ 500 ms",
+        "c=1 TTFT p95": "≤ 1000 ms",
+        "c=1 decode rate mean": "≥ 20 tok/s",
+        "c=1 error rate": "0 %",
+    }
+    assert set(verdicts(found).values()) == {"PASS"}
+    assert found["c=1 TTFT p50"].samples == 30
+
+
+def test_the_guide_s_targets_are_for_one_user_and_errors_for_all(tmp_path: Path) -> None:
+    found = criteria(tmp_path, inference_c1=level(1), inference_c8=level(8, ttft_ms=5000))
+    assert [name for name in found if name.startswith("c=8")] == ["c=8 error rate"]
+
+
+@pytest.mark.parametrize(
+    ("document", "missed"),
+    [
+        (level(1, ttft_ms=600), {"c=1 TTFT p50"}),
+        (level(1, ttft_ms=480, noise=0.6, requests=60), {"c=1 TTFT p95"}),
+        (level(1, tpot_ms=80), {"c=1 decode rate mean"}),
+        (level(1, errors=["timeout"]), {"c=1 error rate"}),
+    ],
+)
+def test_what_is_missed_fails(document: Any, missed: set[str], tmp_path: Path) -> None:
+    found = criteria(tmp_path, gateway_overhead=gateway(), inference_c1=document)
+    assert {name for name, verdict in verdicts(found).items() if verdict == "FAIL"} == missed
+
+
+def test_ping_is_judged_net_of_the_network_with_the_raw_value_beside_it(tmp_path: Path) -> None:
+    found = criteria(tmp_path, gateway_overhead=gateway(ping_ms=9))["/ping net of network p99"]
+    assert found.verdict is Verdict.FAIL
+    assert found.detail.startswith("raw 1") and " ms" in found.detail
+
+
+def test_what_cannot_be_separated_is_no_pass_and_says_why(tmp_path: Path) -> None:
+    document = gateway(ping_ms=80, edge="RunPod's proxy answers the handshake")
+    found = criteria(tmp_path, gateway_overhead=document)["/ping net of network p99"]
+    assert found.verdict is Verdict.UNDECIDED
+    assert "not separable" in found.detail and "RunPod's proxy" in found.detail
+    assert "with it" in found.detail
+
+
+def test_quick_enough_with_the_network_is_quick_enough(tmp_path: Path) -> None:
+    document = gateway(ping_ms=2, edge="a proxy is in between")
+    found = criteria(tmp_path, gateway_overhead=document)["/ping net of network p99"]
+    assert (found.verdict, found.detail) == (Verdict.PASS, "even with the network in it")
+
+
+def test_missing_is_never_a_pass(tmp_path: Path) -> None:
+    found = criteria(tmp_path, inference_c4=level(4))
+    assert verdicts(found) == {
+        "c=4 error rate": "PASS",
+        "/ping net of network p99": "UNDECIDED",
+        "c=1 TTFT p50": "UNDECIDED",
+        "c=1 TTFT p95": "UNDECIDED",
+        "c=1 decode rate mean": "UNDECIDED",
+        "c=1 error rate": "UNDECIDED",
+    }
+
+
+def test_an_endpoint_that_is_not_there_is_said_where_it_is_required(tmp_path: Path) -> None:
+    skipped = Check("ping", Status.SKIP, "404: no such endpoint here (/ping)")
+    document = gateway(probes=0, checks=(skipped, passed("health")))
+    found = criteria(tmp_path, gateway_overhead=document)
+    assert found["/ping net of network p99"].verdict is Verdict.UNDECIDED
+    assert "404" in found["/ping net of network p99"].detail
+    assert not criteria(tmp_path, profile="fleet", gateway_overhead=document)
+
+
+# --- the deployment's own limits
+
+
+@pytest.mark.parametrize(
+    ("served", "waiting", "verdict"), [(1, 2, "REPORTED"), (1, 7, "FAIL"), (1, 0, "FAIL")]
+)
+def test_errors_are_judged_within_the_deployment_s_limits(
+    served: int, waiting: int, verdict: str, tmp_path: Path
+) -> None:
+    refused = level(8, errors=["503"] * 5)
+    limits = queue(served, waiting)
+    found = criteria(tmp_path, inference_c8=refused, queue_behavior=limits)["c=8 error rate"]
+    assert found.verdict.value == verdict
+    assert found.value == "16.67%"
+    if verdict == "REPORTED":
+        assert found.detail == "8 in flight is more than it holds: 1 served at once and 2 waiting"
+
+
+def test_another_deployment_s_limits_are_not_this_one_s(tmp_path: Path) -> None:
+    limits = queue(1, 2)
+    limits["target"] = {**limits["target"], "url": "http://elsewhere:8000"}
+    folder = write(tmp_path, inference_c8=level(8, errors=["503"]), queue_behavior=limits)
+    thresholds = read_thresholds(file(tmp_path, "same_target = false"))
+    found = judge(thresholds, read_folder(folder, one_target=False).documents, ())
+    assert [e.verdict for e in found if e.name == "c=8 error rate"] == [Verdict.FAIL]
+
+
+def test_without_known_limits_every_level_is_judged(tmp_path: Path) -> None:
+    found = criteria(tmp_path, inference_c8=level(8, errors=["503"]))
+    assert found["c=8 error rate"].verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("section", ["inference", "inference_c8"])
+def test_the_limits_excuse_nothing_from_a_threshold_of_the_file(
+    section: str, tmp_path: Path
+) -> None:
+    documents = {"inference_c8": level(8, errors=["503"] * 5), "queue_behavior": queue(1, 2)}
+    text = f'[{section}]\nerror_rate = "1%"'
+    assert criteria(tmp_path, text, **documents)["c=8 error rate"].verdict is Verdict.FAIL
+
+
+# --- percentiles of few samples
+
+
+def test_a_percentile_of_few_samples_says_so(tmp_path: Path) -> None:
+    text = '[inference_c1]\nttft_p99 = "1s"'
+    found = criteria(tmp_path, text, inference_c1=level(1, requests=19))
+    assert found["c=1 TTFT p95"].verdict is Verdict.PASS
+    assert found["c=1 TTFT p95"].detail == "of 19 samples: close to the slowest"
+    assert found["c=1 TTFT p50"].detail == ""
+    found = criteria(tmp_path, text, inference_c1=level(1, requests=20))
+    assert found["c=1 TTFT p95"].detail == ""
+    assert found["c=1 TTFT p99"].detail == "of 20 samples: close to the slowest"
+
+
+def test_fewer_than_five_are_no_percentile(tmp_path: Path) -> None:
+    found = criteria(tmp_path, inference_c1=level(1, requests=4))
+    said = verdicts(found)
+    assert said["c=1 TTFT p50"] == said["c=1 TTFT p95"] == "UNDECIDED"
+    assert said["c=1 decode rate mean"] == said["c=1 error rate"] == "PASS"
+    assert "4 samples are no p50" in found["c=1 TTFT p50"].detail
+    found = criteria(tmp_path, inference_c1=level(1, requests=5))
+    assert found["c=1 TTFT p50"].verdict is Verdict.PASS
+
+
+# --- the file
+
+
+def test_a_file_changes_adds_and_takes_away(tmp_path: Path) -> None:
+    text = """
+    [gateway_overhead]
+    ping_net_p99 = false
+    health_p50 = "1s"
+    [inference]
+    error_rate = "20%"
+    e2e_p95 = "400ms"
+    [inference_c1]
+    ttft_p50 = "90 ms"
+    tokens_per_s_mean = 10
+    e2e_p95 = false
+    """
+    found = criteria(
+        tmp_path,
+        text,
+        gateway_overhead=gateway(),
+        inference_c1=level(1, errors=["timeout"]),
+        inference_c4=level(4, tpot_ms=30),
+    )
+    assert verdicts(found) == {
+        "/health p50": "PASS",
+        "c=1 TTFT p50": "FAIL",
+        "c=1 TTFT p95": "PASS",
+        "c=1 decode rate mean": "PASS",
+        "c=1 error rate": "PASS",
+        "c=4 error rate": "PASS",
+        "c=4 E2E latency p95": "FAIL",
+    }
+
+
+def test_a_threshold_that_was_asked_for_needs_its_result(tmp_path: Path) -> None:
+    found = criteria(tmp_path, '[inference_c16]\nttft_p95 = "2s"', inference_c1=level(1))
+    assert found["c=16 TTFT p95"].verdict is Verdict.UNDECIDED
+    assert "inference_c16.json" in found["c=16 TTFT p95"].detail
+
+
+def test_a_file_says_what_is_required(tmp_path: Path) -> None:
+    path = file(tmp_path, 'required = ["inference_c1", "cors"]\nsame_target = false')
+    thresholds = read_thresholds(path)
+    assert thresholds.required == ("inference_c1", "cors")
+    assert not thresholds.same_target
+    assert read_thresholds(None).required is None and GATEWAY
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ttft_p50 = 3", "unknown key ttft_p50"),
+        ("[inference_c1]\nttft_p5 = 3", "[inference_c1] ttft_p5: unknown objective"),
+        ("[inference_c1]\nttft_p5 = false", "[inference_c1] ttft_p5: unknown objective"),
+        ("[inference_c1]\nttft_p50 = 500", "a time needs its unit"),
+        ("[inference_c1]\nttft_p50 = [1]", "[inference_c1] ttft_p50 must be a number"),
+        ("[inference_c1]\nttft_p50 = true", "[inference_c1] ttft_p50 must be a number"),
+        ("[inference_c1]\nttft_p50 = nan", "[inference_c1] ttft_p50"),
+        ("[inference_c1]\nttft = '1s'", "ttft needs a statistic, as ttft_p95"),
+        ("[inference_c1]\nping_p99 = '5ms'", "not measured there but in [gateway_overhead]"),
+        ("[gateway_overhead]\nttft_p50 = '5ms'", "not measured there but in [inference_c1]"),
+        ("[inference_c0x]\nttft_p50 = '5ms'", "unknown key inference_c0x"),
+        ("[cors]\npreflight = 1", "unknown key cors"),
+        ("inference = 3", "must be a section"),
+        ("required = 'cors'", "required must be a list"),
+        ("required = []", "required must be a list"),
+        ("required = ['k6']", "required names k6"),
+        ("same_target = 1", "same_target must be true or false"),
+        ("[inference_c1\n", "is no TOML"),
+        ("a = 1\na = 2", "is no TOML"),
+    ],
+)
+def test_what_a_file_gets_wrong_is_named(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError) as error:
+        read_thresholds(file(tmp_path, text))
+    assert said in str(error.value) and "gate.toml" in str(error.value)
+
+
+def test_a_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+    (tmp_path / "latin.toml").write_bytes(b"# \xe9\n")
+    for path in (tmp_path / "nowhere.toml", tmp_path, tmp_path / "latin.toml"):
+        with pytest.raises(ValueError, match=str(path)):
+            read_thresholds(path)
+
+
+def test_a_sound_folder_keeps_all(tmp_path: Path) -> None:
+    documents = read_folder(sound(tmp_path)).documents
+    found = judge(read_thresholds(None), documents, GATEWAY)
+    assert {each.verdict for each in found} == {Verdict.PASS}

@@ -1,0 +1,1205 @@
+"""benchmark.py as an operator runs it: argv in, exit code, both outputs and files out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shlex
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from helpers.bench import bench, detail, level, quick, status
+from helpers.hostile import (
+    CHAT,
+    DONE,
+    HEAD,
+    Answer,
+    Call,
+    Server,
+    delta,
+    error,
+    event,
+    first,
+    good_stream,
+    hang,
+    in_turn,
+    response,
+    timings,
+    usage,
+)
+from helpers.scripts import ROOT, Finished, run_script, start_script
+
+import benchmark
+from livecheck.wire import metrics
+from reference import Deployment, running
+
+KEY = "sk-hostileHOSTILE0123456789abcdefXYZ"
+SPARE_S = 6.0  # for starting Python on a busy machine, and for scheduling
+SUMMARY = {"mean", "p50", "p90", "p95", "p99", "min", "max", "n"}
+
+
+@pytest.fixture(scope="session")
+def sim() -> Iterator[Deployment]:
+    """A sound deployment that is as quick as can be."""
+    with running(engine="sim", ttft_ms=4, itl_ms=1, rate_limit=0) as deployment:
+        yield deployment
+
+
+SOMEWHERE = ("--url", "http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (*SOMEWHERE, "--concurrency", "0"),
+        (*SOMEWHERE, "--concurrency", "4", "x"),
+        (*SOMEWHERE, "--requests", "-1"),
+        (*SOMEWHERE, "--requests", "0"),
+        (*SOMEWHERE, "--requests", "1.5"),
+        (*SOMEWHERE, "--warmup", "-1"),
+        (*SOMEWHERE, "--max-tokens", "0"),
+        (*SOMEWHERE, "--timeout", "0"),
+        (*SOMEWHERE, "--timeout", "nan"),
+        (*SOMEWHERE, "--slo", "speed_p50=5ms"),
+        (*SOMEWHERE, "--slo", "ttft_p42=5ms"),
+        (*SOMEWHERE, "--slo", "ttft_p50=500"),
+        (*SOMEWHERE, "--slo", "ttft_p50"),
+        (*SOMEWHERE, "--slo", "ttft_p50=fast"),
+        (*SOMEWHERE, "--slo", "tokens_per_s_mean=20ms"),
+        (*SOMEWHERE, "--slo", "error_rate=2"),
+        (*SOMEWHERE, "--gateway-only", "--inference-only"),
+        (*SOMEWHERE, "--only", "speed"),
+        (*SOMEWHERE, "--output", "xml"),
+        (*SOMEWHERE, "--colour"),
+        ("--url", "host:8000"),
+        ("--url", "ftp://host"),
+        ("--url", "http://"),
+        (),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_line_costs_exit_2_and_one_line(arguments: tuple[str, ...]) -> None:
+    finished = run_script("benchmark.py", *arguments)
+    assert (finished.code, finished.out) == (2, "")
+    assert finished.err.startswith("benchmark.py: ")
+    assert finished.err.count("\n") == 1
+    assert not finished.results.exists()
+
+
+# --- could not check: exit 3
+
+
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+@pytest.fixture(scope="session")
+def self_signed() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+def assert_undecided(finished: Finished, hint: str, name: str = "inference_c1") -> None:
+    """Exit 3, one line that says what to do next, and a saved document that says the same."""
+    assert finished.code == 3
+    said = [line for line in finished.err.splitlines() if line.startswith("benchmark.py: ")]
+    assert len(said) == 1 and hint in said[0]
+    document = finished.document(name)
+    assert (document["verdict"], document["exit_code"]) == ("undecided", 3)
+    assert hint in document["error"]
+    assert json.loads(finished.out) == document
+
+
+@pytest.mark.parametrize("part", ["--inference-only", "--gateway-only"])
+def test_a_refused_connection_is_exit_3(part: str) -> None:
+    url = f"http://127.0.0.1:{unused_port()}"
+    finished = bench(url, part, "--output", "json")
+    name = "gateway_overhead" if part == "--gateway-only" else "inference_c1"
+    assert_undecided(finished, "connection refused", name)
+    assert "try --url" in finished.err and url in finished.err
+
+
+def test_an_unknown_host_is_exit_3() -> None:
+    finished = bench("http://no-such-host.invalid", "--inference-only", "--output", "json")
+    assert_undecided(finished, "unknown host no-such-host.invalid")
+
+
+def test_a_self_signed_certificate_is_exit_3_unless_verification_is_off(
+    self_signed: ssl.SSLContext,
+) -> None:
+    with Server(tls=self_signed) as server:
+        assert_undecided(quick(server, "--output", "json", "--api-key", KEY), "--no-verify-ssl")
+        accepted = quick(server, "--no-verify-ssl", "--api-key", KEY)
+    assert accepted.code == 0
+    assert level(accepted)["metrics"]["tls_ms"]["n"] == 2
+    assert re.search(r"^  TLS \[ms\] +2 ", accepted.out, re.MULTILINE)
+    assert server.count() == 3, "nothing was sent where the certificate was refused"
+
+
+def test_a_plain_http_port_addressed_as_https_is_exit_3(sim: Deployment) -> None:
+    finished = quick(sim.url.replace("http:", "https:"), "--output", "json")
+    assert_undecided(finished, "try an http:// URL")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [((), "an API key is needed"), (("--api-key", KEY), "the API key was refused")],
+    ids=["no key", "wrong key"],
+)
+def test_a_401_is_exit_3(sim: Deployment, arguments: tuple[str, ...], hint: str) -> None:
+    finished = bench(sim.url, "--output", "json", *arguments)
+    assert_undecided(finished, hint)
+    assert "INFERENCE_API_KEY" in finished.err
+    assert KEY not in finished.everything
+
+
+def test_a_401_from_the_completions_alone_is_exit_3() -> None:
+    with Server(chat=error(401, "who are you?", "invalid_api_key")) as server:
+        finished = quick(server, "--output", "json", "--api-key", KEY)
+    assert_undecided(finished, "the API key was refused")
+    assert server.count() == 1
+
+
+def test_another_level_is_not_left_to_be_believed(sim: Deployment) -> None:
+    """An older result of the same name does not outlive a run that came to nothing."""
+    assert quick(sim).code == 0
+    assert level(quick(f"http://127.0.0.1:{unused_port()}"))["verdict"] == "undecided"
+
+
+# --- hostile servers: exit 1, in time, no traceback, no key
+
+
+def endless(call: Call) -> None:
+    call.send(HEAD)
+    while not call.over.is_set():
+        call.send(delta("x"), gap_s=0.01)
+
+
+def flood(call: Call) -> None:
+    call.send(HEAD)
+    piece = delta("x") * 10_000
+    while not call.over.is_set():
+        call.send(piece)
+
+
+def stall(call: Call) -> None:
+    call.send(HEAD + delta() + delta("x"))
+    call.wait()
+
+
+def drip(call: Call) -> None:
+    """A head that never ends, a byte at a time: no silence to notice."""
+    call.send(b"HTTP/1.1 200 OK\r\n")
+    while not call.over.is_set():
+        call.send(b"x", gap_s=0.05)
+
+
+def reset(call: Call) -> None:
+    call.send(HEAD + delta("x"))
+    call.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+
+LONG = HEAD.replace(b"Connection: close", b"Content-Length: 1000000")
+SHORT = HEAD.replace(b"Connection: close", b"Content-Length: 60")
+NOT_UTF8 = delta("@@").replace(b"@@", b"\xc3\x28\xff")
+HUGE_LINE = b'data: {"choices": [{"delta": {"content": "' + b"x" * (10 << 20) + b"\n\n"
+
+HOSTILE: dict[str, tuple[Answer, str]] = {  # what the server does, the kind of error
+    "never answers": (hang, "timeout"),
+    "stalls": (stall, "timeout"),
+    "endless stream": (endless, "timeout"),
+    "endless head": (drip, "timeout"),
+    "flood": (flood, "flood"),
+    "10 MB line": (HEAD + delta("x") + HUGE_LINE + DONE, "malformed"),
+    "invalid UTF-8": (HEAD + NOT_UTF8 + delta(reason="stop") + DONE, "malformed"),
+    "invalid JSON": (HEAD + delta("x") + b"data: {oops\n\n" + good_stream(), "malformed"),
+    "deep JSON": (HEAD + b"data: " + b"[" * 100_000 + b"\n\n" + good_stream(), "malformed"),
+    "no object": (HEAD + b"data: 7\n\n" + good_stream(), "malformed"),
+    "Content-Length too long": (LONG + good_stream(), "truncated"),
+    "Content-Length too short": (SHORT + good_stream(), "truncated"),
+    "Content-Length no number": (LONG.replace(b"1000000", b"many") + good_stream(), "malformed"),
+    "bad chunk": (
+        HEAD.replace(b"Connection: close", b"Transfer-Encoding: chunked") + b"zz\r\nhello",
+        "malformed",
+    ),
+    "HTML with 200": (response(200, b"<html>welcome", content_type="text/html"), "malformed"),
+    "empty 200": (response(200), "malformed"),
+    "closes at once": (b"", "truncated"),
+    "half a head": (b"HTTP/1.1 200 O", "truncated"),
+    "garbage": (b"\x00\xff\x16garbage" * 100, "malformed"),
+    "huge head": (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000, "malformed"),
+    "interim answers": (b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, "truncated"),
+    "connection reset": (reset, "truncated"),
+    "cut off": (HEAD + delta("x") + delta("y"), "truncated"),
+    "no finish_reason": (HEAD + delta("x") + usage(1) + DONE, "truncated"),
+    "no output": (HEAD + delta() + delta(reason="stop") + DONE, "empty"),
+    "error event": (HEAD + delta("x") + event({"error": {"message": "oom"}}), "stream_error"),
+    "switches protocols": (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "truncated"),
+    "204": (response(204), "2xx"),
+}
+
+
+def failed_kinds(finished: Finished) -> set[str]:
+    """The kinds of error in the records; of the warm-up's when nothing further was sent."""
+    document = level(finished)
+    warmup = re.search(r"warm-up requests failed: (\w+)", detail(finished, "requests"))
+    return {each["error"] for each in document["requests"]} | ({warmup[1]} if warmup else set())
+
+
+@pytest.mark.parametrize(("answer", "kind"), HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_server_is_a_failure_in_time(answer: Answer, kind: str) -> None:
+    timeout_s = 1.5 if kind == "timeout" else 6
+    with Server(chat=answer) as server:
+        started = time.monotonic()
+        finished = quick(server, "--timeout", timeout_s, "--api-key", KEY)
+        spent_s = time.monotonic() - started
+    assert finished.code == 1
+    assert status(finished, "requests") == "FAIL"
+    assert failed_kinds(finished) == {kind}
+    assert level(finished)["metrics"]["ttft_ms"] == dict.fromkeys(SUMMARY, None) | {"n": 0}
+    assert KEY not in finished.everything
+    assert spent_s < timeout_s + SPARE_S
+
+
+@pytest.mark.parametrize("name", ["never answers", "flood", "garbage"])
+def test_a_server_that_is_hostile_everywhere_is_a_failure_in_time(name: str) -> None:
+    with Server(everywhere=HOSTILE[name][0]) as server:
+        started = time.monotonic()
+        finished = bench(server, "--requests", 2, "--timeout", 2, "--api-key", KEY)
+        spent_s = time.monotonic() - started
+    assert finished.code == 1
+    found = {check["name"]: check["status"] for check in level(finished)["checks"]}
+    assert found["ping"] == found["health"] == found["requests"] == "FAIL"
+    assert spent_s < 2 + SPARE_S
+
+
+def test_where_every_connection_is_closed_at_once_there_is_nothing_to_check() -> None:
+    with Server(everywhere=HOSTILE["closes at once"][0]) as server:
+        finished = bench(server, "--requests", 2, "--timeout", 2)
+    assert finished.code == 3
+    assert "does it speak HTTP there" in finished.err
+
+
+@pytest.mark.parametrize("where", ["message", "location"])
+def test_control_characters_of_a_server_do_not_reach_the_terminal(where: str) -> None:
+    red = "\x1b[31mred\x07"
+    answer = error(500, red) if where == "message" else response(302, b"", location=red)
+    with Server(chat=answer) as server:
+        finished = quick(server, "--verbose")
+    assert finished.code == 1
+    shown = (finished.out + finished.err).replace("\n", "")
+    assert [character for character in shown if not character.isprintable()] == []
+
+
+def test_a_gateway_that_goes_silent_after_the_first_contact_ends_in_time() -> None:
+    ok = response(200)
+    silent = {"/ping": first(1, ok, hang), "/health": first(1, ok, hang)}
+    with Server(answers=silent) as server:
+        finished = bench(server, "--gateway-only", "--warmup", 0, "--timeout", 1)
+    assert finished.code == 1
+    assert server.count("/ping") == server.count("/health") == 2
+
+
+# --- the credential
+
+
+def echo(call: Call) -> None:
+    call.send(error(500, "you sent " + call.headers.get("authorization", "nothing")))
+
+
+def echo_at_the_cut(call: Call) -> None:
+    """Whoever shortens the text before the key is taken out shows half of it."""
+    call.send(error(500, "y" * 130 + call.headers.get("authorization", "")))
+
+
+def echo_escaped(call: Call) -> None:
+    key = "".join(f"\\u{ord(each):04x}" for each in call.headers.get("authorization", ""))
+    body = b'{"error": {"message": "%s"}}' % key.encode()
+    call.send(response(500, body, content_type="application/json"))
+
+
+def echo_in_stream(call: Call) -> None:
+    key = call.headers.get("authorization", "")
+    call.send(HEAD + delta(key) + event({"error": {"message": key}, "choices": []}) + DONE)
+
+
+def echo_as_event(call: Call) -> None:
+    call.send(HEAD + b"data: " + call.headers.get("authorization", "").encode() + b"\n\n")
+
+
+def echo_in_headers(call: Call) -> None:
+    key = call.headers.get("authorization", "")
+    call.send(response(307, b"", location=f"http://127.0.0.1:9/?k={key}", retry_after=key))
+
+
+def echo_everywhere(call: Call) -> None:
+    key = call.headers.get("authorization", "")
+    body = {"data": [{"id": key}], key: key, "error": {"message": key, "code": key}}
+    call.send(response(200, body, server=key, content_type=key, via=key))
+
+
+@pytest.mark.parametrize(
+    ("answer", "output"),
+    [
+        (echo, "text"),
+        (echo_at_the_cut, "text"),
+        (echo_escaped, "text"),
+        (echo_in_stream, "text"),
+        (echo_in_stream, "json"),
+        (echo_as_event, "text"),
+        (echo_in_headers, "text"),
+        (echo_everywhere, "json"),
+    ],
+)
+def test_a_server_that_echoes_the_key_does_not_get_it_into_any_output(
+    answer: Answer, output: str
+) -> None:
+    with Server(chat=answer, answers={"/v1/models": echo_everywhere}) as server:
+        finished = quick(server, "--api-key", KEY, "--debug", "--output", output)
+    assert finished.code == 1
+    assert server.to(CHAT)[0].headers["authorization"] == f"Bearer {KEY}"
+    for part in (KEY, KEY[:12]):
+        assert part not in finished.everything
+
+
+@pytest.mark.parametrize("code", [301, 307])
+def test_a_redirect_is_a_failure_that_names_the_target_and_is_not_followed(code: int) -> None:
+    with Server() as other:
+        target = f"{other.url}/elsewhere"
+        with Server(everywhere=response(code, b"", location=target)) as server:
+            finished = bench(server, "--requests", 2, "--api-key", KEY)
+    assert finished.code == 1
+    for check in ("ping", "health", "requests"):
+        assert status(finished, check) == "FAIL"
+        assert f"{code} redirect to {target}" in detail(finished, check)
+    assert level(finished)["metrics"]["errors"] == {"3xx": 2}
+    assert other.connections == 0, "nothing, and no key, went to the other server"
+
+
+def test_the_key_goes_to_the_target_only_in_its_header() -> None:
+    with Server() as server:
+        finished = bench(server, "--requests", 2, "--api-key", KEY)
+    assert finished.code == 0
+    assert all(KEY not in call.path and KEY.encode() not in call.body for call in server.calls)
+    assert KEY not in finished.everything
+
+
+# --- what is sent
+
+
+@pytest.mark.parametrize(
+    ("warmup", "concurrency", "expected"),
+    [(0, 1, 0), (0, 4, 0), (1, 1, 1), (1, 4, 4), (2, 1, 2), (5, 4, 5)],
+)
+def test_warm_ups_are_at_least_one_a_slot_and_0_is_0(
+    warmup: int, concurrency: int, expected: int
+) -> None:
+    with Server() as server:
+        arguments = ("--warmup", warmup, "--concurrency", concurrency, "--requests", 5)
+        finished = quick(server, *arguments)
+    assert finished.code == 0
+    assert server.count() == expected + 5
+    document = level(finished, concurrency)
+    assert document["metrics"]["warmup"] == {"requests": expected, "failed": 0}
+    assert len(document["requests"]) == 5
+
+
+def test_every_prompt_has_a_line_of_its_own_the_warm_up_too() -> None:
+    with Server() as server:
+        finished = quick(server, "--concurrency", 1, 2, "--prompt", "Say hello")
+    lines, prompts = zip(*(call.prompt.split("\n") for call in server.to(CHAT)), strict=True)
+    assert len(set(lines)) == len(lines) == 1 + 2 + 2 + 2
+    assert set(prompts) == {"Say hello"}
+    assert max(map(len, lines)) <= 16
+    assert "unique" in finished.out and level(finished)["metrics"]["prompt"] == "unique"
+
+
+def test_with_same_prompt_all_prompts_are_the_operators_and_the_output_says_so() -> None:
+    with Server() as server:
+        finished = quick(server, "--same-prompt", "--prompt", "Say hello")
+    assert {call.prompt for call in server.to(CHAT)} == {"Say hello"}
+    assert "the prompt cache may save the prefill" in finished.out
+    assert level(finished)["metrics"]["prompt"] == "same"
+
+
+def test_the_request_is_a_streamed_completion_that_asks_for_usage() -> None:
+    with Server() as server:
+        quick(server, "--max-tokens", 17)
+    fields = server.to(CHAT)[0].fields
+    assert fields["stream"] is True and fields["max_tokens"] == 17
+    assert fields["stream_options"] == {"include_usage": True}
+
+
+@pytest.mark.parametrize(
+    ("models", "arguments", "expected"),
+    [
+        (response(200, {"data": [{"id": "alpha"}, {"id": "beta"}]}), (), "alpha"),
+        (response(200, {"data": [{"id": "alpha"}]}), ("--model", "own"), "own"),
+        (response(404), (), "local-model"),
+        (response(500), (), "local-model"),
+        (response(200, {"data": []}), (), "local-model"),
+        (response(200, {"data": [{"id": 7}]}), (), "local-model"),
+        (response(200, b"<html>"), (), "local-model"),
+        (response(200, b'{"data":' * 50_000), (), "local-model"),
+    ],
+)
+def test_the_model_is_the_first_listed_else_local_model(
+    models: Answer, arguments: tuple[str, ...], expected: str
+) -> None:
+    with Server(answers={"/v1/models": models}) as server:
+        finished = quick(server, *arguments)
+    assert finished.code == 0
+    assert {call.fields["model"] for call in server.to(CHAT)} == {expected}
+    assert level(finished)["target"]["model"] == expected
+
+
+def test_url_and_key_come_from_the_environment_and_from_dotenv(sim: Deployment) -> None:
+    few = ("--inference-only", "--requests", 1, "--max-tokens", 4)
+    settings = {"INFERENCE_URL": sim.url, "INFERENCE_API_KEY": sim.api_key}
+    assert run_script("benchmark.py", *few, env=settings).code == 0
+    Path(".env").write_text(f"INFERENCE_URL={sim.url}/v1\nINFERENCE_API_KEY={sim.api_key}\n")
+    assert run_script("benchmark.py", *few).code == 0
+    wrong = run_script("benchmark.py", *few, env={"INFERENCE_API_KEY": KEY})
+    assert wrong.code == 3, "the environment wins over .env"
+
+
+def test_gateway_only_sends_no_completion() -> None:
+    with Server() as server:
+        finished = bench(server, "--gateway-only", "--requests", 7, "--warmup", 2)
+    assert finished.code == 0
+    assert {call.path for call in server.calls} == {"/ping", "/health"}
+    assert server.count("/ping") == server.count("/health") == 1 + 2 + 7
+    assert finished.document("gateway_overhead")["metrics"]["gateway"]["ping_ms"]["n"] == 7
+    assert not (finished.results / "inference_c1.json").exists()
+
+
+def test_inference_only_probes_nothing() -> None:
+    with Server() as server:
+        finished = quick(server)
+    assert {call.path for call in server.calls} == {"/v1/models", CHAT}
+    assert not (finished.results / "gateway_overhead.json").exists()
+    assert level(finished)["metrics"]["gateway"] is None
+
+
+def test_a_full_run_probes_at_least_50_times() -> None:
+    with Server() as server:
+        finished = bench(server, "--requests", 2)
+    assert level(finished)["metrics"]["gateway"]["ping_ms"]["n"] == 50
+    assert status(finished, "ping") == status(finished, "health") == "PASS"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--only", "requests"), {"requests", "slo:ttft_p50"}),  # a given bound is meant
+        (("--only", "requests", "tokens"), {"requests", "tokens", "slo:ttft_p50"}),
+        (("--skip", "client", "slo"), {"requests", "stream", "tokens"}),
+    ],
+)
+def test_only_and_skip_choose_the_checks(
+    arguments: tuple[str, ...], expected: set[str], sim: Deployment
+) -> None:
+    finished = quick(sim, *arguments, "--slo", "ttft_p50=9s")
+    assert {check["name"] for check in level(finished)["checks"]} == expected
+
+
+def test_when_all_fail_no_allowance_makes_it_a_pass() -> None:
+    with Server(chat=response(500)) as server:
+        finished = quick(server, "--slo", "error_rate=100%")
+    assert finished.code == 1 and status(finished, "requests") == "FAIL"
+
+
+def test_a_level_gets_a_request_for_each_of_its_slots(sim: Deployment) -> None:
+    finished = quick(sim, "--concurrency", 5, "--requests", 2)
+    assert len(finished.document("inference_c5")["requests"]) == 5
+
+
+def test_a_server_that_stops_answering_costs_two_time_outs_not_all() -> None:
+    left = iter(range(2))  # the warm-up and the first request
+
+    def answer(call: Call) -> None:
+        if next(left, None) is None:
+            call.wait()
+        call.send(HEAD + good_stream())
+
+    with Server(chat=answer) as server:
+        started = time.monotonic()
+        finished = quick(server, "--timeout", 1, "--requests", 9)
+    assert finished.code == 1
+    assert time.monotonic() - started < 2 + SPARE_S
+
+
+def test_only_ping_needs_no_completion_and_only_requests_no_probe() -> None:
+    with Server() as server:
+        assert bench(server, "--only", "ping", "--requests", 2).code == 0
+        assert server.count() == 0
+    with Server() as server:
+        assert bench(server, "--only", "requests", "--requests", 2).code == 0
+        assert server.count("/ping") == 0
+
+
+# --- tokens and events
+
+
+def refuses_stream_options(then: bytes, code: int = 400) -> Callable[[Call], None]:
+    def answer(call: Call) -> None:
+        refused = "stream_options" in call.fields
+        call.send(error(code, "unknown field stream_options") if refused else then)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("stream", "source", "count"),
+    [
+        (good_stream(3, usage(7)), "usage", 7),
+        (good_stream(3, timings(6)), "timings", 6),
+        (good_stream(3, b""), "events", 3),
+        (good_stream(3, usage(7) + timings(6)), "usage", 7),
+        (good_stream(3, usage(None) + timings(6)), "timings", 6),
+    ],
+    ids=["usage", "timings", "events", "both", "empty usage"],
+)
+def test_tokens_come_from_usage_else_timings_else_events(
+    stream: bytes, source: str, count: int
+) -> None:
+    with Server(chat=HEAD + stream) as server:
+        finished = quick(server)
+    assert finished.code == 0
+    records = level(finished)["requests"]
+    assert {(each["token_source"], each["output_tokens"]) for each in records} == {(source, count)}
+    assert {each["output_events"] for each in records} == {3}
+    line = re.search(r"^  tokens counted by +(.*)", finished.out, re.MULTILINE)
+    assert line and source in line[1]
+
+
+@pytest.mark.parametrize(("warmup", "code"), [(0, 400), (1, 422), (3, 400)])
+def test_a_server_that_refuses_stream_options_is_asked_once_without(warmup: int, code: int) -> None:
+    with Server(chat=refuses_stream_options(HEAD + good_stream(3, timings(3)), code)) as server:
+        finished = quick(server, "--warmup", warmup)
+    assert finished.code == 0
+    assert server.count() == 1 + warmup + 2
+    assert sum("stream_options" in call.fields for call in server.to(CHAT)) == 1
+    assert "timings" in detail(finished, "tokens") and "stream_options" in detail(
+        finished, "tokens"
+    )
+    assert level(finished)["metrics"]["errors"] == {}
+
+
+def test_a_400_that_stays_is_a_failure() -> None:
+    with Server(chat=error(400, "max_tokens is too large")) as server:
+        finished = quick(server)
+    assert finished.code == 1
+    assert level(finished)["metrics"]["errors"] == {"4xx": 2}
+    assert "max_tokens is too large" in detail(finished, "requests")
+
+
+@pytest.mark.parametrize(
+    ("stream", "wanted", "words"),
+    [
+        (good_stream(3, usage(3) + timings(5)), "WARN", "usage and timings disagree"),
+        (good_stream(9, usage(3)), "WARN", "more events than tokens"),
+        (good_stream(3, b""), "WARN", "events were counted"),
+        (good_stream(3, usage(9)), "PASS", "18 output tokens"),
+        (good_stream(3, usage(3) + timings(3)), "PASS", "6 output tokens"),
+    ],
+)
+def test_doubtful_token_counts_are_a_warning(stream: bytes, wanted: str, words: str) -> None:
+    with Server(chat=HEAD + stream) as server:
+        finished = quick(server)
+        strict = quick(server, "--strict", "--skip", "client")
+    assert (finished.code, strict.code) == (0, 1 if wanted == "WARN" else 0)
+    assert words in detail(strict, "tokens")
+    assert status(strict, "tokens") == ("FAIL" if wanted == "WARN" else "PASS")
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [-5, 0, True, "7", "many", [3], {"n": 3}, 1.5, 10**30, "nan"],
+        [10**400, "inf"],
+    ],
+    ids=["odd", "infinite"],
+)
+def test_counts_that_cannot_be_true_break_neither_the_run_nor_its_output(
+    counts: list[object],
+) -> None:
+    streams = [HEAD + good_stream(3, usage(each) + timings(each, each)) for each in counts]
+    with Server(chat=in_turn(*streams)) as server:
+        finished = quick(server, "--warmup", 0, "--requests", len(counts))
+    assert finished.code == 0
+    assert level(finished)["metrics"]["ttft_ms"]["n"] == len(counts)
+
+
+@pytest.mark.parametrize(
+    "waits",
+    [["5", "soon", "", "7"], ["5", "nan", "inf", "9" * 400, "7"]],
+    ids=["odd", "infinite"],
+)
+def test_every_retry_after_that_is_a_number_is_reported(waits: list[str]) -> None:
+    answers = [error(503, "busy", retry_after=wait) for wait in waits]
+    with Server(chat=in_turn(*answers)) as server:
+        finished = quick(server, "--warmup", 0, "--requests", len(waits))
+    assert finished.code == 1
+    figures = level(finished)["metrics"]
+    assert (figures["errors"], figures["retry_after_s"]) == ({"503": len(waits)}, [5, 7])
+    assert "(Retry-After 5 s, 7 s)" in " ".join(finished.out.split())
+
+
+def test_a_delta_with_only_a_role_is_not_the_first_token() -> None:
+    def late(call: Call) -> None:
+        call.send(HEAD + delta())
+        call.wait(0.3)
+        call.send(good_stream(3))
+
+    with Server(chat=late) as server:
+        finished = quick(server)
+    assert level(finished)["metrics"]["ttft_ms"]["min"] >= 300
+
+
+def test_reasoning_is_output() -> None:
+    def thinking(call: Call) -> None:
+        thought = {"choices": [{"index": 0, "delta": {"reasoning_content": "hmm"}}]}
+        call.send(HEAD + event(thought))
+        call.wait(0.5)
+        call.send(good_stream(3, usage(4)))
+
+    with Server(chat=thinking) as server:
+        finished = quick(server)
+    assert level(finished)["metrics"]["ttft_ms"]["max"] < 400
+    assert {each["output_events"] for each in level(finished)["requests"]} == {4}
+
+
+def test_a_stream_without_done_or_with_the_wrong_content_type_is_a_warning() -> None:
+    body = good_stream(3).replace(DONE, b"")
+    with Server(chat=response(200, body, content_type="application/json")) as server:
+        finished = quick(server)
+    assert (finished.code, status(finished, "stream")) == (0, "WARN")
+    assert "content_type" in detail(finished, "stream") and "no_done" in detail(finished, "stream")
+
+
+# --- errors
+
+
+def failures() -> list[tuple[str, Answer]]:
+    """One answer for each kind of error that a request can end with."""
+    kinds = ("timeout", "truncated", "malformed", "empty", "stream_error", "flood")
+    answers = {kind: answer for answer, kind in reversed(HOSTILE.values()) if kind in kinds}
+    pairs = [(kind, answers[kind]) for kind in kinds]
+    statuses = {"4xx": 404, "429": 429, "503": 503, "5xx": 502, "3xx": 304}
+    return pairs + [(kind, error(code, f"said {code}")) for kind, code in statuses.items()]
+
+
+def test_every_kind_of_error_is_shown_and_in_no_percentile() -> None:
+    good = HEAD + good_stream(3)
+    answers = [answer for _, answer in failures()]
+    with Server(chat=in_turn(good, good, *answers, good)) as server:
+        finished = quick(server, "--requests", 13, "--timeout", 4)
+    assert finished.code == 1
+    document = level(finished)
+    figures = document["metrics"]
+    assert figures["errors"] == {kind: 1 for kind, _ in failures()}
+    assert (figures["requests"], figures["succeeded"]) == (13, 2)
+    assert figures["error_rate"] == pytest.approx(11 / 13, abs=1e-6)
+    for key in ("ttft_ms", "e2e_ms", "output_tokens"):
+        assert figures[key]["n"] == 2
+    assert figures["itl_ms"]["n"] == 4
+    shown = " ".join(finished.out.split())
+    for kind, _ in failures():
+        assert f"{kind} x1" in shown
+    assert "11 of 13 failed" in detail(finished, "requests")
+
+
+def test_a_connection_that_is_refused_later_is_an_error_of_the_kind_connect() -> None:
+    with Server() as server:
+
+        def last(call: Call) -> None:
+            call.send(HEAD + good_stream())
+            server.__exit__()
+
+        server._answers[CHAT] = first(2, HEAD + good_stream(), last)
+        finished = quick(server, "--requests", 4)
+    assert finished.code == 1
+    assert level(finished)["metrics"]["errors"] == {"connect": 2}
+
+
+@pytest.mark.parametrize(
+    ("slo", "code", "word"), [("0", 1, "FAIL"), ("49%", 1, "FAIL"), ("50%", 0, "WARN")]
+)
+def test_failed_requests_are_exit_1_beyond_the_error_rate_that_is_allowed(
+    slo: str, code: int, word: str
+) -> None:
+    answers = in_turn(*[HEAD + good_stream(), error(500, "planted")] * 20)
+    with Server(chat=answers) as server:
+        arguments = ("--warmup", 0, "--requests", 4, "--slo", f"error_rate={slo}")
+        finished = quick(server, *arguments, "--skip", "client")
+    assert finished.code == code
+    assert status(finished, "requests") == word
+    assert "5xx x2 (500 planted)" in detail(finished, "requests")
+    assert level(finished)["metrics"]["error_rate"] == 0.5
+
+
+def test_a_single_failed_request_is_exit_1() -> None:
+    good = HEAD + good_stream()
+    with Server(chat=in_turn(good, good, error(500, "planted"), good)) as server:
+        finished = quick(server, "--requests", 10)
+    assert finished.code == 1
+    assert detail(finished, "requests") == "1 of 10 failed: 5xx x1 (500 planted)"
+
+
+def test_when_all_fail_the_figures_are_null_and_not_zero() -> None:
+    with Server(chat=error(500, "planted")) as server:
+        finished = quick(server)
+    assert finished.code == 1
+    figures = level(finished)["metrics"]
+    for key in ("ttft_ms", "itl_ms", "tpot_ms", "tokens_per_s", "e2e_ms", "output_tokens"):
+        assert figures[key] == dict.fromkeys(SUMMARY, None) | {"n": 0}
+    for key in ("output_tokens_per_s", "requests_per_s", "goodput_per_s"):
+        assert figures[key] is None
+    assert (figures["error_rate"], figures["succeeded"]) == (1, 0)
+    assert re.search(r"^  TTFT \[ms\] +0( +-){7}$", finished.out, re.MULTILINE)
+
+
+# --- the key's rate limit
+
+
+def requests_total(deployment: Deployment) -> int:
+    with urllib.request.urlopen(f"{deployment.url}/metrics") as answer:
+        counters: dict[str, Any] = json.load(answer)["gateway"]
+    total: int = counters["requests_total"]
+    return total
+
+
+def test_the_keys_rate_limit_stops_the_run_and_is_no_verdict() -> None:
+    with running(engine="sim", ttft_ms=1, itl_ms=1, rate_limit=5) as deployment:
+        finished = quick(deployment, "--requests", 20, "--concurrency", 1, 2)
+        assert requests_total(deployment) == 6, "the models, a warm-up, three, and the refused one"
+    assert finished.code == 3
+    assert status(finished, "requests") == "SKIP"
+    for words in ("rate_limit_exceeded", "Retry-After 60", "3 of 20"):
+        assert words in detail(finished, "requests")
+    figures = level(finished)["metrics"]
+    assert (figures["requests"], figures["succeeded"], figures["errors"]) == (3, 3, {})
+    assert status(finished, "requests", "inference_c2") == "SKIP"
+    assert "not run" in detail(finished, "requests", "inference_c2")
+    assert level(finished, 2)["requests"] == []
+
+
+def test_after_a_level_where_nothing_answered_the_next_ones_are_not_tried() -> None:
+    with Server(chat=hang) as server:
+        finished = quick(server, "--concurrency", 1, 2, "--timeout", 1)
+    assert finished.code == 1
+    assert server.count() == 1
+    for name in ("inference_c1", "inference_c2"):
+        assert status(finished, "requests", name) == "FAIL"
+        assert finished.document(name)["verdict"] == "fail"
+
+
+def test_a_429_of_another_kind_is_a_failure() -> None:
+    with Server(chat=error(429, "queue is full", "queue_full", retry_after=2)) as server:
+        finished = quick(server)
+    assert finished.code == 1
+    assert level(finished)["metrics"]["errors"] == {"429": 2}
+    assert "Retry-After 2 s" in finished.out
+
+
+# --- objectives
+
+LOOSE = [
+    *(f"{name}_{which}=30s" for name in ("ttft", "itl", "tpot", "e2e") for which in ("p50", "max")),
+    *(f"{name}_p99=30s" for name in ("ping", "ping_net", "health", "health_net", "connect")),
+    *("tokens_per_s_mean=0.1", "tokens_per_s_p50=0.1tok/s", "error_rate=0", "error_rate=5%"),
+    *("output_tokens_per_s=0.1", "requests_per_s=0.1/s"),
+    *("ttft=30s", "tpot=30s", "e2e=30s", "tokens_per_s=0.1", "goodput_per_s=0.1"),
+]
+TIGHT = [
+    *("ttft_p50=1us", "ttft_p95=0.001ms", "itl_mean=.000001s", "ping_p99=1us", "ttft=1us"),
+    *("tokens_per_s_mean=1000000", "output_tokens_per_s=1000000", "goodput_per_s=1000"),
+]
+
+
+def slos(texts: list[str]) -> list[str]:
+    return [argument for text in texts for argument in ("--slo", text)]
+
+
+def slo_checks(finished: Finished, name: str = "inference_c1") -> dict[str, dict[str, Any]]:
+    checks = finished.document(name)["checks"]
+    return {each["name"][4:]: each for each in checks if each["name"].startswith("slo:")}
+
+
+def test_objectives_of_every_form_that_are_kept_are_a_pass(sim: Deployment) -> None:
+    finished = bench(sim, "--requests", 3, "--max-tokens", 8, *slos(LOOSE))
+    assert finished.code == 0
+    found = slo_checks(finished)
+    assert set(found) == {text.partition("=")[0] for text in LOOSE}
+    assert {check["status"] for check in found.values()} == {"PASS"}
+    assert level(finished)["metrics"]["goodput_per_s"] > 0
+
+
+def test_every_missed_objective_is_a_fail_line_and_exit_1(sim: Deployment) -> None:
+    finished = bench(sim, "--requests", 3, "--max-tokens", 8, *slos(TIGHT))
+    assert finished.code == 1
+    for text in TIGHT:
+        assert f"FAIL  slo:{text.partition('=')[0]}: " in finished.out
+    assert status(finished, "requests") == "PASS"
+    assert level(finished)["metrics"]["goodput_per_s"] == 0
+
+
+@pytest.mark.parametrize(
+    ("part", "slo", "name"),
+    [
+        ("--inference-only", "ping_p99=5s", "inference_c1"),
+        ("--gateway-only", "ttft_p50=5s", "gateway_overhead"),
+        ("--gateway-only", "error_rate=1", "gateway_overhead"),
+        ("--gateway-only", "ttft=5s", "gateway_overhead"),
+    ],
+)
+def test_an_objective_on_what_was_not_measured_is_missed(
+    part: str, slo: str, name: str, sim: Deployment
+) -> None:
+    finished = bench(sim, part, "--requests", 2, "--max-tokens", 4, "--slo", slo)
+    assert finished.code == 1
+    check = slo_checks(finished, name)[slo.partition("=")[0]]
+    assert check["status"] == "FAIL"
+
+
+def test_behind_an_edge_the_network_is_not_separable_from_the_gateway() -> None:
+    edge = response(200, b"", via="1.1 edge")
+    with Server(answers={"/ping": edge, "/health": edge}) as server:
+        slo = ("--slo", "ping_net_p99=5s", "--slo", "ping_p99=5s")
+        finished = bench(server, "--gateway-only", "--requests", 3, *slo)
+    assert finished.code == 1
+    found = slo_checks(finished, "gateway_overhead")
+    assert (found["ping_net_p99"]["status"], found["ping_p99"]["status"]) == ("FAIL", "PASS")
+    assert "not separable" in found["ping_net_p99"]["detail"]
+    figures = finished.document("gateway_overhead")["metrics"]["gateway"]
+    assert figures["ping_net_ms"] == dict.fromkeys(SUMMARY, None) | {"n": 0}
+    assert re.search("net of network +not separable: an edge", finished.out)
+
+
+# --- the gateway
+
+
+def test_a_404_on_ping_is_no_such_endpoint_and_no_failure() -> None:
+    with Server(answers={"/ping": response(404)}) as server:
+        finished = bench(server, "--requests", 2)
+    assert finished.code == 0
+    assert status(finished, "ping") == "SKIP"
+    assert "no such endpoint" in detail(finished, "ping")
+    assert status(finished, "health") == "PASS"
+
+
+def test_without_any_endpoint_of_the_gateway_nothing_was_decided() -> None:
+    with Server(everywhere=response(404)) as server:
+        assert bench(server, "--gateway-only").code == 3
+
+
+def test_some_failed_probes_are_a_failure_and_in_no_percentile() -> None:
+    flaky = in_turn(*[response(200), response(500)] * 50)
+    with Server(answers={"/ping": flaky}) as server:
+        finished = bench(server, "--gateway-only", "--requests", 10, "--warmup", 0)
+    assert finished.code == 1
+    document = finished.document("gateway_overhead")
+    assert "5 of 10 probes failed: 500 (x5)" in detail(finished, "ping", "gateway_overhead")
+    assert document["metrics"]["gateway"]["ping_ms"]["n"] == 5
+    assert status(finished, "health", "gateway_overhead") == "PASS"
+
+
+def test_a_slow_ping_is_measured_and_the_round_trip_taken_off() -> None:
+    def slow(call: Call) -> None:
+        call.wait(0.05)
+        call.send(response(200))
+
+    with Server(answers={"/ping": slow}) as server:
+        finished = bench(server, "--gateway-only", "--requests", 5)
+    figures = finished.document("gateway_overhead")["metrics"]["gateway"]
+    assert 50 <= figures["ping_ms"]["min"] <= figures["ping_ms"]["p50"] < 150
+    assert figures["ping_ms"]["p50"] - 10 < figures["ping_net_ms"]["p50"]
+    assert figures["ping_net_ms"]["p50"] < figures["ping_ms"]["p50"]
+    assert figures["health_ms"]["p50"] < 50
+    assert figures["connect_ms"]["n"] == figures["round_trip_ms"]["n"] == 10
+
+
+# --- numbers
+
+
+def test_the_figures_of_a_server_with_known_times_are_true() -> None:
+    with running(engine="sim", ttft_ms=50, itl_ms=20, rate_limit=0) as deployment:
+        finished = quick(deployment, "--requests", 6, "--max-tokens", 12, "--concurrency", 1, 3)
+    assert finished.code == 0
+    for concurrency in (1, 3):
+        figures = level(finished, concurrency)["metrics"]
+        assert 50 <= figures["ttft_ms"]["min"] <= figures["ttft_ms"]["p50"] < 80
+        assert 19.5 < figures["itl_ms"]["p50"] < 25
+        assert 19.5 < figures["tpot_ms"]["p50"] < 25
+        assert 40 < figures["tokens_per_s"]["p50"] < 51.3
+        assert 270 <= figures["e2e_ms"]["min"] <= figures["e2e_ms"]["p50"] < 330
+        assert figures["output_tokens"]["mean"] == 12
+        own = figures["server_tokens_per_s"]["p50"]
+        assert figures["tokens_per_s"]["p50"] == pytest.approx(own, rel=0.05)
+    c1, c3 = (level(finished, each)["metrics"]["output_tokens_per_s"] for each in (1, 3))
+    assert 2 < c3 / c1 < 3.3
+
+
+@pytest.mark.parametrize("framing", ["close", "chunked"])
+def test_the_first_token_is_stamped_when_it_comes_however_the_stream_is_framed(
+    framing: str,
+) -> None:
+    head = HEAD.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+    chunked = framing == "chunked"
+
+    def chunk(data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data) if chunked else data
+
+    def slow(call: Call) -> None:
+        call.send((head if chunked else HEAD) + chunk(delta("x")))
+        call.wait(0.5)
+        call.send(chunk(good_stream(2, usage(3))) + (b"0\r\n\r\n" if chunked else b""))
+
+    with Server(chat=slow) as server:
+        finished = quick(server)
+    figures = level(finished)["metrics"]
+    assert finished.code == 0
+    assert figures["ttft_ms"]["max"] < 400
+    assert figures["e2e_ms"]["min"] >= 500
+    assert figures["itl_ms"]["max"] >= 490
+
+
+def test_the_figures_can_be_computed_again_from_the_saved_records(sim: Deployment) -> None:
+    finished = quick(sim, "--requests", 5, "--slo", "ttft=30s")
+    document = level(finished)
+    again = metrics.level_metrics(document["requests"], [metrics.parse_objective("ttft=30s")])
+    assert {key: document["metrics"][key] for key in again} == json.loads(json.dumps(again))
+    for record in document["requests"]:
+        assert len(record["event_ms"]) == record["output_events"] == 8
+        assert record["event_ms"] == sorted(record["event_ms"])
+        assert record["ttft_ms"] == record["event_ms"][0] > 0
+        assert record["e2e_ms"] >= record["event_ms"][-1]
+
+
+# --- output
+
+TOP = {
+    *("schema_version", "script", "tool_version", "verdict", "exit_code", "started_at"),
+    *("duration_s", "target", "client", "options", "checks", "metrics", "requests"),
+}
+WITHOUT_UNIT = {  # counts and words
+    *("index", "status", "error", "error_text", "excluded", "output_tokens", "token_source"),
+    *("output_events", "prompt_tokens", "cached_tokens", "finish_reason", "complaints"),
+    "server_predicted_tokens",
+}
+
+
+def test_the_document_is_as_the_design_says(sim: Deployment) -> None:
+    finished = bench(sim, "--requests", 2, "--max-tokens", 8, "--output", "json")
+    document = json.loads(finished.out)
+    assert set(document) >= TOP
+    assert document["script"] == "benchmark" and document["verdict"] == "pass"
+    assert document["started_at"].endswith("+00:00")
+    assert set(document["target"]) == {"url", "model", "server"}
+    assert set(document["client"]) >= {"python", "platform", "clock"}
+    for check in document["checks"]:
+        assert set(check) >= {"name", "status", "detail", "evidence"}
+    assert "api_key" not in document["options"] and "token" not in document["options"]
+    for record in document["requests"]:
+        unitless = {key for key in record if not re.search(r"_(ms|s|per_s|tokens)$", key)}
+        assert unitless <= WITHOUT_UNIT
+    for key in ("ttft_ms", "itl_ms", "tpot_ms", "tokens_per_s", "e2e_ms"):
+        assert set(document["metrics"][key]) == SUMMARY
+    assert document == level(finished)
+
+
+def test_one_level_is_its_files_document_and_several_are_a_list(sim: Deployment) -> None:
+    finished = quick(sim, "--concurrency", 1, 3, 2, "--requests", 4, "--output", "json")
+    levels = json.loads(finished.out)["levels"]
+    assert levels == [level(finished, each) for each in (1, 3, 2)]
+    assert [each["metrics"]["concurrency"] for each in levels] == [1, 3, 2]
+    assert len(list(finished.results.glob("inference_c*.json"))) == 3
+
+
+def test_json_on_stdout_is_the_only_thing_there_and_progress_is_on_stderr(sim: Deployment) -> None:
+    finished = quick(sim, "--output", "json")
+    assert finished.out == (finished.results / "inference_c1.json").read_text()
+    assert "concurrency 1: 2 requests" in finished.err
+    assert "saved results/inference_c1.json" in finished.err
+
+
+LABELS = [
+    *("TTFT [ms]", "ITL [ms]", "TPOT [ms]", "decode rate [tok/s]", "  the server's own"),
+    *("E2E latency [ms]", "output tokens", "prompt tokens", "  of them cached", "connect [ms]"),
+    *("output throughput", "request throughput", "error rate", "prompt", "tokens counted by"),
+]
+
+
+def test_the_text_has_the_rows_that_the_readme_explains(sim: Deployment) -> None:
+    finished = bench(sim, "--requests", 2, "--max-tokens", 8)
+    lines = finished.out.splitlines()
+    for label in ["/ping [ms]", "/health [ms]", "round trip [ms]", *LABELS]:
+        assert any(line.startswith(f"  {label} ") for line in lines), label
+    assert "Inference at concurrency 1: 2 of 2 requests succeeded" in lines
+    assert any(line.startswith("  * of fewer than 100 samples") for line in lines)
+
+
+def test_the_log_is_what_was_on_the_screen(sim: Deployment) -> None:
+    finished = quick(sim)
+    log = (finished.results / "inference_c1.log").read_text()
+    for line in finished.out.splitlines():
+        assert line in log
+
+
+def test_help_shows_the_defaults_of_the_guide() -> None:
+    finished = run_script("benchmark.py", "--help")
+    shown = " ".join(finished.out.split())
+    assert finished.code == 0
+    for words in (r"--max-tokens N [^-]*128", r"--requests N [^-]*10", r"--warmup N [^-]*1"):
+        assert re.search(words, shown)
+    args = benchmark.build_parser().parse_args([])
+    assert args.prompt == "Write a short poem about the sea"
+    assert (args.max_tokens, args.concurrency, args.requests, args.warmup) == (128, [1], 10, 1)
+    assert (args.output, args.timeout, args.slo) == ("text", 120, [])
+
+
+# --- the guide's own commands
+
+
+def shell(command: str, sim: Deployment) -> subprocess.CompletedProcess[str]:
+    """A command of the guide: its script, host and key are ours, the rest stands as it is."""
+    script = f"{shlex.quote(sys.executable)} {shlex.quote(str(ROOT / 'benchmark.py'))}"
+    command = command.replace("python3 scripts/benchmark.py", script)
+    command = command.replace("https://<endpoint>:8000", sim.url)
+    command = command.replace("sk-<key>", sim.api_key)
+    return subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=90)
+
+
+OVERHEAD = "python3 scripts/benchmark.py --url https://<endpoint>:8000 --gateway-only"
+OVERHEAD += " --requests 50 --warmup 5"
+BASELINE = """python3 scripts/benchmark.py \\
+  --url https://<endpoint>:8000 \\
+  --api-key sk-<key> \\
+  --prompt "{prompt}" \\
+  --max-tokens {tokens} \\
+  --concurrency {concurrency} \\
+  --requests {requests} \\
+  --warmup {warmup} \\
+  --output json > results/inference_c{concurrency}.json
+"""
+SEA, QUANTUM = "Write a short poem about the sea", "Explain quantum computing in simple terms"
+
+
+def test_the_guides_step_3_works(sim: Deployment) -> None:
+    Path("results").mkdir()
+    plain = shell(OVERHEAD, sim)
+    assert plain.returncode == 0 and "/ping [ms]" in plain.stdout
+    saved = shell(f"{OVERHEAD} --output json > results/gateway_overhead.json", sim)
+    assert saved.returncode == 0 and saved.stdout == ""
+    document = json.loads(Path("results/gateway_overhead.json").read_text())
+    assert document["verdict"] == "pass"
+    assert document["metrics"]["gateway"]["ping_ms"]["n"] == 50
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "requests", "warmup", "tokens", "prompt"),
+    [(1, 10, 2, 128, SEA), (4, 20, 2, 128, SEA), (8, 30, 3, 256, QUANTUM)],
+)
+def test_the_guides_step_4_works_redirection_included(
+    concurrency: int, requests: int, warmup: int, tokens: int, prompt: str, sim: Deployment
+) -> None:
+    Path("results").mkdir()
+    done = shell(BASELINE.format(**locals()), sim)
+    assert (done.returncode, done.stdout) == (0, "")
+    document = json.loads(Path(f"results/inference_c{concurrency}.json").read_text())
+    assert document["verdict"] == "pass"
+    assert len(document["requests"]) == document["metrics"]["succeeded"] == requests
+    assert document["metrics"]["output_tokens"]["mean"] == tokens
+    assert document["options"]["prompt"] == prompt
+
+
+def test_the_redirected_document_is_the_one_on_stdout(sim: Deployment) -> None:
+    few = OVERHEAD.replace("--gateway-only", f"--inference-only --api-key {sim.api_key}")
+    few = few.replace("--requests 50", "--requests 2 --max-tokens 8")
+    done = shell(f"set -o pipefail; {few} --output json | tee copy.json > /dev/null", sim)
+    assert done.returncode == 0
+    assert Path("copy.json").read_text() == Path("results/inference_c1.json").read_text()
+
+
+# --- interruption
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
+)
+def test_an_interrupted_run_saves_what_there_is_and_finished_levels_keep_their_verdict(
+    number: signal.Signals, code: int
+) -> None:
+    # level 1: a warm-up and 4; level 2: 2 warm-ups, then 2 that are answered and 2 that hang
+    with Server(chat=first(9, HEAD + good_stream(), hang)) as server:
+        few = ("--inference-only", "--requests", 4, "--concurrency", 1, 2, "--output", "json")
+        process = start_script("benchmark.py", "--url", server.url, *few)
+        with contextlib.closing(process.stdout or process.stderr):
+            server.wait_for(11)
+            time.sleep(0.1)
+            process.send_signal(number)
+            started = time.monotonic()
+            out, err = process.communicate(timeout=30)
+    assert time.monotonic() - started < SPARE_S
+    assert process.returncode == code
+    assert "Traceback" not in err
+    done, cut = json.loads(out)["levels"]
+    assert (done["verdict"], done["exit_code"]) == ("pass", 0)
+    assert (cut["verdict"], cut["exit_code"], cut["interrupted"]) == ("interrupted", code, True)
+    assert [each["error"] for each in cut["requests"]].count(None) == 2
+    assert [each["error"] for each in cut["requests"]].count("interrupted") == 2
+    assert cut["metrics"]["succeeded"] == cut["metrics"]["requests"] == 2
+    assert json.loads(Path("results/inference_c2.json").read_text()) == cut
+    assert json.loads(Path("results/inference_c1.json").read_text()) == done
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/ping", CHAT])
+def test_a_run_that_is_interrupted_early_says_so(path: str) -> None:
+    with Server(answers={path: hang}) as server:
+        process = start_script("benchmark.py", "--url", server.url, "--requests", 2)
+        server.wait_for(1, path)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted" in err and "Traceback" not in err
+    assert json.loads(Path("results/inference_c1.json").read_text())["verdict"] == "interrupted"
+
+
+# --- this program itself
+
+
+@pytest.mark.parametrize(("bound", "word"), [(True, "WARN"), (False, "PASS")])
+def test_a_client_that_could_not_keep_up_is_a_warning(bound: bool, word: str) -> None:
+    figures = {"lag_ms": metrics.summary([5.0]), "send_lag_ms": metrics.summary([0.1])}
+    client = {**figures, "merged_reads": 1, "client_bound": bound}
+    check = benchmark.check_client({"succeeded": 1, "client": client})
+    assert check and check.status.value == word
+    assert ("client-bound" in check.detail) == bound
+
+
+def test_where_nothing_succeeded_nothing_is_said_of_the_client() -> None:
+    assert (
+        benchmark.check_client({"succeeded": 0, "client": {"lag_ms": metrics.summary([])}}) is None
+    )
+
+
+def test_late_sends_and_merged_reads_bind_the_client_when_they_show_in_the_figures() -> None:
+    assert benchmark.exceeds([0.1] * 50 + [5.0] * 50, median_ms=20)
+    assert not benchmark.exceeds([0.1] * 100, median_ms=20)
+    assert not benchmark.exceeds([], median_ms=20)
+    assert not benchmark.exceeds([5.0], median_ms=None)

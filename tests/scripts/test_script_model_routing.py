@@ -1,0 +1,793 @@
+"""test_model_routing.py: its rules on answers made by hand; the script on fleets good and odd."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import hostile
+from helpers.hostile import Call, Server, event, response
+from helpers.scripts import ROOT, Finished, run_script, start_script
+
+import test_model_routing as routing
+from common import Status
+from livecheck.fleet.api import ADMIN, SPECIFIC
+from reference import Deployment, running
+
+SCRIPT = "test_model_routing.py"
+SMALL, BIG = "small:1b", "big:70b"
+CLASSES = {"class:fast": SMALL, "class:big": BIG}
+QUICK: dict[str, Any] = {"profile": "fleet", "engine": "sim", "ttft_ms": 4, "output_tokens": 4}
+ROLE_CHECKS = {"role_none", "role_specific", "role_admin"}
+
+
+def check(deployment: Deployment, *arguments: object) -> Finished:
+    """With the token and the token binary that the deployment exports."""
+    return run_script(SCRIPT, *arguments, env=deployment.environment)
+
+
+def statuses(finished: Finished) -> dict[str, str]:
+    return {each["name"]: each["status"] for each in finished.document("model_routing")["checks"]}
+
+
+def only(status: str, finished: Finished) -> set[str]:
+    return {name for name, value in statuses(finished).items() if value == status}
+
+
+def detail(finished: Finished, name: str) -> str:
+    text: str = finished.check("model_routing", name)["detail"]
+    return text
+
+
+def token_of(*roles: str) -> str:
+    """A JWT that nobody verifies."""
+    parts = ({"alg": "RS256"}, {"sub": "me", "roles": list(roles)}, "sig5ecret")
+    return ".".join(map(encoded, parts))
+
+
+def encoded(part: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")
+
+
+# --- fleets
+
+
+def test_a_sound_fleet_passes_also_asleep_and_in_every_role() -> None:
+    with running(**QUICK, asleep=True, boot_ms=300) as deployment:
+        finished = check(deployment, "--test-permissions")
+    assert finished.code == 0
+    assert only("WARN", finished) == {"full_access"}
+    assert only("PASS", finished) == set(routing.CHECKS) - {"model", "full_access"}
+    assert "2 models (0 at first)" in detail(finished, "listing")
+    fast = finished.document("model_routing")["metrics"]["models"]["class:fast"]
+    assert (fast["requests"], fast["answered"]) == (6, 6)
+    assert fast["first_ms"] > 300 > fast["p50_ms"]
+
+
+def test_a_real_model_answers_for_its_class_and_by_its_name() -> None:
+    with running(profile="fleet", engine="llama") as deployment:
+        finished = check(deployment, "--models", "class:fast", "smollm2:135m-big")
+    assert finished.code == 0
+    assert set(statuses(finished).values()) == {"PASS"}
+
+
+def test_the_guides_commands_run_as_they_are_printed() -> None:
+    """Each with --url added; a token binary in the current folder."""
+    os.symlink(ROOT / "reference" / "get-token", "get-token")
+    names = "desk=llama3:8b,llama3:8b-big;tower=llama3:8b"
+    with running(**QUICK, models=names) as deployment:
+        secret = deployment.environment["SIMPLEAI_TEST_TOKEN"]
+        for command in (
+            "--model class:fast",
+            "--model llama3:8b --token-binary ./get-token",
+            "--models class:fast class:big",
+            "--test-permissions",
+            "--token-binary ./get-token --models class:fast class:big",
+            f"--model class:fast --token {secret}",
+        ):
+            finished = check(deployment, "--url", deployment.url, *shlex.split(command))
+            assert finished.code == 0, command
+            assert secret not in finished.everything
+
+
+def test_one_model_for_all_is_no_fault_where_there_is_one() -> None:
+    same = "desk=small:1b-big;tower=small:1b-big"
+    with running(**QUICK, models=same) as deployment:
+        finished = check(deployment, "--model", "class:big")
+    assert (finished.code, set(statuses(finished).values())) == (0, {"PASS"})
+
+
+def test_the_reason_why_a_class_is_not_served_is_in_the_line() -> None:
+    with running(**QUICK, models="desk=small:1b") as deployment:
+        finished = check(deployment)
+    assert (finished.code, only("FAIL", finished)) == (1, {"class"})
+    text = detail(finished, "class")
+    assert "class:big: 0 of 2 good: 2 times 500 No runners have models of class 'big'" in text
+    assert "class:fast" not in text
+    assert len(finished.document("model_routing")["requests"]) == 6 + 2 + 4
+
+
+def test_a_token_without_the_role_fails_and_says_which_it_takes() -> None:
+    with running(**QUICK) as deployment:
+        env = {"SIMPLEAI_TEST_TOKEN": deployment.environment["SIMPLEAI_TEST_TOKEN"]}
+        arguments = ("--url", deployment.url, "--model", "smollm2:135m")
+        finished = run_script(SCRIPT, *arguments, env=env)
+    assert (finished.code, only("FAIL", finished)) == (1, {"model"})
+    assert "it takes the role model:specific, the token has no role" in detail(finished, "model")
+    assert only("SKIP", finished) == {"stream", "unknown_model"}
+    assert "the role model:specific would show" in detail(finished, "unknown_model")
+
+
+def test_with_a_token_alone_the_roles_are_those_that_it_names() -> None:
+    with running(**QUICK) as deployment:
+        token = deployment.environment["SIMPLEAI_TEST_TOKEN"]
+        env = {"SIMPLEAI_TEST_TOKEN": token}
+        finished = run_script(SCRIPT, "--url", deployment.url, "--test-permissions", env=env)
+    assert finished.code == 0
+    assert only("SKIP", finished) >= {"role_specific", "role_admin", "full_access"}
+    assert statuses(finished)["role_none"] == "PASS"
+    assert "has no role, not admin: --token-binary makes" in detail(finished, "role_admin")
+
+
+def test_the_binary_that_ignores_the_role_accuses_nobody() -> None:
+    with running(**QUICK) as deployment:
+        token = deployment.environment["SIMPLEAI_TEST_TOKEN"]
+        Path("same").write_text(f"#!/bin/sh\necho {token}\n")
+        Path("same").chmod(0o700)
+        target = ("--url", deployment.url, "--token-binary", "./same")
+        finished = run_script(SCRIPT, *target, "--test-permissions")
+    assert finished.code == 0
+    assert only("SKIP", finished) >= {"role_specific", "role_admin", "full_access"}
+    assert "has no role, not model:specific" in detail(finished, "role_specific")
+
+
+def test_the_output_fits_80_columns_and_json_is_the_saved_document() -> None:
+    long = "a-rather-long-organisation-name/and-a-model-with-a-long-name-instruct-q4_k_m:8b"
+    with running(**QUICK, models=f"desk={long},{long}-big") as deployment:
+        text = check(deployment, "--test-permissions")
+        as_json = check(deployment, "--output", "json", "--only", "class")
+    assert (text.code, as_json.code) == (0, 0)
+    assert max(map(len, text.out.splitlines())) <= 80
+    assert json.loads(as_json.out) == as_json.document("model_routing")
+    assert len(as_json.document("model_routing")["requests"]) == 12
+
+
+def test_strict_makes_a_warning_fail() -> None:
+    with running(**QUICK) as deployment:
+        arguments = ("--test-permissions", "--strict", "--only", "full_access")
+        finished = check(deployment, *arguments)
+    assert (finished.code, only("FAIL", finished)) == (1, {"full_access"})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--model", ""), ("--models",), ("--alias", "a"), ("--alias", "a="), ("--alias", "=b")],
+)
+def test_what_names_no_model_is_exit_2(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        routing.main(["--url", "http://127.0.0.1:9", *arguments])
+    assert (ended.value.code, len(capsys.readouterr().err.splitlines())) == (2, 1)
+
+
+# --- other servers
+
+
+def spoken(call: Call, model: str | None) -> bytes:
+    """A completion by this model, as a stream if that was asked for."""
+    named = {} if model is None else {"model": model}
+    if not call.fields["stream"]:
+        message = {"role": "assistant", "content": "yes"}
+        return response(
+            200,
+            {**named, "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]},
+            content_type="application/json",
+        )
+    chunks = [hostile.delta("yes", **named), hostile.delta(reason="stop", **named)]
+    return hostile.HEAD + b"".join(chunks) + hostile.DONE
+
+
+def refused(status: int, message: str) -> bytes:
+    return hostile.error(status, message)
+
+
+def fleet_of(
+    odd: Callable[[Call, str], bytes | None] = lambda call, asked: None,
+    denial: bytes = b"",
+    models: tuple[str, ...] = (SMALL, BIG),
+    **answers: Any,
+) -> Server:
+    """A small fleet with errors in OpenAI's form and no admin API; `odd` may answer first."""
+
+    def chat(call: Call) -> None:
+        asked = call.fields["model"]
+        answer = odd(call, asked)
+        if answer is None and asked in models and SPECIFIC not in claims(call):
+            answer = denial or None
+        if answer is None and (asked in models or asked in CLASSES):
+            answer = spoken(call, CLASSES.get(asked, asked))
+        call.send(answer or refused(404, f"model {asked} not found"))
+
+    listing = response(200, {"object": "list", "data": [{"id": name} for name in models]})
+    return Server(chat, {"/v1/models": listing, **answers})
+
+
+def claims(call: Call) -> str:
+    payload = call.headers["authorization"].partition(".")[2].partition(".")[0]
+    return base64.urlsafe_b64decode(payload + "==").decode()
+
+
+def ask(server: Server, *arguments: object, token: str = "sk-opaque", **options: Any) -> Finished:
+    with server:
+        target = ("--url", server.url, "--token", token)
+        return run_script(SCRIPT, *target, *arguments, **options)
+
+
+def test_json_errors_403_and_no_admin_api_are_as_good() -> None:
+    server = fleet_of(denial=refused(403, "key not allowed to access model"))
+    finished = ask(server, "--test-permissions", token=token_of())
+    assert finished.code == 0
+    assert statuses(finished)["role_none"] == "PASS"
+    assert "small:1b refused with 403; /admin/runners not decided: 404" in detail(
+        finished, "role_none"
+    )
+
+
+def mint(printed: str) -> tuple[str, str]:
+    """The option for a token binary that prints this expression of `roles` and `jwt(claims)`."""
+    Path("mint").write_text(
+        f"#!{sys.executable}\n"
+        "import base64, json, os, sys\n"
+        "roles = [after for role, after in zip(sys.argv, sys.argv[1:]) if role == '--role']\n"
+        "b64 = lambda part: base64.urlsafe_b64encode(json.dumps(part).encode()).decode()\n"
+        "def jwt(**claims):\n"
+        "    parts = {'alg': 'RS256'}, {'jti': os.getpid(), **claims}\n"
+        "    return '.'.join(b64(part).rstrip('=') for part in parts) + '.c2ln'\n"
+        f"print({printed})\n"
+    )
+    Path("mint").chmod(0o700)
+    return "--token-binary", "./mint"
+
+
+@pytest.mark.parametrize("printed", ["'sk-opaque-key'", "jwt(sub='me')", "jwt(roles=None)"])
+def test_tokens_that_are_alike_for_every_role_accuse_nobody(printed: str) -> None:
+    with fleet_of() as server:
+        finished = run_script(SCRIPT, "--url", server.url, *mint(printed), "--test-permissions")
+    assert finished.code == 0
+    assert only("SKIP", finished) == ROLE_CHECKS | {"full_access"}
+    assert "tokens are alike, whatever the role" in detail(finished, "role_none")
+
+
+def test_tokens_that_say_nothing_of_their_roles_are_believed_if_they_differ() -> None:
+    def odd(call: Call, asked: str) -> bytes | None:
+        if asked not in (SMALL, BIG):
+            return None
+        held = "specific" in call.headers["authorization"]
+        return spoken(call, asked) if held else refused(403, "no")
+
+    with fleet_of(odd) as server:
+        printed = "'sk-key-' + '-'.join(role.replace(':', '-') for role in roles)"
+        finished = run_script(SCRIPT, "--url", server.url, *mint(printed), "--test-permissions")
+    assert finished.code == 0
+    assert {statuses(finished)[name] for name in ("role_none", "role_specific")} == {"PASS"}
+    assert "With model:specific (the token has unknown roles)" in finished.out
+
+
+def test_keycloaks_roles_are_read_and_one_token_may_have_two() -> None:
+    payload = {"sub": "me", "realm_access": {"roles": [ADMIN, SPECIFIC]}}
+    token = f"{encoded({'alg': 'RS256'})}.{encoded(payload)}.{encoded('sig5ecret')}"
+    runners = response(200, {"runners": []}, content_type="application/json")
+    finished = ask(fleet_of(**{routing.ADMIN_PATHS[0]: runners}), "--test-permissions", token=token)
+    assert finished.code == 0
+    assert {statuses(finished)[name] for name in ("role_specific", "role_admin")} == {"PASS"}
+    assert "the token has the role admin, model:specific" in detail(finished, "role_none")
+    assert "the role model:specific as well" in detail(finished, "full_access")
+
+
+def test_role_tokens_that_are_refused_while_the_basic_one_is_good_fail() -> None:
+    def odd(call: Call, asked: str) -> bytes | None:
+        return refused(401, "invalid token") if SPECIFIC in claims(call) else None
+
+    with fleet_of(odd, denial=refused(403, "no")) as server:
+        options = (*mint("jwt(roles=roles)"), "--test-permissions")
+        finished = run_script(SCRIPT, "--url", server.url, *options)
+    assert (finished.code, only("FAIL", finished)) == (1, {"role_specific"})
+    assert "the token for model:specific is refused (401)" in detail(finished, "role_specific")
+    assert "the token with model:specific is refused" in detail(finished, "unknown_model")
+
+
+def test_streams_that_alone_are_refused_fail() -> None:
+    def odd(call: Call, asked: str) -> bytes | None:
+        return refused(401, "missing token") if call.fields["stream"] else None
+
+    finished = ask(fleet_of(odd), "--model", "class:fast")
+    assert (finished.code, only("FAIL", finished)) == (1, {"class"})
+    assert "3 of 6 good: 3 times 401 missing token" in detail(finished, "class")
+
+
+def test_nobody_there_is_not_busy_whatever_it_says_of_later() -> None:
+    nobody = hostile.error(503, "No runners have models of class 'fast'", retry_after=30)
+    finished = ask(fleet_of(lambda call, asked: nobody))
+    assert (finished.code, only("FAIL", finished)) == (1, {"class"})
+    assert "No runners have models of class 'fast'" in detail(finished, "class")
+
+
+@pytest.mark.parametrize(("control", "code"), [(502, 3), (None, 0)])
+def test_a_refusal_counts_only_where_something_is_answered(control: int | None, code: int) -> None:
+    def odd(call: Call, asked: str) -> bytes | None:
+        good = asked == BIG and control is None  # no class is: it is a single server
+        return None if good else refused(502, "bad gateway")
+
+    server = fleet_of(odd, models=(BIG,), denial=b"")
+    options = ("--only", "unknown_model", "unknown_class")
+    finished = ask(server, *options, token=token_of(SPECIFIC))
+    status = "SKIP" if control else "PASS"
+    assert (finished.code, set(statuses(finished).values())) == (code, {status})
+    requests = finished.document("model_routing")["requests"]
+    assert [r["part"] for r in requests] == ["control"] * 3 + ["unknown"] * 4
+
+
+def test_an_unknown_model_that_is_held_is_a_warning_and_the_roles_are_tried() -> None:
+    def holds(call: Call, asked: str) -> bytes | None:
+        call.wait(30) if asked == routing.UNKNOWN_MODEL else None
+        return None
+
+    server = fleet_of(holds, denial=refused(403, "no"))
+    finished = ask(server, "--timeout", "1", "--test-permissions", token=token_of())
+    assert (finished.code, only("WARN", finished)) == (0, {"unknown_model"})
+    assert "a longer --timeout would show" in detail(finished, "unknown_model")
+    assert statuses(finished)["role_none"] == "PASS"
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_hidden_reasoning_is_a_warning(counts: bool) -> None:
+    """Few streams count their tokens: they are believed after a whole answer that did."""
+    usage = {"usage": {"completion_tokens": 32}} if counts else {}
+
+    def thinks(call: Call, asked: str) -> bytes | None:
+        choice = {"message": {"content": ""}, "finish_reason": "length"}
+        if asked != "class:fast":
+            return None
+        if call.fields["stream"]:
+            return hostile.HEAD + hostile.delta(reason="length", model=SMALL) + hostile.DONE
+        return response(200, {"model": SMALL, "choices": [choice], **usage})
+
+    finished = ask(fleet_of(thinks), "--model", "class:fast")
+    assert statuses(finished)["class"] == ("WARN" if counts else "FAIL")
+    if counts:
+        assert "6 times without a word: 32 tokens of reasoning?" in detail(finished, "class")
+
+
+def test_a_connection_that_fails_is_not_tried_again() -> None:
+    server = fleet_of()
+    gone = response(200, {"object": "list", "data": [{"id": SMALL}]})
+
+    def closes(call: Call) -> None:
+        server.__exit__()
+        call.send(gone)
+
+    server._answers["/v1/models"] = closes
+    finished = ask(server)
+    assert (finished.code, only("FAIL", finished)) == (1, {"class"})
+    assert len(finished.document("model_routing")["requests"]) == 1
+
+
+def test_model_specific_is_tried_with_many_models_and_the_line_says_with_how_many() -> None:
+    models = tuple(f"model-{number}" for number in range(10))
+
+    def odd(call: Call, asked: str) -> bytes | None:
+        if asked in CLASSES:
+            return spoken(call, models[0])
+        return refused(403, "no permission") if asked == "model-6" else None
+
+    options = ("--test-permissions", "--only", "role_specific")
+    finished = ask(fleet_of(odd, models=models), *options, token=token_of(SPECIFIC))
+    assert (finished.code, only("FAIL", finished)) == (1, {"role_specific"})
+    good = ask(fleet_of(models=models), *options, token=token_of(SPECIFIC))
+    assert "8 of 10 listed models asked for by name" in detail(good, "role_specific")
+
+
+def test_an_opaque_key_says_nothing_of_roles_and_the_rest_is_decided() -> None:
+    finished = ask(fleet_of(), "--test-permissions")
+    assert finished.code == 0
+    assert only("SKIP", finished) == ROLE_CHECKS | {"full_access"}
+
+
+def test_a_page_for_people_is_no_admin_api() -> None:
+    page = response(200, b"<!doctype html><title>Fleet</title>", content_type="text/html")
+    paths = {path: page for path in routing.ADMIN_PATHS}
+    server = fleet_of(denial=refused(400, "permission denied"), **paths)
+    finished = ask(server, "--test-permissions", token=token_of())
+    assert (finished.code, statuses(finished)["role_none"]) == (0, "PASS")
+
+
+def test_thinking_without_content_is_an_answer() -> None:
+    def thinks(call: Call, asked: str) -> bytes | None:
+        if asked != "class:fast":
+            return None
+        delta = {"reasoning_content": "Hm."}
+        fields = {"model": SMALL, "choices": [{"message": {"content": None, **delta}}]}
+        chunk = {"model": SMALL, "choices": [{"delta": delta, "finish_reason": "length"}]}
+        return hostile.HEAD + event(chunk) if call.fields["stream"] else response(200, fields)
+
+    finished = ask(fleet_of(thinks), "--model", "class:fast")
+    assert (finished.code, only("FAIL", finished)) == (0, set())
+
+
+def test_a_name_that_the_runner_has_for_it_is_told_by_an_alias() -> None:
+    def path(call: Call, asked: str) -> bytes | None:
+        return spoken(call, "/models/small.gguf") if asked in (SMALL, "class:fast") else None
+
+    arguments = ("--models", SMALL, "class:fast")
+    without = ask(fleet_of(path), *arguments)
+    fails, hint = only("FAIL", without), detail(without, "model")
+    told = ask(fleet_of(path), *arguments, "--alias", f"{SMALL}=/models/small.gguf")
+    assert (without.code, fails, told.code) == (1, {"model", "class"}, 0)
+    assert f"--alias {SMALL}=/models/small.gguf" in hint
+
+
+def test_a_class_with_an_alias_is_answered_by_that_model_only() -> None:
+    arguments = ("--model", "class:fast", "--alias")
+    assert ask(fleet_of(), *arguments, f"class:fast={SMALL}").code == 0
+    finished = ask(fleet_of(), *arguments, f"class:fast={BIG}")
+    assert finished.code == 1
+    assert f"answered by {SMALL}, not by {BIG} as --alias says" in detail(finished, "class")
+
+
+def test_a_hanging_class_costs_one_timeout_and_the_rest_is_not_asked() -> None:
+    def hangs(call: Call, asked: str) -> bytes | None:
+        call.wait(30) if asked == "class:big" else None
+        return None
+
+    begun = time.monotonic()
+    finished = ask(fleet_of(hangs), "--timeout", "1", "--test-permissions", token=token_of())
+    assert time.monotonic() - begun < 10
+    assert (finished.code, only("FAIL", finished)) == (1, {"class"})
+    assert "not finished after 1 s; a runner that has to wake may take longer" in detail(
+        finished, "class"
+    )
+    assert only("SKIP", finished) >= {"unknown_model", "unknown_class", *ROLE_CHECKS}
+    assert len(finished.document("model_routing")["requests"]) == 7
+
+
+def test_a_list_that_hangs_costs_one_timeout() -> None:
+    begun = time.monotonic()
+    finished = ask(fleet_of(**{"/v1/models": hostile.hang}), "--timeout", "1")
+    assert time.monotonic() - begun < 10
+    assert (finished.code, only("FAIL", finished)) == (1, {"listing"})
+    assert finished.check("model_routing", "class")["essential"]
+    assert finished.document("model_routing")["requests"] == []
+
+
+def test_an_unknown_model_that_is_redirected_or_reset_is_not_refused() -> None:
+    def moved(call: Call, asked: str) -> bytes | None:
+        if asked == routing.UNKNOWN_CLASS:
+            return b"HTTP/1.1 "
+        elsewhere = response(307, location="http://127.0.0.1:9/elsewhere")
+        return elsewhere if asked == routing.UNKNOWN_MODEL else None
+
+    finished = ask(fleet_of(moved))
+    assert (finished.code, only("FAIL", finished)) == (1, {"unknown_model", "unknown_class"})
+    assert "that is no refusal" in detail(finished, "unknown_model")
+
+
+def test_the_rate_limit_is_no_verdict() -> None:
+    def limited(call: Call, asked: str) -> bytes | None:
+        limit = hostile.error(429, "slow down", "rate_limit_exceeded", retry_after=60)
+        return limit if asked == "class:big" else None
+
+    finished = ask(fleet_of(limited))
+    assert (finished.code, only("FAIL", finished)) == (3, set())
+    assert "rate_limit_exceeded, Retry-After 60" in detail(finished, "class")
+
+
+def test_a_busy_fleet_is_no_verdict_but_no_pass_either() -> None:
+    busy = hostile.error(503, "busy", "queue_full", retry_after=5)
+    finished = ask(fleet_of(lambda call, asked: busy))
+    assert (finished.code, only("FAIL", finished)) == (3, set())
+    assert "it is busy (503 busy, Retry-After 5): try again" in detail(finished, "class")
+
+
+def test_a_credential_that_is_refused_for_completions_only_is_exit_3() -> None:
+    finished = ask(fleet_of(lambda call, asked: refused(401, "no")))
+    assert finished.code == 3
+    assert "the JWT was refused (401" in finished.err
+
+
+def test_what_was_measured_until_an_interruption_is_saved() -> None:
+    def hangs(call: Call, asked: str) -> bytes | None:
+        call.wait(30) if asked == "class:big" else None
+        return None
+
+    with fleet_of(hangs) as server:
+        with start_script(SCRIPT, "--url", server.url, "--token", token_of()) as process:
+            server.wait_for(7)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+    finished = Finished(process.returncode, out, err, Path("results").absolute())
+    assert finished.code == 130
+    saved = finished.document("model_routing")
+    assert (saved["interrupted"], len(saved["requests"])) == (True, 7)
+    assert saved["metrics"]["models"]["class:fast"]["answered"] == 6
+
+
+def test_no_token_of_any_role_is_shown_when_all_are_echoed() -> None:
+    def echoes(call: Call, asked: str) -> bytes | None:
+        return response(403, {"error": call.headers["authorization"]})
+
+    Path("mint").write_text(
+        '#!/bin/sh\ncase "$*" in *admin*) echo sk-adm-5ecret;; *specific*) echo sk-spc-5ecret;;'
+        " *) echo sk-usr-5ecret;; esac\n"
+    )
+    Path("mint").chmod(0o700)
+    with fleet_of(echoes) as server:
+        target = ("--url", server.url, "--token-binary", "./mint")
+        finished = run_script(SCRIPT, *target, "--models", SMALL, "--test-permissions", "--debug")
+    assert finished.code == 1
+    sent = {call.headers.get("authorization") for call in server.calls}
+    assert sent == {f"Bearer sk-{who}-5ecret" for who in ("usr", "spc", "adm")}
+    assert "5ecret" not in finished.everything
+
+
+# --- the rules, on answers made by hand
+
+
+def record(asked: str, part: str = routing.ROUTING, **changed: Any) -> routing.Record:
+    made = routing.Record(
+        part=part,
+        asked=asked,
+        roles=[],
+        streamed=False,
+        status=200,
+        error=None,
+        problem=None,
+        models=[CLASSES.get(asked, asked)],
+        is_stream=False,
+        denied=False,
+        busy=None,
+        answer_ms=1.0,
+    )
+    return dataclasses.replace(made, **changed)
+
+
+def denied(asked: str, part: str = routing.ROUTING, **changed: Any) -> routing.Record:
+    text = "400 Permission denied"
+    usual = {"status": 400, "problem": text, "models": [], "denied": True}
+    return record(asked, part, **{**usual, **changed})
+
+
+def failed(asked: str, part: str = routing.ROUTING, status: int = 500) -> routing.Record:
+    return record(asked, part, status=status, problem=f"{status} no", models=[])
+
+
+def seen(*records: routing.Record, **changed: Any) -> routing.Seen:
+    """Both classes were asked for, and answered as they should but for what is given."""
+    asked = changed.pop("asked", list(CLASSES))
+    usual = [record(model) for model in asked for _ in range(6)]
+    given = {(each.part, each.asked) for each in records}
+    kept = [each for each in usual if (each.part, each.asked) not in given]
+    return routing.Seen(asked, records=[*kept, *records], lists=[[SMALL, BIG]], **changed)
+
+
+def status_of(judge: Callable[[routing.Seen], routing.Check], *records: Any, **more: Any) -> str:
+    return judge(seen(*records, **more)).status.value
+
+
+def test_nothing_is_wrong_with_sound_answers() -> None:
+    found = seen()
+    for judge in (routing.check_class, routing.check_classes_differ, routing.check_listing):
+        assert judge(found).status is Status.PASS
+
+
+@pytest.mark.parametrize(
+    ("changed", "good"),
+    [
+        ({"models": [BIG]}, True),  # a class may have several models
+        ({"models": []}, False),
+        ({"models": ["class:fast"]}, False),
+        ({"models": ["other:1b"]}, False),
+        ({"problem": "200, but without content"}, False),
+        ({"problem": "500 no", "status": 500, "models": []}, False),
+    ],
+)
+def test_an_answer_to_a_class(changed: dict[str, Any], good: bool) -> None:
+    five = [record("class:fast") for _ in range(5)]
+    assert status_of(routing.check_class, *five, record("class:fast", **changed)) == (
+        "PASS" if good else "FAIL"
+    )
+
+
+@pytest.mark.parametrize(
+    ("answered", "aliases", "good"),
+    [
+        (SMALL, {}, True),
+        (BIG, {}, False),
+        (None, {}, False),
+        ("small:1B", {}, False),
+        ("small", {}, False),
+        ("small.gguf", {SMALL: ["x", "small.gguf"]}, True),
+        (SMALL, {SMALL: ["small.gguf"]}, True),
+        ("small.gguf", {BIG: ["small.gguf"]}, False),
+    ],
+)
+def test_an_answer_to_a_name(answered: str | None, aliases: Any, good: bool) -> None:
+    six = [record(SMALL, models=[answered] if answered else [])] * 6
+    status = status_of(routing.check_model, *six, asked=[SMALL], aliases=aliases)
+    assert status == ("PASS" if good else "FAIL")
+
+
+def test_a_stream_that_goes_on_with_another_model_is_a_wrong_answer() -> None:
+    six = [record(SMALL, models=[SMALL, BIG], streamed=True)] * 6
+    check = routing.check_model(seen(*six, asked=[SMALL]))
+    assert check.status is Status.FAIL
+    assert f"answered by {SMALL}, then by {BIG}" in check.detail
+
+
+def test_a_class_whose_model_is_listed_by_another_name_gets_a_hint() -> None:
+    six = [record("class:fast", models=["small.gguf"])] * 6
+    assert "--alias class:fast=small.gguf" in routing.check_class(seen(*six)).detail
+
+
+@pytest.mark.parametrize(
+    ("fast", "big", "listed", "status"),
+    [
+        ([SMALL], [BIG], [SMALL, BIG], "PASS"),
+        ([SMALL], [SMALL], [SMALL, BIG], "FAIL"),
+        ([SMALL, BIG], [BIG, SMALL], [SMALL, BIG], "FAIL"),
+        ([SMALL, BIG], [BIG], [SMALL, BIG], "WARN"),
+        ([SMALL], [SMALL], [SMALL], "SKIP"),
+        ([SMALL], [SMALL], [SMALL, "nomic-embed-text", "baai/bge-m3"], "SKIP"),
+        ([SMALL], [SMALL], [SMALL, "class:fast"], "SKIP"),
+        ([SMALL], [], [SMALL, BIG], "SKIP"),
+        ([SMALL], [BIG], [], "PASS"),
+    ],
+)
+def test_two_classes(fast: list[str], big: list[str], listed: list[str], status: str) -> None:
+    records = [record("class:fast", models=[name]) for name in fast]
+    records += [record("class:big", models=[name]) for name in big]
+    found = routing.Seen(list(CLASSES), records=records, lists=[listed])
+    assert routing.check_classes_differ(found).status.value == status
+
+
+def test_two_classes_that_are_meant_to_be_one() -> None:
+    records = [record(name, models=[SMALL]) for name in CLASSES]
+    aliases = {name: [SMALL] for name in CLASSES}
+    assert status_of(routing.check_classes_differ, *records, aliases=aliases) == "PASS"
+
+
+def test_a_token_refused_in_mid_run_leaves_the_class_undecided() -> None:
+    refusals = [failed("class:big", status=401)] * 2
+    check = routing.check_class(seen(*refusals))
+    assert (check.status, check.essential) == (Status.SKIP, True)
+    assert "the token is refused (401)" in check.detail
+
+
+@pytest.mark.parametrize(
+    ("answers", "status"),
+    [
+        ([failed("x", status=404), failed("x", status=500)], "PASS"),
+        ([failed("x", status=404), record("x")], "FAIL"),
+        ([record("x", problem="200, but no chat completion: nope"), failed("x")], "FAIL"),
+        ([record("x", status=None, error="timeout", problem="timeout")], "WARN"),
+        ([failed("x", status=302)] * 2, "FAIL"),
+        ([denied("x")] * 2, "SKIP"),
+        ([denied("x", roles=[SPECIFIC])] * 2, "PASS"),
+        ([denied("x"), record("x")], "FAIL"),
+        ([failed("x", status=401)] * 2, "SKIP"),
+        ([dataclasses.replace(failed("x", status=401), credential=1)] * 2, "SKIP"),
+        ([failed("x", status=401), failed("x", status=404)], "PASS"),
+        ([], "SKIP"),
+    ],
+)
+def test_an_unknown_model(answers: list[routing.Record], status: str) -> None:
+    asked = routing.UNKNOWN_MODEL
+    records = [dataclasses.replace(r, part=routing.UNKNOWN, asked=asked) for r in answers]
+    assert status_of(routing.check_unknown_model, *records) == status
+
+
+NONE, USER = routing.NO_ROLE, [record(name, routing.NO_ROLE) for name in CLASSES]
+API = [denied(path, NONE, status=403) for path in routing.ADMIN_PATHS]
+
+
+@pytest.mark.parametrize(
+    ("records", "status"),
+    [
+        ([*USER, denied(SMALL, NONE), *API], "PASS"),
+        ([*USER, denied(SMALL, NONE, status=403)], "PASS"),
+        ([*USER, record(SMALL, NONE), *API], "FAIL"),
+        ([*USER, failed(SMALL, NONE, 500), *API], "WARN"),
+        ([*USER, failed(SMALL, NONE, 404)], "WARN"),
+        ([USER[0], denied("class:big", NONE), denied(SMALL, NONE)], "FAIL"),
+        ([USER[0], failed("class:big", NONE, 500), denied(SMALL, NONE)], "PASS"),
+        ([USER[0], failed("class:big", NONE, 401), denied(SMALL, NONE)], "FAIL"),
+        ([*USER, denied(SMALL, NONE), record(routing.ADMIN_PATHS[1], NONE)], "FAIL"),
+        ([failed(name, NONE, 401) for name in (*CLASSES, SMALL)], "SKIP"),
+        ([], "SKIP"),
+    ],
+)
+def test_a_user_without_roles(records: list[routing.Record], status: str) -> None:
+    assert status_of(routing.check_role_none, *records) == status
+
+
+def test_the_admin_api_is_not_for_the_other_role() -> None:
+    named = [record(SMALL, SPECIFIC)]
+    for roles, status in (([SPECIFIC], "FAIL"), ([ADMIN, SPECIFIC], "PASS")):
+        opened = [record(path, SPECIFIC, roles=roles) for path in routing.ADMIN_PATHS]
+        assert status_of(routing.check_role_specific, *named, *opened) == status
+
+
+@pytest.mark.parametrize(
+    ("good", "later", "status"),
+    [
+        ([], [], "SKIP"),  # never good, and no other is
+        ([200], [], "SKIP"),  # expired
+        ([], [404], "FAIL"),  # good after all
+        ([200], [200], "FAIL"),
+        ([], [503], "SKIP"),  # that may come from what stands in front
+    ],
+)
+def test_a_refused_token(good: list[int], later: list[int], status: str) -> None:
+    found = routing.Seen(["class:fast"], records=[failed("x", "x", each) for each in good])
+    found.records += [failed("class:fast", status=401)] * 2
+    found.records += [failed("x", "x", each) for each in later]
+    assert routing.check_class(found).status.value == status
+
+
+@pytest.mark.parametrize(
+    ("record_of_name", "status"),
+    [
+        (record(SMALL, SPECIFIC), "PASS"),
+        (record(SMALL, SPECIFIC, models=[SMALL, BIG]), "FAIL"),
+        (denied(SMALL, SPECIFIC), "FAIL"),
+        (failed(SMALL, SPECIFIC, 401), "FAIL"),
+        (record(SMALL, SPECIFIC, models=[BIG]), "FAIL"),
+        (failed(SMALL, SPECIFIC, 500), "WARN"),
+    ],
+)
+def test_the_role_for_models_by_name(record_of_name: routing.Record, status: str) -> None:
+    classes = [record(name, SPECIFIC) for name in CLASSES]
+    assert status_of(routing.check_role_specific, *classes, record_of_name) == status
+
+
+def test_where_nothing_is_answered_no_role_is_judged() -> None:
+    for role, judge in ((NONE, routing.check_role_none), (SPECIFIC, routing.check_role_specific)):
+        records = [failed(asked, role, 502) for asked in (*CLASSES, SMALL)]
+        found = routing.Seen(list(CLASSES), records=records, lists=[[SMALL]])
+        assert judge(found).status is Status.SKIP
+
+
+@pytest.mark.parametrize(
+    ("classes", "api", "role", "access"),
+    [
+        (record, record, "PASS", "PASS"),
+        (denied, record, "FAIL", "WARN"),
+        (record, denied, "FAIL", "WARN"),
+        (record, failed, "PASS", "SKIP"),
+    ],
+)
+def test_the_role_of_administrators(classes: Any, api: Any, role: str, access: str) -> None:
+    by_name = {"PASS": record, "WARN": denied, "SKIP": failed}[access]
+    records = [classes(name, ADMIN) for name in CLASSES]
+    records += [api(path, ADMIN) for path in routing.ADMIN_PATHS]
+    records += [by_name(SMALL, ADMIN)]
+    assert status_of(routing.check_role_admin, *records) == role
+    assert status_of(routing.check_full_access, *records) == access
+
+
+def test_the_roles_are_tried_with_models_that_are_known_to_answer() -> None:
+    found = seen(record("class:fast", models=["small.gguf"]), asked=["class:fast", "gone:1b"])
+    found.lists = [["nomic-embed-text", BIG, SMALL]]
+    found.aliases = {SMALL: ["small.gguf"]}
+    found.records = [each for each in found.records if each.asked == "class:fast"]
+    assert found.to_name() == [SMALL, BIG, "gone:1b"]

@@ -1,0 +1,747 @@
+"""report.py as an operator runs it: from folders of results to an exit code and files."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import samples
+from helpers.samples import checked, failed, fleet, gateway, level, passed, queue, sound, write
+from helpers.scripts import ROOT, Finished, run_script, start_script
+from lxml import etree
+
+import report as report_module
+from livecheck.core.result_file import Check, Exit, Status, to_json
+from livecheck.report import junit, markdown, text, verdict
+from livecheck.report.result_files import read_folder
+from livecheck.report.thresholds import read_thresholds
+from livecheck.wire import metrics
+from reference import running
+
+SCHEMA = etree.XMLSchema(etree.parse(ROOT / "tests" / "report" / "data" / "jenkins-junit.xsd"))
+
+
+def report(folder: Path, *arguments: object) -> Finished:
+    finished = run_script("report.py", folder, *arguments)
+    assert "Traceback" not in finished.everything + finished.err
+    return Finished(finished.code, finished.out, finished.err, folder)
+
+
+def as_json(folder: Path, *arguments: object) -> dict[str, Any]:
+    finished = report(folder, *arguments, "--output", "json")
+    content: dict[str, Any] = json.loads(finished.out)
+    assert content["exit_code"] == finished.code
+    return content
+
+
+def verdicts(content: dict[str, Any]) -> dict[str, str]:
+    return {each["subject"]: each["verdict"] for each in content["documents"]}
+
+
+def gate_line(finished: Finished) -> str:
+    return finished.out.splitlines()[-1]
+
+
+# --- the decision
+
+
+def test_all_that_is_good_passes(tmp_path: Path) -> None:
+    finished = report(sound(tmp_path))
+    assert finished.code == 0, finished.out
+    assert gate_line(finished).startswith("[GATE] sea-7b PASS: 12 of 12 criteria, worst: ")
+    assert finished.err == f"saved {tmp_path}/baseline_report.md\n"
+
+
+def test_it_fits_a_terminal_and_ends_with_one_line_for_a_log(tmp_path: Path) -> None:
+    long = "a detail that goes on and on " * 20
+    folder = sound(tmp_path / "now", cors=checked("cors", failed("others", long)))
+    finished = report(folder, "--baseline", sound(tmp_path / "old", inference_c4=level(4)))
+    *lines, last = finished.out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert last.startswith("[GATE] sea-7b FAIL: ") and len(last) <= 160
+
+
+NAMES = ("gateway_overhead", "inference_c1", *samples.GATEWAY_SCRIPTS)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "cors"])
+def test_a_required_result_that_is_missing_leaves_it_open(name: str, tmp_path: Path) -> None:
+    finished = report(sound(tmp_path, **{name: None}))
+    assert finished.code == 3
+    assert f"no {name}.json: run " in finished.out
+    assert "NOT DECIDED" in gate_line(finished)
+
+
+def test_nothing_at_all_is_no_pass(tmp_path: Path) -> None:
+    assert report(tmp_path).code == 3
+    nowhere = report(tmp_path / "nowhere")
+    assert nowhere.code == 3 and "No such file" in nowhere.out
+    assert "worst: Result files: " in gate_line(nowhere)  # not one of all that follows from it
+    assert not nowhere.results.exists()
+
+
+@pytest.mark.parametrize("name", ["openai_sdk_test", "scale_to_zero", "queue_behavior", "cors"])
+def test_a_result_that_failed_fails_the_gate(name: str, tmp_path: Path) -> None:
+    document = checked(name, passed("one"), failed("two", "503 after 4 ms"), failed("three"))
+    finished = report(sound(tmp_path, **{name: document}))
+    assert finished.code == 1
+    assert "two: 503 after 4 ms; also three" in finished.out
+    assert "two: 503 after 4 ms" in gate_line(finished)
+
+
+OPEN = {
+    "interrupted": {"stopped": (Exit.INTERRUPTED, "interrupted: what was measured is saved")},
+    "unreachable": {"stopped": (Exit.UNDECIDED, "cannot reach http://host (refused)")},
+    "a clock is wrong": {"age": timedelta(hours=-2)},
+    "run with --only": {"options": {"only": ["completion"]}},
+    "run with --skip": {"options": {"skip": ["stream", "usage"]}},
+}
+
+
+@pytest.mark.parametrize("why", OPEN)
+def test_a_result_that_decides_nothing_leaves_it_open(why: str, tmp_path: Path) -> None:
+    document = checked("openai_sdk_test", **OPEN[why])
+    content = as_json(sound(tmp_path, openai_sdk_test=document))
+    assert content["exit_code"] == 3
+    assert verdicts(content)["openai_sdk_test"] == "UNDECIDED"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"skip": ["requests"]}, "run with --skip requests"),
+        ({"only": ["client"]}, "run with --only client"),
+        ({"skip": ["ping", "client", "slo"]}, ""),
+        ({"only": ["requests", "stream", "tokens"]}, ""),
+    ],
+)
+def test_a_level_needs_its_own_checks_and_no_others(
+    options: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    content = as_json(sound(tmp_path, inference_c1=level(1, options=options)))
+    (found,) = [each for each in content["documents"] if each["subject"] == "inference_c1"]
+    assert (found["detail"], content["exit_code"]) == (said, 3 if said else 0)
+
+
+def test_an_essential_skip_leaves_it_open_in_the_script_s_words(tmp_path: Path) -> None:
+    skipped = Check("scale_down", Status.SKIP, "no worker count", essential=True)
+    finished = report(sound(tmp_path, scale_to_zero=checked("scale_to_zero", skipped)))
+    assert finished.code == 3
+    assert "scale_down: no worker count" in finished.out
+
+
+def test_a_failure_outweighs_what_is_open(tmp_path: Path) -> None:
+    folder = sound(tmp_path, cors=checked("cors", failed()), scale_to_zero=None)
+    assert report(folder).code == 1
+
+
+def test_what_is_older_than_max_age_is_not_believed(tmp_path: Path) -> None:
+    old = {"age": timedelta(hours=60)}
+    folder = sound(tmp_path, scale_to_zero=checked("scale_to_zero", **old))
+    assert report(folder).code == 0
+    finished = report(folder, "--max-age", 48)
+    assert finished.code == 3
+    assert "60 h old, --max-age is 48: run test_scale_to_zero.py again" in finished.out
+
+
+def test_results_may_lie_as_far_apart_as_they_may_be_old(tmp_path: Path) -> None:
+    folder = sound(tmp_path, scale_to_zero=checked("scale_to_zero", age=timedelta(hours=100)))
+    assert report(folder).code == 3
+    assert report(folder, "--max-age", 200).code == 0
+
+
+def test_refusals_beyond_the_deployment_s_limits_are_no_failure(tmp_path: Path) -> None:
+    refused = level(8, errors=["503"] * 5)
+    folder = sound(tmp_path, inference_c8=refused, queue_behavior=queue(1, 2))
+    content = as_json(folder)
+    assert content["exit_code"] == 0
+    assert verdicts(content)["inference_c8"] == "REPORTED"
+    write(folder, inference_c8=level(8, errors=["503"] * 4 + ["timeout"]))
+    assert report(folder).code == 1
+    write(folder, inference_c8=refused, queue_behavior=queue(4, 4))
+    assert report(folder).code == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["", '{"schema_version": 1,', "[]", '{"a": NaN}', '{"name": "k6", "version": 3}']
+)
+@pytest.mark.parametrize("name", ["inference_c1", "something_else"])
+def test_files_that_cannot_be_read_are_named(name: str, text: str, tmp_path: Path) -> None:
+    finished = report(sound(tmp_path, **{name: text}))
+    assert finished.code == 3
+    body = finished.out.removesuffix(gate_line(finished) + "\n")
+    assert body.count(f"{name}.json: ") == 1
+
+
+def test_results_that_contradict_each_other_are_named(tmp_path: Path) -> None:
+    other = checked("cors", target={"url": "http://other:8000", "model": "sea-7b"})
+    finished = report(sound(tmp_path, cors=other))
+    assert finished.code == 3
+    assert "cors.json: contradictory: target http://other:8000" in " ".join(finished.out.split())
+    thresholds = tmp_path / "gate.toml"
+    thresholds.write_text("same_target = false")
+    assert report(tmp_path, "--thresholds", thresholds).code == 0
+
+
+# --- profiles
+
+
+def test_the_files_that_are_there_say_the_profile(tmp_path: Path) -> None:
+    assert as_json(sound(tmp_path / "a"))["about"]["profile"] == "gateway"
+    assert as_json(fleet(tmp_path / "b"))["about"]["profile"] == "fleet"
+    both = as_json(fleet(sound(tmp_path / "c")))
+    assert (both["about"]["profile"], both["exit_code"]) == ("all", 0)
+    measured = as_json(fleet(tmp_path / "d", inference_c1=level(1)))
+    assert (measured["about"]["profile"], measured["exit_code"]) == ("fleet", 0)
+
+
+def test_a_profile_says_what_is_required(tmp_path: Path) -> None:
+    folder = fleet(tmp_path)
+    assert report(folder, "--profile", "fleet").code == 0
+    assert report(folder, "--profile", "gateway").code == 3
+    assert report(folder, "--profile", "all").code == 3
+    (folder / "wol.json").unlink()
+    assert report(folder, "--profile", "fleet").code == 3
+
+
+def test_thresholds_say_what_is_required_and_what_is_enough(tmp_path: Path) -> None:
+    folder = write(tmp_path, inference_c1=level(1, ttft_ms=700))
+    thresholds = tmp_path / "gate.toml"
+    thresholds.write_text('required = ["inference_c1"]\n[inference_c1]\nttft_p50 = "800ms"\n')
+    assert report(folder).code == 1
+    assert report(folder, "--thresholds", thresholds).code == 0
+
+
+def test_the_command_line_s_profile_wins_over_the_file(tmp_path: Path) -> None:
+    folder = write(tmp_path, cors=checked("cors"))
+    thresholds = tmp_path / "gate.toml"
+    thresholds.write_text('required = ["cors"]')
+    assert report(folder, "--thresholds", thresholds).code == 0
+    finished = report(folder, "--thresholds", thresholds, "--profile", "fleet")
+    assert finished.code == 3 and "no wol.json" in finished.out
+
+
+# --- the baseline
+
+
+def test_the_gate_line_names_the_worst_change_that_counts(tmp_path: Path) -> None:
+    """Not a larger one that is mere noise, and not the first level with any."""
+    slow, wild = level(4, 70, ttft_ms=260, seed=8), level(8, 70, ttft_ms=216, seed=18)
+    for record in wild["requests"][3::20]:
+        for key in ("ttft_ms", "e2e_ms"):
+            record[key] *= 5
+    wild["metrics"] |= metrics.level_metrics(wild["requests"])
+    old = {"inference_c4": level(4, 70, 200, seed=7), "inference_c8": level(8, 70, 200, seed=17)}
+    now = sound(tmp_path / "now", inference_c4=slow, inference_c8=wild)
+    finished = report(now, "--baseline", sound(tmp_path / "old", **old))
+    assert finished.code == 1
+    assert "worst: c=4 against the baseline: TTFT p50 c=4 +30" in gate_line(finished)
+
+
+def without_rate(document: dict[str, Any]) -> dict[str, Any]:
+    for record in document["requests"]:
+        record["tokens_per_s"] = record["tpot_ms"] = None
+    document["metrics"] |= metrics.level_metrics(document["requests"])
+    return document
+
+
+@pytest.mark.parametrize("gone", ["now", "old"])
+def test_a_figure_that_vanished_is_not_the_same(gone: str, tmp_path: Path) -> None:
+    documents = {name: level(4, seed=seed) for name, seed in (("now", 5), ("old", 6))}
+    without_rate(documents[gone])
+    now, old = (sound(tmp_path / name, inference_c4=documents[name]) for name in ("now", "old"))
+    finished = report(now, "--baseline", old)
+    assert finished.code == 3
+    assert "no decode rate p50 in " in gate_line(finished)
+
+
+def test_another_prompt_in_the_same_file_is_not_compared(tmp_path: Path) -> None:
+    documents = [level(4, seed=5), level(4, seed=6), level(4, seed=7)]
+    for document, tokens in zip(documents, (200, 209, 220), strict=True):
+        for record in document["requests"]:
+            record["prompt_tokens"] = tokens
+    now, near, far = (
+        sound(tmp_path / str(index), inference_c4=document)
+        for index, document in enumerate(documents)
+    )
+    assert report(now, "--baseline", near).code == 0
+    finished = report(now, "--baseline", far)
+    assert finished.code == 3 and "prompt tokens 200, there 220" in " ".join(finished.out.split())
+
+
+def test_fewer_runs_of_one_level_are_a_note(tmp_path: Path) -> None:
+    runs = [sound(tmp_path / f"old{i}", inference_c4=level(4, seed=i)) for i in (2, 3)]
+    (runs[0] / "inference_c4.json").unlink()
+    finished = report(sound(tmp_path / "now"), "--baseline", *runs)
+    assert "inference_c4: only 1 of the 2 baseline runs have it" in " ".join(finished.out.split())
+
+
+def test_a_slower_release_fails_and_says_by_how_much(tmp_path: Path) -> None:
+    old, now = sound(tmp_path / "old"), sound(tmp_path / "now", inference_c1=level(1, ttft_ms=125))
+    finished = report(now, "--baseline", old)
+    assert finished.code == 1
+    rows = [line for line in finished.out.splitlines() if "WORSE" in line]
+    assert rows[0].split()[:3] == ["c=1", "TTFT", "p50"]
+    assert "TTFT p50 c=1 +25" in gate_line(finished)
+
+
+def test_the_same_release_is_the_same(tmp_path: Path) -> None:
+    old = sound(tmp_path / "old", inference_c1=level(1, seed=8), inference_c4=level(4, seed=8))
+    now = sound(tmp_path / "now", inference_c4=level(4, seed=5))
+    finished = report(now, "--baseline", old)
+    assert finished.code == 0, finished.out
+    assert "one run: the intervals are noise within the runs" in finished.out
+
+
+def test_several_runs_of_a_baseline_are_one_baseline(tmp_path: Path) -> None:
+    runs = [
+        sound(tmp_path / f"old{i}", inference_c1=level(1, seed=i), inference_c4=level(4, seed=i))
+        for i in range(10, 13)
+    ]
+    now = sound(tmp_path / "now", inference_c4=level(4, seed=5))
+    content = as_json(now, "--baseline", runs[0], runs[1], "--baseline", runs[2])
+    assert content["exit_code"] == 0
+    assert {change["runs"] for change in content["baseline"]["changes"]} == {3}
+    assert "3 runs: the intervals hold the spread" in report(now, "--baseline", *runs).out
+
+
+def test_too_few_requests_to_tell_leave_it_open_and_say_how_many(tmp_path: Path) -> None:
+    noisy = {"requests": 10, "noise": 0.2}
+    old = sound(tmp_path / "old", inference_c1=level(1, seed=2, **noisy))
+    now = sound(tmp_path / "now", inference_c1=level(1, **noisy))
+    finished = report(now, "--baseline", old)
+    assert finished.code == 3
+    assert "requests in each run would be" in finished.out
+    assert report(now, "--baseline", old, "--margin", 60).code == 0
+
+
+def test_a_margin_that_is_asked_for_is_kept(tmp_path: Path) -> None:
+    old, now = sound(tmp_path / "old"), sound(tmp_path / "now", inference_c1=level(1, ttft_ms=125))
+    assert report(now, "--baseline", old, "--margin", 20).code == 1
+    assert report(now, "--baseline", old, "--margin", 30).code == 0
+
+
+DIFFERENT = {
+    "model": ({"target": {"url": samples.URL, "model": "sky-70b"}}, "model sea-7b, there sky-70b"),
+    "prompt": ({"options": {"prompt": "Ho"}}, "prompt Hi, there Ho"),
+    "max_tokens": ({"options": {"max_tokens": 99}}, "--max-tokens 16, there 99"),
+}
+
+
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_what_differs_is_not_compared(what: str, tmp_path: Path) -> None:
+    options, said = DIFFERENT[what]
+    old = write(tmp_path / "old", inference_c1=level(1, seed=3, **options))
+    content = as_json(sound(tmp_path / "now"), "--baseline", old)
+    assert content["exit_code"] == 3
+    assert content["baseline"]["changes"] == []
+    assert said in content["baseline"]["criteria"][0]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("load_model", "open loop", "load model closed loop, there open loop"),
+        ("prompt", "same", "prompts unique, there same"),
+    ],
+)
+def test_another_load_is_not_compared(key: str, value: str, said: str, tmp_path: Path) -> None:
+    document = level(1, seed=3)
+    document["metrics"][key] = value
+    content = as_json(
+        sound(tmp_path / "now"), "--baseline", write(tmp_path / "old", inference_c1=document)
+    )
+    assert content["exit_code"] == 3
+    assert said in content["baseline"]["criteria"][0]["detail"]
+
+
+def test_another_way_to_count_tokens_is_not_compared(tmp_path: Path) -> None:
+    document = level(1, seed=3)
+    for record in document["requests"]:
+        record["token_source"] = "events"
+    old = write(tmp_path / "old", inference_c1=document)
+    content = as_json(sound(tmp_path / "now"), "--baseline", old)
+    assert content["exit_code"] == 3
+    assert "token source usage, there events" in content["baseline"]["criteria"][0]["detail"]
+
+
+def bad_baselines(folder: Path) -> list[tuple[Sequence[object], str]]:
+    stopped = level(1, seed=2, stopped=(Exit.INTERRUPTED, "interrupted"))
+    old = sound(folder / "old")
+    return [
+        ([folder / "nowhere"], "No such file"),
+        ([write(folder / "empty")], "no result of benchmark.py"),
+        ([write(folder / "half", inference_c1='{"a":')], "half-written"),
+        ([write(folder / "cut", inference_c1=stopped)], "is interrupted"),
+        ([sound(folder / "more", inference_c8=level(8))], "in the baseline, but not in this run"),
+        ([old, old], "the same run twice"),
+        ([folder / "now"], "the same run twice"),
+    ]
+
+
+@pytest.mark.parametrize("index", range(7))
+def test_a_baseline_that_is_none_leaves_it_open(index: int, tmp_path: Path) -> None:
+    now = sound(tmp_path / "now", inference_c4=level(4, seed=7))
+    folders, said = bad_baselines(tmp_path)[index]
+    finished = report(now, "--baseline", *folders)
+    assert finished.code == 3
+    assert said in " ".join(finished.out.split())
+
+
+def test_what_does_not_forbid_a_comparison_is_a_note(tmp_path: Path) -> None:
+    """Longer answers, another clock, a client that was the bottleneck, a level that is new."""
+    longer = level(1, seed=2, client={"clock": "user space"})
+    for record in longer["requests"]:
+        record["output_tokens"] = 20
+    longer["metrics"] |= metrics.level_metrics(longer["requests"])
+    old = sound(tmp_path / "old", inference_c1=longer, inference_c4=None)
+    finished = report(
+        sound(tmp_path / "now", inference_c1=level(client_bound=True)), "--baseline", old
+    )
+    out = " ".join(finished.out.split())
+    assert "has answers of 20 tokens, this run of 16" in out
+    assert "was measured with another clock" in out
+    assert "inference_c1: client-bound" in out
+    assert "inference_c4 is not in the baseline" in out
+
+
+def test_without_scipy_all_but_the_comparison_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And says what to install."""
+    for name in ("scipy", "numpy", "matplotlib"):
+        (tmp_path / "hidden").mkdir(exist_ok=True)
+        (tmp_path / "hidden" / f"{name}.py").write_text(
+            f"raise ModuleNotFoundError('no', name={name!r})"
+        )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hidden"))
+    folder = sound(tmp_path / "now")
+    finished = report(folder, "--junit", tmp_path / "junit.xml")
+    assert finished.code == 0 and (tmp_path / "junit.xml").exists()
+    compared = report(folder, "--baseline", sound(tmp_path / "old"))
+    assert compared.code == 3
+    assert "pip install -r requirements-report.txt" in " ".join(compared.out.split())
+    page = report(folder, "--html", tmp_path / "page.html")
+    assert page.code == 3
+    assert "pip install -r requirements-report.txt" in page.err
+
+
+# --- what it writes
+
+
+def test_the_markdown_has_the_guide_s_form(tmp_path: Path) -> None:
+    arguments = ("--gpu", "L40S", "--model-name", "Sea 7B", "--quant", "Q4_K_M")
+    folder = sound(tmp_path, cors=checked("cors"), scale_to_zero=checked("scale_to_zero", failed()))
+    finished = report(folder, *arguments, "--title", "v1.0.0-rc.1", "--output", "markdown")
+    saved = (folder / "baseline_report.md").read_text()
+    assert finished.out == saved
+    for line in (
+        "## Performance Baseline — v1.0.0-rc.1",
+        "- GPU: L40S",
+        "- Model: Sea 7B (Q4_K_M)",
+        "### Gateway Overhead",
+        "### Inference (concurrency=1)",
+        "### Inference (concurrency=4)",
+        "### OpenAI SDK: PASS",
+        "### Scale-to-Zero: FAIL",
+        "### Queue Behavior: PASS",
+        "### CORS: PASS",
+    ):
+        assert line in saved.splitlines()
+    assert "- /ping p50: 1." in saved and "- Tokens/sec mean: 12" in saved
+    assert "- Total latency p50: " in saved and "- TTFT p50: " in saved
+
+
+def test_the_fleet_s_results_are_in_the_markdown(tmp_path: Path) -> None:
+    report(fleet(tmp_path))
+    saved = (tmp_path / "baseline_report.md").read_text()
+    for title in ("Authentication", "Model Routing", "Workload Routing", "Wake-on-LAN"):
+        assert f"### {title}: PASS" in saved
+
+
+HOSTILE = "<b>&\"'|]]>`x` \x00\x1b[31m \ud800 \u202e 漢"
+
+
+def test_what_a_server_says_stays_words(tmp_path: Path) -> None:
+    folder = sound(tmp_path, cors=checked("cors", failed("others", HOSTILE)))
+    finished = report(folder, "--junit", tmp_path / "junit.xml", "--title", "<i>&`|")
+    assert finished.code == 1
+    assert "\x1b" not in finished.everything and "\x00" not in finished.everything
+    root = validated(tmp_path / "junit.xml")
+    assert "漢" in root.xpath("string(//failure/@message)")
+    markdown = (tmp_path / "baseline_report.md").read_text()
+    assert "\\<b\\>" in markdown and "<b>" not in markdown.replace("\\<b", "").split("[GATE]")[0]
+
+
+def validated(path: Path) -> Any:
+    document = etree.parse(path)
+    SCHEMA.assertValid(document)
+    return document.getroot()
+
+
+def test_junit_has_a_suite_for_each_result_and_a_case_for_each_check(tmp_path: Path) -> None:
+    checks = (
+        passed("one"),
+        failed("two", "503 after 4 ms"),
+        Check("three", Status.SKIP, "404"),
+        Check("four", Status.WARN, "late"),
+    )
+    now = sound(
+        tmp_path / "now",
+        cors=checked("cors", *checks),
+        scale_to_zero=None,
+        inference_c4=level(4, ttft_ms=250, seed=4),
+    )
+    report(now, "--baseline", sound(tmp_path / "old"), "--junit", tmp_path / "junit.xml")
+    root = validated(tmp_path / "junit.xml")
+    suites = {each.get("name"): each for each in root}
+    assert set(suites) == {
+        "gateway_overhead",
+        "inference_c1",
+        "inference_c4",
+        "openai_sdk_test",
+        "queue_behavior",
+        "cors",
+        "results",
+        "thresholds",
+        "baseline",
+    }
+    cors = suites["cors"]
+    counts = {key: cors.get(key) for key in ("tests", "failures", "skipped", "errors")}
+    assert counts == {"tests": "4", "failures": "1", "skipped": "1", "errors": "0"}
+    assert cors.xpath("testcase[@name='two']/failure/@message") == ["503 after 4 ms"]
+    assert cors.xpath("testcase[@name='three']/skipped/@message") == ["404"]
+    assert cors.xpath("testcase[@name='four']/system-out/text()") == ["WARN: late"]
+    assert float(cors.get("time")) >= 0
+    assert suites["results"].xpath("testcase/error/@message")[0].startswith("no scale_to_zero")
+    assert "TTFT p50" in suites["baseline"].xpath("testcase/failure/@message")[0]
+
+
+def test_what_is_open_is_an_error_in_junit(tmp_path: Path) -> None:
+    folder = sound(tmp_path, cors=checked("cors", stopped=(Exit.INTERRUPTED, "interrupted")))
+    edge = gateway(ping_ms=50, edge="an edge")
+    report(write(folder, gateway_overhead=edge), "--junit", tmp_path / "junit.xml")
+    root = validated(tmp_path / "junit.xml")
+    assert root.xpath("testsuite[@name='cors']/testcase[@name='verdict']/error")
+    assert root.xpath("testsuite[@name='thresholds']/testcase/error")
+    assert root.get("errors") == "2"
+
+
+def test_json_is_one_document_even_into_the_folder_it_reads(tmp_path: Path) -> None:
+    """The shell has made the file, empty, before anything is read."""
+    folder = sound(tmp_path)
+    command = f"{sys.executable} {ROOT}/report.py {folder} --output json > {folder}/report.json"
+    for _ in range(2):
+        assert os.waitstatus_to_exitcode(os.system(command)) == 0
+    assert json.loads((folder / "report.json").read_text())["verdict"] == "pass"
+
+
+def test_a_page_is_written(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    finished = report(sound(tmp_path), "--html", tmp_path / "page.html")
+    assert finished.code == 0, finished.err
+    assert "<html" in (tmp_path / "page.html").read_text()
+
+
+def test_what_cannot_be_written_is_said_and_is_no_pass(tmp_path: Path) -> None:
+    folder = sound(tmp_path)
+    finished = report(folder, "--junit", tmp_path / "nowhere" / "junit.xml")
+    assert finished.code == 3 and finished.err.endswith("directory: exit 3\n")
+    assert "cannot write" in finished.err and "No such file" in finished.err
+
+
+def test_what_is_no_regular_file_is_written_through(tmp_path: Path) -> None:
+    folder, link, pipe = sound(tmp_path / "now"), tmp_path / "link.xml", tmp_path / "pipe"
+    (tmp_path / "real.xml").write_text("x" * 100_000)
+    link.symlink_to("real.xml")
+    os.mkfifo(pipe)
+    assert report(folder, "--junit", link).code == 0
+    assert link.is_symlink() and validated(tmp_path / "real.xml") is not None
+    nobody_reads = report(folder, "--junit", pipe)
+    assert nobody_reads.code == 3 and pipe.is_fifo()
+    command = f"cat {pipe} > {tmp_path}/heard & sleep .2; "
+    command += f"{sys.executable} {ROOT}/report.py {folder} --junit {pipe} && wait"
+    assert os.waitstatus_to_exitcode(os.system(command)) == 0
+    assert pipe.is_fifo() and validated(tmp_path / "heard") is not None
+
+
+def test_a_reader_that_had_enough_costs_nothing(tmp_path: Path) -> None:
+    folder = sound(tmp_path)
+    assert os.system(f"{sys.executable} {ROOT}/report.py {folder} | true") == 0
+    assert (folder / "baseline_report.md").exists()
+
+
+# --- the command line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--margin", "0"],
+        ["--margin", "nan"],
+        ["--max-age", "-1"],
+        ["--profile", "k8s"],
+        ["--output", "xml"],
+        ["--thresholds", "nowhere.toml"],
+        ["--url", "http://host"],
+        ["a", "b"],
+        ["--baseline"],
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(arguments: list[str]) -> None:
+    finished = run_script("report.py", *arguments)
+    assert (finished.code, finished.out) == (2, "")
+    assert finished.err.startswith("report.py: ") and finished.err.count("\n") == 1
+
+
+def test_thresholds_with_a_mistake_are_exit_2(tmp_path: Path) -> None:
+    (tmp_path / "gate.toml").write_text("[inference_c1]\nttft_p5 = '1s'\n")
+    finished = run_script("report.py", sound(tmp_path), "--thresholds", tmp_path / "gate.toml")
+    assert finished.code == 2
+    assert "[inference_c1] ttft_p5" in finished.err and finished.err.count("\n") == 1
+
+
+def test_help_is_quick_and_imports_nothing_heavy() -> None:
+    command = f"{sys.executable} -X importtime {ROOT}/report.py --help > help.txt 2> imports.txt"
+    assert os.system(command) == 0
+    imported = {line.rpartition("|")[2].strip() for line in Path("imports.txt").open()}
+    assert "argparse" in imported
+    assert not imported & {"numpy", "scipy", "matplotlib", "requests", "openai"}
+    assert "RESULTS_DIR" in Path("help.txt").read_text()
+
+
+def test_its_examples_parse() -> None:
+    examples = report_module.__doc__.partition("Examples:")[2]
+    commands = [line.split() for line in examples.splitlines() if "python3" in line]
+    assert len(commands) == 3
+    for _, _, *arguments in commands:
+        report_module.build_parser().parse_args(arguments)
+
+
+def test_ctrl_c_is_exit_130(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "gate.toml")  # whoever reads it waits
+    with start_script("report.py", tmp_path, "--thresholds", tmp_path / "gate.toml") as process:
+        with (tmp_path / "gate.toml").open("wb"):
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+
+
+# --- whatever the files hold
+
+STRANGE = (None, True, -1, 0, 1e14, 3.5, "x", "", [], {}, [1], {"a": 1}, "\x1b\ud800", [None])
+
+
+def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where something stands in a document, as far as four steps down."""
+    if place:
+        yield place
+    if isinstance(value, (dict, list)) and len(place) < 4:
+        children = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, child in children:
+            yield from places(child, (*place, key))
+
+
+def spoilt(document: dict[str, Any], chance: random.Random) -> dict[str, Any]:
+    """A copy with one thing in it missing, or replaced by something strange."""
+    copied = json.loads(json.dumps(document))
+    *way, last = chance.choice(list(places(copied)))
+    inside = copied
+    for key in way:
+        inside = inside[key]
+    if isinstance(inside, dict) and chance.random() < 0.3:
+        del inside[last]
+    else:
+        inside[last] = chance.choice(STRANGE)
+    return copied
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_strange_file_gives_a_decision_and_no_traceback(seed: int, tmp_path: Path) -> None:
+    chance = random.Random(seed)
+    documents = {
+        "gateway_overhead": gateway(probes=3),
+        "inference_c1": level(1, requests=4),
+        "queue_behavior": queue(1, 2),
+        "cors": checked("cors"),
+    }
+    old = write(tmp_path / "old", **documents | {"inference_c1": level(1, requests=4, seed=2)})
+    thresholds, settings = read_thresholds(None), verdict.Settings()
+    for _ in range(60):
+        name = chance.choice(list(documents))
+        now = write(tmp_path / "now", **documents | {name: spoilt(documents[name], chance)})
+        for folder, baseline in ((now, old), (old, now)):
+            made = verdict.build(
+                read_folder(folder),
+                [read_folder(baseline)],
+                thresholds,
+                settings,
+                datetime.now(timezone.utc),
+            )
+            texts = [*text.lines(made), markdown.text(made), junit.text(made)]
+            assert "".join(texts) and to_json(verdict.as_dict(made))
+
+
+# --- the real thing
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of benchmark.py: old, same, and two that are slower by a fifth at c=4."""
+    folder, port = tmp_path_factory.mktemp("planted"), free_port()
+
+    def measure(to: str, concurrency: int, requests: int, **sim: object) -> None:
+        options = {"ttft_ms": 100, "itl_ms": 10, "rate_limit": 0, "port": port, **sim}
+        with running(engine="sim", **options) as deployment:
+            load = ("--concurrency", concurrency, "--requests", requests, "--max-tokens", 8)
+            arguments = ("--inference-only", *load, "--results", folder / to)
+            run_script("benchmark.py", *arguments, env=deployment.environment)
+
+    for name in ("old", "same"):
+        measure(name, 1, 8)
+        measure(name, 4, 40)
+    for name, slower in (("ttft", {"ttft_ms": 120}), ("decode", {"itl_ms": 12})):
+        shutil.copytree(folder / "same", folder / name)
+        measure(name, 4, 40, **slower)
+    return folder
+
+
+def worse(folder: Path, name: str) -> list[tuple[str, str]]:
+    content = as_json(folder / name, "--baseline", folder / "old")
+    changes = content["baseline"]["changes"]
+    return [(c["document"], c["metric"]) for c in changes if c["finding"] == "worse"]
+
+
+def test_a_deployment_that_did_not_change_is_not_accused(planted: Path) -> None:
+    assert worse(planted, "same") == []
+
+
+def test_a_planted_ttft_is_named_first_and_only_what_contains_it_follows(planted: Path) -> None:
+    found = worse(planted, "ttft")
+    assert found[0] == ("inference_c4", "ttft_ms")
+    keys = ("ttft_ms", "e2e_ms", "output_tokens_per_s")
+    assert set(found) <= {("inference_c4", key) for key in keys}
+
+
+def test_a_planted_decode_rate_is_too(planted: Path) -> None:
+    found = worse(planted, "decode")
+    assert found[0] == ("inference_c4", "tokens_per_s")
+    keys = ("tokens_per_s", "tpot_ms", "itl_ms", "e2e_ms", "output_tokens_per_s")
+    assert set(found) <= {("inference_c4", key) for key in keys}

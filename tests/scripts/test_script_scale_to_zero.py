@@ -1,0 +1,675 @@
+"""test_scale_to_zero.py against deployments that sleep, do not sleep, or sleep badly.
+
+What is planted in the reference deployment is in the fault table (test_faults.py); here is what
+sound ones look like, what counts workers, and what must not be believed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import shlex
+import signal
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.raw_server import RawServer, answer, keep_answering
+from helpers.scripts import ROOT, Finished, run_script, start_script
+
+from common import Status
+from livecheck.gateway import worker_count
+from livecheck.gateway.worker_count import (
+    CannotRead,
+    CommandSource,
+    Reading,
+    Workers,
+    count_states,
+    count_summary,
+)
+from livecheck.wire import wire
+from reference import Deployment, running
+from reference.faults.scale import COUNT
+
+SCRIPT = "test_scale_to_zero.py"
+NAME = "scale_to_zero"
+SLEEPY: dict[str, object] = {"idle_timeout": 1.2, "load_ms": 600, "ttft_ms": 20, "itl_ms": 2}
+QUICK = ("--idle-timeout", 2.5, "--probe-interval", 0.2, "--max-tokens", 4)
+KEY = "rpa-5ecret-of-the-control-plane"
+
+
+def load() -> Any:
+    """The script as a module, under a name that pytest does not collect."""
+    spec = importlib.util.spec_from_file_location("script_scale_to_zero", ROOT / SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+script = load()
+
+
+@pytest.fixture(scope="module")
+def sleepy() -> Iterator[Deployment]:
+    """A sound deployment that sleeps soon."""
+    with running(**SLEEPY, rate_limit=0) as deployment:
+        yield deployment
+
+
+@pytest.fixture(scope="module")
+def sleepless() -> Iterator[Deployment]:
+    """One that never does."""
+    with running(ttft_ms=20, itl_ms=1, rate_limit=0) as deployment:
+        yield deployment
+
+
+def arguments(deployment: Deployment, *more: object) -> list[str]:
+    key = ("--api-key", deployment.api_key) if deployment.api_key else ()
+    where = ("--url", deployment.url, "--health-url", deployment.health_url)
+    return [str(each) for each in (*where, *key, *QUICK, *more)]
+
+
+def check(deployment: Deployment, *more: object) -> Finished:
+    return run_script(SCRIPT, *arguments(deployment, *more))
+
+
+def statuses(finished: Finished) -> dict[str, str]:
+    return {each["name"]: each["status"] for each in finished.document(NAME)["checks"]}
+
+
+def detail(finished: Finished, name: str) -> str:
+    return str(finished.check(NAME, name)["detail"])
+
+
+# --- sound deployments
+
+WITHOUT_COUNT = {
+    "warm": "PASS",
+    "workers": "SKIP",
+    "scale_down": "PASS",
+    "health": "PASS",
+    "undisturbed": "SKIP",
+    "cold_start": "PASS",
+    "warm_again": "PASS",
+}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"connection": "close"}, {"connection": "keep-alive", "auth_enabled": False}],
+    ids=str,
+)
+def test_a_sound_deployment_passes_without_a_worker_count(options: dict[str, object]) -> None:
+    with running(**{**SLEEPY, "idle_timeout": 0.6}, **options) as deployment:
+        finished = check(deployment, "--idle-timeout", 1.5)
+    assert (finished.code, statuses(finished)) == (0, WITHOUT_COUNT)
+    assert "whole 1.5 s" in " ".join(finished.err.split())
+
+
+def test_with_a_worker_count_everything_is_decided_and_the_wait_is_short(
+    sleepy: Deployment,
+) -> None:
+    finished = check(sleepy, "--idle-timeout", 30, *COUNT)
+    document = finished.document(NAME)
+    assert (finished.code, set(statuses(finished).values())) == (0, {"PASS"})
+    assert document["metrics"]["scale_down_s"] < 20
+    assert document["metrics"]["cold_start_s"] > 0.6
+    kinds = [record["kind"] for record in document["requests"]]
+    assert kinds.count("chat") == 6
+    assert kinds.count("health") > script.STAY_PROBES
+
+
+def test_a_real_model_passes() -> None:
+    with running(engine="llama", idle_timeout=1.5) as deployment:
+        finished = check(deployment, "--idle-timeout", 30, *COUNT)
+    assert (finished.code, set(statuses(finished).values())) == (0, {"PASS"}), finished.out
+    assert finished.document(NAME)["metrics"]["cold_start"]["server_prompt_ms"] > 0
+
+
+def test_only_the_first_check_takes_no_wait(sleepless: Deployment) -> None:
+    begun = time.monotonic()
+    finished = check(sleepless, "--only", "warm", "--idle-timeout", 900)
+    assert (finished.code, statuses(finished)) == (0, {"warm": "PASS"})
+    assert time.monotonic() - begun < 30
+
+
+# --- the health URL
+
+
+def test_no_credential_goes_to_the_health_url_and_pong_is_fine(sleepy: Deployment) -> None:
+    with RawServer(pong) as server:
+        finished = check(sleepy, "--health-url", server.url)
+        heads = [head for peer in server.peers for head in peer.heads]
+    assert finished.code == 0
+    assert heads and all(head.startswith(b"GET /ping ") for head in heads)
+    assert not [head for head in heads if b"authorization" in head.lower()]
+
+
+def pong(peer: Any) -> None:
+    keep_answering(peer, answer(b"pong"))
+
+
+def test_a_health_url_where_nothing_listens_fails_and_says_so(sleepless: Deployment) -> None:
+    with RawServer(pong) as server:
+        closed = server.url
+    quick = ("--no-control", "--idle-timeout", 0.5)
+    finished = check(sleepless, "--health-url", closed, *quick)
+    assert (finished.code, statuses(finished)["health"]) == (1, "FAIL")
+    assert "--health-url" in detail(finished, "health")
+
+
+@pytest.mark.parametrize(
+    ("target", "given", "probed"),
+    [
+        ("http://host:8000", None, "http://host:8001/ping"),
+        ("https://host", None, "https://host:8001/ping"),
+        ("https://host:8000/base", None, "https://host:8001/ping"),
+        ("http://[::1]:8000", None, "http://[::1]:8001/ping"),
+        ("https://x-8000.proxy.runpod.net", None, "https://x-8001.proxy.runpod.net/ping"),
+        ("https://x-8888.proxy.runpod.net", None, "https://x-8888.proxy.runpod.net:8001/ping"),
+        ("http://host:8000", "https://other", "https://other/ping"),
+        ("http://host:8000", "https://other/health", "https://other/health"),
+        ("http://host:8000", "/ping", "http://host:8000/ping"),
+    ],
+)
+def test_where_the_health_url_is(target: str, given: str | None, probed: str) -> None:
+    assert script.health_url(target, given) == probed
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        ("--health-url", "host:8001"),
+        ("--health-url", "http://me:pw@host"),
+        ("--health-url", "http://host/ping?key=1"),
+        ("--runpod-endpoint", "../x"),
+        ("--probe-interval", "0"),
+        ("--idle-timeout", "nan"),
+        ("--max-tokens", "0"),
+    ],
+    ids=" ".join,
+)
+def test_a_mistake_is_exit_2_and_one_line(
+    mistake: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        script.main(["--url", "http://127.0.0.1:9", *mistake])
+    assert (caught.value.code, len(capsys.readouterr().err.splitlines())) == (2, 1)
+
+
+# --- the workers command
+
+
+def command(text: str, timeout_s: float = 20) -> CommandSource:
+    return CommandSource(text, timeout_s, {"INFERENCE_URL": "http://target"})
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("echo 3", 3), ("printf ' 0 '", 0), ('test "$INFERENCE_URL" && echo 1', 1)]
+)
+def test_the_command_is_run_by_the_shell(text: str, count: int) -> None:
+    assert command(text).read() == (count, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("echo trouble >&2; exit 3", "ended with 3: trouble"),
+        ("no-such-command-here", "ended with 127"),
+        ("true", "printed ''"),
+        ("echo none", "printed 'none"),
+        ("echo -1", "printed '-1"),
+        ("echo 1 2", "printed '1 2"),
+        ("echo \u00b2", "printed"),
+    ],
+)
+def test_what_is_not_a_count_is_never_0(text: str, why: str) -> None:
+    with pytest.raises(CannotRead, match=why):
+        command(text).read()
+
+
+def test_a_command_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    mark = tmp_path / "late"
+    begun = time.monotonic()
+    with pytest.raises(CannotRead, match="within 0.3 s"):
+        command(f"(sleep 1; touch {shlex.quote(str(mark))}) & sleep 60", 0.3).read()
+    assert time.monotonic() - begun < 10
+    time.sleep(1.2)
+    assert not mark.exists()
+
+
+def test_a_count_that_cannot_be_read_is_a_warning_and_the_next_request_decides(
+    sleepy: Deployment,
+) -> None:
+    finished = check(sleepy, "--workers-command", "echo s0rry; exit 1")
+    found = statuses(finished)
+    assert (finished.code, found["workers"], found["scale_down"]) == (0, "WARN", "PASS")
+    assert found["undisturbed"] == "SKIP"
+    assert "s0rry" not in json.dumps(finished.document(NAME)["options"])
+
+
+def test_a_command_that_always_says_0_proves_nothing(sleepless: Deployment) -> None:
+    quick = ("--no-control", "--idle-timeout", 1)
+    finished = check(sleepless, "--workers-command", "echo 0", *quick)
+    found = statuses(finished)
+    assert (finished.code, found["workers"], found["scale_down"]) == (1, "WARN", "FAIL")
+
+
+# --- RunPod's control planes
+
+
+@pytest.mark.parametrize(
+    ("content", "count"),
+    [
+        ({"workers": [], "summary": {"running": 0, "idle": 0, "total": 0}}, 0),
+        ({"workers": [{}], "summary": {"running": 0, "idle": 1, "total": 1}}, 1),
+        ({"summary": {"total": 0}}, 0),
+    ],
+)
+def test_the_newer_api_counts_by_its_total(content: object, count: int) -> None:
+    assert count_summary(content)[0] == count
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        [],
+        {},
+        {"summary": None},
+        {"summary": {"running": 0}},
+        {"summary": {"total": None}},
+        {"summary": {"total": -1}},
+        {"summary": {"total": 0}, "workers": [{}]},
+    ],
+)
+def test_a_total_that_is_missing_or_contradicted_is_no_count(content: object) -> None:
+    with pytest.raises(worker_count.Misread):
+        count_summary(content)
+
+
+@pytest.mark.parametrize(
+    ("states", "count"),
+    [
+        ({"idle": 0, "running": 0}, 0),
+        ({"idle": 0, "running": 0, "ready": 0, "throttled": 0}, 0),
+        ({"idle": 0, "running": 2}, 2),
+        ({"idle": 1, "running": 0, "initializing": 1}, 1),
+        ({"idle": 1, "running": 0}, None),
+        ({"idle": 0, "running": 0, "ready": 1}, None),
+        ({"idle": 0, "running": 0, "throttled": 1}, None),
+    ],
+)
+def test_the_older_api_decides_only_what_it_says_clearly(
+    states: dict[str, int], count: int | None
+) -> None:
+    assert count_states({"jobs": {}, "workers": states}) == (count, states)
+
+
+@pytest.mark.parametrize("states", [None, {}, {"idle": 0}, {"running": 0}, {"idle": "x"}])
+def test_a_state_that_is_missing_proves_nothing(states: object) -> None:
+    with pytest.raises(worker_count.Misread):
+        count_states({"workers": states})
+
+
+class ControlPlane(ThreadingHTTPServer):
+    """Both of RunPod's APIs, telling of a reference deployment."""
+
+    daemon_threads = True
+
+    def __init__(self, deployment: Deployment, statuses: dict[str, int]):
+        super().__init__(("127.0.0.1", 0), ControlPlaneHandler)
+        self.health = f"{deployment.url}/health"
+        self.statuses = statuses  # by path, where it is not 200
+        self.asked: list[tuple[str, str | None]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def running(self) -> int:
+        with urllib.request.urlopen(self.health, timeout=10) as reply:
+            return int(json.load(reply)["backend"].get("status") != "stopped")
+
+
+class ControlPlaneHandler(BaseHTTPRequestHandler):
+    server: ControlPlane
+
+    def do_GET(self) -> None:
+        server, authorization = self.server, self.headers["Authorization"]
+        server.asked.append((self.path, authorization))
+        count = server.running()
+        listed = [{"id": "w", "status": "RUNNING"}] * count
+        states = {"running": count, "idle": 0, "initializing": 0}
+        content = {
+            "/v2/serverless/abc/workers": {
+                "workers": listed,
+                "summary": {**states, "total": count},
+            },
+            "/v2/abc/health": {"jobs": {"inQueue": 0}, "workers": {**states, "idle": 1 - count}},
+        }[self.path]
+        body = json.dumps({**content, "echo": authorization}).encode()
+        self.send_response(server.statuses.get(self.path, 200))
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def control_plane(deployment: Deployment, **statuses: int) -> Iterator[ControlPlane]:
+    paths = {"workers": "/v2/serverless/abc/workers", "health": "/v2/abc/health"}
+    server = ControlPlane(deployment, {paths[name]: code for name, code in statuses.items()})
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def run_here(
+    monkeypatch: pytest.MonkeyPatch, plane: ControlPlane, capsys: Any, arguments: list[str]
+) -> Finished:
+    """The script in this process, with RunPod's hosts replaced."""
+    monkeypatch.setattr(script, "RUNPOD_WORKERS", plane.url)
+    monkeypatch.setattr(script, "RUNPOD_HEALTH", plane.url)
+    monkeypatch.setenv("RUNPOD_API_KEY", KEY)
+    code = script.main(arguments)
+    out, err = capsys.readouterr()
+    return Finished(code, out, err, Path("results").absolute())
+
+
+def test_runpods_apis_count_and_their_key_goes_nowhere_else(
+    sleepy: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with control_plane(sleepy) as plane:
+        given = arguments(sleepy, "--runpod-endpoint", "abc", "--idle-timeout", 30, "--debug")
+        with RawServer(pong) as health:
+            finished = run_here(monkeypatch, plane, capsys, [*given, "--health-url", health.url])
+            heads = b"".join(head for peer in health.peers for head in peer.heads)
+    assert (finished.code, set(statuses(finished).values())) == (0, {"PASS"}), finished.out
+    assert {path for path, _ in plane.asked} == {"/v2/serverless/abc/workers", "/v2/abc/health"}
+    assert {key for _, key in plane.asked} == {f"Bearer {KEY}"}
+    assert "running 0, idle 1" in " ".join(finished.err.split())  # raw states, as they came
+    assert KEY.encode() not in heads
+    assert "5ecret" not in finished.everything
+
+
+def test_a_refusal_by_one_api_is_a_warning_and_the_other_is_used(
+    sleepy: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with control_plane(sleepy, health=401) as plane:
+        given = arguments(sleepy, "--runpod-endpoint", "abc", "--idle-timeout", 30)
+        finished = run_here(monkeypatch, plane, capsys, given)
+    found = statuses(finished)
+    assert (finished.code, found["workers"], found["scale_down"]) == (0, "WARN", "PASS")
+    assert "401" in detail(finished, "workers") and "RunPod v2" in detail(finished, "workers")
+    assert "5ecret" not in finished.everything
+
+
+def test_states_that_decide_nothing_leave_it_to_the_next_request(
+    sleepy: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with control_plane(sleepy, workers=500) as plane:
+        given = arguments(sleepy, "--runpod-endpoint", "abc")
+        finished = run_here(monkeypatch, plane, capsys, given)
+    found = statuses(finished)
+    assert (finished.code, found["workers"], found["scale_down"]) == (0, "WARN", "PASS")
+    assert "cannot be seen" in detail(finished, "scale_down")
+
+
+def test_without_runpods_key_nothing_is_asked() -> None:
+    finished = run_script(SCRIPT, "--url", "http://127.0.0.1:9", "--runpod-endpoint", "abc")
+    assert finished.code == 3
+    assert "RUNPOD_API_KEY" in finished.err
+
+
+# --- silence
+
+
+def test_no_connection_to_the_model_stays_open_in_the_silence(sleepless: Deployment) -> None:
+    with RawServer(lasting) as server:
+        quick = ("--idle-timeout", 0.6, "--probe-interval", 0.1, "--no-control")
+        given = ("--url", server.url, "--health-url", sleepless.health_url)
+        with start_script(SCRIPT, *given, *quick) as process:
+            assert process.stderr
+            until(process.stderr.readline, "silence towards the model")
+            time.sleep(0.3)
+            open_ones = [peer for peer in server.peers if peer.gone_ns is None]
+            process.communicate(timeout=60)
+        assert len(server.peers) > script.WARM_REQUESTS
+        assert not open_ones
+
+
+def lasting(peer: Any) -> None:
+    """Keeps every connection open that the client does not close."""
+    chunks = [{"delta": {"content": "hi"}}, {"delta": {}, "finish_reason": "stop"}]
+    events = [json.dumps({"choices": [{"index": 0, **chunk}]}) for chunk in chunks]
+    stream = "".join(f"data: {each}\n\n" for each in [*events, "[DONE]"]).encode()
+    keep_answering(peer, answer(stream, "Content-Type: text/event-stream"))
+
+
+# --- limits, refusals, interruptions
+
+
+@pytest.mark.parametrize(
+    ("per_minute", "undecided"), [(3, {"warm"}), (5, {"scale_down", "cold_start"})]
+)
+def test_the_keys_rate_limit_is_no_verdict(per_minute: int, undecided: set[str]) -> None:
+    with running(ttft_ms=20, itl_ms=1, rate_limit=per_minute) as deployment:
+        finished = check(deployment)
+    assert finished.code == 3
+    for name in undecided:
+        assert statuses(finished)[name] == "SKIP"
+        assert "Retry-After 60" in detail(finished, name)
+
+
+def test_a_key_that_only_the_model_refuses_is_exit_3() -> None:
+    with RawServer(only_models) as server:
+        finished = run_script(SCRIPT, "--url", server.url, "--api-key", "sk-wrong", *QUICK)
+    assert finished.code == 3
+    assert "401" in finished.err
+
+
+def only_models(peer: Any) -> None:
+    while peer.request() is not None:
+        listed = peer.heads[-1].startswith(b"GET /v1/models ")
+        peer.send(answer(b'{"data": [{"id": "m"}]}') if listed else answer(status="401 No"))
+
+
+def test_an_interrupted_wait_keeps_what_was_measured(sleepy: Deployment) -> None:
+    given = arguments(sleepy, "--idle-timeout", 900, "--output", "json")
+    with start_script(SCRIPT, *given) as process:
+        assert process.stderr
+        lines = until(process.stderr.readline, "silence towards the model")
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    document = json.loads(out)
+    phases = [record.get("phase") for record in document["requests"]]
+    assert (process.returncode, document["interrupted"]) == (130, True)
+    assert phases.count("first") == 1 and phases.count("warm") == script.WARM_REQUESTS
+    assert any(record["kind"] == "health" for record in document["requests"])
+    # before a wait of more than a minute: what may come
+    assert "worst case from here: 46 minutes" in lines
+
+
+def until(read_line: Callable[[], str], words: str) -> str:
+    lines = ""
+    while words not in lines:
+        line = read_line()
+        assert line, lines
+        lines += line
+    return lines
+
+
+# --- judging
+
+
+@pytest.mark.parametrize(
+    ("ttft_ms", "warm_ms", "cold"),
+    [
+        (1000, [20, 30, 40], True),
+        (430, [20, 30, 40], True),
+        (429, [20, 30, 40], False),  # not 0.4 s later
+        (2900, [1000], False),  # not three times as late
+        (3000, [1000], True),
+    ],
+)
+def test_cold_is_both_much_later_and_many_times_later(
+    ttft_ms: float, warm_ms: list[float], cold: bool
+) -> None:
+    assert script.is_cold(ttft_ms, warm_ms) is cold
+
+
+def waited(*counts: int | None, probed: bool = True) -> Any:
+    readings = [Reading(float(at), count, "test") for at, count in enumerate(counts)]
+    wait = script.Wait(0.0, 10.0, probed, ended_s=float(len(counts)))
+    wait.readings = readings
+    return wait
+
+
+@pytest.mark.parametrize(
+    ("counts", "zero_s", "awake"),
+    [
+        ((1, 0, 0, 0), 1.0, False),
+        ((1, 0, 0), None, True),  # too few
+        ((1, 0, None, 0, 0), None, False),  # a failed reading is not 0: nothing is decided
+        ((1, 0, 1, 0, 1), None, True),
+        ((1, 1, 1, None), None, True),
+        ((None, None, None), None, False),
+        ((), None, False),
+    ],
+)
+def test_zero_takes_several_readings_in_a_row(
+    counts: tuple[int | None, ...], zero_s: float | None, awake: bool
+) -> None:
+    wait = waited(*counts)
+    assert (wait.zero_s, wait.awake) == (zero_s, awake)
+
+
+def test_a_row_of_zeros_that_has_just_begun_is_not_cut_off_by_the_limit() -> None:
+    seen = iter([1, 1, 0, 0, 0])
+
+    class Source:
+        name = "test"
+
+        def read(self) -> tuple[int | None, dict[str, float]]:
+            return next(seen), {}
+
+        def abandon(self) -> None:
+            pass
+
+    args = script.build_parser().parse_args(["--probe-interval", "0.1"])
+
+    class Run:
+        def __init__(self) -> None:
+            self.args, self.secrets = args, script.common.Secrets()
+
+        def note(self, text: str) -> None:
+            pass
+
+        @contextlib.contextmanager
+        def progress(self, label: str, total: int) -> Iterator[Callable[[], None]]:
+            yield lambda: None
+
+    unused: Any = None
+    session = script.Session(Run(), unused, unused, "", Workers([Source()]), script.Evidence())
+    wait = script.Wait(0.0, 0.2, probed=False)
+    script.wait_in_silence(session, wait, "", lambda wait: wait.zero_s is not None)
+    assert [reading.count for reading in wait.readings] == [1, 1, 0, 0, 0]
+
+
+def answered(phase: str, ttft_ms: float | None, error: str | None = None) -> Any:
+    reply = wire.Reply(0, wire.Request("POST", "/"))
+    record = {"ttft_ms": ttft_ms, "error": error, "error_text": error, "connect_ms": 1.0}
+    record |= {"tls_ms": None, "server_prompt_ms": None, "sent_ms": 0.0}
+    return script.Answer(phase, reply, record)
+
+
+def test_a_zero_that_wakes_as_fast_as_warm_is_a_warning() -> None:
+    trial = script.Trial(waited(1, 0, 0, 0), cold=answered("cold", 25.0))
+    found = script.check_cold_start([trial], [20.0, 21.0], 300.0)
+    assert found.status is Status.WARN and "does the count see" in found.detail
+
+
+def test_warm_only_after_a_while_is_a_warning() -> None:
+    evidence = script.Evidence([answered("warm", 20.0), answered("after", 900.0)])
+    assert script.check_warm_again(evidence).status is Status.FAIL
+    evidence.answers.append(answered("after", 22.0))
+    assert script.check_warm_again(evidence).status is Status.WARN
+
+
+def probed(at_s: float, status: int, header: str = "") -> Any:
+    reply = wire.Reply(0, wire.Request("GET", "/ping"))
+    reply.message.feed(f"HTTP/1.1 {status} x\r\n{header}Content-Length: 0\r\n\r\n".encode())
+    reply.t0_ns, reply.stamps_ns = 0, [1_000_000]
+    return script.Probe(at_s, reply)
+
+
+CLOUD = "CF-Ray: 1\r\n"
+
+
+@pytest.mark.parametrize(
+    ("probes", "counts", "status"),
+    [
+        ([(0.5, 200, ""), (2.5, 200, "")], (1, 1, 0, 0, 0), "PASS"),
+        ([(0.5, 200, ""), (2.5, 502, CLOUD)], (1, 1, 0, 0, 0), "WARN"),  # asleep, and an edge
+        ([(0.5, 502, CLOUD), (2.5, 502, CLOUD)], (1, 1, 0, 0, 0), "FAIL"),  # awake as well
+        ([(0.5, 200, ""), (2.5, 502, "")], (1, 1, 0, 0, 0), "FAIL"),  # nobody knows whose 502
+        ([(0.5, 200, ""), (2.5, 502, CLOUD)], (), "FAIL"),  # no count proves zero
+        ([(0.5, 200, ""), (2.5, 302, "")], (1, 1, 0, 0, 0), "FAIL"),
+        ([(0.5, 204, ""), (2.5, 200, "")], (1, 1, 0, 0, 0), "FAIL"),
+    ],
+)
+def test_only_the_platform_may_answer_for_a_worker_that_is_not_there(
+    probes: list[tuple[float, int, str]], counts: tuple[int, ...], status: str
+) -> None:
+    wait = waited(*counts)
+    wait.probes = [probed(*each) for each in probes]
+    found = script.check_health([script.Trial(wait)], "https://host:8001/ping")
+    assert found.status.value == status, found.detail
+
+
+def test_runpods_proxy_is_known_by_its_name() -> None:
+    wait = waited(1, 1, 0, 0, 0)
+    wait.probes = [probed(0.5, 200), probed(2.5, 404)]
+    found = script.check_health([script.Trial(wait)], "https://x-8001.proxy.runpod.net/ping")
+    assert found.status is Status.WARN
+
+
+@pytest.mark.parametrize(
+    ("control", "words"),
+    [
+        (waited(1, 0, 0, 0, probed=False), "the probes keep it awake"),
+        (waited(1, 1, 1, 1, probed=False), "it never scales down"),
+    ],
+)
+def test_the_control_says_whose_fault_it_is(control: Any, words: str) -> None:
+    trials = [script.Trial(waited(1, 1, 1, 1)), script.Trial(control)]
+    found = script.check_scale_down(trials, [20.0])
+    assert found.status is Status.FAIL and words in found.detail
+
+
+def test_a_failed_cold_request_without_a_count_leaves_it_undecided() -> None:
+    trial = script.Trial(waited(), cold=answered("cold", None, "5xx"))
+    found = script.check_scale_down([trial], [20.0])
+    assert (found.status, found.essential) == (Status.SKIP, True)
+    assert script.check_cold_start([trial], [20.0], 300.0).status is Status.FAIL
+
+
+def test_ticks_come_at_once_in_steps_and_at_the_end() -> None:
+    begun = time.monotonic()
+    times = [time.monotonic() - begun for _ in script.ticks(0.25, 0.1)]
+    assert len(times) == 4
+    assert all(at >= due for at, due in zip(times, (0, 0.1, 0.2, 0.25), strict=True))

@@ -1,0 +1,802 @@
+"""test_wol.py against fleets that sleep, are awake, or are no fleets at all; and what it judges by.
+
+What is planted in the reference fleet is in the fault table (test_faults.py); here is what sound
+ones look like, what a magic packet is, and what must not be believed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.hostile import (
+    CHAT,
+    DONE,
+    HEAD,
+    Call,
+    Server,
+    delta,
+    good_stream,
+    hang,
+    in_turn,
+    response,
+    usage,
+)
+from helpers.scripts import ROOT, Finished, run_script, start_script
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common import Status
+from livecheck.fleet import api, magic_packet
+from livecheck.fleet.online import State, came_online
+from reference import Deployment, running
+from reference.magic import BROADCAST
+
+SCRIPT = "test_wol.py"
+NAME = "wol"
+SIM: dict[str, Any] = {"profile": "fleet", "ttft_ms": 4, "itl_ms": 1}
+DESK, TOWER = "02:00:5e:00:00:01", "02:00:5e:00:00:02"
+NAS = "aa:bb:cc:00:00:01"  # a neighbour's
+MODELS = "/v1/models"
+
+
+def load() -> Any:
+    """The script as a module, under a name that pytest does not collect."""
+    spec = importlib.util.spec_from_file_location("script_wol", ROOT / SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+script = load()
+
+
+def check(deployment: Deployment, *more: object) -> Finished:
+    return run_script(SCRIPT, *more, env=deployment.environment)
+
+
+def statuses(finished: Finished) -> dict[str, str]:
+    return {each["name"]: each["status"] for each in finished.document(NAME)["checks"]}
+
+
+def detail(finished: Finished, name: str) -> str:
+    return str(finished.check(NAME, name)["detail"])
+
+
+# --- a fleet
+
+
+def test_a_sleeping_fleet_is_woken_by_one_packet_and_serves_all_who_wait() -> None:
+    with running(**SIM, asleep=True, boot_ms=1200) as deployment:
+        options = ("--listen-wol", deployment.wol_port, "--expect-mac", DESK.upper())
+        finished = check(deployment, *options, "--burst", 4, "--timing", "-v", "--debug")
+    assert (finished.code, set(statuses(finished).values())) == (0, {"PASS"}), finished.out
+    assert set(statuses(finished)) == set(script.CHECKS)
+    found = finished.document(NAME)["metrics"]
+    assert (found["packets"], found["served"]) == ({DESK: 1}, 4)
+    assert 0 < found["packet_s"] < 1.2 < found["runner_online_s"] <= found["first_output_s"]
+    assert found["warm_first_output_s"] < 1.2
+    assert "eyJ" not in finished.everything  # no JWT, neither the user's nor the admin's
+    assert max(map(len, finished.out.splitlines())) <= 80
+
+
+def test_without_an_admin_token_the_list_of_models_has_to_do() -> None:
+    with running(**SIM, asleep=True, boot_ms=1200) as deployment:
+        finished = run_script(SCRIPT, "--url", deployment.url, "--token", deployment.token)
+    passed = {name: "PASS" for name in ("state", "request", "wake", "registered")}
+    assert (finished.code, statuses(finished)) == (0, {**passed, "wol_sent": "SKIP"})
+    assert "no admin token" in detail(finished, "state")
+
+
+def test_awake_there_is_nothing_to_wake() -> None:
+    with running(**SIM) as deployment:
+        finished = check(deployment)
+        assert (finished.code, statuses(finished)["request"]) == (3, "PASS")
+        assert "not exercised: 2 runners online" in detail(finished, "wake")
+        finished = check(deployment, "--allow-awake", "--timing")
+        skipped = [name for name, status in statuses(finished).items() if status == "SKIP"]
+        assert (finished.code, skipped) == (0, ["wake", "wol_sent", "timing"])
+        finished = check(deployment, "--wait-asleep", 1)
+        assert finished.code == 3
+        assert "after 1 s of waiting" in detail(finished, "wake")
+
+
+def test_it_waits_until_nobody_is_awake() -> None:
+    with running(**SIM, idle_timeout=4, boot_ms=1200) as deployment:
+        begun = time.monotonic()
+        finished = check(deployment, "--wait-asleep", 30)
+    assert (finished.code, set(statuses(finished).values())) == (0, {"PASS"}), finished.out
+    assert time.monotonic() - begun < 25
+    assert finished.document(NAME)["metrics"]["waited_for_sleep_s"] < 10
+
+
+def test_a_token_that_ends_before_the_wait_is_told_of() -> None:
+    with running(**SIM) as deployment:
+        binary = [deployment.token_binary, "--expires-in", "-5"]  # within the fleet's leeway
+        environment = {**os.environ, **deployment.environment}
+        token = subprocess.check_output(binary, env=environment, text=True).strip()
+        arguments = ("--url", deployment.url, "--token", token, "--wait-asleep", 1)
+        finished = run_script(SCRIPT, *arguments)
+    assert finished.code == 3
+    assert "the token ends in 0 s" in finished.err
+
+
+def test_who_is_awake_does_not_count_if_the_model_is_another_ones() -> None:
+    layout = "desk=smollm2:135m;tower=smollm2:135m-big"
+    with running(**SIM, asleep=True, models=layout, boot_ms=1200) as deployment:
+        finished = check(deployment, "--model", "smollm2:135m-big")
+        assert (finished.code, set(statuses(finished).values())) == (0, {"PASS"}), finished.out
+        assert "online now: tower" in detail(finished, "wake")
+        finished = check(deployment, "--model", "class:fast")
+        assert (finished.code, statuses(finished)["wake"]) == (0, "PASS"), finished.out
+        assert detail(finished, "wake") == "tower was online, desk was woken"
+
+
+def test_a_model_that_nobody_has_is_no_fault_of_the_wake() -> None:
+    with running(**SIM, asleep=True) as deployment:
+        finished = check(deployment, "--model", "nobodys:70b")
+    assert finished.code == 1
+    assert (statuses(finished)["request"], statuses(finished)["wake"]) == ("FAIL", "SKIP")
+    assert "nobodys:70b" in detail(finished, "request")
+
+
+def test_a_packet_for_a_machine_that_was_not_expected_is_a_failure() -> None:
+    with running(**SIM, asleep=True) as deployment:
+        options = ("--listen-wol", deployment.wol_port, "--expect-mac", TOWER)
+        finished = check(deployment, *options)
+    assert (finished.code, statuses(finished)["packet"]) == (1, "FAIL")
+    assert DESK in detail(finished, "packet") and TOWER in detail(finished, "packet")
+
+
+def test_an_interrupted_wake_is_on_record() -> None:
+    with running(**SIM, asleep=True, boot_ms=60_000) as deployment:
+        with start_script(SCRIPT, env=deployment.environment) as process:
+            assert process.stderr
+            asked = next(line for line in process.stderr if "asking" in line)
+            time.sleep(1.2)
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=20)
+    assert "nobody is online" in asked
+    saved = json.loads(Path("results/wol.json").read_text())
+    kinds = [record["kind"] for record in saved["requests"]]
+    assert (process.returncode, saved["interrupted"], kinds.count("chat")) == (130, True, 1)
+    assert kinds.count("state") >= 2
+
+
+# --- the port
+
+
+def test_a_port_that_others_do_not_share_is_exit_3_before_anything_is_sent() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, Server() as server:
+        sock.bind(("", 0))
+        port = sock.getsockname()[1]
+        finished = run_script(SCRIPT, "--url", server.url, "--token", "x", "--listen-wol", port)
+    said = [line for line in finished.err.splitlines() if line.startswith("test_wol.py: ")]
+    assert (finished.code, len(said), server.calls) == (3, 1, [])
+    assert f"UDP port {port}" in said[0] and "another program" in said[0]
+
+
+@pytest.mark.skipif(os.name != "posix" or sys.platform == "darwin", reason="Linux's low ports")
+def test_a_low_port_takes_root_and_says_so() -> None:
+    command = [sys.executable, str(ROOT / SCRIPT), "--token", "x", "--listen-wol"]
+    if os.geteuid() == 0:
+        if not shutil.which("setpriv"):
+            pytest.skip("no setpriv to give up root's right to low ports with")
+        drop = "-net_bind_service"
+        command = ["setpriv", f"--bounding-set={drop}", f"--inh-caps={drop}", *command]
+    limit = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    if limit.exists() and int(limit.read_text()) <= magic_packet.PORT:
+        pytest.skip("this machine gives low ports to everybody")
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert finished.returncode == 3
+    assert "cannot listen on UDP port 9 (permission denied)" in finished.stderr
+    assert "sudo" in finished.stderr
+
+
+def test_a_mac_to_expect_takes_somebody_who_listens() -> None:
+    finished = run_script(SCRIPT, "--expect-mac", DESK)
+    assert (finished.code, len(finished.err.splitlines())) == (2, 1)
+    assert "--listen-wol" in finished.err
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        ("--expect-mac", "02:00"),
+        ("--listen-wol", "0"),
+        ("--listen-wol", "70000"),
+        ("--burst", "1"),
+        ("--burst", "1001"),
+        ("--model", ""),
+        ("--model", "a\nb"),
+        ("--wait-asleep", "0"),
+    ],
+    ids=repr,
+)
+def test_a_mistake_is_exit_2(mistake: tuple[str, str]) -> None:
+    finished = run_script(SCRIPT, *mistake)
+    assert (finished.code, len(finished.err.splitlines())) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--token YOUR_JWT_TOKEN",
+        "--token-binary ./get-token --model llama3:8b",
+        "--timing --token YOUR_JWT_TOKEN",
+        "-v --token YOUR_JWT_TOKEN",
+        "--debug --token YOUR_TOKEN",
+        "--token-binary ./get-token",
+        "--no-verify-ssl",
+        "--timeout 180",
+    ],
+)
+def test_the_guides_commands_parse(arguments: str) -> None:
+    assert script.build_parser().parse_args(arguments.split()).burst is None
+
+
+# --- other sound deployments
+
+
+def models(*names: str) -> bytes:
+    return response(200, {"object": "list", "data": [{"id": name} for name in names]})
+
+
+def test_a_gateway_with_other_ways_is_not_accused() -> None:
+    """Its list takes a key, a web page stands where the admin API would be, `stream` is ignored,
+    and all the model says is reasoning."""
+
+    def listed(call: Call) -> None:
+        known = call.headers.get("authorization") == "Bearer sk-opaque"
+        call.send(models("big-one") if known else response(401))
+
+    message = {"role": "assistant", "content": None, "reasoning_content": "hm"}
+    whole = {"model": "big-one", "choices": [{"message": message, "finish_reason": "length"}]}
+    answers = {MODELS: listed, api.RUNNERS: response(200, b"<html>", content_type="text/html")}
+    chat = response(200, whole, content_type="application/json")
+    with Server(chat=chat, answers=answers) as server:
+        arguments = ("--url", server.url, "--token", "sk-opaque", "--allow-awake", "--strict")
+        finished = run_script(SCRIPT, *arguments)
+    assert (finished.code, "FAIL" in statuses(finished).values()) == (0, False), finished.out
+    assert statuses(finished)["registered"] == "PASS"
+
+
+def test_an_admin_api_that_is_a_web_page_is_none() -> None:
+    page = response(200, b"<!doctype html>", content_type="text/html")
+    stream = HEAD + good_stream().replace(b'"choices"', b'"model": "m", "choices"')
+    with Server(chat=stream, answers={MODELS: models("m"), api.RUNNERS: page}) as server:
+        binary = ("--token-binary", "sh -c 'echo t0ken'")
+        finished = run_script(SCRIPT, "--url", server.url, *binary, "--allow-awake")
+    assert finished.code == 0, finished.out
+    assert "/admin/runners answered 200" in detail(finished, "state")
+    assert "FAIL" not in statuses(finished).values()
+
+
+def test_the_keys_rate_limit_is_no_verdict() -> None:
+    limited = {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}
+    chat = response(429, limited, content_type="application/json", retry_after=7)
+    with Server(chat=chat, answers={MODELS: models()}) as server:
+        finished = run_script(SCRIPT, "--url", server.url, "--token", "sk-opaque")
+    assert (finished.code, statuses(finished)["request"]) == (3, "SKIP")
+    assert "Retry-After 7" in detail(finished, "request")
+    assert server.count(CHAT) == 1
+
+
+LIMITED = {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}
+LIMIT = response(429, LIMITED, content_type="application/json", retry_after=60)
+
+
+def test_the_rate_limit_on_the_lists_is_no_verdict() -> None:
+    with Server(everywhere=LIMIT) as server:
+        finished = run_script(SCRIPT, "--url", server.url, "--token", "sk-opaque")
+    assert (finished.code, set(statuses(finished).values())) == (3, {"SKIP"})
+    assert "Retry-After 60" in detail(finished, "state")
+    assert server.count(CHAT) == 0
+
+
+def test_only_the_state_sends_no_request_and_wakes_nothing() -> None:
+    with running(**SIM, asleep=True) as deployment:
+        finished = check(deployment, "--only", "state")
+        assert (finished.code, statuses(finished)) == (0, {"state": "PASS"})
+        assert check(deployment, "--only", "state").document(NAME)["metrics"]["asleep_before"]
+
+
+PAGE = b"<html><head><title>502 Bad Gateway</title></head></html>"
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (response(502, PAGE, content_type="text/html"), "FAIL"),
+        (response(404, PAGE, content_type="text/html"), "PASS"),
+        (response(302, b"", location="/login"), "PASS"),
+    ],
+    ids=["502", "404", "302"],
+)
+def test_an_error_page_is_not_the_lack_of_an_admin_api(answer: bytes, status: str) -> None:
+    with Server(answers={MODELS: models("m"), api.RUNNERS: answer}) as server:
+        binary = ("--token-binary", "sh -c 'echo t0ken'")
+        finished = run_script(SCRIPT, "--url", server.url, *binary, "--only", "state")
+    assert statuses(finished) == {"state": status}, finished.out
+
+
+def test_a_log_that_is_written_late_is_waited_for() -> None:
+    """Another's entry, of a runner without the model, comes before ours."""
+    seen: dict[str, Any] = {"awake": False, "log": []}
+
+    def served(call: Call) -> None:
+        call.wait(1.2)
+        entry = {"id": "theirs", "model": "m", "status": 200, "runner_id": "tower"}
+        seen.update(awake=True, log=[entry])
+        call.send(HEAD + delta("hi", model="m") + delta(reason="stop", model="m") + DONE)
+        call.wait(0.8)
+        seen["log"] = [{**entry, "id": "ours", "runner_id": "desk", "wol_sent": True}, entry]
+
+    def answer(call: Call) -> None:
+        known = [("desk", seen["awake"], "m"), ("tower", True, "other")]
+        keys = ("id", "is_online", "available_models")
+        machines = [dict(zip(keys, (n, on, [m]), strict=True)) for n, on, m in known]
+        if call.path == CHAT:
+            served(call)
+        elif call.path == api.RUNNERS:
+            call.send(response(200, {"runners": machines}))
+        elif call.path == MODELS:
+            call.send(models("other", *["m"] * seen["awake"]))
+        else:
+            call.send(response(200, {"requests": seen["log"]}))
+
+    with Server(everywhere=answer) as server:
+        binary = ("--token-binary", "sh -c 'echo t0ken'", "--model", "m", "--strict")
+        finished = run_script(SCRIPT, "--url", server.url, *binary)
+    assert (finished.code, set(statuses(finished).values())) == (0, {"PASS"}), finished.out
+
+
+def test_the_rate_limit_while_it_waits_hides_who_woke() -> None:
+    def served(call: Call) -> None:
+        call.wait(1.2)
+        call.send(HEAD + delta("hi", model="m") + delta(reason="stop", model="m") + DONE)
+
+    answers = {MODELS: in_turn(*[models()] * 3, LIMIT)}
+    with Server(chat=served, answers=answers) as server:
+        finished = run_script(SCRIPT, "--url", server.url, "--token", "sk-opaque")
+    assert (finished.code, statuses(finished)["wake"]) == (3, "SKIP"), finished.out
+    assert "Retry-After 60" in detail(finished, "registered")
+    assert server.count(MODELS) == 5  # it does not go on asking: the last is the one afterwards
+
+
+def test_reasoning_that_is_not_shown_is_an_answer() -> None:
+    stream = HEAD + delta(model="m") + delta(reason="length", model="m") + usage(16) + DONE
+    with Server(chat=stream, answers={MODELS: models("m")}) as server:
+        arguments = ("--url", server.url, "--token", "sk-opaque", "--allow-awake")
+        finished = run_script(SCRIPT, *arguments)
+    assert (finished.code, statuses(finished)["request"]) == (0, "PASS"), finished.out
+    assert "reasoning that is not shown" in detail(finished, "request")
+
+
+# --- deployments that are no use
+
+
+def test_a_list_that_hangs_costs_one_timeout_and_nothing_else_is_asked() -> None:
+    with Server(answers={MODELS: hang}) as server:
+        begun = time.monotonic()
+        finished = run_script(SCRIPT, "--url", server.url, "--token", "x", "--timeout", 2)
+    assert time.monotonic() - begun < 6
+    assert (finished.code, statuses(finished)["state"], len(server.calls)) == (1, "FAIL", 1)
+
+
+def test_a_list_that_hangs_later_ends_the_watch() -> None:
+    answers = {MODELS: in_turn(*[models()] * 3, hang)}
+    with Server(chat=hang, answers=answers) as server:
+        begun = time.monotonic()
+        finished = run_script(SCRIPT, "--url", server.url, "--token", "x", "--timeout", 2)
+    assert time.monotonic() - begun < 12
+    assert (finished.code, statuses(finished)["request"]) == (1, "FAIL")
+    assert statuses(finished)["wake"] == "SKIP"  # who is online cannot be read any more
+
+
+def test_a_runner_that_comes_after_the_request_was_refused_is_seen() -> None:
+    answers = {MODELS: in_turn(*[models()] * 5, models("late"))}
+    with Server(chat=response(503, b"waking up"), answers=answers) as server:
+        finished = run_script(SCRIPT, "--url", server.url, "--token", "x")
+    assert (finished.code, statuses(finished)["wake"]) == (1, "PASS")
+    assert "503 waking up" in detail(finished, "request")
+    assert "late came online" in detail(finished, "wake")
+
+
+def test_a_refused_name_says_which_role_is_missing() -> None:
+    refusal = response(400, b"Permission denied: cannot request specific models.")
+    with Server(chat=refusal, answers={MODELS: models()}) as server:
+        arguments = ("--url", server.url, "--token", "x", "--model", "llama3:8b")
+        finished = run_script(SCRIPT, *arguments)
+    assert (finished.code, statuses(finished)["wake"]) == (1, "SKIP")
+    assert "model:specific" in detail(finished, "request")
+
+
+def test_a_401_for_the_request_is_the_credentials() -> None:
+    with Server(chat=response(401, b"no"), answers={MODELS: models()}) as server:
+        finished = run_script(SCRIPT, "--url", server.url, "--token", "x")
+    assert finished.code == 3
+    assert "401" in finished.err and "--token" in finished.err
+
+
+# --- magic packets
+
+GOOD = bytes.fromhex(DESK.replace(":", ""))
+WHOLE = magic_packet.SYNC + GOOD * 16
+
+
+@pytest.mark.parametrize("password", [b"", b"\x01\x02\x03\x04", b"secret"])
+def test_a_magic_packet_is_read(password: bytes) -> None:
+    found = magic_packet.parse(WHOLE + password)
+    assert found == magic_packet.Packet(len(WHOLE + password), DESK, has_password=bool(password))
+
+
+@pytest.mark.parametrize(
+    ("payload", "mac", "words"),
+    [
+        (b"\x00" * 14 + WHOLE, DESK, "begins after 14"),
+        (WHOLE + bytes(42), DESK, "42 more bytes"),
+        (WHOLE[:-6], None, "15 times"),
+        (magic_packet.SYNC + GOOD, None, "1 times"),
+        (magic_packet.SYNC + b"ab", None, "no MAC"),
+        (b"\xff" * 5 + GOOD * 16, None, "5 bytes 0xFF"),
+        (magic_packet.SYNC + DESK.encode() * 16, None, "times, not 16"),
+        (bytes(102), None, "0 bytes 0xFF"),
+        (magic_packet.SYNC + bytes(96), None, "no machine's"),
+        (b"\xff" * 102, None, "no machine's"),
+    ],
+)
+def test_what_is_wrong_with_a_packet_is_said(payload: bytes, mac: str | None, words: str) -> None:
+    found = magic_packet.parse(payload)
+    assert found and found.mac == mac
+    assert words in f"{found.problem} {found.oddity}"
+    assert bool(found.problem) != bool(mac)
+
+
+def test_other_datagrams_are_none() -> None:
+    assert [magic_packet.parse(each) for each in (b"", b"hello", b"\xff", bytes(500))] == [None] * 4
+
+
+@given(st.binary(min_size=6, max_size=6).filter(lambda mac: mac not in magic_packet.NOBODYS))
+def test_every_mac_is_found_even_one_that_looks_like_the_beginning(mac: bytes) -> None:
+    found = magic_packet.parse(magic_packet.SYNC + mac * 16)
+    assert found and found.problem is None
+    assert found.mac == magic_packet.spell(mac)
+
+
+@given(st.binary(max_size=300) | st.binary(max_size=120).map(lambda rest: magic_packet.SYNC + rest))
+def test_no_datagram_is_too_strange(payload: bytes) -> None:
+    found = magic_packet.parse(payload)
+    assert found is None or bool(found.mac) != bool(found.problem)
+
+
+@pytest.mark.parametrize("text", [DESK, "02-00-5E-00-00-01", "0200.5e00.0001", "02005E000001"])
+def test_a_mac_is_read_in_its_usual_spellings(text: str) -> None:
+    assert magic_packet.parse_mac(text) == DESK
+
+
+def test_two_listeners_share_a_port_and_both_hear_a_broadcast() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    with magic_packet.Listener(port) as one, magic_packet.Listener(port) as other:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            before_ns = time.perf_counter_ns()
+            for payload in (WHOLE, b"something else"):
+                sock.sendto(payload, (BROADCAST, port))
+        deadline = time.monotonic() + 5
+        while not (one.others and other.others) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    for listener in (one, other):
+        (heard,) = listener.heard
+        assert (heard.packet.mac, heard.sender, listener.others) == (DESK, "127.0.0.1", 1)
+        assert before_ns < heard.at_ns < before_ns + 5e9
+
+
+def test_packets_that_were_forgotten_leave_room() -> None:
+    listener = magic_packet.Listener(0)
+    listener.heard, listener.count = (
+        [magic_packet.Heard(0, "x", magic_packet.Packet(102, NAS))] * 1000,
+        1200,
+    )
+    listener.forget()
+    assert (listener.heard, listener.earlier) == ([], 1200)
+
+
+# --- judges
+
+
+def runner(name: str = "desk", online: bool = False, mac: str | None = DESK) -> api.Runner:
+    return api.Runner(name, name, None, online, frozenset({"m"}), mac)
+
+
+def attempt(wait_s: float = 2.0, phase: str = "wake", **more: Any) -> Any:
+    answer = more.pop("answer", api.Answer("m", True))
+    return script.Attempt(phase, answer, 10.0, 10.0 + wait_s, 11.0 + wait_s, {}, 200, **more)
+
+
+def asleep(model: str = "class:fast", **more: Any) -> Any:
+    """A wake with nothing wrong with it."""
+    good = {
+        "before": State(9.0, (runner(),), ()),
+        "states": [State(10.5, (runner(),)), State(11.5, (runner(online=True),))],
+        "after": State(13.0, (runner(online=True),), ("m",)),
+        "attempts": [attempt()],
+    }
+    fields = {**good, **more}
+    states, after = fields.pop("states"), fields["after"]
+    evidence = script.Evidence(model, **fields)
+    for state in states:
+        evidence.see(state)
+    if after:
+        evidence.note_newcomers(after)
+    return evidence
+
+
+def packets(*at_s: float, mac: str = DESK) -> dict[str, Any]:
+    found = [script.Packet(each, "192.0.2.7", magic_packet.Packet(102, mac)) for each in at_s]
+    return {"listened": True, "packets": found}
+
+
+def test_a_wake_with_nothing_wrong_passes() -> None:
+    evidence = asleep(**packets(10.1))
+    checks = [
+        script.check_state(evidence),
+        script.check_request(evidence, 120),
+        script.check_wake(evidence, False),
+        script.check_registered(evidence),
+        script.check_packet(evidence),
+        script.check_timing(evidence),
+    ]
+    assert {each.status for each in checks} == {Status.PASS}
+    assert script.metrics(evidence)["runner_online_s"] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "word", "status"),
+    [(29.9, "fast", "PASS"), (30.0, "moderate", "PASS"), (60.0, "moderate", "PASS")]
+    + [(60.1, "slow", "WARN")],
+)
+def test_the_time_is_fast_moderate_or_slow(wait_s: float, word: str, status: str) -> None:
+    found = script.check_timing(asleep(attempts=[attempt(wait_s), attempt(0.1, "warm")]))
+    assert (found.status, found.detail.partition(":")[0]) == (status, word)
+    assert "warm 100 ms" in found.detail
+
+
+def test_a_machine_without_a_mac_cannot_be_woken() -> None:
+    failed = [attempt(answer=api.Answer(problem="500 no"))]
+    mute = State(9.0, (runner(mac=None),), ())
+    assert script.check_state(asleep(before=mute, attempts=failed)).status is Status.WARN
+    assert script.check_state(asleep(before=mute)).status is Status.PASS  # it could
+    assert script.check_state(asleep(attempts=failed)).status is Status.PASS
+
+
+def test_a_model_that_answers_under_another_name_than_it_is_listed_by() -> None:
+    alias = {"attempts": [attempt(answer=api.Answer("m-q4", True))]}
+    assert script.check_registered(asleep(**alias)).status is Status.FAIL
+    named = dataclasses.replace(asleep(**alias), model="m")
+    assert script.check_registered(named).status is Status.WARN
+    nameless = asleep(attempts=[attempt(answer=api.Answer(None, True))])
+    assert script.check_registered(nameless).status is Status.SKIP
+
+
+def burst(count: int, *at_s: float, **more: Any) -> Any:
+    attempts = [attempt() for _ in range(count)]
+    return script.check_woken_once(asleep(attempts=attempts, **packets(*at_s, **more)))
+
+
+def test_a_repeated_packet_is_not_one_for_each_request() -> None:
+    at_once = [10.1 + n / 100 for n in range(8)]
+    assert burst(8, *at_once).status is Status.WARN
+    assert burst(8, *at_once[:7]).status is Status.WARN
+    assert burst(4, *at_once[:4]).status is Status.WARN
+    assert burst(8, 10.1, 10.2, 10.3).status is Status.PASS
+    assert burst(3, *at_once[:3]).status is Status.PASS  # as senders do that repeat it
+    assert burst(4, 10.1, 10.6, 11.1, 11.6).status is Status.PASS
+    assert script.check_woken_once(asleep()).status is Status.SKIP
+
+
+def test_packets_for_all_runners_are_counted_together() -> None:
+    pair = State(9.0, (runner(), runner("tower", mac=TOWER)), ())
+    each = [
+        script.Packet(10.1 + n / 100, "x", magic_packet.Packet(102, (DESK, TOWER)[n % 2]))
+        for n in range(8)
+    ]
+    both = {"before": pair, "listened": True, "attempts": [attempt() for _ in range(8)]}
+    assert script.check_woken_once(asleep(packets=each, **both)).status is Status.WARN
+    assert script.check_woken_once(asleep(packets=each[:2], **both)).status is Status.PASS
+    foreign = [script.Packet(10.1, "x", magic_packet.Packet(102, NAS)) for _ in range(9)]
+    assert script.check_woken_once(asleep(packets=foreign, **both)).status is Status.SKIP
+
+
+def test_packets_from_before_the_request_are_not_the_gateways() -> None:
+    assert script.check_packet(asleep(**packets(9.5))).status is Status.WARN
+    assert "none was heard" in script.check_packet(asleep(**packets(9.5))).detail
+
+
+def test_a_list_that_was_empty_by_mistake_is_no_sleep() -> None:
+    def seen(wait_s: float, *states: State) -> Any:
+        before, after = State(9.0, None, ()), State(13.0, None, ("m",))
+        attempts = [attempt(wait_s)]
+        return asleep(before=before, states=[*states], after=after, attempts=attempts)
+
+    assert script.check_wake(seen(0.3), False).status is Status.WARN
+    assert script.check_wake(seen(3.0), False).status is Status.PASS
+    still_empty = State(10.2, None, ())
+    assert script.check_wake(seen(0.3, still_empty), False).status is Status.WARN
+
+
+def test_no_machine_wakes_at_once_whatever_the_admin_api_says() -> None:
+    fast = asleep(attempts=[attempt(0.3)], **packets(10.1))
+    assert script.check_wake(fast, False).status is Status.WARN
+    assert "/admin/runners stale" in script.check_wake(fast, False).detail
+
+
+def test_a_wake_takes_somebody_who_came_online_or_was_sent_a_packet() -> None:
+    still = State(13.0, (runner(),), ("m",))
+    assert script.check_wake(asleep(states=[], after=still), False).status is Status.WARN
+    heard = asleep(states=[], after=still, **packets(10.1))
+    assert script.check_wake(heard, False).status is Status.PASS
+    hidden = asleep(states=[], after=State(13.0, error="429", limited="60"))
+    found = script.check_wake(hidden, False)
+    assert (found.status, found.essential) == (Status.SKIP, True)
+    assert "rate limit" in found.detail
+
+
+def test_lists_that_contradict_each_other_keep_a_wake_from_passing() -> None:
+    found = script.check_wake(asleep(before=State(9.0, (runner(),), ("m",))), False)
+    assert (found.status, "but before" in found.detail) == (Status.WARN, True)
+
+
+def test_another_model_in_place_of_the_one_that_sleeps_is_a_failure() -> None:
+    small = dataclasses.replace(runner("desk", online=True), models=frozenset({"small"}))
+    big = dataclasses.replace(runner("tower", mac=TOWER), models=frozenset({"big"}))
+    before = State(9.0, (small, big), ("small",))
+    after = dataclasses.replace(before, at_s=13.0)
+    stray = {"before": before, "states": [], "after": after}
+    stray["attempts"] = [attempt(answer=api.Answer("small", True))]
+    evidence = asleep("big", **stray)
+    request, wake = script.check_request(evidence, 120), script.check_wake(evidence, False)
+    assert (request.status, "small" in request.detail) == (Status.FAIL, True)
+    assert (wake.status, wake.essential) == (Status.SKIP, True)
+    assert script.check_registered(evidence).status is Status.SKIP
+    stray["attempts"] = [attempt(answer=api.Answer("big-q4", True))]  # what it calls itself
+    assert script.check_request(asleep("big", **stray), 120).status is Status.PASS
+
+
+def test_a_name_that_is_not_listed_is_not_known_to_sleep() -> None:
+    listed = State(9.0, None, ("llama3-8b",))
+    fields = {"before": listed, "states": [], "after": dataclasses.replace(listed, at_s=13.0)}
+    fields["attempts"] = [attempt(0.2, answer=api.Answer("llama3", True))]
+    evidence = asleep("llama3", **fields)
+    wake = script.check_wake(evidence, False)
+    assert (wake.status, wake.essential) == (Status.SKIP, True)
+    assert "not listed by this name" in wake.detail
+    assert script.check_registered(evidence).status is Status.WARN
+
+
+def test_a_name_without_a_tag_is_the_latest() -> None:
+    listed = State(9.0, None, ("llama3:latest",))
+    assert listed.serving("llama3") == ["llama3:latest"]
+    assert not listed.asleep("llama3")
+
+
+def test_an_answer_without_a_name_needs_somebody_who_is_listed() -> None:
+    nameless = {"attempts": [attempt(answer=api.Answer("class:fast", True))], "states": []}
+    for after in (State(13.0, (runner(),), ()), State(13.0, None, ())):
+        found = script.check_registered(asleep(after=after, **nameless))
+        assert found.status is Status.FAIL, found
+
+
+def test_a_neighbours_packet_is_not_a_wrong_one_if_ours_woke() -> None:
+    assert script.check_packet(asleep(**packets(10.1, mac=NAS))).status is Status.WARN
+    expected = asleep(expected=[TOWER], **packets(10.1, mac=NAS))
+    assert script.check_packet(expected).status is Status.FAIL
+    failed = [attempt(answer=api.Answer(problem="500 no"))]
+    slept = asleep(attempts=failed, states=[], after=None, **packets(10.1, mac=NAS))
+    assert script.check_packet(slept).status is Status.FAIL
+
+
+def test_a_packet_for_a_runner_without_the_model_is_for_the_wrong_machine() -> None:
+    big = dataclasses.replace(runner("tower", mac=TOWER), models=frozenset({"big"}))
+    failed = [attempt(answer=api.Answer(problem="500 no"))]
+    fields = {"before": State(9.0, (runner(), big), ()), "states": [], "after": None}
+    found = script.check_packet(asleep("big", attempts=failed, **fields, **packets(10.1)))
+    assert (found.status, "wrong machine" in found.detail) == (Status.FAIL, True)
+
+
+def test_who_wakes_all_machines_has_no_stale_list() -> None:
+    tower = runner("tower", online=True, mac=TOWER)
+    before, after = State(9.0, (runner(), tower), ("m",)), (runner(online=True), tower)
+    fields = {"before": before, "states": [State(11.0, after)], "after": State(13.0, after, ("m",))}
+    heard = [script.Packet(10.1, "x", magic_packet.Packet(102, mac)) for mac in (DESK, TOWER)]
+    found = script.check_wake(asleep(packets=heard, listened=True, **fields), False)
+    assert (found.status, "desk was woken" in found.detail) == (Status.PASS, True)
+
+
+def test_a_token_that_ended_before_the_warm_request_undoes_nothing() -> None:
+    refused = attempt(phase="warm", answer=api.Answer(problem="401 token expired"))
+    warm = dataclasses.replace(refused, status=401)
+    found = script.check_timing(asleep(attempts=[attempt(), warm]))
+    assert (found.status, "has the token ended" in found.detail) == (Status.WARN, True)
+
+
+def entries(count: int, **more: Any) -> list[api.Entry]:
+    return [api.Entry(f"{n}", "m", "200", 1.0, None, False, **more) for n in range(count)]
+
+
+def test_a_log_that_shows_its_oldest_first_says_nothing() -> None:
+    full = entries(api.LOG_PAGE, at_s=1.0)
+    found = script.check_wol_sent(asleep(log_before=full, log_after=full))
+    assert found.status is Status.SKIP
+    newest = [dataclasses.replace(e, at_s=99.0 - n) for n, e in enumerate(full)]
+    found = script.check_wol_sent(asleep(log_before=newest, log_after=newest))
+    assert (found.status, "not in the log" in found.detail) == (Status.WARN, True)
+
+
+def test_an_entry_of_a_runner_without_the_model_is_anothers() -> None:
+    other = dataclasses.replace(runner("tower", True, TOWER), models=frozenset({"x"}))
+    after = State(13.0, (runner(online=True), other), ("m", "x"))
+    ours, theirs = entries(2)
+    log = [
+        dataclasses.replace(ours, runner_id="desk"),
+        dataclasses.replace(theirs, runner_id="tower"),
+    ]
+    evidence = asleep(after=after, log_before=[], log_after=log)
+    assert [entry.runner_id for entry in evidence.entries] == ["desk"]
+
+
+def test_only_changes_of_who_is_online_are_kept_and_long_lists_cut() -> None:
+    names = tuple(f"m{n}" for n in range(10_000))
+    same = [State(10.0 + n, None, names) for n in range(50)]
+    fickle = [State(70.0 + n, None, (*names, f"new{n}")) for n in range(500)]
+    evidence = asleep(before=State(9.0, None, names), states=[*same, *fickle], after=None)
+    assert len(evidence.states) == script.KEPT
+    assert evidence.newcomers and evidence.newcomers[1] == ["new0"]
+    assert len(json.dumps(script.records_of(evidence))) < 1_000_000
+
+
+def test_phases_of_a_burst_count_from_its_first_request() -> None:
+    late = dataclasses.replace(attempt(1.5), sent_s=10.4)  # its first output: 11.5
+    seen = [State(11.45, (runner(online=True),))]
+    found = script.metrics(asleep(attempts=[attempt(9.0), late], states=seen))
+    assert (found["runner_online_s"], found["first_output_s"]) == (1.45, 1.5)
+
+
+def test_who_came_online_is_told_by_like_and_like() -> None:
+    before = State(0.0, (runner(), runner("tower", online=True)), ("m",))
+    later = State(1.0, (runner(online=True), runner("tower", online=True)))
+    assert came_online(before, later, "class:fast") == ["desk"]
+    assert came_online(before, later, "other") == []
+    assert came_online(before, State(1.0, None, ("m", "n")), "class:fast") == ["n"]
+    assert came_online(before, State(1.0, error="503"), "class:fast") == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        (packets(10.1), "firmware"),
+        (packets(10.1, mac=TOWER), "could not wake"),
+        ({"listened": True}, "no packet was heard"),
+        ({}, "--listen-wol"),
+    ],
+)
+def test_a_wake_that_failed_says_where_to_look(seen: dict[str, Any], words: str) -> None:
+    still = State(13.0, (runner(),), ())
+    failed = [attempt(answer=api.Answer(problem="500 Failed to wake inference runners"))]
+    found = script.check_wake(asleep(states=[], after=still, attempts=failed, **seen), False)
+    assert (found.status, words in found.detail) == (Status.FAIL, True), found.detail

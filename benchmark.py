@@ -42,6 +42,7 @@ import common
 from common import CannotCheck, Check, Document, Run, Status
 from livecheck.core.credentials import check_token
 from livecheck.core.settings import check_url, is_loopback
+from livecheck.core.text import figure
 from livecheck.load import capacity, gateway_cost, gateway_probes, table
 from livecheck.load.arrivals import CONSTANT, POISSON, Load
 from livecheck.load.level import Level, Session, Stop, hopeless, is_costly, measure_level
@@ -405,7 +406,7 @@ def level_lines(figures: dict[str, Any]) -> list[str]:
 
 
 def single_figures(figures: dict[str, Any]) -> list[str]:
-    shown, share = table.figure, figures["error_rate"]
+    shown, share = figure, figures["error_rate"]
     entries = {
         "output throughput": f"{shown(figures['output_tokens_per_s'])} tok/s",
         "request throughput": f"{shown(figures['requests_per_s'])} requests/s",

@@ -28,9 +28,12 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-import common
-from livecheck.core.result_file import Exit, to_json, worst, write_atomically
+from livecheck.core.checks import Exit, worst
+from livecheck.core.options import Parser
+from livecheck.core.result_file import to_json, write_atomically
+from livecheck.core.run import missing
 from livecheck.core.screen import Screen, open_streams, write_out
+from livecheck.core.text import one_line
 from livecheck.report import junit, markdown, verdict
 from livecheck.report import text as text_report
 from livecheck.report.result_files import read_folder
@@ -41,9 +44,9 @@ LONGEST = 200  # characters of a name on the report
 MOST_PERCENT, MOST_HOURS = 1000.0, 1e6
 
 
-def build_parser() -> common.Parser:
+def build_parser() -> Parser:
     description, _, examples = (__doc__ or "").partition("Examples:\n")
-    parser = common.Parser(
+    parser = Parser(
         prog="report.py",
         description=description.strip(),
         epilog="examples:\n" + examples.rstrip(),
@@ -197,7 +200,7 @@ def run(args: argparse.Namespace, thresholds: Thresholds) -> Exit:
         report = judge(args, thresholds)
         return worst([report.exit_code, write(report, args, screen)])
     except Exception as error:  # a traceback is a bug in itself: one line, and exit 3
-        what = common.one_line(f"{type(error).__name__}: {error}")[:300]
+        what = one_line(f"{type(error).__name__}: {error}")[:300]
         screen.note(f"report.py: unexpected {what}")
         return Exit.UNDECIDED
 
@@ -207,7 +210,7 @@ def decide(args: argparse.Namespace) -> Exit:
     try:
         thresholds = read_thresholds(args.thresholds)
     except ModuleNotFoundError as error:
-        print(f"report.py: {common.missing(error)}", file=sys.stderr)
+        print(f"report.py: {missing(error)}", file=sys.stderr)
         return Exit.UNDECIDED
     return run(args, thresholds)
 

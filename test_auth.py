@@ -41,11 +41,11 @@ from typing import Any
 import common
 from common import CannotCheck, Check, Run, Status
 from livecheck.core.credentials import forms_of
+from livecheck.core.text import shorten
 from livecheck.fleet import api, forged_tokens
 from livecheck.fleet.api import ADMIN, CLASSES, SPECIFIC, Unreadable
 from livecheck.wire import chat, wire
 from livecheck.wire.records import is_ok, is_rate_limit, ms, number, outcome, read_stream, words
-from livecheck.wire.sse import shorten
 
 CONTROL = "control"
 FORGED = ("signature", "payload", "alg_none", "hmac", "header")  # from a JWT
@@ -473,7 +473,7 @@ class Talk:
 def is_wanted(args: argparse.Namespace, group: str) -> bool:
     """By --only and --skip. Nothing can be said without the control; `echo` and `cost` are about
     all that is refused."""
-    if group == CONTROL or common.wants(args, group):
+    if group == CONTROL or common.is_wanted(args, group):
         return True
     about_all = not {"echo", "cost"}.isdisjoint(args.only or ())
     return about_all and group in REFUSED and group not in args.skip

@@ -30,9 +30,9 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, Exit, Run, Status
+from livecheck.core.text import shorten
 from livecheck.wire import chat, wire
 from livecheck.wire.records import is_rate_limit, ms, number, words
-from livecheck.wire.sse import shorten
 
 CHECKS = (
     "preflight",

@@ -41,11 +41,11 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, Run, Status
+from livecheck.core.text import shorten
 from livecheck.fleet import api
 from livecheck.fleet.api import ADMIN, CLASSES, SPECIFIC
 from livecheck.wire import chat, sse, wire
 from livecheck.wire.records import is_ok, is_rate_limit, ms, outcome, read_stream, timed_out, words
-from livecheck.wire.sse import shorten
 
 CHECKS = (
     "class",

@@ -37,7 +37,8 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, Document, Run, Status
-from livecheck.wire import chat, sse, wire
+from livecheck.core.text import shorten
+from livecheck.wire import chat, wire
 from livecheck.wire.connection import tls_context
 from livecheck.wire.records import (
     is_rate_limit,
@@ -420,7 +421,7 @@ def since_ms(started: float) -> float:
 def one_line(value: object) -> str:
     """A server's or the SDK's words, however odd, as one short line."""
     try:
-        return sse.shorten(str(value), SHOWN)
+        return shorten(str(value), SHOWN)
     except RecursionError:
         return f"a deeply nested {type(value).__name__}"
 
@@ -428,8 +429,8 @@ def one_line(value: object) -> str:
 def shown(value: object) -> str:
     """A server's value as evidence: text in quotes, other things as they are."""
     if isinstance(value, str):
-        return repr(sse.shorten(value, 60))
-    return sse.shorten(one_line(value), 60)
+        return repr(shorten(value, 60))
+    return shorten(one_line(value), 60)
 
 
 def brief(value: object) -> object:

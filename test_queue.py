@@ -39,6 +39,7 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, Document, Run, Status
+from livecheck.core.text import shorten
 from livecheck.gateway.queue_state import METRICS, Look, Probe, Watch, read_health
 from livecheck.wire import chat, metrics, sse, wire
 from livecheck.wire.records import (
@@ -759,7 +760,7 @@ def check_retry_after(burst: Burst, expected: int) -> Check:
     evidence = {"expected_s": expected, "values": dict(values)}
     if wrong:
         text = wrong[0].reply.message.header("retry-after")
-        reason = "no Retry-After" if text is None else f"Retry-After {sse.shorten(text, 40)!r}"
+        reason = "no Retry-After" if text is None else f"Retry-After {shorten(text, 40)!r}"
         detail = f"{reason} in {len(wrong)} of {len(burst.refused)}, expected {expected}"
         return Check("retry_after", Status.FAIL, detail + " (whole seconds)", evidence)
     if any(retry_after(each.reply) != expected for each in burst.refused):
@@ -772,7 +773,7 @@ def check_error_body(burst: Burst) -> Check:
     for each in burst.refused:
         error = read_error(each.reply.body)
         if error is None:
-            said = sse.shorten(each.reply.body[:400].decode("utf-8", "replace"), 60)
+            said = shorten(each.reply.body[:400].decode("utf-8", "replace"), 60)
             detail = f"no JSON with error.message in a {each.reply.status}: {said!r}"
             return Check("error_body", Status.FAIL, detail)
     kind = burst.refused[0].reply.message.header("content-type") or "missing"

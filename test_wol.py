@@ -38,6 +38,7 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, Run, Status
+from livecheck.core.text import shorten
 from livecheck.fleet import api, magic_packet
 from livecheck.fleet.api import Entry, Runner, Unreadable
 from livecheck.fleet.online import (
@@ -60,7 +61,6 @@ from livecheck.wire.records import (
     read_stream,
     timed_out,
 )
-from livecheck.wire.sse import shorten
 
 CHECKS = (
     "state",

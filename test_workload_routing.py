@@ -46,12 +46,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import common
 from common import CannotCheck, Check, Run, Status
+from livecheck.core.text import shorten
 from livecheck.fleet import api
 from livecheck.fleet.api import Entry, Runner
 from livecheck.wire import chat, wire
 from livecheck.wire.metrics import percentile
 from livecheck.wire.records import is_rate_limit, ms, outcome, read_stream, status_kind
-from livecheck.wire.sse import shorten
 
 CHECKS = ("requests", "distribution", "expect_runners", "idle")
 PROMPT = "Count from 1 to 30, in words."  # long enough an answer for requests to meet

@@ -10,7 +10,8 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from typing import TextIO
 
-from livecheck.core.result_file import Check, Document, Status
+from livecheck.core.checks import Check, Status
+from livecheck.core.result_file import Document
 
 COLOURS = {Status.PASS: 32, Status.FAIL: 31, Status.WARN: 33, Status.SKIP: 36}
 WIDTH = 80

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from common import CannotCheck, Run
+from livecheck.core.credentials import CannotCheck
+from livecheck.core.run import Run
+from livecheck.core.text import shorten
 from livecheck.fleet import forged_tokens
 from livecheck.wire import chat, wire
 from livecheck.wire.records import classify, is_ok, number, outcome, read_stream, words
-from livecheck.wire.sse import shorten
 
 CLASSES = ("class:fast", "class:big")
 SPECIFIC = "model:specific"  # the role that may ask for a model by its name

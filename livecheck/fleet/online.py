@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common import Run
+from livecheck.core.run import Run
+from livecheck.core.text import shorten
 from livecheck.fleet import api
 from livecheck.fleet.api import Runner, Unreadable
 from livecheck.wire import chat, wire
 from livecheck.wire.records import is_rate_limit, outcome
-from livecheck.wire.sse import shorten
 
 NO_ADMIN_API = (401, 403, 404, 405, 501)
 LATEST = ":latest"  # Ollama's word for a name without a tag

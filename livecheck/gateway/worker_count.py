@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from livecheck.wire import sse, wire
+from livecheck.core.text import shorten
+from livecheck.wire import wire
 from livecheck.wire.records import number, outcome
 
 
@@ -68,9 +69,9 @@ class CommandSource:
             self._process = None
         if process.returncode != 0:
             last = (err.strip().splitlines() or ["nothing on stderr"])[-1]
-            raise CannotRead(f"ended with {process.returncode}: {sse.shorten(last)}")
+            raise CannotRead(f"ended with {process.returncode}: {shorten(last)}")
         if not re.fullmatch(r"[0-9]{1,9}", out.strip(), re.ASCII):
-            raise CannotRead(f"printed {sse.shorten(out, 40)!r}, not a number of workers")
+            raise CannotRead(f"printed {shorten(out, 40)!r}, not a number of workers")
         return int(out), {}
 
     def abandon(self) -> None:
@@ -117,7 +118,7 @@ def states_in(content: Any, key: str) -> dict[str, float]:
     table = content.get(key) if isinstance(content, dict) else None
     if not isinstance(table, dict):
         raise Misread(f"without {key!r}")
-    found = {sse.shorten(name, 30): number(value) for name, value in list(table.items())[:20]}
+    found = {shorten(name, 30): number(value) for name, value in list(table.items())[:20]}
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -9,8 +9,9 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import Any
 
-from common import Check, Status
+from livecheck.core.checks import Check, Status
 from livecheck.core.screen import WIDTH
+from livecheck.core.text import figure
 from livecheck.load import table
 from livecheck.wire.metrics import Objective
 
@@ -180,7 +181,7 @@ def forecast(search: Search, size: str, bound_s: float, timeout_s: float) -> lis
 def trial_lines(trial: Trial) -> list[str]:
     """A level as soon as it is decided."""
     word = "broken" if trial.broken else "kept"
-    rate = table.figure(trial.figures["output_tokens_per_s"])
+    rate = figure(trial.figures["output_tokens_per_s"])
     text = f"{word}: {words(trial.broken or trial.kept)}; {rate} tok/s"
     count = f"{trial.figures['succeeded']} of {trial.figures['requests']}"
     return table.entry(f"{trial.level:>7g}  {count:>9}", text)

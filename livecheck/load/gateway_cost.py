@@ -13,7 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common import CannotCheck, Check, Run, Status
+from livecheck.core.checks import Check, Status
+from livecheck.core.credentials import CannotCheck
+from livecheck.core.run import Run
+from livecheck.core.text import figure
 from livecheck.load import table
 from livecheck.load.level import Level, Session, Stop, chat_request, note
 from livecheck.wire import chat, sse, wire
@@ -213,8 +216,8 @@ def lines(through: Side, past: Side, metrics: Mapping[str, Any]) -> list[str]:
     shown.append(f"  {'':{table.LABEL}}{head}   95 % interval")
     for key, title in COSTS.items():
         each = figures[key]
-        cells = "".join(f"{table.figure(each[name]):>10}" for name in names[1:])
-        between = f"{table.figure(each['low'])} to {table.figure(each['high'])}"
+        cells = "".join(f"{figure(each[name]):>10}" for name in names[1:])
+        between = f"{figure(each['low'])} to {figure(each['high'])}"
         shown.append(f"  {title:{table.LABEL}}{each['n']:>6}{cells}   {between}")
     one, other = through.session.model, past.session.model
     if one != other:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from common import Check, Status
+from livecheck.core.checks import Check, Status
 from livecheck.load import table
 from livecheck.load.level import Session, is_costly
 from livecheck.wire import chat, metrics, wire

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from common import Run
+from livecheck.core.run import Run
 from livecheck.load.arrivals import Load, Prompt
 from livecheck.wire import chat, wire
 from livecheck.wire.records import is_ok, is_rate_limit, timed_out

@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import common
 from livecheck.core.credentials import check_token
+from livecheck.core.options import is_wanted
 from livecheck.load import capacity, gateway_cost
 from livecheck.load.arrivals import POISSON, SEED, Load, Prompt, question, read_prompts
 from livecheck.load.gateway_probes import PROBED
@@ -36,10 +36,10 @@ def make_plan(args: argparse.Namespace) -> Plan:
     options that do not go together, or a broken prompt file."""
     check_options(args)
     set_defaults(args)
-    probes = [path for path, check in PROBED.items() if common.wants(args, check)]
+    probes = [path for path, check in PROBED.items() if is_wanted(args, check)]
     parts = ("requests", "stream", "tokens", "client")
     parts += ("capacity",) * args.find_capacity + ("cost",) * bool(args.direct_url)
-    streams = any(common.wants(args, name) for name in parts) and not args.gateway_only
+    streams = any(is_wanted(args, name) for name in parts) and not args.gateway_only
     prompts = read_prompts(args.prompt_file) if args.prompt_file else [question(args.prompt)]
     plan = Plan([] if args.inference_only else probes, make_loads(args) if streams else [], prompts)
     if not (plan.probes or plan.loads):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from livecheck.core.screen import WIDTH
+from livecheck.core.text import figure
 from livecheck.wire.metrics import SUMMARY_NAMES
 
 FEW = 100  # samples; the p99 of fewer lies between the two slowest
@@ -41,18 +42,6 @@ def footnote(*summaries: dict[str, Any]) -> list[str]:
 
 def is_few(summary: Mapping[str, Any]) -> bool:
     return 0 < int(summary["n"]) < FEW
-
-
-def figure(value: float | None) -> str:
-    """At most six characters, as exact as that allows."""
-    if value is None:
-        return "-"
-    if abs(value) >= 999_999.5:
-        return f"{value:.0e}"
-    if isinstance(value, int):
-        return str(value)
-    digits = 2 if abs(value) < 100 else 1 if abs(value) < 10_000 else 0
-    return f"{value:.{digits}f}"
 
 
 def whole(summary: Mapping[str, Any]) -> dict[str, Any]:

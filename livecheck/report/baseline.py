@@ -40,9 +40,9 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from livecheck.core.text import shorten
 from livecheck.report.result_files import Saved, is_number
 from livecheck.wire.metrics import gaps, percentile
-from livecheck.wire.sse import shorten
 
 if TYPE_CHECKING:
     import numpy

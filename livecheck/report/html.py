@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
-from common import TOOL_VERSION
-from livecheck.core.result_file import Status, write_atomically
-from livecheck.load.table import figure
+from livecheck.core.checks import Status
+from livecheck.core.result_file import write_atomically
+from livecheck.core.run import TOOL_VERSION
+from livecheck.core.text import figure
 from livecheck.report.baseline import Change, Finding
 from livecheck.report.plots import Picture, pictures
 from livecheck.report.result_files import Saved

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from xml.etree import ElementTree as xml
 
-from livecheck.core.result_file import Check, Exit, Status
+from livecheck.core.checks import Check, Exit, Status
 from livecheck.report.baseline import Change, Finding
 from livecheck.report.result_files import Saved
 from livecheck.report.thresholds import Criterion, Verdict

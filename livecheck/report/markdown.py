@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from livecheck.load.table import figure
+from livecheck.core.text import figure
 from livecheck.report.baseline import Change
 from livecheck.report.result_files import Saved
 from livecheck.report.text import NO_SPREAD, SPREAD, change_label, finding, legend

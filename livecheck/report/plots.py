@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from livecheck.core.text import shorten
 from livecheck.report.baseline import Change, Finding
 from livecheck.report.result_files import LEVEL, Saved, is_number, short_name
 from livecheck.report.text import change_label
 from livecheck.report.verdict import Report, percent
-from livecheck.wire.sse import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,9 +18,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
-from livecheck.core.result_file import SCHEMA_VERSION, VERDICTS, Check, Exit, Status, worst
+from livecheck.core.checks import VERDICTS, Check, Exit, Status, worst
+from livecheck.core.result_file import SCHEMA_VERSION
+from livecheck.core.text import shorten
 from livecheck.wire.metrics import SUMMARY_NAMES, level_metrics, parse_objective, summary
-from livecheck.wire.sse import shorten
 
 LARGEST_BYTES = 256 * 2**20  # an hour of a thousand streams; more would not fit into memory as JSON
 LARGEST = 1e15  # no true figure is larger

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from livecheck.core.screen import WIDTH
-from livecheck.load.table import figure
+from livecheck.core.text import figure
 from livecheck.report.baseline import Change, Finding
 from livecheck.report.result_files import short_name
 from livecheck.report.thresholds import Criterion, Verdict

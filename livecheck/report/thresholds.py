@@ -26,7 +26,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from livecheck.core.result_file import Status
+from livecheck.core.checks import Status
 from livecheck.report.result_files import KINDS, LEVEL, Saved, short_name, target_url
 from livecheck.wire.metrics import Objective, parse_objective
 

@@ -14,8 +14,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from common import TOOL_VERSION
-from livecheck.core.result_file import SCHEMA_VERSION, VERDICTS, Exit, Status, worst
+from livecheck.core.checks import VERDICTS, Exit, Status, worst
+from livecheck.core.result_file import SCHEMA_VERSION
+from livecheck.core.run import TOOL_VERSION
+from livecheck.core.text import shorten
 from livecheck.report import thresholds as criteria_of
 from livecheck.report.baseline import UNHEARD_OF, Change, Finding, compare, differences, one_sided
 from livecheck.report.result_files import (
@@ -32,7 +34,6 @@ from livecheck.report.result_files import (
 )
 from livecheck.report.thresholds import Criterion, Limits, Thresholds, Verdict, failing
 from livecheck.wire.metrics import percentile
-from livecheck.wire.sse import shorten
 
 GATEWAY = (
     "gateway_overhead",

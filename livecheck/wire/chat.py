@@ -7,7 +7,8 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from common import CannotCheck, Run
+from livecheck.core.credentials import CannotCheck
+from livecheck.core.run import Run
 from livecheck.wire import wire
 from livecheck.wire.records import outcome
 

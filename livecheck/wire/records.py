@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from livecheck.core.text import shorten
 from livecheck.wire import sse, wire
 
 LARGEST = 1e12  # no true count or time is larger; beyond that sums lose their meaning
@@ -172,7 +173,7 @@ def words(reply: wire.Reply) -> str:
     location = reply.message.header("location")
     if location and reply.status and 300 <= reply.status < 400:
         target = reply.blotted(location.encode()).decode()
-        return sse.shorten(f"redirect to {target}", WORDS_LENGTH)
+        return shorten(f"redirect to {target}", WORDS_LENGTH)
     try:
         content = json.loads(reply.body)
         error = content.get("error", content)
@@ -181,7 +182,7 @@ def words(reply: wire.Reply) -> str:
         text = reply.body[:WORDS_BYTES].decode("utf-8", "replace")
         if text.lstrip().startswith("<"):  # a proxy's page
             text = TAGS.sub(" ", text).strip().removeprefix(f"{reply.status} ") or text
-    return sse.shorten(text, WORDS_LENGTH)
+    return shorten(text, WORDS_LENGTH)
 
 
 def is_ok(reply: wire.Reply) -> bool:

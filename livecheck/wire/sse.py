@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from livecheck.core.text import LIMIT, encodable, shorten
+
 _BOM = b"\xef\xbb\xbf"
 # Only these end a line; str.splitlines() also cuts at U+2028 and U+0085, which JSON text may hold.
 _LINE_END = re.compile(rb"\r\n?|\n")
 # The end of a line and an empty line. The look-ahead keeps one CR LF from counting as two.
 _EMPTY_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(\r\n?|\n)")
-
-_EXAMPLE_CHARS = 120
 
 # Every kind of complaint, in the order they are reported: the cause before what follows from it.
 KINDS = (
@@ -235,11 +235,11 @@ class _Reader:
         if isinstance(timings := chunk.get("timings"), dict):
             stream.timings = timings
         if stream.model is None and isinstance(model := chunk.get("model"), str):
-            stream.model = _whole(model)
+            stream.model = encodable(model)
         if stream.fingerprint is None and isinstance(mark := chunk.get("system_fingerprint"), str):
-            stream.fingerprint = _whole(mark)
+            stream.fingerprint = encodable(mark)
         if stream.id is None and isinstance(ident := chunk.get("id"), str):
-            stream.id = _whole(ident)
+            stream.id = encodable(ident)
 
     def _read_choices(self, chunk: dict[str, Any], event: Event) -> bool:
         """Whether any choice of the chunk carries output. No choices are legal (with `usage`)."""
@@ -263,7 +263,7 @@ class _Reader:
     def _read_choice(self, choice: dict[str, Any]) -> bool:
         """Whether the choice carries output; a delta with only a role does not."""
         if isinstance(reason := choice.get("finish_reason"), str):
-            self.stream.finish_reason = _whole(reason)
+            self.stream.finish_reason = encodable(reason)
         delta = choice.get("delta")
         if not isinstance(delta, dict):
             return _keep(self._text, choice.get("text"))  # the legacy completions endpoint
@@ -277,8 +277,8 @@ class _Reader:
     def close(self) -> Stream:
         """The finished stream, with the complaints that only its end allows."""
         stream = self.stream
-        stream.text = _whole("".join(self._text))
-        stream.reasoning = _whole("".join(self._reasoning))
+        stream.text = encodable("".join(self._text))
+        stream.reasoning = encodable("".join(self._reasoning))
         if stream.done_ns is None:
             self.complain("no_done", f"no [DONE] after {stream.events} events")
         if stream.finish_reason is None:
@@ -337,26 +337,10 @@ def _refuse(name: str) -> None:
 _decode = json.JSONDecoder(parse_constant=_refuse).decode
 
 
-def _whole(text: str) -> str:
-    r"""Text that can be encoded: "\ud83d" in one event and "\ude00" in the next are joined."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
 def _excerpt(data: bytes) -> str:
-    shown = shorten(data[: 4 * _EXAMPLE_CHARS].decode("utf-8", "replace"), 60)
+    shown = shorten(data[: 4 * LIMIT].decode("utf-8", "replace"), 60)
     return repr(shown) if shown else "nothing"
 
 
-def shorten(text: str, limit: int = _EXAMPLE_CHARS) -> str:
-    """One line of at most `limit` printable characters: the peer's words go to a terminal."""
-    line = " ".join(_whole(text[: 4 * limit]).split())
-    line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
-    return line if len(line) <= limit else line[: limit - 3] + "..."
-
-
 def _counted(text: str, count: int) -> str:
-    return shorten(text) if count == 1 else f"{shorten(text, _EXAMPLE_CHARS - 20)} ({count} times)"
+    return shorten(text) if count == 1 else f"{shorten(text, LIMIT - 20)} ({count} times)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
@@ -21,7 +22,10 @@ from helpers.scripts import ROOT, Finished, run_script, start_script
 import common
 from common import FLEET, GATEWAY, Check, Exit, Run, Status
 from livecheck.core import result_file
-from livecheck.core.result_file import to_json, worst, write_atomically
+from livecheck.core.checks import worst
+from livecheck.core.result_file import to_json, write_atomically
+from livecheck.core.run import Terminated
+from livecheck.core.settings import check_url, is_loopback, read_settings
 
 URL = "http://127.0.0.1:9"
 TOKEN = "sk-T0p/5ecret+key=and\"more'&"
@@ -116,7 +120,7 @@ ESSENTIAL = Check("b", Status.SKIP, "could not", essential=True)
         (raising(common.CannotCheck("no answer")), 1),  # the FAIL before it counts
         (raising(ValueError("x")), 1),
         (raising(KeyboardInterrupt()), 130),  # 130 > 1
-        (raising(common.Terminated()), 143),
+        (raising(Terminated()), 143),
     ],
 )
 def test_checks_make_the_exit_code(probe: Probe, body: Body, code: int) -> None:
@@ -246,7 +250,7 @@ def test_whole_numbers_have_a_least() -> None:
     parse = common.whole_number(1)
     assert parse("1") == 1
     for text in ("0", "-1", "1.5", "x", ""):
-        with pytest.raises(common.argparse.ArgumentTypeError):
+        with pytest.raises(argparse.ArgumentTypeError):
             parse(text)
 
 
@@ -281,7 +285,7 @@ def test_a_mistyped_token_option_does_not_show_the_token(probe: Probe, mistake: 
     ],
 )
 def test_a_url_is_brought_to_its_base(text: str, base: str) -> None:
-    assert common.check_url(text) == base
+    assert check_url(text) == base
 
 
 BAD_URLS = [
@@ -352,7 +356,7 @@ def test_a_credential_inside_the_url_is_refused_and_not_shown(probe: Probe, text
     ],
 )
 def test_loopback_is_told_from_other_hosts(url: str, loopback: bool) -> None:
-    assert common.is_loopback(url) is loopback
+    assert is_loopback(url) is loopback
 
 
 # --- where settings come from
@@ -431,17 +435,17 @@ def test_openai_variables_are_never_used(
 )
 def test_dotenv_values_are_taken_as_they_stand(line: str, value: str | None) -> None:
     Path(".env").write_text(line + "\n")
-    assert common.read_settings({})("NAME") == value
+    assert read_settings({})("NAME") == value
 
 
 def test_an_empty_variable_is_not_set() -> None:
     Path(".env").write_text("NAME=dotenv\n")
-    assert common.read_settings({"NAME": " "})("NAME") == "dotenv"
+    assert read_settings({"NAME": " "})("NAME") == "dotenv"
 
 
 def test_dotenv_is_not_needed_without_an_env_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dotenv", None)
-    assert common.read_settings({"NAME": "x"})("NAME") == "x"
+    assert read_settings({"NAME": "x"})("NAME") == "x"
 
 
 def test_a_missing_dotenv_is_one_line_and_exit_3(

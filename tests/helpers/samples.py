@@ -10,7 +10,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from livecheck.core.result_file import Check, Document, Exit, Status, to_json
+from livecheck.core.checks import Check, Exit, Status
+from livecheck.core.result_file import Document, to_json
 from livecheck.wire import metrics
 
 NUMBERS = itertools.count()  # no two runs begin at the same moment

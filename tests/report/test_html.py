@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from helpers.scripts import run_script
 
-from livecheck.core.result_file import Check, Exit, Status
+from livecheck.core.checks import Check, Exit, Status
 from livecheck.report import html, plots, verdict
 from livecheck.report.result_files import KINDS, Folder, Saved, read_folder
 from livecheck.report.thresholds import read_thresholds

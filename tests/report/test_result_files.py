@@ -14,7 +14,7 @@ from helpers import samples
 from helpers.samples import checked, failed, gateway, level, passed, sound, write
 from helpers.scripts import run_script
 
-from livecheck.core.result_file import Exit
+from livecheck.core.checks import Exit
 from livecheck.report.result_files import Folder, level_title, place, read_folder, short_name
 from livecheck.wire.metrics import level_metrics, parse_objective, summary
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from helpers.samples import gateway, level, passed, queue, sound, write
 
-from livecheck.core.result_file import Check, Status
+from livecheck.core.checks import Check, Status
 from livecheck.report.result_files import read_folder
 from livecheck.report.thresholds import Criterion, Verdict, judge, read_thresholds
 from livecheck.report.verdict import GATEWAY, REQUIRED

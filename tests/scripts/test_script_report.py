@@ -21,7 +21,8 @@ from helpers.scripts import ROOT, Finished, run_script, start_script
 from lxml import etree
 
 import report as report_module
-from livecheck.core.result_file import Check, Exit, Status, to_json
+from livecheck.core.checks import Check, Exit, Status
+from livecheck.core.result_file import to_json
 from livecheck.report import junit, markdown, text, verdict
 from livecheck.report.result_files import read_folder
 from livecheck.report.thresholds import read_thresholds

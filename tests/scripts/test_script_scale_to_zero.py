@@ -574,7 +574,7 @@ def test_a_row_of_zeros_that_has_just_begun_is_not_cut_off_by_the_limit() -> Non
 
     class Run:
         def __init__(self) -> None:
-            self.args, self.secrets = args, script.common.Secrets()
+            self.args, self.secrets = args, script.Secrets()
 
         def note(self, text: str) -> None:
             pass

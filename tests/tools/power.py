@@ -23,7 +23,7 @@ import numpy
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from livecheck.core.result_file import Exit
+from livecheck.core.checks import Exit
 from livecheck.report.baseline import Change, Finding, compare
 from livecheck.report.result_files import KINDS, Saved
 from livecheck.wire import metrics

@@ -1,0 +1,60 @@
+"""Checks and their statuses, and the exit code that a pipeline acts on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from typing import Any
+
+
+class Exit(IntEnum):
+    """What a pipeline acts on; `worst` knows the order of precedence."""
+
+    OK = 0
+    FAIL = 1
+    USAGE = 2
+    UNDECIDED = 3
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+PRECEDENCE = (
+    Exit.INTERRUPTED,
+    Exit.TERMINATED,
+    Exit.USAGE,
+    Exit.FAIL,
+    Exit.UNDECIDED,
+    Exit.OK,
+)
+VERDICTS = {
+    Exit.OK: "pass",
+    Exit.FAIL: "fail",
+    Exit.USAGE: "undecided",
+    Exit.UNDECIDED: "undecided",
+    Exit.INTERRUPTED: "interrupted",
+    Exit.TERMINATED: "interrupted",
+}
+
+
+def worst(codes: Sequence[Exit]) -> Exit:
+    """The exit code that wins: 130 (143) > 2 > 1 > 3 > 0."""
+    return min(codes, key=PRECEDENCE.index, default=Exit.OK)
+
+
+class Status(str, Enum):
+    PASS = "PASS"
+    FAIL = "FAIL"
+    WARN = "WARN"
+    SKIP = "SKIP"
+
+
+@dataclass
+class Check:
+    """One promise and what was seen. `essential`: while it is a SKIP, the run is undecided."""
+
+    name: str
+    status: Status
+    detail: str
+    evidence: dict[str, Any] = field(default_factory=dict)
+    essential: bool = False

@@ -1,0 +1,70 @@
+"""The command line: a parser whose mistakes cost one line, and the types of its options."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from livecheck.core.checks import Exit
+from livecheck.core.credentials import HARMLESS
+from livecheck.core.text import one_line
+
+QUOTED = re.compile(r"'([^']*)'")
+MAX_SECONDS = 1e6  # eleven days; the timeout of a socket overflows somewhere beyond
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a mistake costs one line and exit code 2.
+
+    A credential in the wrong place is not repeated in that line.
+    """
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            names = [each.partition("=")[0] for each in unknown if each.startswith("-")]
+            self.error(f"unknown option {names[0]}" if names else "an argument without its option")
+        return parsed
+
+    def error(self, message: str) -> NoReturn:
+        message = QUOTED.sub(
+            lambda found: found[0] if HARMLESS.fullmatch(found[1]) else "'…'", message
+        )
+        self.exit(int(Exit.USAGE), f"{self.prog}: {one_line(message)} (see --help)\n")
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """An argparse type: an integer of at least `least`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value} is too small, the least is {least}")
+        return value
+
+    return parse
+
+
+def seconds(text: str) -> float:
+    """An argparse type: a positive number of seconds that clocks and sockets can count."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+    if value > MAX_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text} s is too long, the most is {MAX_SECONDS:g}")
+    return value
+
+
+def is_wanted(args: argparse.Namespace, check: str) -> bool:
+    """Whether --only and --skip leave this check in; `slo:ttft_p50` belongs to `slo`."""
+    name = check.partition(":")[0]
+    return (args.only is None or name in args.only) and name not in args.skip

@@ -56,7 +56,8 @@ from livecheck.load.level_plan import (
     most_in_flight,
     result_names,
 )
-from livecheck.wire import chat, metrics, sse, wire
+from livecheck.wire import metrics, sse, wire
+from livecheck.wire import old_chat as chat
 from livecheck.wire.records import counted_words, is_ok, make_records, ms, outcome, read_streams
 
 CHECKS = (

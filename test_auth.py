@@ -42,9 +42,11 @@ import common
 from common import CannotCheck, Check, Run, Status
 from livecheck.core.credentials import forms_of
 from livecheck.core.text import shorten
-from livecheck.fleet import api, forged_tokens
-from livecheck.fleet.api import ADMIN, CLASSES, SPECIFIC, Unreadable
-from livecheck.wire import chat, wire
+from livecheck.fleet import forged_tokens
+from livecheck.fleet import old_api as api
+from livecheck.fleet.old_api import ADMIN, CLASSES, SPECIFIC, Unreadable
+from livecheck.wire import old_chat as chat
+from livecheck.wire import wire
 from livecheck.wire.records import is_ok, is_rate_limit, ms, number, outcome, read_stream, words
 
 CONTROL = "control"

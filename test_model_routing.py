@@ -42,9 +42,10 @@ from typing import Any
 import common
 from common import CannotCheck, Check, Run, Status
 from livecheck.core.text import shorten
-from livecheck.fleet import api
-from livecheck.fleet.api import ADMIN, CLASSES, SPECIFIC
-from livecheck.wire import chat, sse, wire
+from livecheck.fleet import old_api as api
+from livecheck.fleet.old_api import ADMIN, CLASSES, SPECIFIC
+from livecheck.wire import old_chat as chat
+from livecheck.wire import sse, wire
 from livecheck.wire.records import is_ok, is_rate_limit, ms, outcome, read_stream, timed_out, words
 
 CHECKS = (

@@ -38,7 +38,8 @@ from typing import Any
 import common
 from common import CannotCheck, Check, Document, Run, Status
 from livecheck.core.text import shorten
-from livecheck.wire import chat, wire
+from livecheck.wire import old_chat as chat
+from livecheck.wire import wire
 from livecheck.wire.connection import tls_context
 from livecheck.wire.records import (
     is_rate_limit,

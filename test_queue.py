@@ -41,7 +41,8 @@ import common
 from common import CannotCheck, Check, Document, Run, Status
 from livecheck.core.text import shorten
 from livecheck.gateway.queue_state import METRICS, Look, Probe, Watch, read_health
-from livecheck.wire import chat, metrics, sse, wire
+from livecheck.wire import metrics, sse, wire
+from livecheck.wire import old_chat as chat
 from livecheck.wire.records import (
     classify,
     is_rate_limit,

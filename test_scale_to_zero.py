@@ -52,7 +52,8 @@ from livecheck.gateway.worker_count import (
     count_states,
     count_summary,
 )
-from livecheck.wire import chat, wire
+from livecheck.wire import old_chat as chat
+from livecheck.wire import wire
 from livecheck.wire.records import is_rate_limit, make_record, ms, read_streams, words
 
 CHECKS = ("warm", "workers", "scale_down", "health", "undisturbed", "cold_start", "warm_again")

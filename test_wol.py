@@ -39,8 +39,9 @@ from typing import Any
 import common
 from common import CannotCheck, Check, Run, Status
 from livecheck.core.text import shorten
-from livecheck.fleet import api, magic_packet
-from livecheck.fleet.api import Entry, Runner, Unreadable
+from livecheck.fleet import magic_packet
+from livecheck.fleet import old_api as api
+from livecheck.fleet.old_api import Entry, Runner, Unreadable
 from livecheck.fleet.online import (
     Observer,
     State,
@@ -51,7 +52,8 @@ from livecheck.fleet.online import (
     names,
     retry_after,
 )
-from livecheck.wire import chat, wire
+from livecheck.wire import old_chat as chat
+from livecheck.wire import wire
 from livecheck.wire.records import (
     is_rate_limit,
     make_record,

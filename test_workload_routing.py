@@ -47,9 +47,10 @@ from typing import Any, NamedTuple, TypeVar
 import common
 from common import CannotCheck, Check, Run, Status
 from livecheck.core.text import shorten
-from livecheck.fleet import api
-from livecheck.fleet.api import Entry, Runner
-from livecheck.wire import chat, wire
+from livecheck.fleet import old_api as api
+from livecheck.fleet.old_api import Entry, Runner
+from livecheck.wire import old_chat as chat
+from livecheck.wire import wire
 from livecheck.wire.metrics import percentile
 from livecheck.wire.records import is_rate_limit, ms, outcome, read_stream, status_kind
 

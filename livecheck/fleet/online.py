@@ -8,9 +8,10 @@ from typing import Any
 
 from livecheck.core.run import Run
 from livecheck.core.text import shorten
-from livecheck.fleet import api
-from livecheck.fleet.api import Runner, Unreadable
-from livecheck.wire import chat, wire
+from livecheck.fleet import old_api as api
+from livecheck.fleet.old_api import Runner, Unreadable
+from livecheck.wire import old_chat as chat
+from livecheck.wire import wire
 from livecheck.wire.records import is_rate_limit, outcome
 
 NO_ADMIN_API = (401, 403, 404, 405, 501)

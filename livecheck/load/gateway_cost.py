@@ -19,7 +19,8 @@ from livecheck.core.run import Run
 from livecheck.core.text import figure
 from livecheck.load import table
 from livecheck.load.level import Level, Session, Stop, chat_request, note
-from livecheck.wire import chat, sse, wire
+from livecheck.wire import old_chat as chat
+from livecheck.wire import sse, wire
 from livecheck.wire.metrics import percentile
 from livecheck.wire.records import counted_words, make_records, read_streams
 

@@ -8,7 +8,8 @@ from typing import Any
 from livecheck.core.checks import Check, Status
 from livecheck.load import table
 from livecheck.load.level import Session, is_costly
-from livecheck.wire import chat, metrics, wire
+from livecheck.wire import metrics, wire
+from livecheck.wire import old_chat as chat
 from livecheck.wire.records import counted_words, is_ok, ms, outcome
 
 PROBED = {"/ping": "ping", "/health": "health"}  # path -> its check and the name of its figures

@@ -10,7 +10,8 @@ from typing import Any
 
 from livecheck.core.run import Run
 from livecheck.load.arrivals import Load, Prompt
-from livecheck.wire import chat, wire
+from livecheck.wire import old_chat as chat
+from livecheck.wire import wire
 from livecheck.wire.records import is_ok, is_rate_limit, timed_out
 
 SILENT_AT_LEAST = 2  # time-outs in a row, and no fewer than slots: it will not answer any more

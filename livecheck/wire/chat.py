@@ -1,7 +1,8 @@
-"""How the scripts first meet a deployment, and how they ask it for a chat completion."""
+"""Requests for chat completions, and the first contact with a deployment."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import secrets
 from collections.abc import Sequence
@@ -9,19 +10,20 @@ from typing import Any
 
 from livecheck.core.credentials import CannotCheck
 from livecheck.core.run import Run
-from livecheck.wire import wire
-from livecheck.wire.records import outcome
+from livecheck.wire.answer import Answer
+from livecheck.wire.asking import refused_credential, show, unreachable
+from livecheck.wire.wire import Request, Wire
 
 COMPLETIONS = "/v1/chat/completions"
 MODELS = "/v1/models"
-UNKNOWN_MODEL = "local-model"  # when the deployment lists none
-# headers of what stands in front of a gateway and answers in its place
-EDGES = ("via", "cf-ray", "x-amz-cf-id", "x-served-by", "x-vercel-id", "fly-request-id")
+UNKNOWN_MODEL = "local-model"  # what to ask for when the deployment lists no model
+# headers of what stands in front of a gateway and may answer in its place
+EDGE_HEADERS = ("via", "cf-ray", "x-amz-cf-id", "x-served-by", "x-vercel-id", "fly-request-id")
 
 
 def completion(
     model: str, prompt: str, max_tokens: int, stream: bool = True, **more: Any
-) -> wire.Request:
+) -> Request:
     """A request for a chat completion, streamed or not; `more` goes into its JSON as it is."""
     content = {
         "model": model,
@@ -31,12 +33,18 @@ def completion(
         **more,
     }
     accept = "text/event-stream" if stream else "application/json"
-    return wire.Request("POST", COMPLETIONS, json.dumps(content).encode(), {"accept": accept})
+    return Request("POST", COMPLETIONS, json.dumps(content).encode(), {"accept": accept})
 
 
-def wants_stream(request: wire.Request) -> bool:
-    """Whether a stream was asked for by this request that `completion` made."""
-    return request.headers.get("accept") == "text/event-stream"
+def get(path: str) -> Request:
+    return Request("GET", path)
+
+
+def with_credential(request: Request, token: str | None) -> Request:
+    """The same request with this credential instead of the wire's own; None: without any."""
+    header = f"Bearer {token}" if token else None
+    headers = {**request.headers, "authorization": header}
+    return dataclasses.replace(request, headers=headers, secret=token)
 
 
 def unique(prompt: str) -> str:
@@ -44,61 +52,27 @@ def unique(prompt: str) -> str:
     return f"[{secrets.token_hex(4)}]\n{prompt}"
 
 
-def meet(run: Run, instrument: wire.Wire, paths: Sequence[str]) -> dict[str, wire.Reply]:
-    """The first contact: GET each path once, all together, so a server that hangs costs one
-    timeout. The answers by path; CannotCheck when there is no deployment to be reached, or it
-    refuses the credential."""
-    requests = [wire.Request("GET", path) for path in paths]
-    replies = instrument.exchange(requests, len(requests))
-    for reply in replies:
-        show(run, reply)
-    if all(is_unreachable(reply) for reply in replies):
-        raise CannotCheck(unreachable(run.url, replies[0].failure))
-    run.target["server"] = next(filter(None, (r.message.header("server") for r in replies)), None)
-    if any(reply.request.path == MODELS and reply.status == 401 for reply in replies):
+def first_contact(run: Run, wire: Wire, requests: Sequence[Request]) -> list[Answer]:
+    """Send these requests once, all together, so that a silent server costs one timeout.
+
+    CannotCheck when no server can be reached, or /v1/models refuses the credential. The results
+    name the server as the first answer that has a Server header.
+    """
+    answers = [Answer(reply) for reply in wire.exchange(requests, len(requests))]
+    for answer in answers:
+        show(run, answer)
+    if all(answer.is_unreachable for answer in answers):
+        raise CannotCheck(unreachable(run.url, answers[0]))
+    run.target["server"] = next(filter(None, (each.header("server") for each in answers)), None)
+    if any(answer.path == MODELS and answer.status == 401 for answer in answers):
         raise CannotCheck(refused_credential(run))
-    return {reply.request.path: reply for reply in replies}
+    return answers
 
 
-def first_model(reply: wire.Reply | None) -> str | None:
+def first_model(answer: Answer | None) -> str | None:
     """The first id that /v1/models lists."""
     try:
-        name = json.loads(reply.body if reply else b"")["data"][0]["id"]
-    except (ValueError, LookupError, TypeError, RecursionError):
+        name = answer.json["data"][0]["id"] if answer else None
+    except (LookupError, TypeError):
         return None
     return name if isinstance(name, str) else None
-
-
-def is_unreachable(reply: wire.Reply) -> bool:
-    """No connection, or one that was closed without a single byte: nobody speaks HTTP there."""
-    failure = reply.failure
-    if failure is None:
-        return False
-    return failure.kind in ("connect", "tls") or (failure.kind == "truncated" and not reply.reads)
-
-
-def unreachable(url: str, failure: wire.Failure | None) -> str:
-    text = failure.text if failure else "no answer"
-    hint = "is the server up? try --url"
-    if failure and failure.kind == "truncated":
-        hint = "does it speak HTTP there, or is it https?"
-    if failure and failure.kind == "tls":
-        hint = "is it plain http? try an http:// URL"
-        if "certificate" in failure.text:
-            hint = "--no-verify-ssl accepts any certificate"
-    return f"cannot reach {url} ({text}): {hint}"
-
-
-def show(run: Run, reply: wire.Reply) -> None:
-    """A line for --verbose, the beginning of the answer for --debug."""
-    run.verbose(f"{reply.request.method} {reply.request.path}: {outcome(reply)}")
-    run.debug(f"  {reply.body[:300]!r}")
-
-
-def refused_credential(run: Run) -> str:
-    """The line for a 401: what it concerns, and what to do."""
-    deployment = run.args.deployment
-    kind, article = ("JWT", "a") if deployment.binary_variable else ("API key", "an")
-    given = f"the {kind} was refused" if run.credentials.given else f"{article} {kind} is needed"
-    option = "--token" if deployment.binary_variable else "--api-key"
-    return f"{given} (401 from {run.url}): use {option} or set {deployment.token_variable}"

@@ -20,7 +20,8 @@ from helpers.scripts import Finished, run_script
 
 import test_auth as auth
 from common import Status
-from livecheck.fleet import api, forged_tokens
+from livecheck.fleet import forged_tokens
+from livecheck.fleet import old_api as api
 from reference import Deployment, running, tokens
 
 SCRIPT = "test_auth.py"

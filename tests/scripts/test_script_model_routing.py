@@ -21,7 +21,7 @@ from helpers.scripts import ROOT, Finished, run_script, start_script
 
 import test_model_routing as routing
 from common import Status
-from livecheck.fleet.api import ADMIN, SPECIFIC
+from livecheck.fleet.old_api import ADMIN, SPECIFIC
 from reference import Deployment, running
 
 SCRIPT = "test_model_routing.py"

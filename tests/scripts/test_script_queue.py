@@ -20,7 +20,7 @@ from helpers.raw_server import Peer, RawServer, answer
 from helpers.scripts import Finished, run_script, start_script
 
 from livecheck.gateway import queue_state
-from livecheck.wire.chat import completion
+from livecheck.wire.old_chat import completion
 from livecheck.wire.wire import Reply, Request, Target, Wire
 from reference import Deployment, running
 

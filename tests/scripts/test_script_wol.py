@@ -38,7 +38,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common import Status
-from livecheck.fleet import api, magic_packet
+from livecheck.fleet import magic_packet
+from livecheck.fleet import old_api as api
 from livecheck.fleet.online import State, came_online
 from reference import Deployment, running
 from reference.magic import BROADCAST

@@ -23,8 +23,8 @@ from helpers.scripts import Finished, run_script, start_script
 
 import test_workload_routing as workload
 from common import Status
-from livecheck.fleet import api
-from livecheck.fleet.api import Entry, Runner
+from livecheck.fleet import old_api as api
+from livecheck.fleet.old_api import Entry, Runner
 from reference import Deployment, running
 
 SCRIPT = "test_workload_routing.py"

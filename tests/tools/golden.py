@@ -189,13 +189,18 @@ def run_command(
         "exit": done.returncode,
         "files": sorted(path.name for path in (folder / "results").glob("*")),
         "checks": {
-            name: [[check["name"], check["status"]] for check in document["checks"]]
+            name: [[check["name"], status_of(check)] for check in document["checks"]]
             for name, document in documents.items()
         },
         "keys": {name: sorted(keys_of(document)) for name, document in documents.items()},
         "stdout": ["(JSON)"] if is_json else blanked(done.stdout),
         "stderr": blanked(done.stderr),
     }
+
+
+def status_of(check: Mapping[str, Any]) -> str:
+    """Whether the client kept up is about this machine, and may change from run to run."""
+    return "PASS or WARN" if check["name"] == "client" else str(check["status"])
 
 
 def keys_of(value: Any, at: str = "") -> set[str]:

@@ -42,6 +42,33 @@ def answer(
     return Answer(reply)
 
 
+def streamed(
+    ttft_ms: float | None,
+    *,
+    texts: Sequence[str] = ("Hello", " there"),
+    gap_ms: float = 1.0,
+    request: Request | None = None,
+    usage: Mapping[str, object] | None = None,
+) -> Answer:
+    """A streamed completion whose first output comes after `ttft_ms`; None: an error 500."""
+    if ttft_ms is None:
+        return answer(500, {}, {"error": {"message": "broken"}}, request=request)
+    pieces = [(ttft_ms + gap_ms * n, event({"content": text})) for n, text in enumerate(texts)]
+    end_ms = ttft_ms + gap_ms * len(texts)
+    last = event({}, "stop") + b"data: [DONE]\n\n"
+    if usage is not None:
+        last = event({}, "stop", usage=usage) + b"data: [DONE]\n\n"
+    kind = {"content-type": "text/event-stream"}
+    return answer(200, kind, request=request, pieces=[*pieces, (end_ms, last)], spent_ms=end_ms)
+
+
+def event(delta: Mapping[str, object], finish: str | None = None, **more: object) -> bytes:
+    """One event of a streamed completion."""
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    chunk = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    return b"data: " + json.dumps({**chunk, "choices": [choice], **more}).encode() + b"\n\n"
+
+
 def head(status: int, headers: Mapping[str, str | Sequence[str]]) -> bytes:
     lines = [f"HTTP/1.1 {status} Some Words"]
     for name, values in headers.items():

@@ -118,17 +118,17 @@ def test_a_refused_connection_costs_only_its_own_request():
 
 
 def test_requests_that_hang_end_with_the_timeout_in_an_open_loop():
-    with RawServer(Peer.wait_gone) as server, open_wire(server, timeout_s=0.4) as instrument:
+    with RawServer(Peer.wait_gone) as server, open_wire(server, timeout_s=0.25) as instrument:
         started = time.monotonic()
         replies = instrument.exchange([GET] * 4, 4, due_s=[0.0, 0.05, 0.1, 0.15])
     assert [kind(reply) for reply in replies] == ["timeout"] * 4
-    assert 0.5 < time.monotonic() - started < 3
+    assert 0.35 < time.monotonic() - started < 3
 
 
 def test_an_interrupted_open_loop_keeps_what_has_arrived(serve):
     server = serve(keep_answering)
     with open_wire(server) as instrument:
-        with interrupt_after(0.3), pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt), interrupt_after(0.18):
             instrument.exchange(itertools.repeat(GET), 4, due_s=itertools.count(0, 0.05))
         assert is_at_rest(instrument)
         assert 3 <= len(instrument.replies) <= 8

@@ -190,7 +190,8 @@ class Exchange:
                 if slot.ready_ns and reply.due_ns is None:
                     slot.ready_ns = result.opened_ns
                 elif slot.ready_ns:
-                    # Connecting is not the client's lag; what this program took to begin it is.
+                    # The time of connecting is not the client's lag. The time before this program
+                    # began to connect is.
                     slot.ready_ns += result.handshake.whole_ns
                 slot.connection = result
                 self._on_connected(slot)

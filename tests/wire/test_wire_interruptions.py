@@ -148,7 +148,7 @@ def test_no_descriptor_is_lost(tls):
 def test_a_wire_can_be_closed_while_connections_are_being_opened():
     with RawServer(Peer.wait_gone) as server:
         before = threading.active_count()
-        instrument = open_tls_wire(server, 0.5)
+        instrument = open_tls_wire(server, 0.8)
 
         def all_openers_are_busy() -> bool:
             return len(server.peers) == connection.MAX_OPENERS

@@ -20,6 +20,11 @@ ALONE = {
     "test_script_queue",
     "test_script_report",
     "test_wire",
+    "test_wire_answers",
+    "test_wire_connections",
+    "test_wire_interruptions",
+    "test_wire_open_loop",
+    "test_wire_times",
 }
 
 

@@ -1,14 +1,16 @@
-"""The fleet's tokens: JWTs signed with RS256, the JWKS to check them with, and who checks.
+"""Prints a token of the reference fleet: a JWT, signed with RS256.
 
-`reference/get-token` runs this module. It signs with the private key in FLEET_KEY_FILE, which
-the deployment made when it started and removes when it ends.
+The private key is read from the file FLEET_KEY_FILE. The fleet makes the key when it starts and
+removes it when it ends.
 
 Examples:
     reference/get-token                                      # a user without roles
     reference/get-token --user ann --role admin --role model:specific
-    reference/get-token --expires-in -300                    # one that expired 5 minutes ago
-    reference/get-token --user disabled                      # a user who may not come in
+    reference/get-token --expires-in -300                    # a token that expired 5 minutes ago
+    reference/get-token --user disabled                      # a user who is locked out
 """
+
+# The gateway uses this module, too: for the public keys (JWKS) and to verify tokens.
 
 from __future__ import annotations
 
@@ -45,10 +47,8 @@ ADMIN = "admin"
 SPECIFIC = "model:specific"
 KEY_BITS = 2048
 LIFE_S = 3600
-LEEWAY_S = 60  # as in the jsonwebtoken crate
-SEGMENT = re.compile("[A-Za-z0-9_-]*")
-# What the checks of PyJWT are given besides: which claims there must be.
-REQUIRED = ["exp", "iss", "aud", "sub"]
+LEEWAY_S = 60  # as in the jsonwebtoken crate, which the real fleet uses
+BASE64URL = re.compile("[A-Za-z0-9_-]*")
 
 
 # --- keys
@@ -59,7 +59,7 @@ def new_key() -> rsa.RSAPrivateKey:
 
 
 def write_key(key: rsa.RSAPrivateKey, path: Path) -> None:
-    """As PEM, readable by its owner only."""
+    """Write the key as PEM, in a new file that only its owner can read."""
     pem = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -77,7 +77,7 @@ def read_key(path: Path) -> rsa.RSAPrivateKey:
 
 
 def public_jwk(key: rsa.RSAPublicKey) -> dict[str, str]:
-    """The public key as JWK; its kid is the thumbprint (RFC 7638)."""
+    """The public key as a JWK. Its kid is the thumbprint of the key (RFC 7638)."""
     numbers = key.public_numbers()
     size = (numbers.n.bit_length() + 7) // 8
     parts = {
@@ -99,14 +99,15 @@ def public_pem(key: rsa.RSAPublicKey) -> bytes:
     )
 
 
-# --- giving them out
+# --- signing tokens
 
 
 def new_token(
     key: rsa.RSAPrivateKey, user: str, roles: Sequence[str], expires_in_s: float = LIFE_S
 ) -> str:
+    """A signed token. A negative `expires_in_s` gives one that has expired already."""
     now_s = int(time.time())
-    # One that is already over was given out before it was.
+    # A token that has expired was issued before it expired.
     issued_s = min(now_s, int(now_s + expires_in_s))
     claims = {
         "iss": ISSUER,
@@ -120,7 +121,7 @@ def new_token(
     return jwt.encode(claims, key, algorithm="RS256", headers={"kid": kid})
 
 
-# --- checking them
+# --- verifying tokens
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class User:
 
 
 class Denied(Exception):
-    """No user is behind this request: 401, or 403 for one who is known and locked out."""
+    """A request is not accepted: 401, or 403 for a user who is known and locked out."""
 
     def __init__(self, reason: str, status: int = 401) -> None:
         super().__init__(reason)
@@ -139,17 +140,21 @@ class Denied(Exception):
 
 @dataclass(frozen=True)
 class Policy:
-    """What is asked of a token. The defaults are sound; each field is there to be broken.
+    """What a token must fulfil. The defaults are sound; a fault weakens one of the fields.
 
-    schemes: accepted, in lower case, whatever the case they are sent in (unless `any_case`).
-    bare_key, query_token: also accept a token without a scheme, or as `?access_token=`.
-    strict_text: refuse base64url with padding, foreign characters or stray bits in it.
-    signature: check it at all. unsigned: accept `alg` none, in any spelling.
-    hs256_secrets: keys HS256 is accepted with (b"": the empty one).
-    any_kid: a kid nobody knows stands for the key there is.
-    kid_is_path: a kid with a slash is a file's name, and HS256 with its content accepted.
-    embedded_key: a key in the token's own `jwk` header is trusted.
-    expiry, issuer, audience, critical: check `exp` (and `nbf`), `iss`, `aud`, refuse `crit`.
+    schemes: the accepted schemes, in lower case.
+    any_case: accept a scheme in upper or lower case; else exactly as in `schemes`.
+    bare_key: accept a token without a scheme.
+    query_token: accept a token in the query parameter `access_token`.
+    strict_text: refuse base64url with padding, other characters or unused bits that are set.
+    signature: check the signature.
+    unsigned: accept the algorithm `none`, in upper or lower case.
+    hs256_secrets: accept HS256 with one of these keys; b"" is the empty key.
+    any_kid: accept an unknown kid and use the known key.
+    kid_is_path: read a kid that contains a slash as the name of a file that has the HS256 key.
+    embedded_key: trust a key in the token's own `jwk` header.
+    expiry: check `exp` and `nbf`. issuer: check `iss`. audience: check `aud`.
+    critical: refuse a token whose header has `crit` (RFC 7515 4.1.11).
     disabled: users who are refused with 403.
     """
 
@@ -172,7 +177,7 @@ class Policy:
 
 
 class Verifier:
-    """Finds the user behind a request's credential. Replace `policy` to weaken it."""
+    """Finds the user who sent a request. A fault weakens it by another `policy`."""
 
     def __init__(self, key: rsa.RSAPublicKey, policy: Policy | None = None) -> None:
         self.key = key
@@ -180,7 +185,7 @@ class Verifier:
         self.policy = policy or Policy()
 
     def user(self, authorization: str | None, query: Mapping[str, str]) -> User:
-        """The user, from the value of the Authorization header; Denied when there is none."""
+        """The user, from the value of the Authorization header. Raises Denied."""
         claims = self.claims(self.credential(authorization, query))
         roles = claims.get("roles")
         roles = roles if isinstance(roles, list) else []
@@ -190,6 +195,7 @@ class Verifier:
         return user
 
     def credential(self, authorization: str | None, query: Mapping[str, str]) -> str:
+        """The token as it was sent. Raises Denied when there is none."""
         if self.policy.query_token and "access_token" in query:
             return query["access_token"]
         if not authorization:
@@ -204,11 +210,11 @@ class Verifier:
         raise Denied("Missing bearer token")
 
     def claims(self, token: str) -> dict[str, Any]:
-        """The claims of a token that holds; Denied for any other."""
+        """The claims of a valid token. Raises Denied for any other token."""
         try:
             header = self._header(token)
             if self.policy.signature:
-                self._check_signature(token, header)
+                self.check_signature(token, header)
             return self._checked_claims(token)
         except (jwt.InvalidTokenError, ValueError, TypeError, KeyError, RecursionError):
             raise Denied("Invalid token") from None
@@ -223,11 +229,11 @@ class Verifier:
         if not isinstance(header, dict):
             raise ValueError("the header is not an object")
         if self.policy.critical and "crit" in header:
-            raise ValueError("an extension nobody here understands")
+            raise ValueError("crit names an extension that is not supported")
         return header
 
-    def _check_signature(self, token: str, header: Mapping[str, Any]) -> None:
-        """ValueError unless one of the accepted ways of signing holds; sound: only RS256."""
+    def check_signature(self, token: str, header: Mapping[str, Any]) -> None:
+        """Raises ValueError unless the signature is valid. A sound policy accepts only RS256."""
         message, _, signature = token.rpartition(".")
         signed, policy = decoded(signature), self.policy
         algorithm, kid = str(header.get("alg")), header.get("kid")
@@ -263,7 +269,8 @@ class Verifier:
         names = {"exp": policy.expiry, "iss": policy.issuer, "aud": policy.audience, "sub": True}
         if policy.expiry and not isinstance(body.get("exp"), (int, float)):
             raise ValueError("exp is not a number")
-        # PyJWT only judges whole tokens; under a header of our own it judges the claims alone.
+        # PyJWT checks whole tokens only. With an unsigned header around them, it checks the claims
+        # alone; the signature was checked before.
         unsigned = jwt.encode(body, "", algorithm="none")
         return jwt.decode(
             unsigned,
@@ -287,12 +294,13 @@ def encoded(data: bytes) -> str:
 
 
 def decoded(segment: str) -> bytes:
-    """The bytes of base64url text; what does not belong there is passed over."""
+    """The bytes of base64url text. Other characters are ignored."""
     return base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
 
 
 def is_canonical(segment: str) -> bool:
-    return bool(SEGMENT.fullmatch(segment)) and encoded(decoded(segment)) == segment
+    """Whether this is base64url without padding or unused bits that are set (RFC 4648 3.5)."""
+    return bool(BASE64URL.fullmatch(segment)) and encoded(decoded(segment)) == segment
 
 
 # --- get-token
@@ -317,11 +325,19 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", nargs="?", choices=["token"], help="may be left out")
-    parser.add_argument("--user", default=DEFAULT_USER, help=f"the `sub` claim ({DEFAULT_USER})")
-    parser.add_argument("--role", action="append", default=[], help="repeatable (none)")
+    parser.add_argument("command", nargs="?", choices=["token"], help="may be omitted")
     parser.add_argument(
-        "--expires-in", type=seconds, default=LIFE_S, metavar="SECONDS", help=f"life ({LIFE_S})"
+        "--user", default=DEFAULT_USER, help=f"claim `sub` of the token ({DEFAULT_USER})"
+    )
+    parser.add_argument(
+        "--role", action="append", default=[], help="a role of the user, repeatable (none)"
+    )
+    parser.add_argument(
+        "--expires-in",
+        type=seconds,
+        default=LIFE_S,
+        metavar="SECONDS",
+        help=f"lifetime, negative for an expired token ({LIFE_S})",
     )
     return parser
 
@@ -330,13 +346,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     path = os.environ.get(KEY_VARIABLE)
     if not path:
-        print(f"get-token: {KEY_VARIABLE} is not set: is the fleet up?", file=sys.stderr)
+        print(f"get-token: {KEY_VARIABLE} is not set: is the fleet running?", file=sys.stderr)
         return 1
     try:
         key = read_key(Path(path))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not an RSA key"
-        print(f"get-token: {KEY_VARIABLE} {path}: {reason}: is the fleet up?", file=sys.stderr)
+        print(f"get-token: {KEY_VARIABLE} {path}: {reason}: is the fleet running?", file=sys.stderr)
         return 1
     print(new_token(key, args.user, args.role, args.expires_in))
     return 0

@@ -41,7 +41,7 @@ from common import Status
 from livecheck.fleet import api, magic_packet
 from livecheck.fleet.online import State, came_online
 from reference import Deployment, running
-from reference.magic import BROADCAST
+from reference.magic_packet import BROADCAST
 
 SCRIPT = "test_wol.py"
 NAME = "wol"

@@ -52,6 +52,7 @@ from .server import (
     too_long,
 )
 from .settings import EngineSettings, FleetSettings
+from .token_verifier import Denied, User, Verifier
 
 VERSION = "0.1.0"
 CHAT = "/v1/chat/completions"
@@ -90,7 +91,7 @@ class Fleet(BaseGateway):
     def __init__(
         self,
         settings: FleetSettings,
-        verifier: tokens.Verifier,
+        verifier: Verifier,
         router: Router,
         client: Client,
         hooks: Hooks,
@@ -136,20 +137,20 @@ class Fleet(BaseGateway):
 
     # --- users and what they may do
 
-    def user(self, request: web.BaseRequest) -> tokens.User:
+    def user(self, request: web.BaseRequest) -> User:
         """Who sent this request. TextRefusal: 401 without a valid token, 403 if locked out."""
         sent = request.headers.getall("Authorization", [])
         if len(sent) > 1:
             raise TextRefusal(400, "More than one authorization header")
         try:
             return self.verifier.user(sent[0] if sent else None, request.query)
-        except tokens.Denied as denied:
+        except Denied as denied:
             raise TextRefusal(denied.status, str(denied)) from None
 
-    def may_ask_specific(self, user: tokens.User) -> bool:
+    def may_ask_specific(self, user: User) -> bool:
         return tokens.SPECIFIC in user.roles
 
-    def may_administer(self, user: tokens.User) -> bool:
+    def may_administer(self, user: User) -> bool:
         return tokens.ADMIN in user.roles
 
     def check_admin(self, request: web.BaseRequest) -> None:
@@ -224,7 +225,7 @@ class Fleet(BaseGateway):
             self.log.add(entry)
 
     async def _serve(
-        self, request: web.BaseRequest, user: tokens.User, entry: dict[str, Any]
+        self, request: web.BaseRequest, user: User, entry: dict[str, Any]
     ) -> web.StreamResponse:
         fields = await read_fields(request)
         place = Place(self.resolve(user, fields.get("model")))
@@ -238,7 +239,7 @@ class Fleet(BaseGateway):
         finally:
             entry["wol_sent"] = place.wol_sent
 
-    def resolve(self, user: tokens.User, model: object) -> str:
+    def resolve(self, user: User, model: object) -> str:
         """The model that is wanted: `class:X` or the exact id of a model that some runner has.
 
         Raises TextRefusal when this user may not ask for it or no runner has it.
@@ -448,7 +449,7 @@ async def deploy(settings: FleetSettings, hooks: Hooks) -> AsyncIterator[dict[st
         stack.callback(waker.close)
         client = Client(settings.request_timeout)
         stack.callback(client.close)
-        verifier = tokens.Verifier(key.public_key())
+        verifier = Verifier(key.public_key())
         fleet = Fleet(settings, verifier, Router(registry, waker), client, hooks)
         gateway_port = await stack.enter_async_context(registry.listening())
         await stack.enter_async_context(

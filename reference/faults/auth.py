@@ -15,7 +15,8 @@ from .. import tokens
 from ..fleet_routing import Place
 from ..hooks import Handler, Hooks
 from ..refusals import TextRefusal
-from ..tokens import ADMIN, SPECIFIC, User
+from ..token_verifier import User
+from ..tokens import ADMIN, SPECIFIC
 from .fault import Fault, Install
 from .fleet_changes import accept_public_key_as_secret, decide, is_class, policy, refuses
 from .gateway_parts import FleetGateway, GgufGateway

@@ -14,6 +14,7 @@ from ..fleet_registry import Runner
 from ..fleet_routing import Place
 from ..hooks import Handler
 from ..refusals import TextRefusal
+from ..token_verifier import User
 from .fault import Install
 from .gateway_parts import FleetGateway
 from .planting import on_gateway
@@ -30,7 +31,7 @@ def is_class(model: object) -> bool:
 
 
 def policy(**changes: Any) -> Install:
-    """A verifier with these fields of its policy changed; see `tokens.Policy`."""
+    """A verifier with these fields of its policy changed; see `token_verifier.Policy`."""
 
     def change(fleet: FleetGateway) -> None:
         fleet.verifier.policy = dataclasses.replace(fleet.verifier.policy, **changes)
@@ -44,7 +45,7 @@ def accept_public_key_as_secret(fleet: FleetGateway) -> None:
     fleet.verifier.policy = dataclasses.replace(fleet.verifier.policy, hs256_secrets=secrets)
 
 
-def decide(permission: str, decision: Callable[[tokens.User], bool]) -> Install:
+def decide(permission: str, decision: Callable[[User], bool]) -> Install:
     """Another decision for `may_ask_specific` or `may_administer`."""
     return on_gateway(lambda fleet: setattr(fleet, permission, decision))
 
@@ -67,13 +68,13 @@ def resolves(change: Callable[[str], str]) -> Install:
     return on_gateway(setup)
 
 
-def refuses(status: int, text: str, applies: Callable[[tokens.User, str], object]) -> Install:
+def refuses(status: int, text: str, applies: Callable[[User, str], object]) -> Install:
     """A refusal for the users and models for which `applies` is true."""
 
     def setup(fleet: FleetGateway) -> None:
         original = fleet.resolve
 
-        def resolve(user: tokens.User, model: object) -> str:
+        def resolve(user: User, model: object) -> str:
             if applies(user, str(model)):
                 raise TextRefusal(status, text)
             return original(user, model)

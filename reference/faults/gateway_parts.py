@@ -19,7 +19,7 @@ from ..request_log import RequestLog
 from ..settings import GatewaySettings
 from ..slots import Slots
 from ..telemetry import Counters
-from ..tokens import User, Verifier
+from ..token_verifier import User, Verifier
 
 
 class GgufGateway(Protocol):

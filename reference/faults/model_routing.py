@@ -9,7 +9,8 @@ from typing import Any
 
 from ..fleet_routing import Place
 from ..hooks import Hooks
-from ..tokens import ADMIN, SPECIFIC, User
+from ..token_verifier import User
+from ..tokens import ADMIN, SPECIFIC
 from .answers import instead, plain_text
 from .fault import Fault, Install
 from .fleet_changes import decide, is_class, names_model, refuses, resolves

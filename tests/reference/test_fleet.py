@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import http.client
 import json
 import os
@@ -46,6 +47,7 @@ from reference.fleet_registry import Registry, Runner, Waker
 from reference.fleet_routing import Place, Router
 from reference.hooks import Hooks
 from reference.settings import FleetSettings
+from reference.token_verifier import Denied, Policy, Verifier
 
 QUICK: dict[str, Any] = {"profile": "fleet", "ttft_ms": 4, "itl_ms": 1}
 FAST, BIG = "smollm2:135m", "smollm2:135m-big"
@@ -259,7 +261,7 @@ def test_a_token_can_be_checked_with_the_published_keys(awake: Deployment) -> No
 
 
 KEY, OTHER_KEY = tokens.new_key(), tokens.new_key()
-VERIFIER = tokens.Verifier(KEY.public_key())
+VERIFIER = Verifier(KEY.public_key())
 CLAIMS = {"iss": tokens.ISSUER, "aud": tokens.AUDIENCE, "sub": "ann", "exp": 2**33, "roles": []}
 
 
@@ -282,7 +284,7 @@ def hs256(secret: bytes, kid: str = VERIFIER.kid) -> str:
     """By hand: PyJWT refuses to sign with a public key or an empty one."""
     header = json.dumps({"alg": "HS256", "kid": kid}).encode()
     message = f"{tokens.encoded(header)}.{tokens.encoded(json.dumps(CLAIMS).encode())}"
-    return f"{message}.{tokens.encoded(tokens.hmac.digest(secret, message.encode(), 'sha256'))}"
+    return f"{message}.{tokens.encoded(hmac.digest(secret, message.encode(), 'sha256'))}"
 
 
 def unsigned(algorithm: str = "none") -> str:
@@ -317,10 +319,10 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_sound_verifier_refuses_and_the_weakened_one_accepts(name: str) -> None:
     refused, weakness = REFUSED[name]
-    with pytest.raises(tokens.Denied) as denied:
+    with pytest.raises(Denied) as denied:
         VERIFIER.user(f"Bearer {refused}", {})
     assert denied.value.status == 401 and refused not in str(denied.value)
-    weak = tokens.Verifier(KEY.public_key(), tokens.Policy(**weakness))
+    weak = Verifier(KEY.public_key(), Policy(**weakness))
     assert weak.user(f"Bearer {refused}", {}).name == "ann"
     assert weak.user(f"Bearer {signed()}", {}).name == "ann"
 
@@ -335,7 +337,7 @@ def test_a_sound_verifier_refuses_and_the_weakened_one_accepts(name: str) -> Non
     ],
 )
 def test_no_malformed_credential_is_more_than_denied(text: str) -> None:
-    with pytest.raises(tokens.Denied):
+    with pytest.raises(Denied):
         VERIFIER.user(text, {"access_token": signed()})
 
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from helpers.scripts import restore_ctrl_c
 
 OURS = ("INFERENCE_", "SIMPLEAI_", "TOKEN_BINARY", "RUNPOD_", "CORS_ORIGIN", "OPENAI_")
 FOREIGN = ("PROXY", "NETRC", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT", "NO_COLOR")
@@ -26,6 +27,10 @@ ALONE = {
     "test_wire_open_loop",
     "test_wire_times",
 }
+
+
+def pytest_configure() -> None:
+    restore_ctrl_c()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

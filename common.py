@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from livecheck.core import options
 from livecheck.core.checks import Check, Exit, Status
 from livecheck.core.credentials import CannotCheck
 from livecheck.core.options import Parser, is_wanted, seconds, whole_number
@@ -59,14 +60,7 @@ def new_parser(
     the description of --help, the rest its epilog. `checks` are the names that --only and --skip
     take.
     """
-    description, _, examples = (doc or "").partition("Examples:\n")
-    parser = Parser(
-        prog=Path(file).name,
-        description=description.strip(),
-        epilog="examples:\n" + examples.rstrip() if examples else None,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = options.new_parser(file, doc)
     parser.set_defaults(deployment=deployment, script=Path(file).stem)
     _add_shared_options(parser, deployment, checks, timeout_s)
     return parser

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from livecheck.core.checks import Exit
 from livecheck.report.baseline import Change, Finding, compare
-from livecheck.report.result_files import KINDS, Saved
+from livecheck.report.result_files import KINDS, ResultFile
 from livecheck.wire import metrics
 
 LEVELS = (1, 4, 8)
@@ -48,7 +48,7 @@ class World:
     slower: tuple[tuple[int, str, float], ...] = ()
 
 
-def run(world: World, chance: numpy.random.Generator, slow: bool = False) -> list[Saved]:
+def run(world: World, chance: numpy.random.Generator, slow: bool = False) -> list[ResultFile]:
     """One run: a document for each level."""
     factors = {(c, what): by for c, what, by in world.slower} if slow else {}
     own = {what: math.exp(chance.normal(0, world.spread)) for what in ("ttft", "tpot")}
@@ -104,9 +104,9 @@ def record(index: int, sent_ms: float, ended_ms: float, times: list[float]) -> d
     }
 
 
-def document(level: int, rows: Sequence[dict[str, Any]]) -> Saved:
+def document(level: int, rows: Sequence[dict[str, Any]]) -> ResultFile:
     wall_s = (max(r["ended_ms"] for r in rows) - min(r["sent_ms"] for r in rows)) / 1e3
-    return Saved(
+    return ResultFile(
         name=f"inference_c{level}",
         path=Path("simulated.json"),
         kind=KINDS[1],

@@ -14,6 +14,7 @@ from livecheck.core.checks import Check, Exit, Status
 from livecheck.core.result_file import Document, to_json
 from livecheck.wire import metrics
 
+START = datetime.now(timezone.utc)
 RUNS = itertools.count()  # each run is 10 ms older than the one before: no two start together
 URL = "http://127.0.0.1:8000"
 GATEWAY_SCRIPTS = {
@@ -58,7 +59,7 @@ def script_result(
         **about,
     }
     content = json.loads(to_json(document.as_dict(shared)))
-    started = datetime.now(timezone.utc) - age - timedelta(milliseconds=10 * next(RUNS))
+    started = START - age - timedelta(milliseconds=10 * next(RUNS))
     return content | {"started_at": started.isoformat(timespec="milliseconds")}
 
 

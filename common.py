@@ -20,7 +20,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from livecheck.core import options
 from livecheck.core.checks import Check, Exit, Status
 from livecheck.core.credentials import CannotCheck
 from livecheck.core.options import Parser, is_wanted, seconds, whole_number
@@ -60,7 +59,7 @@ def new_parser(
     the description of --help, the rest its epilog. `checks` are the names that --only and --skip
     take.
     """
-    parser = options.new_parser(file, doc)
+    parser = Parser.from_manual(file, doc)
     parser.set_defaults(deployment=deployment, script=Path(file).stem)
     _add_shared_options(parser, deployment, checks, timeout_s)
     return parser

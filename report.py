@@ -25,7 +25,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from livecheck.core import options
 from livecheck.core.checks import Exit, worst
 from livecheck.core.options import Parser, positive_number
 from livecheck.core.result_file import to_json, write_file
@@ -42,7 +41,7 @@ MAX_PERCENT, MAX_HOURS = 1000.0, 1e6
 
 
 def build_parser() -> Parser:
-    parser = options.new_parser(__file__, __doc__)
+    parser = Parser.from_manual(__file__, __doc__)
     add = parser.add_argument_group("what to judge, and by what").add_argument
     add(
         "results",

@@ -23,6 +23,21 @@ class Parser(argparse.ArgumentParser):
     A credential in the wrong place is not repeated in that line.
     """
 
+    @classmethod
+    def from_manual(cls, file: str, doc: str | None) -> Parser:
+        """A parser for the command in `file`, whose docstring is its manual.
+
+        The text before "Examples:" becomes the description of --help, the rest its epilog.
+        """
+        description, _, examples = (doc or "").partition("Examples:\n")
+        return cls(
+            prog=Path(file).name,
+            description=description.strip(),
+            epilog="examples:\n" + examples.rstrip() if examples else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
@@ -35,21 +50,6 @@ class Parser(argparse.ArgumentParser):
             lambda found: found[0] if HARMLESS.fullmatch(found[1]) else "'…'", message
         )
         self.exit(int(Exit.USAGE), f"{self.prog}: {one_line(message)} (see --help)\n")
-
-
-def new_parser(file: str, doc: str | None) -> Parser:
-    """A parser for the command in `file`, whose docstring is its manual.
-
-    The text before "Examples:" becomes the description of --help, the rest its epilog.
-    """
-    description, _, examples = (doc or "").partition("Examples:\n")
-    return Parser(
-        prog=Path(file).name,
-        description=description.strip(),
-        epilog="examples:\n" + examples.rstrip() if examples else None,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
 
 
 def whole_number(least: int) -> Callable[[str], int]:

@@ -221,7 +221,7 @@ def describe(folder: Folder, settings: Settings, profile: str) -> About:
 def notes_about_client(files: Sequence[ResultFile]) -> list[str]:
     clients = [(each.name, each.metrics.get("client")) for each in files]
     return [
-        f"{name}: client-bound: the figures include delays of the client itself"
+        f"{name}: client-bound, the figures include the client's delays"
         for name, client in clients
         if isinstance(client, Mapping) and client.get("client_bound") is True
     ]

@@ -59,14 +59,7 @@ def new_parser(
     the description of --help, the rest its epilog. `checks` are the names that --only and --skip
     take.
     """
-    description, _, examples = (doc or "").partition("Examples:\n")
-    parser = Parser(
-        prog=Path(file).name,
-        description=description.strip(),
-        epilog="examples:\n" + examples.rstrip() if examples else None,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser.from_manual(file, doc)
     parser.set_defaults(deployment=deployment, script=Path(file).stem)
     _add_shared_options(parser, deployment, checks, timeout_s)
     return parser

@@ -6,6 +6,7 @@ import argparse
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from livecheck.core.checks import Exit
@@ -21,6 +22,21 @@ class Parser(argparse.ArgumentParser):
 
     A credential in the wrong place is not repeated in that line.
     """
+
+    @classmethod
+    def from_manual(cls, file: str, doc: str | None) -> Parser:
+        """A parser for the command in `file`, whose docstring is its manual.
+
+        The text before "Examples:" becomes the description of --help, the rest its epilog.
+        """
+        description, _, examples = (doc or "").partition("Examples:\n")
+        return cls(
+            prog=Path(file).name,
+            description=description.strip(),
+            epilog="examples:\n" + examples.rstrip() if examples else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         parsed, unknown = self.parse_known_args(args, namespace)
@@ -46,6 +62,21 @@ def whole_number(least: int) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
         if value < least:
             raise argparse.ArgumentTypeError(f"{value} is too small, the least is {least}")
+        return value
+
+    return parse
+
+
+def positive_number(most: float) -> Callable[[str], float]:
+    """An argparse type: a number above 0, and at most `most`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not 0 < value <= most:  # NaN is not in that range either
+            raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most {most:g}")
         return value
 
     return parse

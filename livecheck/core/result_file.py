@@ -38,6 +38,20 @@ def write_atomically(path: Path, text: str) -> None:
         scratch.unlink(missing_ok=True)
 
 
+def write_file(path: Path, text: str) -> None:
+    """Atomically into a regular file; a link, a pipe or a device is kept, and written to.
+
+    Raises OSError, also when nobody reads the pipe: to wait for a reader would hang the command.
+    """
+    if not path.is_symlink() and (path.is_file() or not path.exists()):
+        write_atomically(path, text)
+        return
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK
+    with open(os.open(path, flags, 0o666), "w", encoding="utf-8", errors="replace") as target:
+        os.set_blocking(target.fileno(), True)
+        target.write(text)
+
+
 class Document:
     """One result file in the making: checks, metrics and a record for each request.
 

@@ -1,34 +1,35 @@
 """Whether a run is slower than a baseline: ratios with intervals, and which of them count. Pure.
 
-**A metric of one level, one baseline run.** Every successful request gives one value (of ITL: the
-median of its gaps, because the gaps of one answer are not independent). Changes are ratios, so all
-is done on logarithms. The typical ratio is the Hodges-Lehmann estimate, the median of all ratios of
-a request now to one then; its interval inverts the Wilcoxon-Mann-Whitney test (Hodges and Lehmann
-1963; Lehmann 1963). Nothing is assumed of the values' distribution but that a change shifts it, and
-outliers do not move it. For lognormal values it needs two thirds of the requests that the bootstrap
-of two medians would. The 95th percentile is compared from 60 requests on, with the standard errors
-of Maritz and Jarrett (1978). Output throughput is one figure a run; its noise is that of the ratio
-of all output tokens to all seconds spent on them, by linearisation (closed loops only: in an
-open loop it is the arrivals').
+**One metric of one level, one baseline run.** Every successful request gives one value (for ITL the
+median of its gaps, because the gaps of one answer are not independent). A change is a ratio, so the
+calculation is done on logarithms. The typical ratio is the Hodges-Lehmann estimate, the median of
+the ratios of every request now to every request then; its interval inverts the
+Wilcoxon-Mann-Whitney test (Hodges and Lehmann 1963; Lehmann 1963). That assumes nothing about the
+distribution of the values but that a change shifts it, and outliers do not move it. For lognormal
+values it needs two thirds of the requests that a bootstrap of two medians would need. The 95th
+percentile is compared from 60 requests on, with the standard errors of Maritz and Jarrett (1978).
+Output throughput is one figure for each run; its noise is that of the ratio of all output tokens to
+all seconds spent on them, by linearisation (closed loops only: in an open loop the throughput is
+that of the arrivals).
 
 **Requests that resemble their neighbours** (a machine that drifts, slots that slow each other down)
-tell less than their number says: when the ranks' autocorrelation r at lag 1 is significant, the
-variance is multiplied by (1 + r) / (1 - r), and the interval is Student's with as many fewer
-degrees of freedom.
+tell less than their number suggests. When the autocorrelation r of their ranks at lag 1 is
+significant, the variance is multiplied by (1 + r) / (1 - r), and the interval is Student's, with
+the degrees of freedom reduced by the same factor.
 
 **Several baseline runs.** The ratio is the mean of the ratios to each run, on the logarithms. What
-these differ by beyond the noise within runs is the run-to-run variance (method of moments, as in
-DerSimonian and Laird 1986); it counts once for this run and once for each of the baseline's.
-The interval is Student's, its degrees of freedom by Satterthwaite (1946): with two or three runs it
-is wide when they differ, as it should be. With one baseline run nobody knows that spread: the
-interval is noise within runs alone, and the margin has to make up for the rest.
+these ratios differ by, beyond the noise within runs, is the run-to-run variance (method of moments,
+as in DerSimonian and Laird 1986). It counts once for this run and once for each baseline run. The
+interval is Student's, with degrees of freedom by Satterthwaite (1946): with two or three runs that
+differ it is wide, as it should be. With one baseline run nobody knows that spread: the interval
+shows the noise within runs alone, and the margin has to cover the rest.
 
-**Verdicts**, for a margin of M per cent ("worse by M %": so much longer; of rates, that a token
-takes so much longer). *Worse*: more than M % worse, at a one-sided error of 2.5 % over all
-comparisons of the report together (Holm 1979). *Same*: the 95 % interval rules out that it is M %
-worse. *Better*: the interval rules out that it is not better at all, and the estimate is better by
-M %. Else there is not enough data to see M %: it says how many requests in each run would rule out
-M % in four of five comparisons of equal systems.
+**Findings**, for a margin of M per cent ("worse by M %": a time is M % longer; for a rate, each
+token takes M % longer). *Worse*: more than M % worse, at a one-sided error of 2.5 % over all
+comparisons of the report together (Holm 1979). *Same*: the 95 % interval excludes that it is M %
+worse. *Better*: the interval excludes that it is not better at all, and the estimate is better by
+M %. Otherwise there is not enough data to see M %: the finding then says how many requests in each
+run would exclude M % in four of five comparisons of equal systems.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from livecheck.core.text import shorten
-from livecheck.report.result_files import Saved, is_number
+from livecheck.report.result_files import ResultFile, is_number
 from livecheck.wire.metrics import gaps, percentile
 
 if TYPE_CHECKING:
@@ -49,22 +50,22 @@ if TYPE_CHECKING:
 
     Array = numpy.ndarray[Any, Any]
 
-LEVEL_OF_ERROR = 0.025  # one-sided, which is a 95 % interval
-POWER = 0.8
-LEAST_OF_P95 = 60  # requests: three of them lie above
-LEAST_OF_R = 10  # requests: the autocorrelation of fewer is noise
-MOST_R = 0.8
-MOST_VALUES = 600  # of a run: as many quantiles stand for more, and say the same
-SMALLEST = 1e-3  # in the unit: what the clock cannot tell from 0
-ODD = 0.05  # of the figure
-PROMPT_SHARE, PROMPT_TOKENS = 0.05, 2  # a unique first line has a token more or less
-UNHEARD_OF = 10_000  # requests: more is no advice
-Z = statistics.NormalDist().inv_cdf(1 - LEVEL_OF_ERROR)
-SIGNIFICANT = statistics.NormalDist().inv_cdf(0.95)
+ALPHA = 0.025  # one-sided error level; that of a 95 % interval
+POWER = 0.8  # of "how many requests would be enough"
+MIN_REQUESTS_P95 = 60  # three of them lie above the p95
+MIN_REQUESTS_R = 10  # the autocorrelation of fewer requests is noise
+MAX_R = 0.8  # an autocorrelation above counts as this one
+MAX_VALUES = 600  # of a run; more are replaced by as many quantiles, which say the same
+MIN_VALUE = 1e-3  # in the metric's unit: the clock cannot tell less from 0
+MAX_ADVICE = 10_000  # requests; to advise more would help nobody
+NOTABLE = 0.05  # from this difference on, change and medians visibly disagree
+PROMPT_SHARE, PROMPT_TOKENS = 0.05, 2  # a prompt's own first line has a token more or less
+Z = statistics.NormalDist().inv_cdf(1 - ALPHA)
+Z_AUTOCORRELATION = statistics.NormalDist().inv_cdf(0.95)
 
 
 class Finding(str, Enum):
-    """What a comparison comes to."""
+    """The result of one comparison."""
 
     WORSE = "worse"
     UNCLEAR = "not enough data"
@@ -74,9 +75,11 @@ class Finding(str, Enum):
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure to compare. `floor`, in its unit: a smaller change does not matter to anybody.
+    """A figure that is compared.
 
-    required: a baseline that was asked for is not kept while this is unclear.
+    statistic: p50 or p95 over the requests, or one figure for each `run`. floor: in the unit of the
+    metric; a smaller change does not matter to anybody. required: while this metric is unclear, the
+    comparison is undecided.
     """
 
     key: str
@@ -99,29 +102,30 @@ LEVEL_METRICS = (
     Metric("tpot_ms", "TPOT p95", "ms", "p95"),
     Metric("e2e_ms", "E2E p95", "ms", "p95"),
 )
-# What the guide allows, 5 and 50 ms, at the p95: what else a machine does at the moment raises it
-# by that much. A tenth of it at the median.
+# The floor of a p95 is what the guide allows, 5 and 50 ms: whatever else the machine does at that
+# moment adds as much. The floor of a median is a tenth of that.
 GATEWAY_METRICS = tuple(
     Metric(f"{name}_net_ms", f"/{name} {statistic}, net", "ms", statistic, floor=share * allowed)
     for statistic, share in (("p50", 0.1), ("p95", 1.0))
     for name, allowed in (("ping", 5.0), ("health", 50.0))
 )
-DECODING = ("tokens_per_s", "tpot_ms", "itl_ms")  # the same thing, seen three ways
+DECODING = ("tokens_per_s", "tpot_ms", "itl_ms")  # three views of the same thing
 
 
 @dataclass(frozen=True)
 class Change:
-    """One metric of one level, now and in the baseline.
+    """One metric of one result file, now and in the baseline.
 
-    then, now: the figures themselves, in the metric's unit (then: the median over the runs).
-    change, low, high: now / then - 1 by the estimate, and its 95 % interval; None: no bound.
+    document: the name of the result file. then, now: the figures themselves, in the metric's unit
+    (then: the median over the runs).
+    change, low, high: now / then - 1 by the estimate, and its 95 % interval; None: not bounded.
     worsening, worsening_high: the same, but above 0 is worse, whatever the metric.
-    margin: what counts, as a share (the metric's floor may be more than --margin).
-    samples, samples_then: requests, in the baseline's smallest run. runs: of the baseline.
-    p: of the hypothesis that it is worse by the margin at the most.
-    noise, spread: variances of the logarithm: of one request, and between runs.
+    margin: the share that counts (--margin, or the metric's floor if that is more).
+    samples, samples_then: requests, in the smallest run of the baseline. runs: of the baseline.
+    p: of the hypothesis that it is worse by the margin at most.
+    noise, spread: variances of the logarithm, of one request and between runs.
     needed: requests in each run that would decide; None when decided, or when no number would.
-    comparisons: how many there were in all, for which the findings are corrected.
+    comparisons: how many the report makes, for which the findings are corrected.
     """
 
     document: str
@@ -145,8 +149,8 @@ class Change:
     comparisons: int = 1
 
     @property
-    def is_beyond_alone(self) -> bool:
-        """Its own interval lies beyond the margin, which among many does not suffice."""
+    def is_worse_alone(self) -> bool:
+        """Whether its own interval lies beyond the margin, were it the only comparison."""
         bound = self.high if self.metric.higher_is_better else self.low
         if bound is None:
             return False
@@ -154,13 +158,9 @@ class Change:
         return least > self.margin
 
     @property
-    def label(self) -> str:
-        return self.metric.label
-
-    @property
-    def is_odd(self) -> bool:
-        """The two medians say something else than a typical pair of requests."""
-        return bool(self.then) and abs(self.now / self.then - 1 - self.change) > ODD
+    def differs_from_medians(self) -> bool:
+        """Whether a reader who divides `now` by `then` gets another change."""
+        return bool(self.then) and abs(self.now / self.then - 1 - self.change) > NOTABLE
 
 
 @dataclass(frozen=True)
@@ -181,54 +181,49 @@ class Shift:
 # --- what is compared
 
 
-def values(document: Saved, metric: Metric) -> list[float]:
+def values_of(file: ResultFile, metric: Metric) -> list[float]:
     """One value for each successful request or probe, in the order of sending."""
     if metric in GATEWAY_METRICS:
-        return list(net_of_network(document, f"/{metric.key.partition('_')[0]}"))
+        return list(net_of_network(file, f"/{metric.key.partition('_')[0]}"))
     if metric.key == "itl_ms":
-        between = (gaps(record["event_ms"]) for record in document.succeeded)
+        between = (gaps(record["event_ms"]) for record in file.succeeded)
         return [percentile(each, 50) for each in between if each]
-    key = metric.key
-    return [record[key] for record in document.succeeded if record.get(key) is not None]
+    return [r[metric.key] for r in file.succeeded if r.get(metric.key) is not None]
 
 
-def net_of_network(document: Saved, path: str) -> Iterator[float]:
-    for record in document.requests:
+def net_of_network(file: ResultFile, path: str) -> Iterator[float]:
+    for record in file.requests:
         spent, trip = record.get("ttfb_ms"), record.get("round_trip_ms")
         good = record.get("path") == path and record.get("status") == 200
         if good and record.get("error") is None and spent is not None and trip is not None:
             yield max(0.0, spent - trip)
 
 
-def spending(document: Saved) -> list[tuple[float, float]]:
+def tokens_and_times(file: ResultFile) -> list[tuple[float, float]]:
     """(output tokens, ms spent on them) of each successful request."""
-    return [
-        (record["output_tokens"], record["e2e_ms"])
-        for record in document.succeeded
-        if record["output_tokens"] and record["e2e_ms"]
-    ]
+    pairs = ((record["output_tokens"], record["e2e_ms"]) for record in file.succeeded)
+    return [(tokens, spent) for tokens, spent in pairs if tokens and spent]
 
 
-def figure(document: Saved, metric: Metric) -> float | None:
-    """The figure that the report shows."""
+def figure_of(file: ResultFile, metric: Metric) -> float:
+    """The figure that the report shows; 0 without any."""
     if metric.statistic == "run":
-        found = document.metrics.get(metric.key)
-        return float(found) if found else None
-    found = values(document, metric)
-    return percentile(found, int(metric.statistic[1:])) if found else None
+        return float(file.metrics.get(metric.key) or 0.0)
+    found = values_of(file, metric)
+    return percentile(found, int(metric.statistic[1:])) if found else 0.0
 
 
 # --- two runs
 
 
-def shift(now: Saved, then: Saved, metric: Metric) -> Shift | None:
-    """How far they are apart; None when one of them has too little to tell."""
-    sign = -1.0 if metric.higher_is_better else 1.0
+def shift_between(now: ResultFile, then: ResultFile, metric: Metric) -> Shift | None:
+    """How far they are apart; None when one of them has too few values."""
     if metric.statistic == "run":
         return shift_of_throughput(now, then)
-    first, second = (logarithms(values(each, metric), sign) for each in (now, then))
+    sign = -1.0 if metric.higher_is_better else 1.0
+    first, second = (logarithms(values_of(each, metric), sign) for each in (now, then))
     if metric.statistic == "p95":
-        if min(len(first), len(second)) < LEAST_OF_P95:
+        if min(len(first), len(second)) < MIN_REQUESTS_P95:
             return None
         return shift_of_quantile(first, second, 0.95 if sign > 0 else 0.05)
     return shift_of_medians(first, second) if len(first) and len(second) else None
@@ -237,79 +232,81 @@ def shift(now: Saved, then: Saved, metric: Metric) -> Shift | None:
 def logarithms(found: Sequence[float], sign: float) -> Array:
     import numpy
 
-    logs: Array = sign * numpy.log(numpy.maximum(numpy.asarray(found, dtype=float), SMALLEST))
+    logs: Array = sign * numpy.log(numpy.maximum(numpy.asarray(found, dtype=float), MIN_VALUE))
     return logs
 
 
 def inflation(ordered: Array) -> float:
-    """How many times the variance of independent values this series has, at least 1."""
+    """How many times the variance of independent values this series has; at least 1."""
     import numpy
-    from scipy.stats import rankdata
 
     count = len(ordered)
-    ranks: Array = rankdata(ordered) - (count + 1) / 2
+    _, position, ties = numpy.unique(ordered, return_inverse=True, return_counts=True)
+    mean_ranks = numpy.cumsum(ties) - (ties - 1) / 2
+    ranks: Array = mean_ranks[position] - (count + 1) / 2
     squares = float(numpy.dot(ranks, ranks))
-    if count < LEAST_OF_R or not squares:
+    if count < MIN_REQUESTS_R or not squares:
         return 1.0
     r = float(numpy.dot(ranks[1:], ranks[:-1])) / squares
-    if r < SIGNIFICANT / math.sqrt(count):
+    if r < Z_AUTOCORRELATION / math.sqrt(count):
         return 1.0
-    return (1 + min(r, MOST_R)) / (1 - min(r, MOST_R))
+    return (1 + min(r, MAX_R)) / (1 - min(r, MAX_R))
 
 
 def thinned(found: Array) -> Array:
+    """At most MAX_VALUES quantiles in place of all values."""
     import numpy
 
-    if len(found) <= MOST_VALUES:
+    if len(found) <= MAX_VALUES:
         return found
-    return numpy.quantile(found, (numpy.arange(MOST_VALUES) + 0.5) / MOST_VALUES)
+    return numpy.quantile(found, (numpy.arange(MAX_VALUES) + 0.5) / MAX_VALUES)
 
 
 def shift_of_medians(now: Array, then: Array) -> Shift:
     """Hodges and Lehmann's estimate, with the interval of the test by Mann and Whitney.
 
-    Where requests resemble their neighbours, with Student's: fewer independent ones than a rank
-    test needs may still be far apart.
+    Where requests resemble their neighbours, with Student's: they count as fewer requests, perhaps
+    as fewer than a rank test needs, and still they may lie far apart.
     """
     import numpy
 
     sizes = len(now), len(then)
-    apart = numpy.sort(numpy.subtract.outer(thinned(now), thinned(then)).ravel())
-    estimate, (low, high) = float(numpy.median(apart)), rank_interval(apart, sizes)
+    ratios = numpy.sort(numpy.subtract.outer(thinned(now), thinned(then)).ravel())
+    estimate, (low, high) = float(numpy.median(ratios)), rank_interval(ratios, sizes)
     factors = inflation(now), inflation(then)
     variance = ((high - low) / (2 * Z)) ** 2 / sum(1 / size for size in sizes)
     var_now, var_then = (variance * f / size for f, size in zip(factors, sizes, strict=True))
     if max(factors) == 1 or not math.isfinite(variance):
-        return Shift(estimate, var_now, var_then, low, high, rank_tail(apart, sizes))
+        return Shift(estimate, var_now, var_then, low, high, rank_tail(ratios, sizes))
     independent = [size / f for f, size in zip(factors, sizes, strict=True)]
-    return normal(estimate, var_now, var_then, max(1.0, sum(independent) - 2))
+    return student_shift(estimate, var_now, var_then, max(1.0, sum(independent) - 2))
 
 
-def rank_interval(apart: Array, sizes: tuple[int, int]) -> tuple[float, float]:
-    """The 95 % interval of a shift, of all differences in their order."""
-    spread, step = rank_spread(sizes)
-    rank = math.floor((0.5 - Z * spread - step) * len(apart))
+def rank_interval(ratios: Array, sizes: tuple[int, int]) -> tuple[float, float]:
+    """The 95 % interval of a shift, from all differences in ascending order."""
+    deviation, step = rank_deviation(sizes)
+    rank = math.floor((0.5 - Z * deviation - step) * len(ratios))
     if rank < 0:
         return -math.inf, math.inf
-    return float(apart[rank]), float(apart[len(apart) - 1 - rank])
+    return float(ratios[rank]), float(ratios[len(ratios) - 1 - rank])
 
 
-def rank_tail(apart: Array, sizes: tuple[int, int]) -> Callable[[float], float]:
-    """The p of "the shift is so much or less"; at least one half where it looks like that."""
+def rank_tail(ratios: Array, sizes: tuple[int, int]) -> Callable[[float], float]:
+    """The p of "the shift is x or less"; at least one half where that looks likely."""
     import numpy
 
-    spread, step = rank_spread(sizes)
+    deviation, step = rank_deviation(sizes)
 
-    def tail(threshold: float) -> float:
-        below = numpy.searchsorted(apart, threshold, "left")
-        ties = numpy.searchsorted(apart, threshold, "right") - below
-        above = 1 - (below + ties / 2) / len(apart)
-        return statistics.NormalDist().cdf(-max(0.0, above - 0.5 - step) / spread)
+    def tail(x: float) -> float:
+        below = numpy.searchsorted(ratios, x, "left")
+        ties = numpy.searchsorted(ratios, x, "right") - below
+        above = 1 - (below + ties / 2) / len(ratios)
+        return statistics.NormalDist().cdf(-max(0.0, above - 0.5 - step) / deviation)
 
     return tail
 
 
-def rank_spread(sizes: tuple[int, int]) -> tuple[float, float]:
+def rank_deviation(sizes: tuple[int, int]) -> tuple[float, float]:
     """The standard deviation of the share of differences above 0, and its continuity correction."""
     pairs = sizes[0] * sizes[1]
     return math.sqrt((sum(sizes) + 1) / pairs / 12), 0.5 / pairs
@@ -319,21 +316,22 @@ def shift_of_quantile(now: Array, then: Array, share: float) -> Shift:
     import numpy
     from scipy.stats import mstats
 
-    found = [float(numpy.quantile(each, share)) for each in (now, then)]
-    errors = [float(mstats.mjci(each, [share])[0]) for each in (now, then)]
-    variances = [e**2 * inflation(each) for e, each in zip(errors, (now, then), strict=True)]
-    return normal(found[0] - found[1], variances[0], variances[1], math.inf)
+    quantiles = [float(numpy.quantile(each, share)) for each in (now, then)]
+    var_now, var_then = (
+        float(mstats.mjci(each, [share])[0]) ** 2 * inflation(each) for each in (now, then)
+    )
+    return student_shift(quantiles[0] - quantiles[1], var_now, var_then, math.inf)
 
 
-def shift_of_throughput(now: Saved, then: Saved) -> Shift | None:
-    figures = [each.metrics.get("output_tokens_per_s") or 0.0 for each in (now, then)]
-    spent = [spending(each) for each in (now, then)]
+def shift_of_throughput(now: ResultFile, then: ResultFile) -> Shift | None:
+    rates = [each.metrics.get("output_tokens_per_s") or 0.0 for each in (now, then)]
+    spent = [tokens_and_times(each) for each in (now, then)]
     closed = all(each.metrics.get("load_model") == "closed loop" for each in (now, then))
-    least = min(map(len, spent))
-    if not (all(figures) and closed and least > 1):
+    fewest = min(map(len, spent))
+    if not (all(rates) and closed and fewest > 1):
         return None
-    variances = [variance_of_ratio(each) for each in spent]
-    return normal(math.log(figures[1] / figures[0]), variances[0], variances[1], least - 1)
+    var_now, var_then = (variance_of_ratio(each) for each in spent)
+    return student_shift(math.log(rates[1] / rates[0]), var_now, var_then, fewest - 1)
 
 
 def variance_of_ratio(pairs: Sequence[tuple[float, float]]) -> float:
@@ -345,30 +343,31 @@ def variance_of_ratio(pairs: Sequence[tuple[float, float]]) -> float:
     return float(residuals.var(ddof=1)) / len(a) * inflation(residuals)
 
 
-def normal(estimate: float, var_now: float, var_then: float, df: float) -> Shift:
-    """A shift whose estimate is Student-distributed; normal for infinite `df`."""
-    from scipy import stats
+def student_shift(estimate: float, var_now: float, var_then: float, df: float) -> Shift:
+    """A shift whose estimate has Student's distribution; the normal one for infinite `df`."""
+    from scipy import special  # quick to import, and to compute: scipy.stats is neither
 
-    distribution = stats.t(df) if math.isfinite(df) else stats.norm
+    is_normal = not math.isfinite(df)
     error = max(math.sqrt(var_now + var_then), 1e-12)
-    half = float(distribution.ppf(1 - LEVEL_OF_ERROR)) * error
+    half = (Z if is_normal else float(special.stdtrit(df, 1 - ALPHA))) * error
 
-    def tail(threshold: float) -> float:
-        return float(distribution.sf((estimate - threshold) / error))
+    def tail(x: float) -> float:
+        z = (x - estimate) / error
+        return float(special.ndtr(z) if is_normal else special.stdtr(df, z))
 
     return Shift(estimate, var_now, var_then, estimate - half, estimate + half, tail)
 
 
-# --- one run and several
+# --- several runs
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One metric of one document, and its shift from each run of the baseline that has it."""
+class Compared:
+    """One metric of one result file, and its shift from each baseline run that has it."""
 
-    document: Saved
+    now: ResultFile
     metric: Metric
-    then: Sequence[Saved]
+    then: Sequence[ResultFile]
     shifts: Sequence[Shift]
 
     @property
@@ -379,31 +378,31 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Between:
+class RunSpread:
     """The run-to-run variance of a metric's logarithm, and its degrees of freedom."""
 
     variance: float = 0.0
     df: int = 0
 
 
-def between_runs(measured: Sequence[Measured]) -> dict[Metric, Between]:
+def run_spreads(compared: Sequence[Compared]) -> dict[Metric, RunSpread]:
     """For each metric with several baseline runs, from all the levels together."""
-    found: dict[Metric, Between] = {}
-    for metric in {each.metric for each in measured}:
+    found: dict[Metric, RunSpread] = {}
+    for metric in {each.metric for each in compared}:
         several = [
             each
-            for each in measured
+            for each in compared
             if each.metric is metric
             and len(each.shifts) > 1
             and all(math.isfinite(one.var_then) for one in each.shifts)
         ]
         if df := sum(len(each.shifts) - 1 for each in several):
             excess = sum((len(each.shifts) - 1) * each.excess for each in several) / df
-            found[metric] = Between(max(0.0, excess), df)
+            found[metric] = RunSpread(max(0.0, excess), df)
     return found
 
 
-def over_runs(shifts: Sequence[Shift], between: Between) -> Shift:
+def shift_over_runs(shifts: Sequence[Shift], between: RunSpread) -> Shift:
     """The shift from all runs of the baseline together."""
     if len(shifts) == 1 or not all(math.isfinite(each.var_now) for each in shifts):
         return shifts[0]
@@ -412,39 +411,44 @@ def over_runs(shifts: Sequence[Shift], between: Between) -> Shift:
     var_now = statistics.fmean(each.var_now for each in shifts) + between.variance
     var_then = (statistics.fmean(each.var_then for each in shifts) + between.variance) / runs
     share = between.variance * (1 + 1 / runs) / (var_now + var_then)
-    return normal(estimate, var_now, var_then, between.df / share**2 if share else math.inf)
+    return student_shift(estimate, var_now, var_then, between.df / share**2 if share else math.inf)
 
 
 # --- judge
 
 
-def compare(pairs: Sequence[tuple[Saved, Sequence[Saved]]], margin: float) -> list[Change]:
-    """Every document of a run beside the same one of each baseline run; the worst change first.
+def compare(
+    pairs: Sequence[tuple[ResultFile, Sequence[ResultFile]]], margin: float
+) -> list[Change]:
+    """Every file of a run beside the same file of each baseline run; the worst change first.
 
-    margin is a share. All of a report has to be in one call: findings are corrected for their
-    number.
+    margin is a share. One call has to get everything that the report compares: the findings are
+    corrected for the number of comparisons.
     """
-    measured = [
-        found
-        for now, then in pairs
-        for metric in (LEVEL_METRICS if now.is_level else GATEWAY_METRICS)
-        if (found := measure(now, then, metric))
-    ]
-    between = between_runs(measured)
-    return judge([change(each, between.get(each.metric, Between()), margin) for each in measured])
+    found = (compare_metric(now, then, metric) for now, then in pairs for metric in metrics_of(now))
+    compared = [each for each in found if each]
+    spreads = run_spreads(compared)
+    return judge(
+        [change_of(each, spreads.get(each.metric, RunSpread()), margin) for each in compared]
+    )
 
 
-def measure(now: Saved, then: Sequence[Saved], metric: Metric) -> Measured | None:
-    found = [(each, shift(now, each, metric)) for each in then]
-    known = [(each, one) for each, one in found if one]
-    shifts = [one for _, one in known]
-    return Measured(now, metric, [each for each, _ in known], shifts) if known else None
+def metrics_of(file: ResultFile) -> Sequence[Metric]:
+    return LEVEL_METRICS if file.is_level else GATEWAY_METRICS
 
 
-def one_sided(now: Saved, then: Sequence[Saved]) -> str | None:
-    """A required metric that one of these runs has and another has not, in words."""
-    for metric in LEVEL_METRICS if now.is_level else GATEWAY_METRICS:
-        here, there = (bool(values(now, metric)), [bool(values(each, metric)) for each in then])
+def compare_metric(now: ResultFile, then: Sequence[ResultFile], metric: Metric) -> Compared | None:
+    shifts = [(each, shift_between(now, each, metric)) for each in then]
+    known = [(each, shift) for each, shift in shifts if shift]
+    if not known:
+        return None
+    return Compared(now, metric, [each for each, _ in known], [shift for _, shift in known])
+
+
+def missing_metric(now: ResultFile, then: Sequence[ResultFile]) -> str | None:
+    """A required metric that is in this run and not in a baseline run, or the other way round."""
+    for metric in metrics_of(now):
+        here, there = bool(values_of(now, metric)), [bool(values_of(e, metric)) for e in then]
         if metric.required and not here and any(there):
             return f"no {metric.label} in this run, but in the baseline"
         if metric.required and here and not all(there):
@@ -452,26 +456,27 @@ def one_sided(now: Saved, then: Sequence[Saved]) -> str | None:
     return None
 
 
-def change(measured: Measured, between: Between, margin: float) -> Change:
-    document, metric = measured.document, measured.metric
-    whole = over_runs(measured.shifts, between)
-    usual = statistics.median(figure(each, metric) or 0.0 for each in measured.then)
-    least = max(margin, metric.floor / max(usual, SMALLEST))
-    counts = [len(samples(each, metric)) for each in (document, *measured.then)]
-    sign = -1 if metric.higher_is_better else 1
-    low, high = [whole.low, whole.high][::sign]
-    runs = len(measured.shifts)
+def change_of(compared: Compared, between: RunSpread, margin: float) -> Change:
+    now, metric = compared.now, compared.metric
+    whole = shift_over_runs(compared.shifts, between)
+    usual = statistics.median(figure_of(each, metric) for each in compared.then)
+    least = max(margin, metric.floor / max(usual, MIN_VALUE))
+    counts = [len(samples_of(each, metric)) for each in (now, *compared.then)]
+    bounds = (whole.low, whole.estimate, whole.high)
+    if metric.higher_is_better:  # a shift above 0 is worse, so this rate has fallen
+        bounds = (-whole.high, -whole.estimate, -whole.low)
+    runs = len(compared.shifts)
     spread = between.variance * (1 + 1 / runs) if runs > 1 else 0.0
     return Change(
-        document=document.name,
+        document=now.name,
         metric=metric,
         then=usual,
-        now=figure(document, metric) or 0.0,
-        change=ratio(sign * whole.estimate) or 0.0,
-        low=ratio(sign * low),
-        high=ratio(sign * high),
-        worsening=ratio(whole.estimate) or 0.0,
-        worsening_high=ratio(whole.high),
+        now=figure_of(now, metric),
+        change=as_share(bounds[1]) or 0.0,
+        low=as_share(bounds[0]),
+        high=as_share(bounds[2]),
+        worsening=as_share(whole.estimate) or 0.0,
+        worsening_high=as_share(whole.high),
         margin=least,
         samples=counts[0],
         samples_then=min(counts[1:]),
@@ -482,48 +487,48 @@ def change(measured: Measured, between: Between, margin: float) -> Change:
     )
 
 
-def samples(document: Saved, metric: Metric) -> Sequence[Any]:
-    return spending(document) if metric.statistic == "run" else values(document, metric)
+def samples_of(file: ResultFile, metric: Metric) -> Sequence[Any]:
+    return tokens_and_times(file) if metric.statistic == "run" else values_of(file, metric)
 
 
-def ratio(logarithm: float) -> float | None:
-    """As a relative change; None for what is no bound."""
+def as_share(logarithm: float) -> float | None:
+    """A logarithm of a ratio as a relative change; None where it is not bounded."""
     return math.expm1(logarithm) if abs(logarithm) < 20 else None
 
 
-def needed(change: Change, comparisons: int) -> int | None:
-    """How many requests in each run would decide; None when their number would not.
+def requests_needed(change: Change, comparisons: int) -> int | None:
+    """How many requests in each run would decide; None when no number would.
 
-    First, those that show equal systems to be equal, four times in five. Where there were as many
-    it is the change that lies too close to the margin: those that tell it from that.
+    First the number that shows equal systems to be equal, four times in five. Where this run has as
+    many, the change lies too close to the margin: then the number that tells it from the margin.
     """
     bound, found = math.log1p(change.margin), math.log1p(change.worsening)
-    level = LEVEL_OF_ERROR / (comparisons if found > bound else 1)
+    level = ALPHA / (comparisons if found > bound else 1)
+    z = statistics.NormalDist().inv_cdf(1 - level) + statistics.NormalDist().inv_cdf(POWER)
     for distance in (bound, abs(bound - found)):
-        z = statistics.NormalDist().inv_cdf(1 - level) + statistics.NormalDist().inv_cdf(POWER)
         left = (distance / z) ** 2 - change.spread
-        if left <= 0 or not change.noise <= UNHEARD_OF * left:
+        if left <= 0 or not change.noise <= MAX_ADVICE * left:
             return None
-        count = tidy(math.ceil(change.noise / left))
+        count = rounded_up(math.ceil(change.noise / left))
         if count > change.samples:
             return count
-    return tidy(change.samples + 1)
+    return rounded_up(change.samples + 1)
 
 
-def tidy(count: int) -> int:
-    """Two figures, rounded up: more would pretend to know."""
-    step = 10 ** max(0, len(str(count)) - 2)
-    return int(-(-count // step) * step)
+def rounded_up(count: int) -> int:
+    """To two digits: more would claim a precision that the advice does not have."""
+    step: int = 10 ** max(0, len(str(count)) - 2)
+    return math.ceil(count / step) * step
 
 
 def judge(changes: Sequence[Change]) -> list[Change]:
     """With their findings, corrected for their number; the worst first."""
-    worse = holm([change.p for change in changes], LEVEL_OF_ERROR)
+    is_worse = holm([change.p for change in changes], ALPHA)
     found = []
-    for change, is_worse in zip(changes, worse, strict=True):
-        finding = Finding.WORSE if is_worse else without_worse(change)
-        needs = needed(change, len(changes)) if finding is Finding.UNCLEAR else None
-        found.append(replace(change, finding=finding, needed=needs, comparisons=len(changes)))
+    for change, worse in zip(changes, is_worse, strict=True):
+        finding = Finding.WORSE if worse else finding_unless_worse(change)
+        needed = requests_needed(change, len(changes)) if finding is Finding.UNCLEAR else None
+        found.append(replace(change, finding=finding, needed=needed, comparisons=len(changes)))
     return sorted(found, key=severity(found))
 
 
@@ -537,7 +542,7 @@ def holm(ps: Sequence[float], level: float) -> list[bool]:
     return rejected
 
 
-def without_worse(change: Change) -> Finding:
+def finding_unless_worse(change: Change) -> Finding:
     high = change.worsening_high
     if high is None or high >= change.margin:
         return Finding.UNCLEAR
@@ -547,27 +552,27 @@ def without_worse(change: Change) -> Finding:
 
 
 def severity(changes: Sequence[Change]) -> Callable[[Change], Any]:
-    """A key that sorts the worst first, and a cause before what only contains it."""
-    order, largest = list(Finding), dict[Any, float]()
+    """A sort key: the worst first, and a cause before the metrics that only contain it."""
+    findings, largest = list(Finding), dict[Any, float]()
     for change in changes:
-        about = topic(change)
-        largest[about] = max(largest.get(about, -math.inf), change.worsening)
+        topic = topic_of(change)
+        largest[topic] = max(largest.get(topic, -math.inf), change.worsening)
     rank = {metric: i for i, metric in enumerate((*LEVEL_METRICS, *GATEWAY_METRICS))}
     return lambda change: (
-        order.index(change.finding),
-        -largest[topic(change)],
+        findings.index(change.finding),
+        -largest[topic_of(change)],
         change.document,
         rank[change.metric],
     )
 
 
-def topic(change: Change) -> tuple[str, str]:
-    """Decode rate, TPOT and ITL are one thing: noise must not decide which is named first."""
+def topic_of(change: Change) -> tuple[str, str]:
+    """Decode rate, TPOT and ITL are one topic: noise must not decide which is named first."""
     key = change.metric.key
     return change.document, "decoding" if key in DECODING else f"{key} {change.metric.statistic}"
 
 
-# --- what must be equal
+# --- what has to be equal
 
 OPTIONS = {"prompt": "prompt", "--max-tokens": "max_tokens", "--prompt-file": "prompt_file"}
 FIGURES = {
@@ -579,29 +584,36 @@ FIGURES = {
 }
 
 
-def differences(now: Saved, then: Saved) -> list[str]:
-    """What makes two documents answers to different questions, each in a few words."""
-    pairs = {**shared(now, then), **(load(now, then) if now.is_level else separable(now, then))}
+def differences(now: ResultFile, then: ResultFile) -> list[str]:
+    """Why two files are not measurements of the same thing, each reason in a few words."""
+    here, there = (load_of(e) if e.is_level else network_of(e) for e in (now, then))
+    pairs = {name: (here[name], there[name]) for name in here}
+    if now.is_level:
+        pairs |= prompt_lengths(now, then)
     return [
-        f"{name} {shorten(str(a), 60)}, there {shorten(str(b), 60)}"
+        f"{name} {shorten(str(a), 60)} here, {shorten(str(b), 60)} there"
         for name, (a, b) in pairs.items()
         if a != b
     ]
 
 
-def shared(now: Saved, then: Saved) -> dict[str, tuple[Any, Any]]:
-    return {"model": (now.target.get("model"), then.target.get("model"))} if now.is_level else {}
+def load_of(level: ResultFile) -> dict[str, Any]:
+    sources = sorted({str(record.get("token_source")) for record in level.succeeded})
+    return {
+        "model": level.target.get("model"),
+        **{name: level.options.get(key) for name, key in OPTIONS.items()},
+        **{name: level.metrics.get(key) for name, key in FIGURES.items()},
+        "token source": " and ".join(sources) or "none",
+    }
 
 
-def load(now: Saved, then: Saved) -> dict[str, tuple[Any, Any]]:
-    options = {k: (now.options.get(key), then.options.get(key)) for k, key in OPTIONS.items()}
-    figures = {k: (now.metrics.get(key), then.metrics.get(key)) for k, key in FIGURES.items()}
-    sources = (token_sources(now), token_sources(then))
-    return {**options, **figures, "token source": sources, **prompt_lengths(now, then)}
+def network_of(overhead: ResultFile) -> dict[str, Any]:
+    gateway: Mapping[str, Any] = overhead.metrics.get("gateway") or {}
+    return {"network": "not separable" if gateway.get("net_not_separable") else "separable"}
 
 
-def prompt_lengths(now: Saved, then: Saved) -> dict[str, tuple[Any, Any]]:
-    """Of a prompt file only the path is saved: the tokens tell whether it is the same."""
+def prompt_lengths(now: ResultFile, then: ResultFile) -> dict[str, tuple[Any, Any]]:
+    """Only the path of a prompt file is saved: its tokens tell whether the content is the same."""
     found = [
         [r["prompt_tokens"] for r in each.succeeded if r.get("prompt_tokens")]
         for each in (now, then)
@@ -609,19 +621,6 @@ def prompt_lengths(now: Saved, then: Saved) -> dict[str, tuple[Any, Any]]:
     if not all(found) or not all(is_number(each) for each in (*found[0], *found[1])):
         return {}
     here, there = (percentile(each, 50) for each in found)
-    apart = abs(here - there)
-    if apart <= max(PROMPT_TOKENS, PROMPT_SHARE * there):
+    if abs(here - there) <= max(PROMPT_TOKENS, PROMPT_SHARE * there):
         return {}
     return {"prompt tokens": (f"{here:g}", f"{there:g}")}
-
-
-def token_sources(document: Saved) -> str:
-    return " and ".join(sorted({str(r.get("token_source")) for r in document.succeeded})) or "none"
-
-
-def separable(now: Saved, then: Saved) -> dict[str, tuple[Any, Any]]:
-    def told(document: Saved) -> str:
-        gateway: Mapping[str, Any] = document.metrics.get("gateway") or {}
-        return "not separable from" if gateway.get("net_not_separable") else "separable from"
-
-    return {"the network is": (told(now), told(then))}

@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from pathlib import Path
 
 from livecheck.core.checks import Status
-from livecheck.core.result_file import write_atomically
 from livecheck.core.run import TOOL_VERSION
-from livecheck.core.text import figure
-from livecheck.report.baseline import Change, Finding
+from livecheck.report.baseline import Finding
 from livecheck.report.plots import Picture, pictures
-from livecheck.report.result_files import Saved
-from livecheck.report.text import NO_SPREAD, SPREAD, by_verdict, change_label, finding, legend
+from livecheck.report.result_files import ResultFile
 from livecheck.report.thresholds import Criterion, Verdict
-from livecheck.report.verdict import Comparison, Report, percent
+from livecheck.report.verdict import Comparison, Report
+from livecheck.report.words import (
+    about_runs,
+    by_verdict,
+    change_cells,
+    facts,
+    legend,
+    threshold_cells,
+    verdict_word,
+)
 
+# the style sheet's class for each word
 CLASSES = {
     Verdict.PASS: "good",
     Verdict.FAIL: "bad",
     Verdict.UNDECIDED: "open",
     Verdict.REPORTED: "muted",
 }
-WORDS = {Verdict.UNDECIDED: "NOT DECIDED", Verdict.REPORTED: "not judged"}
 CHECK_CLASSES = {
     Status.PASS: "good",
     Status.FAIL: "bad",
     Status.WARN: "warn",
     Status.SKIP: "open",
 }
-VERDICT_CLASSES = {"PASS": "good", "FAIL": "bad"}
+FINDING_CLASSES = {
+    Finding.WORSE: "bad",
+    Finding.BETTER: "good",
+    Finding.UNCLEAR: "open",
+    Finding.SAME: "muted",
+}
+# the columns from left to right; what a telephone shows without scrolling comes first
+RESULT_COLUMNS = ("Verdict", "Result", "Checks")
+THRESHOLD_COLUMNS = ("Verdict", "Metric", "Target", "Value", "Samples")
+CHANGE_COLUMNS = ("Verdict", "Metric", "Change", "95 % interval", "Then", "Now")
+TEXTS = ("Verdict", "Metric", "Result", "Checks")  # all other columns hold numbers
 
 STYLE = """
 :root { color-scheme: light dark;
@@ -65,6 +80,7 @@ td:nth-child(2) { min-width: 8.5rem; }
 .good, .bad, .open, .warn { font-weight: 600; white-space: nowrap; }
 .good { color: var(--good); } .bad { color: var(--bad); } .open { color: var(--open); }
 .warn { color: var(--warn); } .muted { color: var(--muted); }
+.wide + .wide { margin-top: 1.2rem; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr));
   gap: 1.2rem; align-items: start; }
 figure { margin: 0; padding: .9rem; background: var(--panel); border-radius: .5rem;
@@ -80,12 +96,8 @@ li { font-size: .92rem; } code { font-size: .9em; overflow-wrap: anywhere; }
 """
 
 
-def write(report: Report, path: Path) -> None:
-    """Write the page. Raises OSError, and ModuleNotFoundError without matplotlib."""
-    write_atomically(path, text(report))
-
-
 def text(report: Report) -> str:
+    """The whole page. Raises ModuleNotFoundError without matplotlib."""
     return "\n".join(lines(report)) + "\n"
 
 
@@ -95,14 +107,14 @@ def lines(report: Report) -> Iterator[str]:
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f"<title>{escape(f'{report.word}: {report.about.title}')}</title>"
     yield f"<style>{STYLE}</style></head><body>"
-    yield from top(report)
-    yield from section("Results", result_table(report.documents))
+    yield from header(report)
+    yield from section("Results", result_table(report.results))
     yield from section("Thresholds", threshold_table(report.thresholds))
     if report.comparison:
         yield from section("Against the baseline", comparison_parts(report.comparison))
     yield from section("Figures", picture_grid(pictures(report)))
-    yield from section("Every check", map(check_list, report.folder.documents))
-    yield from section("Notes", note_list(report.notes))
+    yield from section("Every check", map(check_list, report.folder.files))
+    yield from section("Notes", bullets(report.notes))
     yield f'<p class="muted"><code>{escape(report.gate_line)}</code></p>'
     yield "</body></html>"
 
@@ -116,111 +128,78 @@ def section(heading: str, content: Iterator[str]) -> Iterator[str]:
         yield "</section>"
 
 
-# --- the verdict
-
-
-def top(report: Report) -> Iterator[str]:
-    kind = VERDICT_CLASSES.get(report.word, "open")
-    counted = f"{report.passed} of {report.judged} criteria"
+def header(report: Report) -> Iterator[str]:
+    kind = {"PASS": "good", "FAIL": "bad"}.get(report.word, "open")
     yield f"<header><h1>{escape(report.about.title)}</h1>"
     yield f'<p class="verdict {kind}"><strong>{report.word}</strong>'
-    yield f"<span>{counted}. Worst: {escape(report.worst)}</span></p><dl>"
-    for name, value in facts(report):
+    yield f"<span>{report.passed} of {report.judged} criteria. "
+    yield f"Worst: {escape(report.worst)}</span></p><dl>"
+    made = f"{report.created_at:%Y-%m-%d %H:%M} UTC, version {TOOL_VERSION}"
+    shown = {**facts(report.about), "Profile": report.about.profile, "Report": made}
+    for name, value in shown.items():
         yield f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>"
     yield "</dl></header>"
-
-
-def facts(report: Report) -> Iterator[tuple[str, str]]:
-    about = report.about
-    quant = f" ({about.quant})" if about.quant else ""
-    yield "GPU", about.gpu or "not given"
-    yield "Model", f"{about.model or 'not given'}{quant}"
-    if about.measured_at:
-        yield "Measured", f"{about.measured_at:%Y-%m-%d %H:%M} UTC"
-    yield "Endpoint", ", ".join(about.urls) or "not known"
-    yield "Profile", about.profile
-    yield "Report", f"{report.created_at:%Y-%m-%d %H:%M} UTC, version {TOOL_VERSION}"
 
 
 # --- tables
 
 
-def table(heads: Sequence[str], rows: Sequence[str]) -> Iterator[str]:
-    """A table that scrolls by itself where it is too wide; a head with a # is that of numbers."""
+def table(columns: Sequence[str], rows: Sequence[str]) -> Iterator[str]:
+    """A table that scrolls by itself where it is too wide."""
     if not rows:
         return
-    cells = "".join(
-        f'<th class="n">{escape(head[1:])}</th>' if head[:1] == "#" else f"<th>{escape(head)}</th>"
-        for head in heads
-    )
+    cells = "".join(f"<th{align(each)}>{escape(each)}</th>" for each in columns)
     yield f'<div class="wide"><table><thead><tr>{cells}</tr></thead><tbody>'
     yield from rows
     yield "</tbody></table></div>"
 
 
-def word(criterion: Criterion) -> str:
-    said = WORDS.get(criterion.verdict, criterion.verdict.value)
-    return f'<td class="{CLASSES[criterion.verdict]}">{said}</td>'
+def align(column: str) -> str:
+    return "" if column in TEXTS else ' class="n"'
 
 
-def row(criterion: Criterion, cells: str, columns: int) -> str:
-    """A criterion's row, and a second one for what there is to say about it."""
-    told, why = "", ""
-    if criterion.detail:
-        told = ' class="told"'
-        detail = escape(criterion.detail)
-        why = f'<tr class="why"><td></td><td colspan="{columns}">{detail}</td></tr>'
-    return f"<tr{told}>{word(criterion)}{cells}</tr>{why}"
+def row(columns: Sequence[str], cells: Mapping[str, str], kind: str, detail: str = "") -> str:
+    """A row, and a second one for what there is to say about it. kind: the verdict's class."""
+    verdict, *others = columns
+    shown = f'<td class="{kind}">{escape(cells[verdict])}</td>'
+    shown += "".join(f"<td{align(each)}>{escape(cells[each])}</td>" for each in others)
+    if not detail:
+        return f"<tr>{shown}</tr>"
+    span = f'<td colspan="{len(others)}">{escape(detail)}</td>'
+    return f'<tr class="told">{shown}</tr><tr class="why"><td></td>{span}</tr>'
 
 
 def result_table(criteria: Sequence[Criterion]) -> Iterator[str]:
     rows = [
-        row(each, f"<td>{escape(each.name)}</td><td>{escape(each.value)}</td>", columns=2)
+        row(
+            RESULT_COLUMNS,
+            {"Verdict": verdict_word(each), "Result": each.name, "Checks": each.value},
+            CLASSES[each.verdict],
+            each.detail,
+        )
         for each in by_verdict(criteria)
     ]
-    return table(("Verdict", "Result", "Checks"), rows)
+    return table(RESULT_COLUMNS, rows)
 
 
 def threshold_table(criteria: Sequence[Criterion]) -> Iterator[str]:
-    heads = ("Verdict", "Metric", "#Target", "#Value", "#Samples")
-    rows = [row(each, threshold_cells(each), columns=4) for each in by_verdict(criteria)]
-    return table(heads, rows)
-
-
-def threshold_cells(criterion: Criterion) -> str:
-    samples = "-" if criterion.samples is None else str(criterion.samples)
-    figures = (criterion.target, criterion.value, samples)
-    numbers = "".join(f'<td class="n">{escape(each)}</td>' for each in figures)
-    return f"<td>{escape(criterion.name)}</td>{numbers}"
+    rows = [
+        row(THRESHOLD_COLUMNS, threshold_cells(each), CLASSES[each.verdict], each.detail)
+        for each in by_verdict(criteria)
+    ]
+    return table(THRESHOLD_COLUMNS, rows)
 
 
 def comparison_parts(comparison: Comparison) -> Iterator[str]:
     changes = comparison.changes
-    yield f"<p>{escape(comparison.paths)}"
-    if changes:
-        runs = max(each.runs for each in changes)
-        yield escape(f" ({f'{runs} runs: {SPREAD}' if runs > 1 else f'one run: {NO_SPREAD}'})")
-    yield "</p>"
+    about = f" ({about_runs(changes)})" if changes else ""
+    yield f"<p>{escape(comparison.paths + about)}</p>"
     yield from result_table(comparison.criteria)
-    heads = ("Verdict", "Metric", "#Change", "#95 % interval", "#Then", "#Now")
-    yield from table(heads, [change_row(each) for each in changes])
-    if changes:
-        yield f'<p class="muted">{escape(legend(comparison).strip())}</p>'
-    yield from note_list(comparison.notes)
-
-
-def change_row(change: Change) -> str:
-    kinds = {Finding.WORSE: "bad", Finding.BETTER: "good", Finding.UNCLEAR: "open"}
-    unit = escape(change.metric.unit)
-    cells = (
-        percent(change.change),
-        f"{percent(change.low)} to {percent(change.high)}",
-        f"{figure(change.then)} {unit}",
-        f"{figure(change.now)} {unit}",
-    )
-    numbers = "".join(f'<td class="n">{cell}</td>' for cell in cells)
-    said = f'<td class="{kinds.get(change.finding, "muted")}">{escape(finding(change))}</td>'
-    return f"<tr>{said}<td>{escape(change_label(change))}</td>{numbers}</tr>"
+    rows = [
+        row(CHANGE_COLUMNS, change_cells(each), FINDING_CLASSES[each.finding]) for each in changes
+    ]
+    yield from table(CHANGE_COLUMNS, rows)
+    yield from bullets([*legend(changes, comparison.margin), *comparison.notes])
 
 
 # --- figures, checks, notes
@@ -238,20 +217,19 @@ def picture_grid(drawn: Sequence[Picture]) -> Iterator[str]:
     yield "</div>"
 
 
-def check_list(document: Saved) -> str:
-    """A result's checks, unfolded where one of them wants to be read."""
-    wrong = any(each.status is Status.FAIL for each in document.checks)
+def check_list(file: ResultFile) -> str:
+    """The checks of a result file, unfolded when one of them failed."""
     rows = "".join(
         f'<li><span class="{CHECK_CLASSES[each.status]}">{each.status.value}</span> '
         f"<b>{escape(each.name)}</b>: {escape(each.detail)}</li>"
-        for each in document.checks
+        for each in file.checks
     )
-    error = f"<p>{escape(document.error)}</p>" if document.error else ""
-    head = f"{escape(document.title)} <span class='muted'>{escape(document.name)}.json</span>"
-    begin = "<details open>" if wrong else "<details>"
-    return f"{begin}<summary>{head}</summary>{error}<ul>{rows}</ul></details>"
+    error = f"<p>{escape(file.error)}</p>" if file.error else ""
+    head = f"{escape(file.title)} <span class='muted'>{escape(file.name)}.json</span>"
+    state = " open" if any(each.status is Status.FAIL for each in file.checks) else ""
+    return f"<details{state}><summary>{head}</summary>{error}<ul>{rows}</ul></details>"
 
 
-def note_list(notes: Sequence[str]) -> Iterator[str]:
-    if notes:
-        yield "<ul>" + "".join(f"<li>{escape(each)}</li>" for each in notes) + "</ul>"
+def bullets(lines: Sequence[str]) -> Iterator[str]:
+    if lines:
+        yield "<ul>" + "".join(f"<li>{escape(each)}</li>" for each in lines) + "</ul>"

@@ -1,7 +1,7 @@
 """Plots for the report's page, each of which answers one question. Needs matplotlib.
 
-A picture is SVG text without fixed colours: what matplotlib draws in the colours of INK becomes
-CSS variables, so that the same file suits light and dark screens and paper.
+A picture is an SVG element without colours of its own: matplotlib draws in the placeholder colours
+below, and these become CSS variables, so the same file suits light and dark screens and paper.
 """
 
 from __future__ import annotations
@@ -15,25 +15,30 @@ from typing import TYPE_CHECKING, Any
 
 from livecheck.core.text import shorten
 from livecheck.report.baseline import Change, Finding
-from livecheck.report.result_files import LEVEL, Saved, is_number, short_name
-from livecheck.report.text import change_label
-from livecheck.report.verdict import Report, percent
+from livecheck.report.result_files import LEVEL, ResultFile, is_number, short_name
+from livecheck.report.verdict import Comparison, Report
+from livecheck.report.words import change_label, margin_text, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Rows = Sequence[Mapping[str, Any]]
+Records = Sequence[Mapping[str, Any]]
+Plot = Callable[["Axes"], None]
 
 WIDTH_IN, HEIGHT_IN = 4.8, 3.0  # 346 x 216 units: still legible on a telephone
-ROW_IN = 0.2  # of a picture that has a row for each thing
+ROW_IN = 0.2  # of a picture with many rows
+BAR_IN = 0.3  # of a picture with few
+FRAME_IN = 0.8  # the axis below the rows, and its label
 FONT_SIZE = 8.5
-MOST_SERIES = 4
-MOST_STREAMS = 3  # of a level: the fastest to begin, the median, the slowest
-MOST_BARS = 40
-MOST_CHANGES = 30
+MAX_SERIES = 4  # as many as there are colours
+MAX_STREAMS = 3  # of a level: the fastest to begin, the median, the slowest
+MAX_BARS = 40
+MAX_CHANGES = 30
+SECONDS_FROM_MS = 2000  # longer times are drawn in seconds
 HEADROOM = 1.05  # a marker at the edge would be cut
+REACH = 3  # times the largest change: wider intervals leave the picture at its sides
 
-# Colours that stand for a variable of the page's style sheet, and appear nowhere else.
+# Placeholders for the variables of the page's style sheet; these colours appear nowhere else.
 INK, MUTED, GRID = "#010101", "#010102", "#010103"
 SERIES = ("#010111", "#010112", "#010113", "#010114")
 GOOD, BAD, OPEN = "#010121", "#010122", "#010123"
@@ -45,6 +50,26 @@ VARIABLES = {
     GOOD: "good",
     BAD: "bad",
     OPEN: "open",
+}
+STYLE: Any = {
+    "svg.fonttype": "none",  # text stays text: it can be searched, and read aloud
+    "font.size": FONT_SIZE,
+    "font.family": "sans-serif",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GRID,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": FONT_SIZE - 0.5,
+    "legend.handlelength": 1.6,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4,
 }
 
 
@@ -59,13 +84,14 @@ class Picture:
 
 def pictures(report: Report) -> list[Picture]:
     """All that the results have the figures for, in the order of the guide's steps."""
+    find = report.folder.find
     drawn = (
-        *baseline_pictures(report),
+        *comparison_pictures(report.comparison),
         *level_pictures(report),
-        *queue_pictures(report.folder.find("queue_behavior")),
-        *cold_start_pictures(report.folder.find("scale_to_zero")),
-        *share_pictures(report.folder.find("workload_routing")),
-        *wake_pictures(report.folder.find("wol")),
+        *queue_pictures(find("queue_behavior")),
+        *cold_start_pictures(find("scale_to_zero")),
+        *share_pictures(find("workload_routing")),
+        *wake_pictures(find("wol")),
     )
     return list(drawn)
 
@@ -73,35 +99,14 @@ def pictures(report: Report) -> list[Picture]:
 # --- drawing
 
 
-def draw(
-    question: str, caption: str, plot: Callable[[Axes], None], height_in: float = HEIGHT_IN
-) -> Picture:
+def draw(question: str, caption: str, plot: Plot, height_in: float = HEIGHT_IN) -> Picture:
     """A picture from a function that fills the axes."""
-    logging.getLogger("matplotlib").setLevel(
-        logging.ERROR
-    )  # it is building its font cache: so what
+    # it warns while it builds its font cache, which does not concern the reader
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib
     from matplotlib.figure import Figure
 
-    style: Any = {
-        "svg.fonttype": "none",  # text stays text: it can be searched, and read aloud
-        "svg.hashsalt": question,
-        "font.size": FONT_SIZE,
-        "font.family": "sans-serif",
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "axes.edgecolor": GRID,
-        "xtick.color": MUTED,
-        "ytick.color": MUTED,
-        "grid.color": GRID,
-        "grid.linewidth": 0.6,
-        "axes.axisbelow": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "legend.frameon": False,
-        "lines.linewidth": 1.6,
-    }
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": question}):
         figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
         figure.patch.set_alpha(0)
         axes = figure.add_subplot()
@@ -127,24 +132,59 @@ def themed(svg: str, question: str) -> str:
     return svg
 
 
-def legend(axes: Axes, **where: Any) -> None:
-    axes.legend(**{"fontsize": FONT_SIZE - 0.5, "handlelength": 1.6, **where})
+def label_rows(axes: Axes, labels: Sequence[str]) -> None:
+    """One label for each row, from top to bottom, and no grid between them."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.tick_params(axis="y", labelcolor=INK)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
 
 
-def in_seconds(values_ms: Sequence[float]) -> tuple[list[float], str]:
-    """Times in the unit that suits the largest of them."""
-    if max(values_ms, default=0.0) >= 2000:
-        return [value / 1e3 for value in values_ms], "s"
-    return list(values_ms), "ms"
+def height_of(bars: int) -> float:
+    return FRAME_IN + BAR_IN * max(3, bars)
 
 
-def numbers(rows: Rows, key: str) -> list[float]:
-    return [row[key] for row in rows if is_number(row.get(key))]
+def numbers(records: Records, key: str) -> list[float]:
+    return [record[key] for record in records if is_number(record.get(key))]
 
 
-def rows_of(value: object) -> list[Mapping[str, Any]]:
-    """The objects in a list that another script saved; [] for anything else."""
-    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
+# --- the baseline
+
+
+def comparison_pictures(comparison: Comparison | None) -> Iterator[Picture]:
+    changes = comparison.changes[:MAX_CHANGES] if comparison else []
+    if not changes or comparison is None:
+        return
+    colours = {Finding.WORSE: BAD, Finding.BETTER: GOOD, Finding.SAME: MUTED, Finding.UNCLEAR: OPEN}
+    reach = 100 * REACH * max(comparison.margin, *(abs(each.change) for each in changes))
+
+    def plot(axes: Axes) -> None:
+        for row, change in enumerate(changes):
+            colour = colours[change.finding]
+            low, high = drawn_interval(change)
+            axes.plot([low * 100, high * 100], [row, row], color=colour, linewidth=2)
+            axes.plot(change.change * 100, row, color=colour, marker="o")
+        axes.axvline(0, color=INK, linewidth=0.8)
+        label_rows(axes, [change_label(each) for each in changes])
+        left, right = axes.get_xlim()
+        axes.set_xlim(max(left, -reach), min(right, reach))
+        axes.set_xlabel("change against the baseline [%]")
+
+    worst = changes[0]
+    caption = (
+        f"Point: the change; line: its 95 % interval. First row: {change_label(worst)}, "
+        f"{percent(worst.change)}. Red: worse by more than {margin_text(comparison.margin)}; "
+        "green: better; grey: the same; violet: not enough data. For a rate, more is better."
+    )
+    height_in = FRAME_IN + ROW_IN * len(changes)
+    yield draw("What changed since the baseline?", caption, plot, height_in)
+
+
+def drawn_interval(change: Change) -> tuple[float, float]:
+    """The interval; on a side that is not bounded it ends at the point."""
+    low = change.change if change.low is None else change.low
+    high = change.change if change.high is None else change.high
+    return low, high
 
 
 # --- the levels
@@ -163,198 +203,147 @@ def level_pictures(report: Report) -> Iterator[Picture]:
     yield arrivals(levels)
 
 
-def spread_out(levels: Sequence[Saved]) -> list[Saved]:
+def spread_out(levels: Sequence[ResultFile]) -> list[ResultFile]:
     """At most as many levels as there are colours, the lowest and the highest among them."""
-    if len(levels) <= MOST_SERIES:
+    if len(levels) <= MAX_SERIES:
         return list(levels)
-    step = (len(levels) - 1) / (MOST_SERIES - 1)
-    return [levels[round(index * step)] for index in range(MOST_SERIES)]
+    step = (len(levels) - 1) / (MAX_SERIES - 1)
+    return [levels[round(index * step)] for index in range(MAX_SERIES)]
 
 
-def distribution(report: Report, levels: Sequence[Saved], key: str, what: str) -> Picture:
+def distribution(report: Report, levels: Sequence[ResultFile], key: str, what: str) -> Picture:
     """The empirical distribution function of a time, for each level, and the baseline's."""
-    before = report.comparison.folders if report.comparison else []
-    old = {
-        level.name: [found for each in before if (found := each.find(level.name))]
-        for level in levels
-    }
-    every = [numbers(each.succeeded, key) for each in (*levels, *sum(old.values(), []))]
-    _, unit = in_seconds([value for values in every for value in values])
-    scale = 1e3 if unit == "s" else 1.0
+    folders = report.comparison.folders if report.comparison else []
+    lines = []  # values, colour, style
+    for level, colour in zip(levels, SERIES, strict=False):
+        now = {"label": short_name(level.name)}
+        lines.append((numbers(level.succeeded, key), colour, now))
+        for old in filter(None, (folder.find(level.name) for folder in folders)):
+            lines.append((numbers(old.succeeded, key), colour, {"linestyle": ":"}))
+    longest = max((max(values) for values, _, _ in lines if values), default=0.0)
+    unit, scale = ("s", 1e3) if longest >= SECONDS_FROM_MS else ("ms", 1.0)
 
     def plot(axes: Axes) -> None:
-        for level, colour in zip(levels, SERIES, strict=False):
-            label = short_name(level.name)
-            for values, style in (
-                (numbers(level.succeeded, key), {"label": label}),
-                *((numbers(each.succeeded, key), {"linestyle": ":"}) for each in old[level.name]),
-            ):
-                if values:
-                    axes.ecdf([value / scale for value in values], color=colour, **style)  # type: ignore[arg-type]
+        for values, colour, style in lines:
+            if values:
+                axes.ecdf([value / scale for value in values], color=colour, **style)  # type: ignore[arg-type]
         axes.set_xlabel(f"{key.removesuffix('_ms').upper()} [{unit}]")
         axes.set_ylabel("share of the requests")
-        legend(axes, loc="best")
+        axes.legend()
 
-    dotted = " Dotted: the baseline." if any(old.values()) else ""
+    dotted = " Dotted: the baseline." if len(lines) > len(levels) else ""
     caption = f"Read across at 0.5 for the median, at 0.95 for the p95.{dotted}"
     return draw(f"How long until {what}?", caption, plot)
 
 
-def level_of(document: Saved) -> float:
-    match = LEVEL.fullmatch(document.name)
-    return float(match[2]) if match else 0.0
-
-
-def latency_by_level(levels: Sequence[Saved]) -> Picture:
-    at = [level_of(each) for each in levels]
-
-    def plot(axes: Axes) -> None:
-        for name, colour, marker in (("p50", SERIES[0], "o"), ("p95", SERIES[1], "s")):
-            values = [statistic(each, "ttft_ms", name) for each in levels]
-            axes.plot(at, values, color=colour, marker=marker, markersize=4, label=name)  # type: ignore[arg-type]
-        axes.set_ylim(0, axes.get_ylim()[1] * HEADROOM)
-        axes.set_xticks(at, [f"{each:g}" for each in at])
-        axes.set_xlabel("requests in flight")
-        axes.set_ylabel("TTFT [ms]")
-        legend(axes)
-
+def latency_by_level(levels: Sequence[ResultFile]) -> Picture:
+    series = {
+        name: [statistic(each, "ttft_ms", name) for each in levels] for name in ("p50", "p95")
+    }
     caption = "Flat up to the number of slots; beyond it requests wait for one another."
+    plot = by_level(levels, series, "TTFT [ms]")
     return draw("What do more users do to the first token?", caption, plot)
 
 
-def throughput_by_level(levels: Sequence[Saved]) -> Picture:
-    at = [level_of(each) for each in levels]
+def throughput_by_level(levels: Sequence[ResultFile]) -> Picture:
+    series = {
+        "all together": [each.metrics.get("output_tokens_per_s") for each in levels],
+        "each request": [statistic(each, "tokens_per_s", "mean") for each in levels],
+    }
+    caption = "Where the upper line stops rising, the machine is full."
+    return draw(
+        "How much does it do at once?", caption, by_level(levels, series, "tokens per second")
+    )
+
+
+def by_level(
+    levels: Sequence[ResultFile], series: Mapping[str, Sequence[float | None]], label: str
+) -> Plot:
+    """Lines over the number of requests in flight."""
+    matches = [LEVEL.fullmatch(each.name) for each in levels]
+    at = [float(match[2]) for match in matches if match]
 
     def plot(axes: Axes) -> None:
-        together = [each.metrics.get("output_tokens_per_s") for each in levels]
-        each_one = [statistic(each, "tokens_per_s", "mean") for each in levels]
-        axes.plot(at, together, color=SERIES[0], marker="o", markersize=4, label="all together")  # type: ignore[arg-type]
-        axes.plot(at, each_one, color=SERIES[1], marker="s", markersize=4, label="each request")  # type: ignore[arg-type]
-        axes.set_ylim(bottom=0)
+        for (name, values), colour, marker in zip(series.items(), SERIES, "os", strict=False):
+            axes.plot(at, values, color=colour, marker=marker, label=name)  # type: ignore[arg-type]
+        axes.set_ylim(0, axes.get_ylim()[1] * HEADROOM)
         axes.set_xticks(at, [f"{each:g}" for each in at])
         axes.set_xlabel("requests in flight")
-        axes.set_ylabel("tokens per second")
-        legend(axes)
+        axes.set_ylabel(label)
+        axes.legend()
 
-    caption = "Where the upper line stops rising, the machine is full."
-    return draw("How much does it do at once?", caption, plot)
+    return plot
 
 
-def statistic(document: Saved, key: str, name: str) -> float | None:
-    summary = document.metrics.get(key)
+def statistic(file: ResultFile, key: str, name: str) -> float | None:
+    summary = file.metrics.get(key)
     return summary.get(name) if isinstance(summary, Mapping) else None
 
 
-def arrivals(levels: Sequence[Saved]) -> Picture:
+def arrivals(levels: Sequence[ResultFile]) -> Picture:
     """Output events over time, of a few requests of the lowest and the highest level."""
-    shown = [levels[0], *levels[1:][-1:]]
+    shown = [levels[0], levels[-1]] if len(levels) > 1 else levels
 
     def plot(axes: Axes) -> None:
         for level, colour in zip(shown, SERIES, strict=False):
             for index, record in enumerate(typical(level.succeeded)):
                 times = [time / 1e3 for time in record["event_ms"]]
                 label = short_name(level.name) if index == 0 else None
-                axes.step(
-                    times,
-                    range(1, len(times) + 1),
-                    where="post",
-                    color=colour,
-                    linewidth=1.2,
-                    label=label,
-                )
+                steps = range(1, len(times) + 1)
+                axes.step(times, steps, where="post", color=colour, linewidth=1.2, label=label)
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("seconds since the request was sent")
         axes.set_ylabel("output events")
-        legend(axes, loc="lower right")
+        axes.legend(loc="lower right")
 
     caption = (
-        "Of the lowest and the highest level the request that began first, the middle one and the "
-        "last. A steep, even stair is a steady stream; a long tread is a stall."
+        "Of the lowest and the highest level the requests with the shortest, the median and the "
+        "longest TTFT. A steep, even stair is a steady stream; a long step is a stall."
     )
     return draw("Do the tokens come steadily?", caption, plot)
 
 
-def typical(records: Rows) -> list[Mapping[str, Any]]:
+def typical(records: Records) -> list[Mapping[str, Any]]:
     """The record with the shortest TTFT, the median one and the longest."""
     ordered = sorted(
         (each for each in records if each.get("event_ms") and is_number(each.get("ttft_ms"))),
         key=lambda record: record["ttft_ms"],
     )
-    if len(ordered) <= MOST_STREAMS:
+    if len(ordered) <= MAX_STREAMS:
         return ordered
     return [ordered[0], ordered[len(ordered) // 2], ordered[-1]]
-
-
-# --- the baseline
-
-
-def baseline_pictures(report: Report) -> Iterator[Picture]:
-    changes = report.comparison.changes[:MOST_CHANGES] if report.comparison else []
-    if not changes or report.comparison is None:
-        return
-    colours = {Finding.WORSE: BAD, Finding.BETTER: GOOD, Finding.SAME: MUTED, Finding.UNCLEAR: OPEN}
-
-    def plot(axes: Axes) -> None:
-        for row, change in enumerate(changes):
-            colour = colours[change.finding]
-            low, high = ends(change)
-            axes.plot([low * 100, high * 100], [row, row], color=colour, linewidth=2)
-            axes.plot(change.change * 100, row, color=colour, marker="o", markersize=4)
-        axes.axvline(0, color=INK, linewidth=0.8)
-        axes.set_yticks(range(len(changes)), [change_label(each) for each in changes])
-        axes.tick_params(axis="y", labelcolor=INK)
-        axes.invert_yaxis()
-        axes.grid(visible=False, axis="y")
-        axes.set_xlabel("change against the baseline [%]")
-
-    worst, margin = changes[0], report.comparison.margin
-    caption = (
-        f"Point: the change; line: its 95 % interval. First {change_label(worst)}: "
-        f"{percent(worst.change)}. Red: worse by at least {margin:.0%}; green: better; grey: the "
-        "same; violet: not enough data. Of a rate, more is better."
-    )
-    height_in = 0.8 + ROW_IN * len(changes)
-    yield draw("What changed since the baseline?", caption, plot, height_in)
-
-
-def ends(change: Change) -> tuple[float, float]:
-    """The interval, drawn to where the point is on a side that is not bounded."""
-    low = change.change if change.low is None else change.low
-    high = change.change if change.high is None else change.high
-    return low, high
 
 
 # --- the queue
 
 
-def queue_pictures(document: Saved | None) -> Iterator[Picture]:
-    burst = [each for each in document.requests if each.get("step") == "burst"] if document else []
+def queue_pictures(file: ResultFile | None) -> Iterator[Picture]:
+    burst = [each for each in file.requests if each.get("step") == "burst"] if file else []
     burst = [r for r in burst if is_number(r.get("sent_ms")) and is_number(r.get("ended_ms"))]
     if not burst:
         return
-    begun_ms = min(record["sent_ms"] for record in burst)
-    burst = sorted(burst, key=lambda r: (r.get("status") != 200, r["ended_ms"]))[:MOST_BARS]
+    begin_ms = min(record["sent_ms"] for record in burst)
+    burst = sorted(burst, key=lambda r: (r.get("status") != 200, r["ended_ms"]))[:MAX_BARS]
 
     def plot(axes: Axes) -> None:
         for row, record in enumerate(burst):
-            queue_bar(axes, row, record, begun_ms)
-        axes.set_yticks(range(len(burst)), [queue_label(each) for each in burst])
-        axes.invert_yaxis()
-        axes.grid(visible=False, axis="y")
+            draw_wait(axes, row, record, begin_ms)
+        states = (record.get("status") or record.get("error") or "-" for record in burst)
+        label_rows(axes, [shorten(str(each), 12) for each in states])
         last = max(axes.get_xlim()[1], 1e-3)
-        axes.set_xlim(-0.02 * last, last)  # the cross of a refusal at once is as wide
+        axes.set_xlim(-0.02 * last, last)  # room for the cross of a refusal at 0 s
         axes.set_xlabel("seconds since the burst")
 
     caption = (
         "A bar for each request: pale until its first token (queue and prefill), full while tokens "
-        "come; a cross is a refusal, which should be at the very left."
+        "come. A cross is a refusal, which should be at the very left."
     )
     yield draw("Who waited, who was refused?", caption, plot, 0.9 + ROW_IN * max(4, len(burst)))
 
 
-def queue_bar(axes: Axes, row: int, record: Mapping[str, Any], begun_ms: float) -> None:
-    sent, ended = (record["sent_ms"] - begun_ms) / 1e3, (record["ended_ms"] - begun_ms) / 1e3
+def draw_wait(axes: Axes, row: int, record: Mapping[str, Any], begin_ms: float) -> None:
+    sent, ended = ((record[key] - begin_ms) / 1e3 for key in ("sent_ms", "ended_ms"))
     if record.get("status") != 200:
         axes.plot(ended, row, color=BAD, marker="x", markersize=5)
         return
@@ -364,100 +353,87 @@ def queue_bar(axes: Axes, row: int, record: Mapping[str, Any], begun_ms: float) 
     axes.barh(row, ended - first, left=first, height=0.6, color=SERIES[0])
 
 
-def queue_label(record: Mapping[str, Any]) -> str:
-    return shorten(str(record.get("status") or record.get("error") or "-"), 12)
-
-
 # --- cold start and wake
 
 
-def cold_start_pictures(document: Saved | None) -> Iterator[Picture]:
-    metrics = document.metrics if document else {}
+def cold_start_pictures(file: ResultFile | None) -> Iterator[Picture]:
+    metrics = file.metrics if file else {}
     total, phases = metrics.get("cold_start_s"), metrics.get("cold_start")
     if not (is_number(total) and isinstance(phases, Mapping)):
         return
-    marks = [
-        ("a worker is there", seconds_of(phases.get("worker_ms"))),
-        ("first byte", seconds_of(phases.get("first_byte_ms"))),
-        ("first token", total),
-    ]
-    warm = seconds_of(metrics.get("warm_ttft_ms"))
-    yield phase_picture("How long does a cold start take?", "the request", marks, warm)
+    marks = {
+        "a worker is there": in_seconds(phases.get("worker_ms")),
+        "first byte": in_seconds(phases.get("first_byte_ms")),
+        "first token": total,
+    }
+    warm_s = in_seconds(metrics.get("warm_ttft_ms"))
+    yield phase_picture("How long does a cold start take?", marks, warm_s)
 
 
-def wake_pictures(document: Saved | None) -> Iterator[Picture]:
-    metrics = document.metrics if document else {}
+def wake_pictures(file: ResultFile | None) -> Iterator[Picture]:
+    metrics = file.metrics if file else {}
     total = metrics.get("first_output_s")
     if metrics.get("asleep_before") is not True or not is_number(total):
         return
-    marks = [
-        ("magic packet heard", metrics.get("packet_s")),
-        ("runner online", metrics.get("runner_online_s")),
-        ("first token", total),
-    ]
-    warm = metrics.get("warm_first_output_s")
-    yield phase_picture("How long does it take to wake a runner?", "the request", marks, warm)
+    marks = {
+        "magic packet heard": metrics.get("packet_s"),
+        "runner online": metrics.get("runner_online_s"),
+        "first token": total,
+    }
+    warm_s = metrics.get("warm_first_output_s")
+    yield phase_picture("How long does it take to wake a runner?", marks, warm_s)
 
 
-def seconds_of(value_ms: object) -> float | None:
+def in_seconds(value_ms: object) -> float | None:
     return value_ms / 1e3 if is_number(value_ms) else None
 
 
-def phase_picture(
-    question: str, start: str, marks: Sequence[tuple[str, Any]], warm_s: object
-) -> Picture:
+def phase_picture(question: str, marks: Mapping[str, object], warm_s: object) -> Picture:
     """The way from a request to its first token, a bar for each phase that was seen."""
-    seen = sorted(((name, at) for name, at in marks if is_number(at)), key=lambda each: each[1])
-    rows = []
-    before, begun = 0.0, start
-    for name, at in seen:
-        rows.append((f"{begun} → {name}", before, at))
-        before, begun = at, name
-    if is_number(warm_s):
-        rows.append(("when it is warm", 0.0, warm_s))
-
-    def plot(axes: Axes) -> None:
-        end = max(at for _, _, at in rows)
-        for row, (name, left, right) in enumerate(rows):
-            colour = SERIES[1] if name == "when it is warm" else SERIES[0]
-            axes.barh(row, right - left, left=left, height=0.6, color=colour)
-            axes.annotate(f" {right - left:.2f} s", (right, row), va="center", color=INK)
-        axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
-        axes.tick_params(axis="y", labelcolor=INK)
-        axes.invert_yaxis()
-        axes.grid(visible=False, axis="y")
-        axes.set_xlim(0, end * 1.2)
-        axes.set_xlabel("seconds since the request was sent")
-
+    seen = [(name, at) for name, at in marks.items() if is_number(at)]
+    bars = []  # label, begin and end in seconds, colour
+    last, begin_s = "the request", 0.0
+    for name, at in sorted(seen, key=lambda each: each[1]):
+        bars.append((f"{last} → {name}", begin_s, at, SERIES[0]))
+        last, begin_s = name, at
     caption = "Each phase begins where the one above it ends."
     if is_number(warm_s):
-        caption += " The last bar is a request that waits for nobody."
-    return draw(question, caption, plot, 0.8 + 0.3 * max(3, len(rows)))
+        bars.append(("when it is warm", 0.0, warm_s, SERIES[1]))
+        caption += " The last bar is a request to a deployment that is awake."
+
+    def plot(axes: Axes) -> None:
+        for row, (_, begin, end, colour) in enumerate(bars):
+            axes.barh(row, end - begin, left=begin, height=0.6, color=colour)
+            axes.annotate(f" {end - begin:.2f} s", (end, row), va="center", color=INK)
+        label_rows(axes, [label for label, *_ in bars])
+        axes.set_xlim(0, 1.2 * max(end for _, _, end, _ in bars))
+        axes.set_xlabel("seconds since the request was sent")
+
+    return draw(question, caption, plot, height_of(len(bars)))
 
 
 # --- the fleet's shares
 
 
-def share_pictures(document: Saved | None) -> Iterator[Picture]:
-    runners = rows_of(document.metrics.get("runners")) if document else []
-    runners = [each for each in runners if is_number(each.get("share"))][:MOST_BARS]
+def share_pictures(file: ResultFile | None) -> Iterator[Picture]:
+    saved = file.metrics.get("runners") if file else None
+    runners = [
+        each
+        for each in (saved if isinstance(saved, list) else [])
+        if isinstance(each, Mapping) and is_number(each.get("share"))
+    ][:MAX_BARS]
     if len(runners) < 2:
         return
 
     def plot(axes: Axes) -> None:
         for row, runner in enumerate(runners):
-            share = 100 * runner["share"]
             low, high = (runner.get(name) for name in ("share_low", "share_high"))
-            axes.barh(row, share, height=0.6, color=SERIES[0])
+            axes.barh(row, 100 * runner["share"], height=0.6, color=SERIES[0])
             if is_number(low) and is_number(high):
                 axes.plot([100 * low, 100 * high], [row, row], color=INK, linewidth=1)
-        names = [shorten(str(each.get("runner", "?")), 24) for each in runners]
-        axes.set_yticks(range(len(runners)), names)
-        axes.tick_params(axis="y", labelcolor=INK)
-        axes.invert_yaxis()
-        axes.grid(visible=False, axis="y")
+        label_rows(axes, [shorten(str(each.get("runner", "?")), 24) for each in runners])
         axes.set_xlim(0, 100)
         axes.set_xlabel("share of the requests [%]")
 
     caption = "The thin line is the 95 % interval of the share. Equal shares are not promised."
-    yield draw("Which runner served?", caption, plot, 0.8 + 0.3 * max(3, len(runners)))
+    yield draw("Which runner served?", caption, plot, height_of(len(runners)))

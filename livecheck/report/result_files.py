@@ -1,7 +1,7 @@
-"""Reads the result files of a folder again, and trusts none of them unseen.
+"""Reads the result files of a folder, and checks each of them before it is used.
 
-A file is read when it is whole, has the form that the scripts give it, and says nothing that
-contradicts itself: `read_folder` gives the documents, and a line for each file that is not so.
+A result file is used when it is complete, has the form that the scripts give it, and does not
+contradict itself. `read_folder` gives these files, and a line about each of the others.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
@@ -23,20 +24,22 @@ from livecheck.core.result_file import SCHEMA_VERSION
 from livecheck.core.text import shorten
 from livecheck.wire.metrics import SUMMARY_NAMES, level_metrics, parse_objective, summary
 
-LARGEST_BYTES = 256 * 2**20  # an hour of a thousand streams; more would not fit into memory as JSON
-LARGEST = 1e15  # no true figure is larger
-LONGEST_TEXT = 2000
-FAR_APART_H = 72.0  # between the first and the last of one test, where nobody says another age
-SAME = 2e-3  # figures are saved rounded: so far may one recomputed be off, and a per mille
-SAME_SHARE = 1e-5  # of a share, which has six digits: one error in a thousand is an error
-OWN = "report"  # the script of report.py's own JSON, which may lie in the folder as well
-OPENING = re.compile(r"\s*\{")
+MAX_BYTES = 256 * 2**20  # an hour of a thousand streams; a larger file would fill the memory
+MAX_NUMBER = 1e15  # no script measures a larger figure
+MAX_DIGITS = 19  # of a whole number
+MAX_TEXT = 2000  # characters of a text that is shown
+MAX_SPAN_H = 72.0  # from the first file of a test to the last, unless --max-age says otherwise
+TOLERANCE = 2e-3  # figures are saved rounded: a recomputed one may differ by this or by 1 in 1000
+SHARE_TOLERANCE = 1e-5  # a share is saved with six digits, and one error in 1000 has to show
+REPORT = "report"  # the script that report.py's own JSON names; that file may lie in the folder too
+EARLY_ENDS = (Exit.USAGE, Exit.UNDECIDED, Exit.INTERRUPTED, Exit.TERMINATED)
+LEVEL = re.compile(r"inference_(c(?=[0-9]+$)|r)([0-9]{1,9}(?:\.[0-9]{1,9})?(?:e[+-][0-9]{1,2})?)")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a script saves: the names of its files, and how a report calls them."""
+    """What a script saves: the names of its files, and the heading that they get in a report."""
 
     script: str
     names: str  # a regular expression
@@ -44,7 +47,7 @@ class Kind:
     fleet: bool = False
 
 
-KINDS = (
+KINDS = (  # in the order of the guide's steps
     Kind("benchmark", "gateway_overhead", "Gateway Overhead"),
     Kind("benchmark", r"inference_[cr][0-9].*", "Inference"),
     Kind("benchmark", "capacity", "Capacity"),
@@ -58,17 +61,15 @@ KINDS = (
     Kind("test_workload_routing", "workload_routing", "Workload Routing", fleet=True),
     Kind("test_wol", "wol", "Wake-on-LAN", fleet=True),
 )
-STOPS = (Exit.USAGE, Exit.UNDECIDED, Exit.INTERRUPTED, Exit.TERMINATED)
-LEVEL = re.compile(r"inference_(c(?=[0-9]+$)|r)([0-9]{1,9}(?:\.[0-9]{1,9})?(?:e[+-][0-9]{1,2})?)")
 
 
 class Unusable(ValueError):
-    """Why a file is not read, in a few words."""
+    """Why a file is not used, in a few words."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A file, or what several of them say together, that cannot be believed."""
+    """A file that cannot be believed, or several that contradict each other."""
 
     name: str
     text: str
@@ -78,8 +79,8 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Saved:
-    """One result document, as its script saved it. `name` is the file's, without `.json`."""
+class ResultFile:
+    """One result file, as its script saved it. `name` is the file's name without `.json`."""
 
     name: str
     path: Path
@@ -103,92 +104,87 @@ class Saved:
 
     @property
     def title(self) -> str:
-        """As the guide's report heads it."""
-        if self.is_level:
-            return level_title(self.name)
-        return self.kind.title if re.fullmatch(self.kind.names, self.name) else self.script
+        """The heading that the guide's report gives it."""
+        return title_of(self.name, self.script)
 
-    @property
+    @cached_property
     def succeeded(self) -> list[Mapping[str, Any]]:
-        """The records of a level that its figures are made of, in the order of sending."""
+        """The records that a level's figures are made of, in the order of sending."""
         good = [r for r in self.requests if r["error"] is None and not r["excluded"]]
         return sorted(good, key=lambda record: record.get("due_ms", record["sent_ms"]) or 0.0)
 
 
-def level_title(name: str) -> str:
-    match = LEVEL.fullmatch(name)
-    assert match
-    return f"Inference ({'concurrency' if match[1] == 'c' else 'rate'}={match[2]})"
+def kind_of(name: str) -> Kind | None:
+    return next((kind for kind in KINDS if re.fullmatch(kind.names, name)), None)
+
+
+def title_of(name: str, otherwise: str) -> str:
+    """The heading of a result file by its name: `Inference (concurrency=4)`, `CORS`."""
+    if level := LEVEL.fullmatch(name):
+        return f"Inference ({'concurrency' if level[1] == 'c' else 'rate'}={level[2]})"
+    kind = kind_of(name)
+    return kind.title if kind else otherwise
 
 
 def short_name(name: str) -> str:
     """A level as `c=4` or `r=2.5`, everything else by its name."""
-    match = LEVEL.fullmatch(name)
-    return f"{match[1]}={match[2]}" if match else name
-
-
-def place(name: str) -> tuple[int, float, str]:
-    """Where the guide has it: its steps in their order, levels from low to high."""
     level = LEVEL.fullmatch(name)
-    for index, kind in enumerate(KINDS):
-        if re.fullmatch(kind.names, name):
-            return index, float(level[2]) if level else 0.0, name
-    return len(KINDS), 0.0, name
+    return f"{level[1]}={level[2]}" if level else name
+
+
+def guide_order(name: str) -> tuple[int, float, str]:
+    """A sort key: the guide's steps in their order, levels from low to high."""
+    level, kind = LEVEL.fullmatch(name), kind_of(name)
+    return KINDS.index(kind) if kind else len(KINDS), float(level[2]) if level else 0.0, name
 
 
 @dataclass
 class Folder:
-    """The documents of a folder in the guide's order, and what is wrong with it."""
+    """The result files of a folder in the guide's order, and what is wrong with the others."""
 
     path: Path
-    documents: list[Saved] = field(default_factory=list)
+    files: list[ResultFile] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def find(self, name: str) -> Saved | None:
-        return next((each for each in self.documents if each.name == name), None)
+    def find(self, name: str) -> ResultFile | None:
+        return next((each for each in self.files if each.name == name), None)
 
     @property
-    def levels(self) -> list[Saved]:
-        return [each for each in self.documents if each.is_level]
+    def levels(self) -> list[ResultFile]:
+        return [each for each in self.files if each.is_level]
 
 
-def read_folder(path: Path, one_target: bool = True, far_apart_h: float = FAR_APART_H) -> Folder:
-    """Every `*.json` of a folder, begun within `far_apart_h`.
-
-    With `one_target` they have to be about the same deployment.
-    """
-    folder, copies = Folder(path), dict[str, set[str]]()
+def read_folder(path: Path, one_target: bool = True, max_span_h: float = MAX_SPAN_H) -> Folder:
+    """Every `*.json` of a folder. They have to belong to one test: started within `max_span_h`
+    hours and, with `one_target`, of the same deployment."""
+    folder, level_lists = Folder(path), dict[str, set[str]]()
     try:
-        files = sorted(each for each in path.iterdir() if each.name.endswith(".json"))
+        paths = sorted(each for each in path.iterdir() if each.name.endswith(".json"))
     except OSError as error:
-        why = f"cannot be read ({error.strerror}): where did the scripts' --results go?"
+        why = f"cannot be read ({error.strerror}): give the folder that the scripts wrote to"
         folder.problems.append(Problem(str(path), why))
         return folder
-    for file in files:
-        if is_own_output(file):
+    for each in paths:
+        if is_own_output(each):
             continue
         try:
-            content = load(file)
+            content = load_json(each)
             if "levels" in content and "script" not in content:
-                copies[file.name] = levels_in(content)
-            elif content.get("script") != OWN:
-                folder.documents.append(read(file, content))
+                level_lists[each.name] = {level_name(e) for e in get_objects(content, "levels")}
+            elif content.get("script") != REPORT:
+                folder.files.append(read_content(each, content))
         except Unusable as error:
-            folder.problems.append(Problem(file.name, str(error)))
-    folder.documents.sort(key=lambda each: place(each.name))
-    folder.problems += disagreements(folder.documents, one_target, far_apart_h)
-    for name, inside in copies.items():
-        add_copies(folder, name, inside)
+            folder.problems.append(Problem(each.name, str(error)))
+    folder.files.sort(key=lambda file: guide_order(file.name))
+    folder.problems += contradictions(folder.files, one_target, max_span_h)
+    for name, levels in level_lists.items():
+        judge_level_list(folder, name, levels)
     return folder
 
 
-def levels_in(content: Mapping[str, Any]) -> set[str]:
-    """The names of the levels that --output json printed as one document. Raises Unusable."""
-    return {level_name(each) for each in rows(content, "levels")}
-
-
 def level_name(level: Mapping[str, Any]) -> str:
+    """The name of the result file that holds this entry of benchmark.py's `{"levels": […]}`."""
     if level.get("script") not in (None, "benchmark"):
         return str(level["script"])
     figures = level.get("metrics")
@@ -199,133 +195,145 @@ def level_name(level: Mapping[str, Any]) -> str:
     return "gateway_overhead" if isinstance(figures, dict) and figures.get("gateway") else "level"
 
 
-def add_copies(folder: Folder, name: str, inside: set[str]) -> None:
-    """Several levels in one file are no result, but are those of the files beside it."""
-    told = {each.name for each in folder.documents}
-    told |= {each.name.removesuffix(".json") for each in folder.problems}
-    alone = sorted(inside - told, key=place)
-    if alone or not inside:
-        text = f"holds {', '.join(alone) or 'no level'} without a file of its own: copy it too"
+def judge_level_list(folder: Folder, name: str, levels: set[str]) -> None:
+    """Several levels in one file, as --output json prints them, only repeat the files beside it."""
+    known = {each.name for each in folder.files}
+    known |= {each.name.removesuffix(".json") for each in folder.problems}
+    alone = sorted(levels - known, key=guide_order)
+    if alone or not levels:
+        text = f"holds {', '.join(alone) or 'no level'} without a file of its own: add that file"
         folder.problems.append(Problem(name, text))
     else:
         folder.notes.append(f"{name} holds several levels, which have their own files")
 
 
-def is_own_output(file: Path) -> bool:
-    """Whether this program's stdout goes there: the shell empties it before anything is read."""
+def is_own_output(path: Path) -> bool:
+    """Whether stdout goes into this file: the shell empties it before anything is read."""
     try:
-        return os.path.samestat(file.stat(), os.fstat(sys.stdout.fileno()))
+        return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
     except (OSError, ValueError, AttributeError):
         return False
 
 
-# --- a file's text
+# --- from a file to JSON
 
 
-def load(file: Path) -> dict[str, Any]:
+def load_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises Unusable."""
     try:
-        about = file.stat()
+        about = path.stat()
         if not stat.S_ISREG(about.st_mode):
             raise Unusable("not a regular file")
-        if about.st_size > LARGEST_BYTES:
-            raise Unusable(f"too large to be a result ({about.st_size / 2**20:.0f} MB)")
-        text = file.read_bytes().decode("utf-8-sig")
+        if about.st_size > MAX_BYTES:
+            raise Unusable(f"too large to be a result file ({about.st_size / 2**20:.0f} MB)")
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise Unusable("not UTF-8: no result file of these scripts") from None
+        raise Unusable("not UTF-8, as a result file is") from None
     except OSError as error:
         raise Unusable(f"cannot be read ({error.strerror})") from None
     if not text.strip():
         raise Unusable("empty: was the script ended before it could save?")
     try:
-        content = parse(text)
+        content = parse_json(text)
     except json.JSONDecodeError as error:
-        half = OPENING.match(text) and error.pos >= len(text.rstrip())
-        what = "half-written JSON" if half or "Unterminated" in error.msg else "no JSON"
+        ends_early = text.lstrip()[0] == "{" and error.pos >= len(text.rstrip())
+        is_half = ends_early or "Unterminated" in error.msg
+        what = "half-written JSON" if is_half else "not JSON"
         raise Unusable(f"{what} (line {error.lineno}: {error.msg})") from None
     except RecursionError:
-        raise Unusable("nested too deeply to be a result") from None
+        raise Unusable("nested too deeply to be a result file") from None
     if not isinstance(content, dict):
-        raise Unusable("holds no JSON object: no result file of these scripts")
+        raise Unusable("not a JSON object, as a result file is")
     return content
 
 
-def parse(text: str) -> Any:
-    """JSON with true numbers only, and each key once. Raises JSONDecodeError and Unusable."""
+def parse_json(text: str) -> Any:
+    """JSON with finite numbers, each key once in its object. Raises JSONDecodeError, Unusable."""
     return json.loads(
         text,
-        parse_constant=no_number,
-        parse_float=lambda digits: bounded(float(digits)),
-        parse_int=lambda digits: bounded(int(digits)) if len(digits) < 20 else no_number("that"),
-        object_pairs_hook=unique,
+        parse_constant=refuse_constant,
+        parse_float=lambda digits: within_bounds(float(digits)),
+        parse_int=parse_whole_number,
+        object_pairs_hook=with_unique_keys,
     )
 
 
-def no_number(text: str) -> Any:
-    raise Unusable(f"{text} is no number in it that JSON knows or a script measures")
+def refuse_constant(word: str) -> Any:
+    raise Unusable(f"it holds {word}, which is not a number in JSON")
 
 
-def bounded(number: T) -> T:
-    if not abs(number) <= LARGEST:  # type: ignore[arg-type]
-        raise Unusable("a number in it is beyond all measure")
+def parse_whole_number(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise Unusable(f"it holds a number of {len(digits)} digits, which no script measures")
+    return within_bounds(int(digits))
+
+
+def within_bounds(number: T) -> T:
+    if not abs(number) <= MAX_NUMBER:  # type: ignore[arg-type]
+        raise Unusable(f"it holds a number above {MAX_NUMBER:g}, which no script measures")
     return number
 
 
-def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise Unusable("contradictory: the same key twice in one object")
+        raise Unusable("contradictory: one object has the same key twice")
     return found
 
 
-# --- the form of a document
+# --- from JSON to a ResultFile
 
 
-def read(file: Path, content: Mapping[str, Any]) -> Saved:
-    """A document with everything in its place. Raises Unusable."""
+def read_content(path: Path, content: Mapping[str, Any]) -> ResultFile:
+    """A result file whose form and content hold together. Raises Unusable."""
     version = content.get("schema_version")
     if "schema_version" not in content or "script" not in content:
-        raise Unusable("foreign: JSON, but not a result of these scripts")
+        raise Unusable("foreign: JSON, but not a result file of these scripts")
     if version != SCHEMA_VERSION or isinstance(version, bool):
-        raise Unusable(f"schema_version {brief(version)}, this report reads {SCHEMA_VERSION}")
-    script = plain(take(content, "script", str))
-    document = Saved(
-        name=file.name.removesuffix(".json"),
-        path=file,
-        kind=find_kind(file.name.removesuffix(".json"), script),
+        raise Unusable(f"schema_version {brief(version)}, but this report reads {SCHEMA_VERSION}")
+    name, script = path.name.removesuffix(".json"), get_text(content, "script")
+    file = ResultFile(
+        name=name,
+        path=path,
+        kind=find_kind(name, script),
         script=script,
-        tool_version=plain(take(content, "tool_version", str)),
-        exit_code=read_exit(content),
-        error=plain(take(content, "error", str)) if content.get("error") is not None else None,
-        started_at=read_time(take(content, "started_at", str)),
-        duration_s=positive(content, "duration_s"),
-        target=take(content, "target", dict),
-        client=take(content, "client", dict),
-        options=take(content, "options", dict),
-        checks=[read_check(each) for each in rows(content, "checks")],
-        metrics=take(content, "metrics", dict),
-        requests=rows(content, "requests"),
+        tool_version=get_text(content, "tool_version"),
+        exit_code=read_exit_code(content),
+        error=get_text(content, "error") if content.get("error") is not None else None,
+        started_at=read_time(get(content, "started_at", str)),
+        duration_s=get_duration(content, "duration_s"),
+        target=get(content, "target", dict),
+        client=get(content, "client", dict),
+        options=get(content, "options", dict),
+        checks=[read_check(each) for each in get_objects(content, "checks")],
+        metrics=get(content, "metrics", dict),
+        requests=get_objects(content, "requests"),
     )
-    check_verdict(document, content)
-    check_content(document)
-    return document
+    verify_verdict(file, content)
+    verify_figures(file)
+    return file
 
 
-def take(content: Mapping[str, Any], key: str, kind: type[T]) -> T:
+def get(content: Mapping[str, Any], key: str, kind: type[T]) -> T:
     value = content.get(key)
     if not isinstance(value, kind):
-        raise Unusable(f"its {key} is {brief(value)}: not what a script saves")
+        raise Unusable(f"its {key} is {brief(value)}, which is not what a script saves")
     return value
 
 
-def rows(content: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    found: list[Any] = take(content, key, list)
+def get_text(content: Mapping[str, Any], key: str) -> str:
+    """One printable line: control characters of a server's words would steer the terminal."""
+    return shorten(get(content, key, str), MAX_TEXT)
+
+
+def get_objects(content: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    found: list[Any] = get(content, key, list)
     if not all(isinstance(each, dict) for each in found):
         raise Unusable(f"its {key} are not all objects")
     return found
 
 
-def positive(content: Mapping[str, Any], key: str) -> float:
+def get_duration(content: Mapping[str, Any], key: str) -> float:
     value = content.get(key)
     if not is_number(value) or value < 0:
         raise Unusable(f"its {key} is {brief(value)}, not a number of at least 0")
@@ -337,78 +345,82 @@ def is_number(value: Any) -> TypeGuard[float]:
 
 
 def brief(value: Any) -> str:
+    """A value as a message shows it."""
     return "missing" if value is None else shorten(repr(value), 40)
-
-
-def plain(text: str) -> str:
-    """One printable line: a server's words must not steer a terminal."""
-    return shorten(text, LONGEST_TEXT)
 
 
 def read_time(text: str) -> datetime:
     try:
-        time = datetime.fromisoformat(re.sub("Z$", "+00:00", text))  # Python 3.10 knows no Z
+        time = datetime.fromisoformat(re.sub("Z$", "+00:00", text))  # Python 3.10 does not know Z
     except ValueError:
-        raise Unusable(f"its started_at is {brief(text)}: no time") from None
+        raise Unusable(f"its started_at is {brief(text)}, which is not a time") from None
     if time.tzinfo is None:
         raise Unusable("its started_at has no time zone")
     try:
         return time.astimezone(timezone.utc)
     except OverflowError:
-        raise Unusable("its started_at is beyond all calendars") from None
+        raise Unusable("its started_at is before the year 1 or after 9999") from None
 
 
 def read_check(row: Mapping[str, Any]) -> Check:
-    word = row.get("status")
-    if not isinstance(word, str) or word not in {each.value for each in Status}:
-        raise Unusable(f"a check with the status {brief(word)}")
-    name, detail = shorten(take(row, "name", str), 80), plain(take(row, "detail", str))
-    evidence = row.get("evidence") if isinstance(row.get("evidence"), dict) else {}
-    return Check(name, Status(word), detail, evidence or {}, row.get("essential") is True)
+    status = row.get("status")
+    if not isinstance(status, str) or status not in Status.__members__:
+        raise Unusable(f"one of its checks has the status {brief(status)}")
+    evidence = row.get("evidence")
+    return Check(
+        name=shorten(get(row, "name", str), 80),
+        status=Status(status),
+        detail=get_text(row, "detail"),
+        evidence=evidence if isinstance(evidence, dict) else {},
+        essential=row.get("essential") is True,
+    )
 
 
-def read_exit(content: Mapping[str, Any]) -> Exit:
+def read_exit_code(content: Mapping[str, Any]) -> Exit:
     code = content.get("exit_code")
     if type(code) is not int or code not in {int(each) for each in Exit}:
-        raise Unusable(f"exit_code {brief(code)} is none of these scripts'")
+        raise Unusable(f"exit_code {brief(code)}, which none of these scripts ends with")
     return Exit(code)
 
 
 def find_kind(name: str, script: str) -> Kind:
-    """What the file must be by its script. Raises Unusable when its name says something else."""
+    """The kind of file that the script saves under this name. Raises Unusable."""
     kinds = [kind for kind in KINDS if kind.script == script]
     if not kinds:
-        raise Unusable(f"foreign: of a script {brief(script)} that is not known here")
+        raise Unusable(f"foreign: saved by {brief(script)}, which is not one of these scripts")
     named = [kind for kind in kinds if re.fullmatch(kind.names, name)]
-    if not named and name != script:  # a run that ended before it began a document says so there
-        raise Unusable(f"contradictory: no result of {script}.py has this name")
+    # a run that ended before its first result file saves one under the script's own name
+    if not named and name != script:
+        raise Unusable(f"contradictory: {script}.py saves no file of this name")
     if name.startswith("inference_") and not LEVEL.fullmatch(name):
         raise Unusable("contradictory: no level has this name")
     return (named or kinds)[0]
 
 
-# --- contradictions within a document
+# --- contradictions within a file
 
 
-def check_verdict(document: Saved, content: Mapping[str, Any]) -> None:
-    """Exit code, verdict and checks tell the same story. Raises Unusable."""
-    code, verdict = document.exit_code, content.get("verdict")
+def verify_verdict(file: ResultFile, content: Mapping[str, Any]) -> None:
+    """Exit code, verdict and checks say the same. Raises Unusable."""
+    code, verdict = file.exit_code, content.get("verdict")
     if verdict != VERDICTS[code]:
         raise Unusable(f"contradictory: verdict {brief(verdict)} and exit_code {int(code)}")
-    stopped = (Exit.INTERRUPTED, Exit.TERMINATED)
-    if content.get("interrupted") is not (code in stopped):
-        raise Unusable(f"contradictory: interrupted {brief(content.get('interrupted'))}, {verdict}")
-    expected = exit_of(document.checks)
-    if document.error is None and code is not expected:
-        failed = [each.name for each in document.checks if each.status is Status.FAIL]
-        said = f"FAIL in {', '.join(failed[:3])}" if failed else f"{len(document.checks)} checks"
-        raise Unusable(f"contradictory: verdict {verdict}, but {said} come to {VERDICTS[expected]}")
-    if document.error is not None and code not in {worst([each, expected]) for each in STOPS}:
-        raise Unusable(f"contradictory: verdict {verdict}, but stopped: {brief(document.error)}")
+    is_interrupted = code in (Exit.INTERRUPTED, Exit.TERMINATED)
+    if content.get("interrupted") is not is_interrupted:
+        said = brief(content.get("interrupted"))
+        raise Unusable(f"contradictory: interrupted {said} and verdict {verdict}")
+    expected = exit_of(file.checks)
+    if file.error is None and code is not expected:
+        failed = [each.name for each in file.checks if each.status is Status.FAIL]
+        seen = f"FAIL in {', '.join(failed[:3])}" if failed else f"{len(file.checks)} without FAIL"
+        said = f"verdict {verdict}, but its checks result in {VERDICTS[expected]}"
+        raise Unusable(f"contradictory: {said} ({seen})")
+    if file.error is not None and code not in {worst([each, expected]) for each in EARLY_ENDS}:
+        raise Unusable(f"contradictory: verdict {verdict}, but it ended early: {brief(file.error)}")
 
 
 def exit_of(checks: Sequence[Check]) -> Exit:
-    """What checks come to in a run that went to its end; see documents.Document.exit_code."""
+    """The exit code for these checks of a run that came to its end, as core's Document has it."""
     if any(each.status is Status.FAIL for each in checks):
         return Exit.FAIL
     skipped = [each for each in checks if each.status is Status.SKIP]
@@ -416,79 +428,81 @@ def exit_of(checks: Sequence[Check]) -> Exit:
     return Exit.UNDECIDED if undecided else Exit.OK
 
 
-def check_content(document: Saved) -> None:
-    """The figures are those of the records. Raises Unusable."""
-    if document.error is not None and not document.metrics:
-        return  # stopped before it measured anything
-    if document.is_level:
-        check_level(document)
-    elif document.name == "gateway_overhead":
-        check_gateway(document)
+def verify_figures(file: ResultFile) -> None:
+    """The figures follow from the records. Raises Unusable."""
+    if file.error is not None and not file.metrics:
+        return  # it ended before it measured anything
+    if file.is_level:
+        verify_level(file)
+    elif file.name == "gateway_overhead":
+        verify_gateway(file)
 
 
-SUMMARIES = "ttft_ms tpot_ms tokens_per_s itl_ms e2e_ms connect_ms".split()
-SCALARS = "error_rate output_tokens_per_s requests_per_s goodput_per_s".split()
-LEVEL_NUMBERS = (
-    "sent_ms ended_ms ttft_ms e2e_ms tpot_ms tokens_per_s output_tokens connect_ms".split()
+SUMMARIES = ("ttft_ms", "tpot_ms", "tokens_per_s", "itl_ms", "e2e_ms", "connect_ms")
+SCALARS = ("error_rate", "output_tokens_per_s", "requests_per_s", "goodput_per_s")
+RECORD_NUMBERS = (
+    *("sent_ms", "ended_ms", "ttft_ms", "e2e_ms", "tpot_ms"),
+    *("tokens_per_s", "output_tokens", "connect_ms"),
 )
-# what a level's figures are made of besides, and no threshold can be on
-UNJUDGED = "token_source server_tokens_per_s tls_ms retry_after_s prompt_tokens cached_tokens"
+# level_metrics reads these as well, but no threshold can be set on what it makes of them
+UNJUDGED = (
+    *("token_source", "server_tokens_per_s", "tls_ms"),
+    *("retry_after_s", "prompt_tokens", "cached_tokens"),
+)
 
 
-def check_level(document: Saved) -> None:
-    check_load(document)
-    for record in document.requests:
-        check_record(record)
-    figures = document.metrics
-    if not isinstance(figures.get("gateway"), (dict, type(None))):
+def verify_level(file: ResultFile) -> None:
+    verify_load(file)
+    for record in file.requests:
+        verify_record(record)
+    saved, found = file.metrics, recompute(file)
+    if not isinstance(saved.get("gateway"), (dict, type(None))):
         raise Unusable("its figures of the gateway are not what benchmark.py saves")
-    found = recomputed(document)
     for key in ("requests", "succeeded", "most_in_flight"):
         if key in found:
-            same(figures, key, found[key])
+            verify_figure(saved, key, found[key])
     for key in SUMMARIES:
-        check_summary(figures, key, found[key])
+        verify_summary(saved, key, found[key])
     for key in SCALARS:
-        if not is_figure(figures.get(key)):
-            raise Unusable(f"its {key} is {brief(figures[key])}, not a number")
-        same(figures, key, found[key], within=SAME_SHARE if key == "error_rate" else SAME)
+        if not is_figure(saved.get(key)):
+            raise Unusable(f"its {key} is {brief(saved[key])}, not a number")
+        tolerance = SHARE_TOLERANCE if key == "error_rate" else TOLERANCE
+        verify_figure(saved, key, found[key], tolerance=tolerance)
 
 
-def recomputed(document: Saved) -> Mapping[str, Any]:
-    """The level's figures, made of its records once more. Raises Unusable."""
-    used = (*LEVEL_NUMBERS, "error", "excluded", "event_ms", "due_ms")
-    unjudged = dict.fromkeys(UNJUDGED.split())
+def recompute(file: ResultFile) -> Mapping[str, Any]:
+    """The level's figures, computed from its records again. Raises Unusable."""
+    used = (*RECORD_NUMBERS, "error", "excluded", "event_ms", "due_ms")
     records = [
-        {**unjudged, **{key: each[key] for key in used if key in each}}
-        for each in document.requests
+        {**dict.fromkeys(UNJUDGED), **{key: each[key] for key in used if key in each}}
+        for each in file.requests
     ]
     try:
-        objectives = [parse_objective(each) for each in document.options.get("slo") or ()]
+        objectives = [parse_objective(each) for each in file.options.get("slo") or ()]
         return level_metrics(records, objectives)
     except (TypeError, AttributeError, ValueError) as error:
-        raise Unusable(
-            f"no figures can be made of its records ({shorten(str(error), 60)})"
-        ) from None
+        why = shorten(str(error), 60)
+        raise Unusable(f"its figures cannot be computed from its records ({why})") from None
 
 
-def check_load(document: Saved) -> None:
+def verify_load(file: ResultFile) -> None:
     """The level is the one that the file's name and the options say."""
-    match = LEVEL.fullmatch(document.name)
-    assert match
-    is_rate, said = match[1] == "r", float(match[2])
+    level = LEVEL.fullmatch(file.name)
+    assert level
+    is_rate, named = level[1] == "r", float(level[2])
     key, option = ("rate_per_s", "rate") if is_rate else ("concurrency", "concurrency")
-    measured, asked = document.metrics.get(key), document.options.get(option)
-    if not is_number(measured) or not math.isclose(measured, said, rel_tol=1e-5):
-        raise Unusable(f"contradictory: named {document.name}, measured at {key} {brief(measured)}")
+    measured, asked = file.metrics.get(key), file.options.get(option)
+    if not is_number(measured) or not math.isclose(measured, named, rel_tol=1e-5):
+        raise Unusable(f"contradictory: named {file.name}, measured at {key} {brief(measured)}")
     if not isinstance(asked, list) or measured not in asked:
-        raise Unusable(f"contradictory: named {document.name}, run with --{option} {brief(asked)}")
+        raise Unusable(f"contradictory: named {file.name}, run with --{option} {brief(asked)}")
 
 
-def check_record(record: Mapping[str, Any]) -> None:
-    """What the figures and the comparison take from a request's record is there."""
+def verify_record(record: Mapping[str, Any]) -> None:
+    """A request's record has what the figures and the comparison use."""
     events, error = record.get("event_ms"), record.get("error")
     if not (
-        all(key in record and is_figure(record[key]) for key in LEVEL_NUMBERS)
+        all(key in record and is_figure(record[key]) for key in RECORD_NUMBERS)
         and is_figure(record.get("due_ms"))
         and isinstance(events, list)
         and all(is_number(each) for each in events)
@@ -496,52 +510,47 @@ def check_record(record: Mapping[str, Any]) -> None:
         and (error is None or isinstance(error, str))
         and "error" in record
     ):
-        raise Unusable("a request's record in it is not what benchmark.py saves")
+        raise Unusable("one of its records is not what benchmark.py saves of a request")
 
 
-def check_gateway(document: Saved) -> None:
-    figures = document.metrics.get("gateway")
+def verify_gateway(file: ResultFile) -> None:
+    figures = file.metrics.get("gateway")
     if not isinstance(figures, dict):
         raise Unusable("its metrics have no figures of the gateway")
     for key in figures:
         if key.endswith("_ms"):
-            find_summary(figures, key)
-    for path, key in (("/ping", "ping_ms"), ("/health", "health_ms")):
-        probes = [each for each in document.requests if each.get("path") == path]
-        good = [each for each in probes if each.get("status") == 200 and each.get("error") is None]
-        times = [(each.get("ttfb_ms"), each.get("round_trip_ms")) for each in good]
-        if not all(is_number(spent) and is_figure(trip) for spent, trip in times):
-            raise Unusable(f"a probe's record of {path} in it is not what benchmark.py saves")
-        if probes or key in figures:
-            check_summary(figures, key, summary([each["ttfb_ms"] for each in good]))
-            edge = figures.get("net_not_separable")
-            net = [max(0.0, spent - trip) for spent, trip in times if trip is not None]
-            check_summary(figures, key.replace("_ms", "_net_ms"), summary([] if edge else net))
-    check_connects(document, figures)
-
-
-def check_connects(document: Saved, figures: Mapping[str, Any]) -> None:
-    """The times of all the handshakes, which a threshold can be on as well."""
+            get_summary(figures, key)
+    good = [e for e in file.requests if e.get("status") == 200 and e.get("error") is None]
+    for name in ("ping", "health"):
+        own = [each for each in good if each.get("path") == f"/{name}"]
+        if not all(is_number(e.get("ttfb_ms")) and is_figure(e.get("round_trip_ms")) for e in own):
+            raise Unusable(f"one of its records is not what benchmark.py saves of a /{name} probe")
+        if f"{name}_ms" in figures or any(e.get("path") == f"/{name}" for e in file.requests):
+            separable = [e for e in own if e.get("round_trip_ms") is not None]
+            if figures.get("net_not_separable"):
+                separable = []
+            net = [max(0.0, each["ttfb_ms"] - each["round_trip_ms"]) for each in separable]
+            verify_summary(figures, f"{name}_ms", summary([each["ttfb_ms"] for each in own]))
+            verify_summary(figures, f"{name}_net_ms", summary(net))
     if "connect_ms" in figures:
-        good = [e for e in document.requests if e.get("status") == 200 and e.get("error") is None]
-        values = [e["connect_ms"] for e in good if is_number(e.get("connect_ms"))]
-        check_summary(figures, "connect_ms", summary(values))
+        handshakes = [e["connect_ms"] for e in good if is_number(e.get("connect_ms"))]
+        verify_summary(figures, "connect_ms", summary(handshakes))
 
 
-def check_summary(figures: Mapping[str, Any], key: str, found: Mapping[str, Any]) -> None:
-    """A saved summary is the one found. Raises Unusable."""
-    saved = find_summary(figures, key)
+def verify_summary(figures: Mapping[str, Any], key: str, found: Mapping[str, Any]) -> None:
+    """The saved summary equals the recomputed one. Raises Unusable."""
+    saved = get_summary(figures, key)
     for name in ("n", *SUMMARY_NAMES):
-        same(saved, name, found[name], f"{key}.{name}")
+        verify_figure(saved, name, found[name], f"{key}.{name}")
 
 
-def find_summary(figures: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """A summary with all that a report shows of it. Raises Unusable."""
+def get_summary(figures: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A saved summary with all that a report shows of it. Raises Unusable."""
     saved = figures.get(key)
     if not isinstance(saved, dict):
         raise Unusable(f"its metrics have no {key}")
     if not all(name in saved and is_figure(saved[name]) for name in (*SUMMARY_NAMES, "n")):
-        raise Unusable(f"its {key} is no summary")
+        raise Unusable(f"its {key} is not a summary with {', '.join(('n', *SUMMARY_NAMES))}")
     return saved
 
 
@@ -550,60 +559,65 @@ def is_figure(value: Any) -> bool:
     return value is None or is_number(value) and value >= 0
 
 
-def same(
-    figures: Mapping[str, Any], key: str, found: float | None, name: str = "", within: float = SAME
+def verify_figure(
+    figures: Mapping[str, Any],
+    key: str,
+    found: float | None,
+    name: str = "",
+    tolerance: float = TOLERANCE,
 ) -> None:
     saved = figures.get(key)
     if saved is None and found is None:
         return
     if is_number(saved) and found is not None:
-        if math.isclose(saved, found, rel_tol=1e-3, abs_tol=within):
+        if math.isclose(saved, found, rel_tol=1e-3, abs_tol=tolerance):
             return
-    said = "none" if found is None else f"{found:g}"
-    raise Unusable(f"contradictory: metrics say {name or key} {brief(saved)}, the requests {said}")
+    seen = "nothing" if found is None else f"{found:g}"
+    text = f"metrics say {name or key} {brief(saved)}, the requests give {seen}"
+    raise Unusable(f"contradictory: {text}")
 
 
-# --- contradictions between documents
+# --- contradictions between files
 
 
-def disagreements(
-    documents: Sequence[Saved], one_target: bool, far_apart_h: float
+def contradictions(
+    files: Sequence[ResultFile], one_target: bool, max_span_h: float
 ) -> list[Problem]:
-    """What keeps these documents from being one test of one deployment."""
-    found = [differs("tool version", [(each, each.tool_version) for each in documents])]
+    """What keeps these files from being one test of one deployment."""
+    found = [differing("tool version", [(each, each.tool_version) for each in files])]
     for fleet in (False, True):
-        same_side = [each for each in documents if each.kind.fleet is fleet]
+        same_side = [each for each in files if each.kind.fleet is fleet]
         about = same_side if one_target else [e for e in same_side if e.script == "benchmark"]
-        found.append(differs("target", [(each, target_url(each)) for each in about]))
+        found.append(differing("target", [(each, target_url(each)) for each in about]))
         if not fleet:
             models = [(each, each.target.get("model")) for each in about]
-            found.append(differs("model", [(each, str(name)) for each, name in models if name]))
-    return [problem for problem in (*found, far_apart(documents, far_apart_h)) if problem]
+            found.append(differing("model", [(each, str(name)) for each, name in models if name]))
+    return [problem for problem in (*found, too_far_apart(files, max_span_h)) if problem]
 
 
-def target_url(document: Saved) -> str:
-    return shorten(str(document.target.get("url")), 200).rstrip("/")
+def target_url(file: ResultFile) -> str:
+    return shorten(str(file.target.get("url")), 200).rstrip("/")
 
 
-def differs(what: str, values: Sequence[tuple[Saved, str]]) -> Problem | None:
-    """The documents that say something else than most."""
+def differing(what: str, values: Sequence[tuple[ResultFile, str]]) -> Problem | None:
+    """The files that say something else than most."""
     said = [value for _, value in values]
     if len(set(said)) < 2:
         return None
     usual = max(dict.fromkeys(said), key=said.count)
-    others = [(each, value) for each, value in values if value != usual]
-    names = ", ".join(f"{each.name}.json" for each, _ in others)
-    text = f"contradictory: {what} {shorten(others[0][1], 80)}, the others' is {shorten(usual, 80)}"
-    return Problem(names, text)
+    others = [(file, value) for file, value in values if value != usual]
+    names = ", ".join(f"{file.name}.json" for file, _ in others)
+    here, there = shorten(others[0][1], 80), shorten(usual, 80)
+    return Problem(names, f"contradictory: its {what} is {here}, the others have {there}")
 
 
-def far_apart(documents: Sequence[Saved], most_h: float) -> Problem | None:
-    if not documents:
+def too_far_apart(files: Sequence[ResultFile], max_span_h: float) -> Problem | None:
+    if not files:
         return None
-    first = min(documents, key=lambda each: each.started_at)
-    last = max(documents, key=lambda each: each.started_at)
+    first = min(files, key=lambda each: each.started_at)
+    last = max(files, key=lambda each: each.started_at)
     hours = (last.started_at - first.started_at).total_seconds() / 3600
-    if hours <= most_h:
+    if hours <= max_span_h:
         return None
-    text = f"contradictory: begun {hours:.0f} h before {last.name}.json, one test takes at most "
-    return Problem(f"{first.name}.json", f"{text}{most_h:g} h (--max-age): run it again")
+    text = f"contradictory: started {hours:.0f} h before {last.name}.json, but one test takes"
+    return Problem(f"{first.name}.json", f"{text} {max_span_h:g} h at most (--max-age)")

@@ -1,4 +1,4 @@
-"""What a run has to keep: the guide's thresholds, a file that changes them, and their judgement.
+"""The thresholds that a run has to keep: the guide's, changed by a file, and what becomes of them.
 
 The file is TOML: a section for each result file, in it the objectives of `benchmark.py --slo`.
 
@@ -18,33 +18,32 @@ The file is TOML: a section for each result file, in it the objectives of `bench
 from __future__ import annotations
 
 import importlib
-import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from livecheck.core.checks import Status
-from livecheck.report.result_files import KINDS, LEVEL, Saved, short_name, target_url
+from livecheck.report.result_files import LEVEL, ResultFile, kind_of, short_name, target_url
 from livecheck.wire.metrics import Objective, parse_objective
 
-GATEWAY, LEVELS = "gateway_overhead", "inference"
+OVERHEAD, EVERY_LEVEL = "gateway_overhead", "inference"
 DEFAULTS: Mapping[str, Mapping[str, str]] = {  # the guide's table, step 8
-    GATEWAY: {"ping_net_p99": "5ms"},
-    LEVELS: {"error_rate": "0"},
+    OVERHEAD: {"ping_net_p99": "5ms"},
+    EVERY_LEVEL: {"error_rate": "0"},
     "inference_c1": {"ttft_p50": "500ms", "ttft_p95": "1000ms", "tokens_per_s_mean": "20"},
 }
-PROBES = ("ping_", "health_")  # what is measured without the model, and judged where it is
-FAR = 1e6  # times the target: beyond, and where the target is 0
-REFUSALS = {"429", "503"}  # how a full queue answers
-LEAST = 5  # samples of a percentile that is judged at all
-TELLING = {"p95": 20, "p99": 100}  # samples from which on one lies above
+PROBES = ("ping_", "health_")  # objectives on probes, which are measured without the model
+MAX_SHARE = 1e6  # of the target, also where the target is 0
+REFUSALS = {"429", "503"}  # the errors by which a full queue refuses a request
+MIN_SAMPLES = 5  # of a percentile, so that it is judged
+SAMPLES_BEYOND = {"p95": 20, "p99": 100}  # with fewer samples, the percentile is about the slowest
 
 
 class Verdict(str, Enum):
-    """What a criterion comes to. REPORTED: said, and not judged."""
+    """What becomes of a criterion. REPORTED: it is shown, but not judged."""
 
     PASS = "PASS"
     FAIL = "FAIL"
@@ -54,11 +53,11 @@ class Verdict(str, Enum):
 
 @dataclass(frozen=True)
 class Criterion:
-    """One line of the verdict.
+    """One thing that the verdict of a report depends on.
 
-    subject: the result file it is about. name: for people, the level in it. target, value: with
-    their units.
-    detail: what else there is to say. share: of the target that is used up; above 1 it is missed.
+    subject: the name of the result file that it is about. name: what it is about, for people.
+    target, value: texts with units. detail: what else there is to say.
+    share: how much of the target is used up; above 1 it is missed.
     """
 
     subject: str
@@ -73,46 +72,45 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the deployment at `url` holds: requests served at once and waiting; None: any number."""
+    """How many requests the deployment at `url` takes: served at once, and waiting (None: any)."""
 
     served: int
     waiting: int | None
     url: str
 
-    def hold(self, in_flight: int) -> bool:
+    def allow(self, in_flight: int) -> bool:
         return self.waiting is None or in_flight <= self.served + self.waiting
-
-    def __str__(self) -> str:
-        return f"{self.served} served at once and {self.waiting} waiting"
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Objectives by section, and what the file says besides. `asked`: sections of the file."""
+    """Objectives by section, and what else the file says.
+
+    set_by_file: (section, objective) of each line in the file, those with `false` among them.
+    """
 
     sections: Mapping[str, Sequence[Objective]]
-    asked: frozenset[tuple[str, str]] = frozenset()
+    set_by_file: frozenset[tuple[str, str]] = frozenset()
     required: tuple[str, ...] | None = None
     same_target: bool = True
 
-    def of(self, name: str) -> list[Objective]:
-        """Those of a result file; of a level, what is said of all levels and not of it."""
+    def objectives(self, name: str) -> list[Objective]:
+        """Those of a result file. A level's own ones come before those for every level."""
         own = list(self.sections.get(name, ()))
         if not LEVEL.fullmatch(name):
             return own
-        named = {each.name for each in own} | self.dropped(name)
-        return own + [e for e in self.sections.get(LEVELS, ()) if e.name not in named]
+        known = {each.name for each in own} | self._switched_off(name)
+        return own + [e for e in self.sections.get(EVERY_LEVEL, ()) if e.name not in known]
+
+    def _switched_off(self, section: str) -> set[str]:
+        kept = {each.name for each in self.sections.get(section, ())}
+        return {name for each, name in self.set_by_file if each == section} - kept
 
     @property
-    def wanted(self) -> list[str]:
-        """The result files that the file sets objectives for."""
-        kept = {(name, each.name) for name, own in self.sections.items() for each in own}
-        return sorted({section for section, _ in self.asked & kept if section != LEVELS})
-
-    def dropped(self, name: str) -> set[str]:
-        """What the file switches off for this section."""
-        kept = {each.name for each in self.sections.get(name, ())}
-        return {objective for section, objective in self.asked if section == name} - kept
+    def named_files(self) -> list[str]:
+        """The result files for which the file sets an objective of their own."""
+        kept = {(section, each.name) for section, own in self.sections.items() for each in own}
+        return sorted({section for section, _ in self.set_by_file & kept} - {EVERY_LEVEL})
 
 
 # --- the file
@@ -120,157 +118,155 @@ class Thresholds:
 
 def read_thresholds(path: Path | None) -> Thresholds:
     """The guide's, changed by a TOML file. ValueError says what is wrong with the file."""
-    content = load(path) if path else {}
-    sections = {name: dict(values) for name, values in DEFAULTS.items()}
-    required, same_target = content.pop("required", None), content.pop("same_target", True)
-    if not isinstance(same_target, bool):
-        raise ValueError(f"{path}: same_target must be true or false")
-    asked = set()
-    for section, values in content.items():
-        check_section(path, section, values)
-        for name, value in values.items():
-            asked.add((section, name))
-            sections.setdefault(section, {})
-            if value is False:
-                check_name(path, section, name)
-                sections[section].pop(name, None)
-            else:
-                sections[section][name] = as_text(path, section, name, value)
-    return Thresholds(
-        {name: parse(path, name, values) for name, values in sections.items()},
-        frozenset(asked),
-        read_required(path, required),
-        same_target,
-    )
+    content = load_toml(path) if path else {}
+    try:
+        return parse_thresholds(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
-def load(path: Path) -> dict[str, Any]:
+def load_toml(path: Path) -> dict[str, Any]:
     toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
         content: dict[str, Any] = toml.loads(path.read_bytes().decode())
     except OSError as error:
         raise ValueError(f"cannot read {path} ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is no TOML: not UTF-8") from None
+        raise ValueError(f"{path} is not TOML: it is not UTF-8") from None
     except (toml.TOMLDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is no TOML: {error}") from None
+        raise ValueError(f"{path} is not TOML: {error}") from None
     return content
 
 
-def check_section(path: Path | None, section: str, values: Any) -> None:
-    if section not in (GATEWAY, LEVELS) and not LEVEL.fullmatch(section):
-        known = f"required, same_target, [{GATEWAY}], [{LEVELS}], [{LEVELS}_c<N>]"
-        raise ValueError(f"{path}: unknown key {section}: known are {known}")
+def parse_thresholds(content: Mapping[str, Any]) -> Thresholds:
+    sections = {name: dict(values) for name, values in DEFAULTS.items()}
+    same_target = content.get("same_target", True)
+    if not isinstance(same_target, bool):
+        raise ValueError("same_target must be true or false")
+    set_by_file = set()
+    for section, values in content.items():
+        if section in ("required", "same_target"):
+            continue
+        check_section(section, values)
+        for name, value in values.items():
+            set_by_file.add((section, name))
+            if value is False:
+                check_name(section, name)
+                sections.get(section, {}).pop(name, None)
+            else:
+                sections.setdefault(section, {})[name] = as_text(section, name, value)
+    return Thresholds(
+        {
+            section: [parse_line(section, name, value) for name, value in values.items()]
+            for section, values in sections.items()
+        },
+        frozenset(set_by_file),
+        read_required(content.get("required")),
+        same_target,
+    )
+
+
+def check_section(section: str, values: Any) -> None:
+    if section not in (OVERHEAD, EVERY_LEVEL) and not LEVEL.fullmatch(section):
+        known = f"required, same_target, [{OVERHEAD}], [{EVERY_LEVEL}] and [{EVERY_LEVEL}_c<N>]"
+        raise ValueError(f"unknown key {section}: known are {known}")
     if not isinstance(values, dict):
-        raise ValueError(f"{path}: {section} must be a section, [{section}]")
+        raise ValueError(f"{section} must be a section, [{section}]")
 
 
-def as_text(path: Path | None, section: str, name: str, value: Any) -> str:
-    """A value as --slo has it."""
+def as_text(section: str, name: str, value: Any) -> str:
+    """A value in the form of --slo."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        kind = "a number, a text such as 500ms, or false"
-        raise ValueError(f"{path}: [{section}] {name} must be {kind}")
+        expected = "a number, a text such as 500ms, or false"
+        raise ValueError(f"[{section}] {name} must be {expected}")
     return value if isinstance(value, str) else f"{value:.15g}"
 
 
-def check_name(path: Path | None, section: str, name: str) -> None:
-    """A name that is only switched off has to be one as well."""
-    for value in ("1ms", "1"):
-        try:
-            return check_place(path, section, parse_objective(f"{name}={value}"))
-        except ValueError as error:
-            problem = error
-    raise ValueError(f"{path}: [{section}] {name}: {problem}")
+def check_name(section: str, name: str) -> None:
+    """An objective that is only switched off has to exist; one of these values suits it."""
+    try:
+        parse_line(section, name, "1ms")
+    except ValueError:
+        parse_line(section, name, "1")
 
 
-def parse(path: Path | None, section: str, values: Mapping[str, str]) -> list[Objective]:
-    found = []
-    for name, value in values.items():
-        try:
-            objective = parse_objective(f"{name}={value}")
-        except ValueError as error:
-            raise ValueError(f"{path}: [{section}] {name}: {error}") from None
-        check_place(path, section, objective)
-        found.append(objective)
-    return found
-
-
-def check_place(path: Path | None, section: str, objective: Objective) -> None:
-    """The objective is one of what this section's files measure."""
-    name = objective.name
+def parse_line(section: str, name: str, value: str) -> Objective:
+    """The objective, if the files of this section measure what it is about."""
+    try:
+        objective = parse_objective(f"{name}={value}")
+    except ValueError as error:
+        raise ValueError(f"[{section}] {name}: {error}") from None
     if objective.per_request:
-        raise ValueError(f"{path}: [{section}] {name} needs a statistic, as {name}_p95")
-    if name.startswith("connect_") or name.startswith(PROBES) is (section == GATEWAY):
-        return
-    other = GATEWAY if name.startswith(PROBES) else f"{LEVELS}_c1"
-    raise ValueError(f"{path}: [{section}] {name} is not measured there but in [{other}]")
+        raise ValueError(f"[{section}] {name} needs a statistic, for example {name}_p95")
+    is_probe = name.startswith(PROBES)
+    if not name.startswith("connect_") and is_probe is not (section == OVERHEAD):
+        right = OVERHEAD if is_probe else f"{EVERY_LEVEL}_c1"
+        raise ValueError(f"[{section}] {name} is not measured there: it belongs in [{right}]")
+    return objective
 
 
-def read_required(path: Path | None, value: Any) -> tuple[str, ...] | None:
+def read_required(value: Any) -> tuple[str, ...] | None:
     if value is None:
         return None
     if not isinstance(value, list) or not value or not all(isinstance(e, str) for e in value):
-        raise ValueError(f"{path}: required must be a list of result files, as cors")
+        raise ValueError('required must be a list of result files, for example ["cors"]')
     for name in value:
-        if not any(re.fullmatch(kind.names, name) for kind in KINDS):
-            raise ValueError(f"{path}: required names {name}, which no script saves")
+        if not kind_of(name):
+            raise ValueError(f"required names {name}, which no script saves")
     return tuple(dict.fromkeys(value))
 
 
 # --- judge
 
 
-def judge(
-    thresholds: Thresholds, documents: Sequence[Saved], required: Sequence[str]
+def judge_thresholds(
+    thresholds: Thresholds, files: Sequence[ResultFile], required: Sequence[str]
 ) -> list[Criterion]:
-    """Every threshold on what is there, and on what should be.
+    """Every threshold on the files that are there, and on those that should be.
 
     The deployment's limits excuse errors from the guide's threshold, not from one of the file's.
     """
-    limits = limits_of(documents)
-    present = {each.name: each for each in documents}
-    names = [each.name for each in documents if each.is_level or each.name == GATEWAY]
-    names += [name for name in required if name not in names and thresholds.of(name)]
-    names += [name for name in thresholds.wanted if name not in names]
+    limits = find_limits(files)
+    present = {each.name: each for each in files}
+    names = [each.name for each in files if each.is_level or each.name == OVERHEAD]
+    names += [name for name in required if name not in names and thresholds.objectives(name)]
+    names += [name for name in thresholds.named_files if name not in names]
     found = []
     for name in names:
-        for objective in thresholds.of(name):
-            document = present.get(name)
-            wanted = name in required or (name, objective.name) in thresholds.asked
-            if document is None or applies(document, objective, wanted):
-                explicit = {(name, objective.name), (LEVELS, objective.name)} & thresholds.asked
-                held = None if explicit else limits
-                found.append(judge_one(objective, name, document, held))
+        for objective in thresholds.objectives(name):
+            file, own = present.get(name), (name, objective.name)
+            is_wanted = name in required or own in thresholds.set_by_file
+            # no threshold on an endpoint that this deployment does not have, unless it is wanted
+            if file is None or is_wanted or not why_skipped(file, objective):
+                explicit = {own, (EVERY_LEVEL, objective.name)} & thresholds.set_by_file
+                found.append(judge_one(objective, name, file, None if explicit else limits))
     return found
 
 
-def applies(document: Saved, objective: Objective, wanted: bool) -> bool:
-    """Not to an endpoint that this deployment does not have, unless somebody asks for it."""
-    return wanted or not skipped(document, objective)
-
-
-def skipped(document: Saved, objective: Objective) -> str:
-    """Why the endpoint it is about was not probed."""
+def why_skipped(file: ResultFile, objective: Objective) -> str:
+    """Why the endpoint of this objective was not probed; "" when it was."""
     endpoint = objective.name.partition("_")[0]
-    found = [e for e in document.checks if e.name == endpoint and e.status is Status.SKIP]
+    found = [e for e in file.checks if e.name == endpoint and e.status is Status.SKIP]
     return found[0].detail if found else ""
 
 
 def judge_one(
-    objective: Objective, name: str, document: Saved | None, limits: Limits | None
+    objective: Objective, name: str, file: ResultFile | None, limits: Limits | None
 ) -> Criterion:
-    label, target = title(objective, name), shown_target(objective)
-    if document is None:
-        why = f"no {name}.json"
+    label, target = label_of(objective, name), shown_target(objective)
+    if file is None:
+        why = f"there is no {name}.json"
         return Criterion(name, label, target, "-", None, Verdict.UNDECIDED, why)
-    value, samples = objective.value(document.metrics), samples_of(objective, document)
+    value, samples = objective.value(file.metrics), count_samples(objective, file)
     if value is None:
-        return unmeasured(objective, document, samples)
-    shown, share = show(objective, value), used_up(objective, value)
-    if objective.name == "error_rate" and (over := overload(document, limits)):
-        return Criterion(name, label, target, shown, samples, Verdict.REPORTED, over)
-    detail = "; ".join(filter(None, (raw(objective, document), few(objective, samples))))
-    if is_percentile(objective) and (samples or 0) < LEAST:
+        return judge_unmeasured(objective, file, samples)
+    shown, share = with_unit(objective, value), share_of_target(objective, value)
+    if objective.name == "error_rate" and (overload := find_overload(file, limits)):
+        why = f"not judged: {overload}"
+        return Criterion(name, label, target, shown, samples, Verdict.REPORTED, why)
+    notes = (value_with_network(objective, file), about_samples(objective, samples or 0))
+    detail = "; ".join(note for note in notes if note)
+    if is_percentile(objective) and (samples or 0) < MIN_SAMPLES:
         return Criterion(name, label, target, shown, samples, Verdict.UNDECIDED, detail)
     verdict = Verdict.PASS if objective.holds(value) else Verdict.FAIL
     return Criterion(name, label, target, shown, samples, verdict, detail, share)
@@ -280,87 +276,95 @@ def is_percentile(objective: Objective) -> bool:
     return (objective.statistic or "").startswith("p")
 
 
-def few(objective: Objective, samples: int | None) -> str:
-    """How little a percentile of so few samples says; "" where it is one."""
-    count = samples or 0
-    if is_percentile(objective) and count < LEAST:
-        return f"{count} samples are no {objective.statistic}: at least {LEAST}, better 30"
-    if count < TELLING.get(objective.statistic or "", 0):
-        return f"of {count} samples: close to the slowest"
+def about_samples(objective: Objective, count: int) -> str:
+    """A note when a percentile has too few samples to say what it seems to say."""
+    statistic = objective.statistic or ""
+    if is_percentile(objective) and count < MIN_SAMPLES:
+        return f"{count} samples are too few for a {statistic}: {MIN_SAMPLES} at least, better 30"
+    if count < SAMPLES_BEYOND.get(statistic, 0):
+        return f"of {count} samples the {statistic} is close to the slowest"
     return ""
 
 
-def unmeasured(objective: Objective, document: Saved, samples: int | None) -> Criterion:
-    """A figure that is not there: undecided, unless it can be no worse than one that is."""
-    gateway = document.metrics.get("gateway") or {}
-    label, target = title(objective, document.name), shown_target(objective)
-    why = skipped(document, objective) or "not measured"
-    if edge := "_net_" in objective.name and gateway.get("net_not_separable"):
-        with_network = parse_objective(str(objective).replace("_net_", "_"))
-        value = with_network.value(document.metrics)
-        why = f"not separable from the network: {edge}"
-        if value is not None:
-            shown, samples = show(objective, value), samples_of(with_network, document)
-            if with_network.holds(value) and (samples or 0) >= LEAST:
-                why, share = "even with the network in it", used_up(objective, value)
-                return Criterion(
-                    document.name, label, target, shown, samples, Verdict.PASS, why, share
-                )
-            why += f"; with it {shown}"
-    return Criterion(document.name, label, target, "-", samples, Verdict.UNDECIDED, why)
+def judge_unmeasured(objective: Objective, file: ResultFile, samples: int | None) -> Criterion:
+    """A figure that is missing: undecided, unless the one with the network in it is good enough."""
+    gateway = file.metrics.get("gateway") or {}
+    label, target = label_of(objective, file.name), shown_target(objective)
+    why = why_skipped(file, objective) or "not measured"
+    if is_net(objective) and (reason := gateway.get("net_not_separable")):
+        why = f"not separable from the network: {reason}"
+        larger = including_network(objective)
+        if (value := larger.value(file.metrics)) is not None:
+            shown, samples = with_unit(objective, value), count_samples(larger, file)
+            if larger.holds(value) and (samples or 0) >= MIN_SAMPLES:
+                why, share = "kept even with the network", share_of_target(objective, value)
+                return Criterion(file.name, label, target, shown, samples, Verdict.PASS, why, share)
+            why += f"; with the network {shown}"
+    return Criterion(file.name, label, target, "-", samples, Verdict.UNDECIDED, why)
 
 
-def raw(objective: Objective, document: Saved) -> str:
-    """Beside a figure net of the network, the one that was measured."""
-    if "_net_" not in objective.name:
-        return ""
-    with_network = parse_objective(str(objective).replace("_net_", "_"))
-    value = with_network.value(document.metrics)
-    return f"raw {show(objective, value)}" if value is not None else ""
+def is_net(objective: Objective) -> bool:
+    """Whether the time that the network takes is subtracted."""
+    return "_net_" in objective.name
 
 
-def samples_of(objective: Objective, document: Saved) -> int | None:
-    for place in (document.metrics, document.metrics.get("gateway") or {}):
-        found = place.get(objective.key)
+def including_network(objective: Objective) -> Objective:
+    return parse_objective(str(objective).replace("_net_", "_"))
+
+
+def value_with_network(objective: Objective, file: ResultFile) -> str:
+    """A note with the time as it was measured; "" when nothing was subtracted from it."""
+    value = including_network(objective).value(file.metrics) if is_net(objective) else None
+    return "" if value is None else f"with the network {with_unit(objective, value)}"
+
+
+def count_samples(objective: Objective, file: ResultFile) -> int | None:
+    for figures in (file.metrics, file.metrics.get("gateway") or {}):
+        found = figures.get(objective.key)
         if isinstance(found, Mapping) and isinstance(found.get("n"), int):
             return int(found["n"])
-    count = document.metrics.get("requests")
+    count = file.metrics.get("requests")
     return count if isinstance(count, int) else None
 
 
-def limits_of(documents: Sequence[Saved]) -> Limits | None:
-    """What test_queue.py found or was told, if it came that far."""
-    for document in documents:
-        served, waiting = (document.metrics.get(k) for k in ("max_concurrent", "max_queue"))
-        if document.script == "test_queue" and isinstance(served, int) and served > 0:
+# --- the deployment's limits
+
+
+def find_limits(files: Sequence[ResultFile]) -> Limits | None:
+    """The limits that test_queue.py found or was told, if it came that far."""
+    for file in files:
+        served, waiting = (file.metrics.get(key) for key in ("max_concurrent", "max_queue"))
+        if file.script == "test_queue" and isinstance(served, int) and served > 0:
             bounded = waiting if isinstance(waiting, int) and waiting > 0 else None
-            return Limits(served, bounded, target_url(document))
+            return Limits(served, bounded, target_url(file))
     return None
 
 
-def overload(document: Saved, limits: Limits | None) -> str | None:
-    """Why a level may be refused a part of its requests."""
-    figures = document.metrics
+def find_overload(file: ResultFile, limits: Limits | None) -> str | None:
+    """Why some of a level's requests may be refused."""
+    figures = file.metrics
     in_flight = figures.get("most_in_flight", figures.get("concurrency"))  # open and closed loop
-    if not (document.is_level and limits and isinstance(in_flight, int)):
+    if not (file.is_level and limits and isinstance(in_flight, int)):
         return None
-    if target_url(document) != limits.url or limits.hold(in_flight):
+    if target_url(file) != limits.url or limits.allow(in_flight):
         return None
-    return f"{in_flight} in flight is more than it holds: {limits}"
+    total = limits.served + (limits.waiting or 0)
+    parts = f"{limits.served} served at once, {limits.waiting} waiting"
+    return f"{in_flight} in flight, but the deployment takes {total} ({parts})"
 
 
-def only_refusals(document: Saved, limits: Limits | None) -> bool:
+def has_only_refusals(file: ResultFile, limits: Limits | None) -> bool:
     """A level beyond the deployment's limits whose only failure is that some were refused."""
-    if not overload(document, limits):
+    if not find_overload(file, limits):
         return False
-    failed = {each.name for each in document.checks if each.status is Status.FAIL}
-    errors = {record["error"] for record in document.requests if record["error"] is not None}
-    return failed == {"requests"} and errors <= REFUSALS and bool(document.succeeded)
+    failed = {each.name for each in file.checks if each.status is Status.FAIL}
+    errors = {record["error"] for record in file.requests if record["error"] is not None}
+    return failed == {"requests"} and errors <= REFUSALS and bool(file.succeeded)
 
 
-# --- words
+# --- how a threshold is shown
 
-NAMES = {
+LABELS = {
     "ping": "/ping",
     "ping_net": "/ping net of network",
     "health": "/health",
@@ -378,34 +382,31 @@ NAMES = {
 }
 
 
-def title(objective: Objective, document: str) -> str:
+def label_of(objective: Objective, file: str) -> str:
+    """`c=1 TTFT p95`, `/ping net of network p99`."""
     series = objective.name.removesuffix(f"_{objective.statistic}")
-    level = short_name(document) if LEVEL.fullmatch(document) else ""
-    return " ".join(filter(None, (level, NAMES.get(series, series), objective.statistic)))
+    parts = [LABELS.get(series, series), objective.statistic or ""]
+    if LEVEL.fullmatch(file):
+        parts.insert(0, short_name(file))
+    return " ".join(parts).rstrip()
 
 
 def shown_target(objective: Objective) -> str:
     if objective.name == "error_rate" and not objective.limit:
         return "0 %"
-    return f"{'≤' if objective.upper else '≥'} {show(objective, objective.limit)}"
+    return f"{'≤' if objective.upper else '≥'} {with_unit(objective, objective.limit)}"
 
 
-def show(objective: Objective, value: float) -> str:
+def with_unit(objective: Objective, value: float) -> str:
     if objective.name == "error_rate":
-        return f"{value:.2%}" if value else "0 %"
+        return f"{100 * value:.2f} %" if value else "0 %"
     digits = f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
     return f"{digits} {objective.unit}"
 
 
-def used_up(objective: Objective, value: float) -> float | None:
-    """How much of the bound is used up; None where nothing may be used."""
+def share_of_target(objective: Objective, value: float) -> float | None:
+    """How much of the target is used up; None for a target of 0 that is kept."""
     part, whole = (value, objective.limit) if objective.upper else (objective.limit, value)
     if part == whole == 0:
         return None
-    return min(part / whole, FAR) if whole else FAR
-
-
-def failing(criteria: Sequence[Criterion], verdict: Verdict) -> Iterator[Criterion]:
-    """Those of a verdict, the furthest from its target first."""
-    chosen = [each for each in criteria if each.verdict is verdict]
-    yield from sorted(chosen, key=lambda each: -(each.share or 0.0))
+    return min(part / whole, MAX_SHARE) if whole else MAX_SHARE

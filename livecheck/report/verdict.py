@@ -1,15 +1,14 @@
-"""From result files to a decision: what is required, what was kept, what got worse. Pure.
+"""From result files to a verdict: what is required, what was kept, what got worse. Pure.
 
-`build` gives a `Report`: everything that the text, the Markdown, the JSON, the JUnit file and the
-page are written from.
+`build` gives a `Report`, from which the text, the Markdown, the HTML page, the JUnit file and the
+JSON document are written.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -18,46 +17,49 @@ from livecheck.core.checks import VERDICTS, Exit, Status, worst
 from livecheck.core.result_file import SCHEMA_VERSION
 from livecheck.core.run import TOOL_VERSION
 from livecheck.core.text import shorten
-from livecheck.report import thresholds as criteria_of
-from livecheck.report.baseline import UNHEARD_OF, Change, Finding, compare, differences, one_sided
+from livecheck.report.baseline import Change, Finding, compare, differences, missing_metric
 from livecheck.report.result_files import (
-    KINDS,
-    LEVEL,
-    OWN,
+    REPORT,
     Folder,
     Problem,
-    Saved,
-    level_title,
-    place,
+    ResultFile,
+    guide_order,
+    kind_of,
     short_name,
     target_url,
+    title_of,
 )
-from livecheck.report.thresholds import Criterion, Limits, Thresholds, Verdict, failing
+from livecheck.report.thresholds import (
+    OVERHEAD,
+    Criterion,
+    Limits,
+    Thresholds,
+    Verdict,
+    find_limits,
+    find_overload,
+    has_only_refusals,
+    judge_thresholds,
+)
+from livecheck.report.words import NOT_DECIDED, change_in_words, margin_text, unclear_in_words
 from livecheck.wire.metrics import percentile
 
-GATEWAY = (
-    "gateway_overhead",
-    "inference_c1",
-    "openai_sdk_test",
-    "scale_to_zero",
-    "queue_behavior",
-)
+GATEWAY = (OVERHEAD, "inference_c1", "openai_sdk_test", "scale_to_zero", "queue_behavior")
 FLEET = ("auth", "model_routing", "workload_routing", "wol")
 REQUIRED: Mapping[str, tuple[str, ...]] = {
     "gateway": GATEWAY,
     "fleet": FLEET,
     "all": (*GATEWAY, *FLEET),
 }
-WORDS = {Exit.OK: "PASS", Exit.FAIL: "FAIL", Exit.UNDECIDED: "NOT DECIDED"}
-AHEAD_H = 0.25  # two clocks may differ so much
-LENGTH_SHARE = 0.05  # of the output tokens: so much longer answers are other work
+WORDS = {Exit.OK: "PASS", Exit.FAIL: "FAIL", Exit.UNDECIDED: NOT_DECIDED}
+MAX_AHEAD_H = 0.25  # so much may two clocks differ
+LENGTH_SHARE = 0.05  # answers that differ in length by more are not the same work
 INSTALL = "pip install -r requirements-report.txt"
-LONGEST_LINE = 160
+MAX_GATE_LINE = 160  # characters
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the operator says of a report. max_age_h: of the oldest result file."""
+    """What the command line says. margin: a share. max_age_h: of the oldest result file."""
 
     profile: str | None = None
     margin: float = 0.05
@@ -70,7 +72,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class About:
-    """What was tested. None: nobody said, and the results do not tell."""
+    """What was tested. None: the command line does not say it, nor do the results."""
 
     title: str
     profile: str
@@ -83,9 +85,9 @@ class About:
 
 @dataclass
 class Comparison:
-    """This run beside the baseline's: every change, the worst first, and a criterion a document.
+    """This run beside the baseline: the changes, the worst first, and a criterion for each file.
 
-    error: why there is no comparison at all.
+    error: why nothing could be compared.
     """
 
     folders: list[Folder]
@@ -102,20 +104,27 @@ class Comparison:
 
 @dataclass
 class Report:
-    """A decision and all it rests on. Writers take it as it is and compute nothing."""
+    """A verdict and all that it is based on. Those who write it compute nothing.
+
+    results: a criterion for each result file that is there or required.
+    """
 
     about: About
     created_at: datetime
     folder: Folder
-    documents: list[Criterion]
+    results: list[Criterion]
     thresholds: list[Criterion]
     comparison: Comparison | None
     notes: list[str]
 
     @property
     def criteria(self) -> list[Criterion]:
+        return [each for group in self._groups for each in group]
+
+    @property
+    def _groups(self) -> tuple[list[Criterion], ...]:
         compared = self.comparison.criteria if self.comparison else []
-        return [*self.documents, *self.thresholds, *compared]
+        return self.results, self.thresholds, compared
 
     @property
     def exit_code(self) -> Exit:
@@ -136,26 +145,22 @@ class Report:
 
     @property
     def worst(self) -> str:
-        """What the verdict hangs on; of a pass, what came closest to its bound."""
+        """The criterion that decided; after a PASS the one that came closest to its target."""
         for verdict in (Verdict.FAIL, Verdict.UNDECIDED):
-            for group in (self.documents, self.thresholds, compared(self.comparison)):
-                for each in failing(group, verdict):
-                    return in_words(each)
+            for group in self._groups:
+                if chosen := [each for each in group if each.verdict is verdict]:
+                    return in_words(max(chosen, key=lambda each: each.share or 0.0))
         close = [each for each in self.criteria if each.share is not None]
         return in_words(max(close, key=lambda each: each.share or 0.0)) if close else "none"
 
     @property
     def gate_line(self) -> str:
         line = f"[GATE] {self.about.title} {self.word}: {self.passed} of {self.judged} criteria"
-        return shorten(f"{line}, worst: {self.worst}", LONGEST_LINE)
-
-
-def compared(comparison: Comparison | None) -> list[Criterion]:
-    return comparison.criteria if comparison else []
+        return shorten(f"{line}, worst: {self.worst}", MAX_GATE_LINE)
 
 
 def in_words(criterion: Criterion) -> str:
-    """One criterion in a line of a log."""
+    """One criterion in the last line of the report."""
     if criterion.target[0] in "≤≥0" and criterion.value != "-":
         return f"{criterion.name} {criterion.value} ({criterion.target})"
     return f"{criterion.name}: {criterion.detail or criterion.value}"
@@ -171,39 +176,37 @@ def build(
     settings: Settings,
     now: datetime,
 ) -> Report:
-    """Judge a folder, and compare it with the baseline's where there is one."""
+    """Judge a folder, and compare it with the baseline's folders if there are any."""
     profile = settings.profile or find_profile(folder)
-    # the command line is about this very report
+    # --profile wins over the file of thresholds: it is about this very report
     named = REQUIRED[settings.profile] if settings.profile else thresholds.required
     required = named or REQUIRED[profile]
-    limits = criteria_of.limits_of(folder.documents)
-    comparison = compare_folders(folder, baselines, settings.margin) if baselines else None
     return Report(
         about=describe(folder, settings, profile),
         created_at=now,
         folder=folder,
-        documents=judge_documents(folder, required, limits, settings.max_age_h, now),
-        thresholds=criteria_of.judge(thresholds, folder.documents, required),
-        comparison=comparison,
-        notes=[*folder.notes, *remarks(folder.documents)],
+        results=judge_results(folder, required, settings.max_age_h, now),
+        thresholds=judge_thresholds(thresholds, folder.files, required),
+        comparison=compare_folders(folder, baselines, settings.margin) if baselines else None,
+        notes=[*folder.notes, *notes_about_client(folder.files)],
     )
 
 
 def find_profile(folder: Folder) -> str:
-    """The deployment whose files are there; benchmark.py's are of either."""
-    names = {each.name for each in folder.documents}
+    """The deployment whose files are there; the files of benchmark.py are of either."""
+    names = {each.name for each in folder.files}
     names |= {each.name.removesuffix(".json") for each in folder.problems}
-    fleet = bool(names & set(FLEET))
-    gateway = bool(names & {"openai_sdk_test", "scale_to_zero", "queue_behavior", "cors"})
-    return ("all" if gateway else "fleet") if fleet else "gateway"
+    if not names & set(FLEET):
+        return "gateway"
+    of_gateway = {"openai_sdk_test", "scale_to_zero", "queue_behavior", "cors"}
+    return "all" if names & of_gateway else "fleet"
 
 
 def describe(folder: Folder, settings: Settings, profile: str) -> About:
-    urls = dict.fromkeys(target_url(each) for each in folder.documents)
-    models = (each.target.get("model") for each in folder.documents if not each.kind.fleet)
+    urls = dict.fromkeys(target_url(each) for each in folder.files)
+    models = (each.target.get("model") for each in folder.files if not each.kind.fleet)
     model = settings.model or next((shorten(str(name), 80) for name in models if name), None)
-    times = [each.started_at for each in folder.documents]
-    title = settings.title or settings.model or model or next(iter(urls), str(folder.path))
+    title = settings.title or model or next(iter(urls), str(folder.path))
     return About(
         title=shorten(title, 80),
         profile=profile,
@@ -211,75 +214,87 @@ def describe(folder: Folder, settings: Settings, profile: str) -> About:
         model=model,
         quant=settings.quant,
         urls=tuple(urls),
-        measured_at=min(times, default=None),
+        measured_at=min((each.started_at for each in folder.files), default=None),
     )
 
 
-def remarks(documents: Sequence[Saved]) -> list[str]:
-    """What a reader of the figures should know."""
-    found = []
-    for document in documents:
-        client = document.metrics.get("client")
-        if isinstance(client, Mapping) and client.get("client_bound") is True:
-            found.append(f"{document.name}: client-bound, the figures are about the client too")
-    return found
+def notes_about_client(files: Sequence[ResultFile]) -> list[str]:
+    clients = [(each.name, each.metrics.get("client")) for each in files]
+    return [
+        f"{name}: client-bound, the figures include the client's delays"
+        for name, client in clients
+        if isinstance(client, Mapping) and client.get("client_bound") is True
+    ]
 
 
-# --- the documents
+# --- the result files
 
-PASSING = "pass"
+TARGET = "pass"  # what a script has to come to
 LEVEL_CHECKS = ("requests", "stream", "tokens")
-OTHER_CHECKS = {
-    "gateway_overhead": ("ping", "health"),
-    "capacity": ("capacity",),
-    "gateway_cost": ("cost",),
-}
+OTHER_CHECKS = {OVERHEAD: ("ping", "health"), "capacity": ("capacity",), "gateway_cost": ("cost",)}
 
 
-def judge_documents(
-    folder: Folder,
-    required: Sequence[str],
-    limits: Limits | None,
-    max_age_h: float,
-    now: datetime,
+def judge_results(
+    folder: Folder, required: Sequence[str], max_age_h: float, now: datetime
 ) -> list[Criterion]:
     """What each script said, what is missing, and what cannot be believed."""
+    limits = find_limits(folder.files)
     found = [
-        judge_document(each, each.name in required, limits, max_age_h, now)
-        for each in folder.documents
+        judge_file(each, each.name in required, limits, max_age_h, now) for each in folder.files
     ]
-    present = {each.subject for each in found}
+    present = {each.name for each in folder.files}
     missing = [name for name in required if name not in present]
-    found += [absent(name, folder) for name in missing]
-    # a file that was read has a line of its own, and one more for what it contradicts
+    found += [judge_missing(name, folder) for name in missing]
+    # the line about a missing file already tells its problem
     told = {f"{name}.json" for name in missing}
-    found += [untold(each) for each in folder.problems if each.name not in told]
-    nowhere = str(folder.path)  # where the folder cannot be read, all else follows from that
-    return sorted(found, key=lambda each: (each.subject != nowhere, place(each.subject)))
+    found += [judge_problem(each) for each in folder.problems if each.name not in told]
+    unreadable = str(folder.path)  # first, because everything else follows from it
+    return sorted(found, key=lambda each: (each.subject != unreadable, guide_order(each.subject)))
 
 
-def judge_document(
-    document: Saved, is_required: bool, limits: Limits | None, max_age_h: float, now: datetime
+def judge_file(
+    file: ResultFile, is_required: bool, limits: Limits | None, max_age_h: float, now: datetime
 ) -> Criterion:
-    verdict, why = verdict_of(document, limits)
+    verdict, why = verdict_of(file, limits)
     if verdict is Verdict.PASS:
-        if is_required and (left_out := incomplete(document)):
-            verdict, why = Verdict.UNDECIDED, left_out
-        elif late := untimely(document, max_age_h, now):
-            verdict, why = Verdict.UNDECIDED, late
-    counts = Counter(each.status.value for each in document.checks)
-    value = ", ".join(f"{counts[each.value]} {each.value}" for each in Status if counts[each.value])
-    checks = len(document.checks)
-    return Criterion(document.name, document.title, PASSING, value or "-", checks, verdict, why)
+        incomplete = why_incomplete(file) if is_required else None
+        if reason := incomplete or why_untimely(file, max_age_h, now):
+            verdict, why = Verdict.UNDECIDED, reason
+    counts = Counter(each.status for each in file.checks)
+    value = ", ".join(f"{counts[each]} {each.value}" for each in Status if counts[each])
+    count = len(file.checks)
+    return Criterion(file.name, file.title, TARGET, value or "-", count, verdict, why)
 
 
-def incomplete(document: Saved) -> str | None:
-    """The option that kept a check out of this document. benchmark.py's --only and --skip are
-    about several documents, and its bounds (`slo`) and `client` about no promise."""
+def verdict_of(file: ResultFile, limits: Limits | None) -> tuple[Verdict, str]:
+    """What the script decided, in its own words where something is wrong."""
+    if file.exit_code is Exit.OK:
+        return Verdict.PASS, ""
+    failed = [each for each in file.checks if each.status is Status.FAIL]
+    if failed:
+        said = f"{failed[0].name}: {failed[0].detail}"
+        if file.exit_code is not Exit.FAIL:
+            return Verdict.FAIL, f"{said} ({file.error})"
+        if has_only_refusals(file, limits):
+            return Verdict.REPORTED, f"{said}; not judged: {find_overload(file, limits)}"
+        others = ", ".join(each.name for each in failed[1:])
+        return Verdict.FAIL, f"{said}; also {others}" if others else said
+    skipped = [each for each in file.checks if each.status is Status.SKIP]
+    skipped.sort(key=lambda each: not each.essential)
+    said = f"{skipped[0].name}: {skipped[0].detail}" if skipped else "nothing was decided"
+    return Verdict.UNDECIDED, file.error or said
+
+
+def why_incomplete(file: ResultFile) -> str | None:
+    """The option that left a required check out of this file.
+
+    In benchmark.py, --only and --skip are about several files, and the checks `slo` and `client`
+    are not about a promise of the deployment.
+    """
     matters: Sequence[str] | None = None
-    if document.script == "benchmark":
-        matters = LEVEL_CHECKS if document.is_level else OTHER_CHECKS.get(document.name, ())
-    only, skip = (as_list(document.options.get(key)) for key in ("only", "skip"))
+    if file.script == "benchmark":
+        matters = LEVEL_CHECKS if file.is_level else OTHER_CHECKS.get(file.name, ())
+    only, skip = (as_list(file.options.get(key)) for key in ("only", "skip"))
     if only and (matters is None or set(matters) - set(only)):
         return f"run with --only {shorten(' '.join(only), 60)}"
     gone = [each for each in skip if matters is None or each in matters]
@@ -287,50 +302,31 @@ def incomplete(document: Saved) -> str | None:
 
 
 def as_list(option: object) -> list[str]:
-    """--only or --skip as saved."""
+    """--only or --skip, as it was saved."""
     if isinstance(option, list):
         return [str(each) for each in option]
     return [str(option)] if option else []
 
 
-def verdict_of(document: Saved, limits: Limits | None) -> tuple[Verdict, str]:
-    """What the script decided, in its own words where something is wrong."""
-    if document.exit_code is Exit.OK:
-        return Verdict.PASS, ""
-    failed = [each for each in document.checks if each.status is Status.FAIL]
-    if document.exit_code is Exit.FAIL and failed:
-        said = f"{failed[0].name}: {failed[0].detail}"
-        if criteria_of.only_refusals(document, limits):
-            return Verdict.REPORTED, f"{said}; not judged, more than it holds: {limits}"
-        others = [each.name for each in failed[1:]]
-        return Verdict.FAIL, said + (f"; also {', '.join(others)}" if others else "")
-    if failed:  # and then it was interrupted
-        return Verdict.FAIL, f"{failed[0].name}: {failed[0].detail} ({document.error})"
-    open_ones = [each for each in document.checks if each.status is Status.SKIP and each.essential]
-    open_ones += [each for each in document.checks if each.status is Status.SKIP]
-    said = f"{open_ones[0].name}: {open_ones[0].detail}" if open_ones else "nothing was decided"
-    return Verdict.UNDECIDED, document.error or said
-
-
-def untimely(document: Saved, max_age_h: float, now: datetime) -> str | None:
-    hours = (now - document.started_at).total_seconds() / 3600
+def why_untimely(file: ResultFile, max_age_h: float, now: datetime) -> str | None:
+    hours = (now - file.started_at).total_seconds() / 3600
     if hours > max_age_h:
-        return f"{hours:.0f} h old, --max-age is {max_age_h:g}: run {document.script}.py again"
-    if hours < -AHEAD_H:
-        return f"begun {-hours:.1f} h from now: is a clock wrong?"
+        return f"{hours:.0f} h old, --max-age is {max_age_h:g}: run {file.script}.py again"
+    if hours < -MAX_AHEAD_H:
+        return f"started {-hours:.1f} h in the future: is a clock wrong?"
     return None
 
 
-def absent(name: str, folder: Folder) -> Criterion:
-    """A result that is required and not there, or not in a state to be read."""
-    kind = next(kind for kind in KINDS if re.fullmatch(kind.names, name))
-    title = level_title(name) if LEVEL.fullmatch(name) else kind.title
-    bad = [each for each in folder.problems if each.name == f"{name}.json"]
-    why = str(bad[0]) if bad else f"no {name}.json: run {kind.script}.py"
-    return Criterion(name, title, PASSING, "-", None, Verdict.UNDECIDED, why)
+def judge_missing(name: str, folder: Folder) -> Criterion:
+    """A result that is required and not there, or not usable."""
+    problem = next((each for each in folder.problems if each.name == f"{name}.json"), None)
+    kind = kind_of(name)
+    assert kind
+    why = str(problem) if problem else f"no {name}.json: run {kind.script}.py"
+    return Criterion(name, title_of(name, name), TARGET, "-", None, Verdict.UNDECIDED, why)
 
 
-def untold(problem: Problem) -> Criterion:
+def judge_problem(problem: Problem) -> Criterion:
     return Criterion(problem.name, "Result files", "-", "-", None, Verdict.UNDECIDED, str(problem))
 
 
@@ -339,82 +335,73 @@ def untold(problem: Problem) -> Criterion:
 
 def compare_folders(folder: Folder, baselines: Sequence[Folder], margin: float) -> Comparison:
     found = Comparison(list(baselines), margin)
-    pairs: list[tuple[Saved, list[Saved]]] = []
+    pairs: list[tuple[ResultFile, list[ResultFile]]] = []
     for name in names_to_compare(baselines):
         now, then = folder.find(name), [e for e in (b.find(name) for b in baselines) if e]
-        if refusal := reason_not_to(now, then):
-            found.criteria.append(open_criterion(name, refusal, margin))
-        elif now and then:
+        if now is None:
+            found.criteria.append(undecided(name, "in the baseline, but not in this run", margin))
+        elif reason := why_not_comparable(now, then):
+            found.criteria.append(undecided(name, reason, margin))
+        else:
             pairs.append((now, then))
             found.notes += cautions(now, then)
             if len(then) < len(baselines):
-                have = f"{len(then)} of the {len(baselines)} baseline runs have it"
-                found.notes.append(f"{name}: only {have}")
+                count = f"{len(then)} of the {len(baselines)} baseline runs"
+                found.notes.append(f"{name} is only in {count}")
     try:
         found.changes = compare(pairs, margin)
     except ModuleNotFoundError as error:
         found.error = f"no module {error.name}: {INSTALL}"
-        found.criteria = [open_criterion("baseline", found.error, margin)]
+        found.criteria = [undecided("baseline", found.error, margin)]
         return found
     found.criteria += [
-        judge_changes(now.name, found.changes, margin, one_sided(now, then)) for now, then in pairs
+        judge_changes(now.name, found.changes, margin, missing_metric(now, then))
+        for now, then in pairs
     ]
-    found.criteria += problems_of(baselines, margin)
+    found.criteria += list(judge_baseline_problems(baselines, margin))
+    found.criteria.sort(key=lambda each: guide_order(each.subject))
+    known = {each.subject for each in found.criteria}
     found.notes += [
-        f"{each.name} is not in the baseline: nothing to compare it with"
-        for each in folder.documents
-        if each.script == "benchmark" and each.name not in {e.subject for e in found.criteria}
+        f"{each.name} is not in the baseline: there is nothing to compare it with"
+        for each in folder.files
+        if each.script == "benchmark" and each.name not in known
     ]
-    found.criteria.sort(key=lambda each: place(each.subject))
-    if not pairs and not found.criteria:
-        why = "no result of benchmark.py in both"
-        found.criteria = [open_criterion("baseline", why, margin)]
     return found
 
 
 def names_to_compare(baselines: Sequence[Folder]) -> list[str]:
-    """The baseline's levels and its overhead; what only this run has is new."""
-    documents = [each for baseline in baselines for each in baseline.documents]
-    names = {each.name for each in documents if each.is_level or each.name == "gateway_overhead"}
-    return sorted(names, key=place)
+    """The levels and the overhead of the baseline; what only this run has is new."""
+    files = [each for baseline in baselines for each in baseline.files]
+    return sorted({e.name for e in files if e.is_level or e.name == OVERHEAD}, key=guide_order)
 
 
-def reason_not_to(now: Saved | None, then: Sequence[Saved]) -> str | None:
-    """Why these cannot be compared, None if they can."""
-    if now is None:
-        return "in the baseline, but not in this run"
-    for document, whose in ((now, "this run's"), *((each, place_of(each)) for each in then)):
-        if document.exit_code not in (Exit.OK, Exit.FAIL):
-            return (
-                f"{whose} is {VERDICTS[document.exit_code]}: {document.error or 'see its checks'}"
-            )
-        if document.is_level and not document.succeeded:
+def why_not_comparable(now: ResultFile, then: Sequence[ResultFile]) -> str | None:
+    for file in (now, *then):
+        whose = "this run's result" if file is now else f"the result in {file.path.parent}"
+        if file.exit_code not in (Exit.OK, Exit.FAIL):
+            return f"{whose} is {VERDICTS[file.exit_code]}: {file.error or 'see its checks'}"
+        if file.is_level and not file.succeeded:
             return f"{whose} has no request that succeeded"
     for each in then:
         if different := differences(now, each):
             return f"not comparable with {each.path.parent}: {'; '.join(different)}"
-    starts = [each.started_at for each in (now, *then)]
-    if len(set(starts)) < len(starts):
-        return "the same run twice: a run is no baseline of itself"
+    starts = {each.started_at for each in (now, *then)}
+    if len(starts) < 1 + len(then):
+        return "the same run is given twice: a run cannot be its own baseline"
     return None
 
 
-def place_of(document: Saved) -> str:
-    return f"that in {document.path.parent}"
-
-
-def problems_of(baselines: Sequence[Folder], margin: float) -> list[Criterion]:
-    """What in the baseline's folders could not be read, or belongs to nothing that was."""
-    found = []
+def judge_baseline_problems(baselines: Sequence[Folder], margin: float) -> Iterator[Criterion]:
+    """What in the baseline's folders cannot be used, or is missing from them."""
     for baseline in baselines:
-        texts = [str(problem) for problem in baseline.problems]
-        if not (texts or names_to_compare([baseline])):
-            texts = ["holds no result of benchmark.py"]
-        found += [open_criterion("baseline", f"{baseline.path}: {e}", margin) for e in texts]
-    return found
+        problems = [str(problem) for problem in baseline.problems]
+        if not (problems or names_to_compare([baseline])):
+            problems = ["holds no result of benchmark.py that could be compared"]
+        for each in problems:
+            yield undecided("baseline", f"{baseline.path}: {each}", margin)
 
 
-def open_criterion(name: str, why: str, margin: float) -> Criterion:
+def undecided(name: str, why: str, margin: float) -> Criterion:
     return Criterion(name, against(name), aim(margin), "-", None, Verdict.UNDECIDED, why)
 
 
@@ -423,68 +410,44 @@ def against(name: str) -> str:
 
 
 def aim(margin: float) -> str:
-    return f"nothing worse by {margin * 100:.3g} %"
+    return f"nothing worse by {margin_text(margin)}"
 
 
 def judge_changes(
-    name: str, changes: Sequence[Change], margin: float, missing: str | None = None
+    name: str, changes: Sequence[Change], margin: float, missing: str | None
 ) -> Criterion:
-    """A document's changes as one criterion; those that are not required cannot leave it open.
+    """The changes of one result file as one criterion. Only required metrics leave it undecided.
 
-    missing: a required metric that is not in all runs, in words.
+    missing: a required metric that not all runs have, in words.
     """
-    own = [each for each in changes if each.document == name]
+    own = [each for each in changes if each.document == name]  # the worst first
     counts = Counter(each.finding for each in own)
     value = ", ".join(f"{counts[each]} {each.value}" for each in Finding if counts[each])
-    clear = [each for each in own if each.finding is not Finding.UNCLEAR]
-    most = max(clear or own, key=lambda each: each.worsening / each.margin, default=None)
+    decided = [each for each in own if each.finding is not Finding.UNCLEAR]
+    most = max(decided or own, key=lambda each: each.worsening / each.margin, default=None)
     verdict, why = Verdict.PASS, change_in_words(most) if most else ""
     unclear = [e for e in own if e.finding is Finding.UNCLEAR and e.metric.required]
     if counts[Finding.WORSE]:
-        most = own[0]  # the worst comes first
+        most = own[0]
         verdict, why = Verdict.FAIL, change_in_words(most)
     elif missing:
         verdict, why = Verdict.UNDECIDED, missing
-    elif unclear or not own:
-        verdict = Verdict.UNDECIDED
-        why = unclear_in_words(unclear[0]) + way_out(unclear) if unclear else "nothing to compare"
+    elif unclear:
+        verdict, why = Verdict.UNDECIDED, unclear_in_words(unclear[0]) + wider_margin(unclear)
+    elif not own:
+        verdict, why = Verdict.UNDECIDED, "there is nothing to compare"
     share = most.worsening / most.margin if most else None
     return Criterion(name, against(name), aim(margin), value, len(own), verdict, why, share)
 
 
-def change_in_words(change: Change) -> str:
-    interval = f"{percent(change.low)} to {percent(change.high)}"
-    return f"{change.label} {short_name(change.document)} {percent(change.change)} ({interval})"
-
-
-def unclear_in_words(change: Change) -> str:
-    margin = f"{change.margin * 100:.3g} %"
-    what = f"{change.label} {percent(change.change)}: not enough data to see {margin}"
-    if change.is_beyond_alone:
-        doubt = f"worse, not beyond doubt over {change.comparisons} comparisons"
-        return f"{change.label} {percent(change.change)}: {doubt}: add a baseline run"
-    if not math.isfinite(change.noise):
-        return f"{what}: {change.samples} requests tell nothing"
-    if change.needed is None:
-        if not change.spread:
-            return f"{what}, {UNHEARD_OF} requests in each run would not be"
-        return f"{what}: the runs differ too much among themselves"
-    return f"{what}, {change.needed} requests in each run would be"
-
-
-def way_out(unclear: Sequence[Change]) -> str:
-    """The margin at which all of these would be the same, if there is one worth the name."""
+def wider_margin(unclear: Sequence[Change]) -> str:
+    """The margin at which all of these would be the same, if it is less than 100 %."""
     highs = [each.worsening_high for each in unclear]
     most = max(1.0 if high is None else high for high in highs)
-    return f"; --margin {math.ceil(most * 100 + 0.01)} is decided" if most < 1 else ""
+    return f"; --margin {math.ceil(most * 100 + 0.01)} would be decided" if most < 1 else ""
 
 
-def percent(share: float | None) -> str:
-    """A change with its sign; a question mark for what is not bounded."""
-    return "?" if share is None else f"{share:+.1%}".replace("%", " %")
-
-
-def cautions(now: Saved, then: Sequence[Saved]) -> list[str]:
+def cautions(now: ResultFile, then: Sequence[ResultFile]) -> list[str]:
     """What does not forbid a comparison, but should be known."""
     found = []
     for each in then:
@@ -497,18 +460,19 @@ def cautions(now: Saved, then: Sequence[Saved]) -> list[str]:
             found.append(f"{where} was measured by version {each.tool_version}")
         if each.client.get("clock") != now.client.get("clock"):
             found.append(f"{where} was measured with another clock")
-        found += longer_answers(now, each, where) if now.is_level else []
+        found += answers_of_other_length(now, each, where) if now.is_level else []
     return found
 
 
-def longer_answers(now: Saved, then: Saved, where: str) -> list[str]:
+def answers_of_other_length(now: ResultFile, then: ResultFile, where: str) -> list[str]:
     lengths = [[r["output_tokens"] for r in e.succeeded if r["output_tokens"]] for e in (now, then)]
     if not all(lengths):
         return []
     here, there = (percentile(each, 50) for each in lengths)
     if abs(here / there - 1) <= LENGTH_SHARE:
         return []
-    return [f"{where} has answers of {there:g} tokens, this run of {here:g}: E2E is other work"]
+    text = f"has answers of {there:g} tokens, this run of {here:g}: E2E measures different work"
+    return [f"{where} {text}"]
 
 
 # --- as JSON
@@ -516,25 +480,23 @@ def longer_answers(now: Saved, then: Saved, where: str) -> list[str]:
 
 def as_dict(report: Report) -> dict[str, Any]:
     """The report as one JSON document."""
-    comparison = report.comparison
-    about = asdict(report.about)
-    measured_at = report.about.measured_at
+    measured_at, comparison = report.about.measured_at, report.comparison
     return {
         "schema_version": SCHEMA_VERSION,
-        "script": OWN,
+        "script": REPORT,
         "tool_version": TOOL_VERSION,
         "verdict": VERDICTS[report.exit_code],
         "exit_code": int(report.exit_code),
         "gate": report.gate_line,
         "created_at": report.created_at.isoformat(timespec="seconds"),
         "about": {
-            **about,
+            **asdict(report.about),
             "urls": list(report.about.urls),
             "measured_at": measured_at.isoformat(timespec="seconds") if measured_at else None,
         },
         "passed": report.passed,
         "judged": report.judged,
-        "documents": [asdict(each) for each in report.documents],
+        "documents": [asdict(each) for each in report.results],
         "thresholds": [asdict(each) for each in report.thresholds],
         "baseline": comparison_as_dict(comparison) if comparison else None,
         "notes": report.notes,

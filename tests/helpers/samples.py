@@ -1,4 +1,4 @@
-"""Result files as the scripts save them, for the tests of what reads them again."""
+"""Result files as the scripts save them, for the tests of the report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from livecheck.core.checks import Check, Exit, Status
 from livecheck.core.result_file import Document, to_json
 from livecheck.wire import metrics
 
-NUMBERS = itertools.count()  # no two runs begin at the same moment
+START = datetime.now(timezone.utc)
+RUNS = itertools.count()  # each run is 10 ms older than the one before: no two start together
 URL = "http://127.0.0.1:8000"
 GATEWAY_SCRIPTS = {
     "openai_sdk_test": "test_openai_sdk",
@@ -31,7 +32,7 @@ FLEET_SCRIPTS = {
 SCRIPTS = GATEWAY_SCRIPTS | FLEET_SCRIPTS
 
 
-def finished(
+def script_result(
     script: str,
     name: str,
     checks: Sequence[Check],
@@ -42,7 +43,7 @@ def finished(
     age: timedelta = timedelta(minutes=5),
     **about: Any,
 ) -> dict[str, Any]:
-    """A document, made by the very class that the scripts use."""
+    """The content of a result file, made by the class that the scripts use."""
     document = Document(name, lambda _: True, strict=False)
     document.add(*checks)
     document.metrics, document.requests = dict(figures or {}), list(requests)
@@ -58,8 +59,8 @@ def finished(
         **about,
     }
     content = json.loads(to_json(document.as_dict(shared)))
-    begun = datetime.now(timezone.utc) - age - timedelta(milliseconds=10 * next(NUMBERS))
-    return content | {"started_at": begun.isoformat(timespec="milliseconds")}
+    started = START - age - timedelta(milliseconds=10 * next(RUNS))
+    return content | {"started_at": started.isoformat(timespec="milliseconds")}
 
 
 def passed(name: str = "all") -> Check:
@@ -70,30 +71,33 @@ def failed(name: str = "all", detail: str = "not as it should be") -> Check:
     return Check(name, Status.FAIL, detail)
 
 
-def checked(name: str, *checks: Check, **more: Any) -> dict[str, Any]:
-    """The document of a script that measures no performance."""
-    return finished(SCRIPTS[name], name, checks or (passed(),), **more)
+def result(name: str, *checks: Check, **more: Any) -> dict[str, Any]:
+    """The result of a script that measures no performance."""
+    return script_result(SCRIPTS[name], name, checks or (passed(),), **more)
 
 
 def queue(served: int, waiting: int, *checks: Check, **more: Any) -> dict[str, Any]:
+    """queue_behavior.json of a deployment with these limits."""
     figures = {"max_concurrent": served, "max_queue": waiting, "served": served + waiting}
-    return checked("queue_behavior", *checks, figures=figures, **more)
+    return result("queue_behavior", *checks, figures=figures, **more)
 
 
-def gateway(
+def overhead(
     ping_ms: float = 1.0, edge: str | None = None, probes: int = 50, **more: Any
 ) -> dict[str, Any]:
-    """gateway_overhead.json; the network takes 0.2 ms of each probe."""
+    """gateway_overhead.json. The network takes 0.2 ms of each probe, unless an edge hides that."""
     chance = random.Random(1)
-    rows, figures = [], {"net_not_separable": edge}
+    records, figures = [], {"net_not_separable": edge}
     for path, name in (("/ping", "ping"), ("/health", "health")):
         own = [probe(path, ping_ms * chance.lognormvariate(0, 0.1)) for _ in range(probes)]
-        raw = [row["ttfb_ms"] for row in own]
-        net = [] if edge else [row["ttfb_ms"] - row["round_trip_ms"] for row in own]
+        raw = [each["ttfb_ms"] for each in own]
+        net = [] if edge else [each["ttfb_ms"] - each["round_trip_ms"] for each in own]
         figures |= {f"{name}_ms": metrics.summary(raw), f"{name}_net_ms": metrics.summary(net)}
-        rows += own
+        records += own
     checks = more.pop("checks", (passed("ping"), passed("health")))
-    return finished("benchmark", "gateway_overhead", checks, {"gateway": figures}, rows, **more)
+    return script_result(
+        "benchmark", "gateway_overhead", checks, {"gateway": figures}, records, **more
+    )
 
 
 def probe(path: str, spent_ms: float) -> dict[str, Any]:
@@ -111,86 +115,89 @@ def level(
     seed: int = 1,
     **more: Any,
 ) -> dict[str, Any]:
-    """inference_c<N>.json of lognormal records; the first ones failed with these errors."""
+    """inference_c<N>.json with lognormal times; the first requests failed with these errors."""
     chance = random.Random(seed)
-    rows = [
-        row(index, ttft_ms, tpot_ms, noise, chance, errors[index : index + 1])
-        for index in range(requests)
-    ]
-    figures = {"concurrency": concurrency, "prompt": "unique", **metrics.level_metrics(rows)}
+    records = []
+    for index in range(requests):
+        factors = chance.lognormvariate(0, noise), chance.lognormvariate(0, noise)
+        sent_ms, error = index * (ttft_ms + 16 * tpot_ms), errors[index : index + 1]
+        if error:
+            records.append(failed_record(index, sent_ms, error[0]))
+        else:
+            records.append(record(index, sent_ms, ttft_ms * factors[0], tpot_ms * factors[1]))
+    figures = {"concurrency": concurrency, "prompt": "unique", **metrics.level_metrics(records)}
     figures["client"] = {"client_bound": more.pop("client_bound", False)}
-    checks = more.pop("checks", None) or (failed if errors else passed)("requests")
-    return finished(
+    options = {"concurrency": [1, 4, 8, concurrency], "prompt": "Hi", "max_tokens": 16}
+    return script_result(
         "benchmark",
         f"inference_c{concurrency}",
-        checks if isinstance(checks, (list, tuple)) else (checks,),
+        more.pop("checks", None) or [(failed if errors else passed)("requests")],
         figures,
-        rows,
-        {"concurrency": [1, 4, 8, concurrency], "prompt": "Hi", "max_tokens": 16}
-        | more.pop("options", {}),
+        records,
+        options | more.pop("options", {}),
         **more,
     )
 
 
-def row(
-    index: int,
-    ttft_ms: float,
-    tpot_ms: float,
-    noise: float,
-    chance: random.Random,
-    error: Sequence[str],
-) -> dict[str, Any]:
-    first = ttft_ms * chance.lognormvariate(0, noise)
-    gap = tpot_ms * chance.lognormvariate(0, noise)
-    times = [] if error else [round(first + gap * i, 4) for i in range(16)]
-    decode_ms = times[-1] - times[0] if times else None
-    sent_ms = index * (ttft_ms + 16 * tpot_ms)
+def failed_record(index: int, sent_ms: float, error: str) -> dict[str, Any]:
+    """A request without an answer; a status as error came as that status."""
     return {
         "index": index,
-        "status": int(error[0]) if error and error[0].isdigit() else 200,
-        "error": error[0] if error else None,
-        "error_text": "no" if error else None,
+        "status": int(error) if error.isdigit() else 200,
+        "error": error,
+        "error_text": "no",
         "excluded": False,
         "sent_ms": sent_ms,
-        "ended_ms": sent_ms + (times[-1] if times else 1.0),
-        "ttft_ms": times[0] if times else None,
-        "e2e_ms": times[-1] if times else None,
-        "tpot_ms": decode_ms / 15 if decode_ms else None,
-        "tokens_per_s": round(15e3 / decode_ms, 3) if decode_ms else None,
-        "output_tokens": 16 if times else None,
-        "token_source": "usage" if times else None,
+        "ended_ms": sent_ms + 1.0,
+        **dict.fromkeys(("ttft_ms", "e2e_ms", "tpot_ms", "tokens_per_s", "output_tokens")),
+        **dict.fromkeys(("token_source", "cached_tokens", "tls_ms")),
+        **dict.fromkeys(("retry_after_s", "server_tokens_per_s")),
         "prompt_tokens": 9,
-        "cached_tokens": None,
         "connect_ms": 0.1,
-        "tls_ms": None,
-        "retry_after_s": None,
-        "server_tokens_per_s": None,
+        "event_ms": [],
+    }
+
+
+def record(index: int, sent_ms: float, ttft_ms: float, gap_ms: float) -> dict[str, Any]:
+    """A request whose answer came in 16 events with equal gaps."""
+    times = [round(ttft_ms + gap_ms * i, 4) for i in range(16)]
+    decode_ms = times[-1] - times[0]
+    return failed_record(index, sent_ms, "200") | {
+        "error": None,
+        "error_text": None,
+        "ended_ms": sent_ms + times[-1],
+        "ttft_ms": times[0],
+        "e2e_ms": times[-1],
+        "tpot_ms": decode_ms / 15,
+        "tokens_per_s": round(15e3 / decode_ms, 3),
+        "output_tokens": 16,
+        "token_source": "usage",
         "event_ms": times,
     }
 
 
-def write(folder: Path, **documents: Any) -> Path:
-    """Documents (or texts) as `<name>.json`."""
+def write_results(folder: Path, **results: Any) -> Path:
+    """Results (or texts) as `<name>.json`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in documents.items():
+    for name, content in results.items():
         text = content if isinstance(content, str) else json.dumps(content)
         (folder / f"{name}.json").write_text(text)
     return folder
 
 
-def sound(folder: Path, **others: Any) -> Path:
-    """Everything that the gateway profile requires, all of it good; None leaves one out."""
-    documents = {
-        "gateway_overhead": gateway(),
+def gateway_folder(folder: Path, **others: Any) -> Path:
+    """All that the gateway profile requires, and all of it good; None leaves a result out."""
+    results = {
+        "gateway_overhead": overhead(),
         "inference_c1": level(1),
         "inference_c4": level(4, ttft_ms=200, seed=4),
-        "openai_sdk_test": checked("openai_sdk_test"),
-        "scale_to_zero": checked("scale_to_zero"),
+        "openai_sdk_test": result("openai_sdk_test"),
+        "scale_to_zero": result("scale_to_zero"),
         "queue_behavior": queue(1, 0),
     } | others
-    return write(folder, **{k: v for k, v in documents.items() if v is not None})
+    return write_results(folder, **{k: v for k, v in results.items() if v is not None})
 
 
-def fleet(folder: Path, **others: Any) -> Path:
-    """Everything that the fleet profile requires, all of it good."""
-    return write(folder, **({name: checked(name) for name in FLEET_SCRIPTS} | others))
+def fleet_folder(folder: Path, **others: Any) -> Path:
+    """All that the fleet profile requires, and all of it good."""
+    return write_results(folder, **({name: result(name) for name in FLEET_SCRIPTS} | others))

@@ -1,4 +1,4 @@
-"""The comparison with a baseline: its intervals hold, it accuses nobody, it finds what is there."""
+"""The comparison with a baseline: right intervals, hardly a false alarm, slowdowns are found."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 from scipy import stats
 from tools import power
 
-from livecheck.report import baseline, verdict
+from livecheck.report import baseline
 from livecheck.report.baseline import Change, Finding
+from livecheck.report.words import unclear_in_words
 
 Chance = numpy.random.Generator
 
@@ -42,7 +43,9 @@ def test_the_interval_of_a_median_holds_the_true_ratio_in_95_of_100(
 
 
 @pytest.mark.parametrize("requests", [60, 200])
-def test_the_interval_of_a_p95_does_too(requests: int, chance: Chance) -> None:
+def test_the_interval_of_a_p95_holds_the_true_ratio_in_95_of_100(
+    requests: int, chance: Chance
+) -> None:
     def holds() -> bool:
         now, then = chance.normal(0.2, 0.1, requests), chance.normal(0, 0.1, requests)
         found = baseline.shift_of_quantile(now, then, 0.95)
@@ -51,7 +54,7 @@ def test_the_interval_of_a_p95_does_too(requests: int, chance: Chance) -> None:
     assert 0.91 <= share_of(500, holds) <= 0.99
 
 
-def test_the_test_is_that_of_mann_and_whitney(
+def test_its_p_value_is_that_of_mann_and_whitney(
     chance: Chance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(baseline, "inflation", lambda _: 1.0)
@@ -60,24 +63,24 @@ def test_the_test_is_that_of_mann_and_whitney(
     assert baseline.shift_of_medians(now, then).tail(0.0) == pytest.approx(told, rel=1e-6)
 
 
-def test_of_many_requests_as_many_quantiles_say_the_same(
+def test_quantiles_in_place_of_many_requests_say_the_same(
     chance: Chance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, then = chance.normal(0.1, 0.3, 2000), chance.normal(0, 0.3, 1500)
     thinned = baseline.shift_of_medians(now, then)
-    monkeypatch.setattr(baseline, "MOST_VALUES", 10_000)
+    monkeypatch.setattr(baseline, "MAX_VALUES", 10_000)
     whole = baseline.shift_of_medians(now, then)
     assert thinned.estimate == pytest.approx(whole.estimate, abs=1e-3)
     assert thinned.low == pytest.approx(whole.low, abs=1e-3)
 
 
-def test_too_few_requests_have_no_bound_and_no_verdict() -> None:
+def test_too_few_requests_give_neither_a_bound_nor_a_finding() -> None:
     found = baseline.shift_of_medians(numpy.array([5.0, 5.1]), numpy.array([1.0, 1.1]))
     assert (found.low, found.high) == (-math.inf, math.inf)
-    assert found.tail(0.05) > baseline.LEVEL_OF_ERROR
+    assert found.tail(0.05) > baseline.ALPHA
 
 
-def test_equal_values_are_equal() -> None:
+def test_equal_values_have_no_shift() -> None:
     found = baseline.shift_of_medians(numpy.zeros(20), numpy.zeros(20))
     assert (found.low, found.estimate, found.high) == (0, 0, 0)
 
@@ -98,10 +101,10 @@ def test_holm_rejects_step_by_step() -> None:
     assert baseline.holm([], 0.025) == []
 
 
-# --- verdicts
+# --- findings
 
 
-def one(changes: list[Change], document: str, key: str, statistic: str = "p50") -> Change:
+def change_of(changes: list[Change], document: str, key: str, statistic: str = "p50") -> Change:
     found = [c for c in changes if (c.document, c.metric.key) == (document, key)]
     return next(each for each in found if each.metric.statistic == statistic)
 
@@ -111,7 +114,7 @@ def changes_of(noise: float, requests: int, *slower: tuple[int, str, float]) -> 
     return power.report(world, 0.05, 1, numpy.random.default_rng(3))
 
 
-def test_a_planted_slowdown_is_first_and_only_what_contains_it_follows() -> None:
+def test_a_planted_slowdown_comes_first_and_only_what_contains_it_follows() -> None:
     changes = changes_of(0.03, 40, (4, "ttft", 1.2))
     worse = [(c.document, c.metric.key) for c in changes if c.finding is Finding.WORSE]
     assert worse[0] == ("inference_c4", "ttft_ms")
@@ -119,26 +122,26 @@ def test_a_planted_slowdown_is_first_and_only_what_contains_it_follows() -> None
     assert set(worse) <= follows
 
 
-def test_a_slower_decoding_is_named_by_its_rate() -> None:
+def test_slower_decoding_is_named_by_its_rate() -> None:
     changes = changes_of(0.03, 40, (8, "tpot", 1.2))
     assert (changes[0].document, changes[0].metric.key) == ("inference_c8", "tokens_per_s")
     assert changes[0].change == pytest.approx(1 / 1.2 - 1, abs=0.03)  # a rate goes down
     assert changes[0].worsening == pytest.approx(0.2, abs=0.03)  # by a fifth more time a token
-    assert one(changes, "inference_c8", "ttft_ms").finding is not Finding.WORSE
+    assert change_of(changes, "inference_c8", "ttft_ms").finding is not Finding.WORSE
     assert {c.document for c in changes if c.finding is Finding.WORSE} == {"inference_c8"}
 
 
-def test_what_is_quicker_is_better_and_not_worse() -> None:
+def test_a_shorter_time_is_better() -> None:
     changes = changes_of(0.03, 40, (1, "ttft", 0.7))
-    assert one(changes, "inference_c1", "ttft_ms").finding is Finding.BETTER
+    assert change_of(changes, "inference_c1", "ttft_ms").finding is Finding.BETTER
     assert not [each for each in changes if each.finding is Finding.WORSE]
 
 
-def test_equal_is_the_same_where_there_is_enough_to_tell() -> None:
+def test_equal_systems_are_the_same_when_there_is_enough_data() -> None:
     assert {each.finding for each in changes_of(0.02, 60)} == {Finding.SAME}
 
 
-def test_what_cannot_be_told_says_how_many_requests_could() -> None:
+def test_an_unclear_change_says_how_many_requests_would_decide() -> None:
     unclear = [each for each in changes_of(0.2, 20) if each.finding is Finding.UNCLEAR]
     asked = sorted(each.needed for each in unclear if each.metric.key == "ttft_ms" and each.needed)
     assert asked and 200 <= asked[len(asked) // 2] <= 500
@@ -148,31 +151,31 @@ def test_what_cannot_be_told_says_how_many_requests_could() -> None:
     assert sum(decided) / len(decided) >= 0.6  # four in five, on average
 
 
-def test_a_change_beyond_its_own_margin_only_says_so() -> None:
-    """Its interval lies beyond the margin, but one of so many might."""
-    ttft = one(changes_of(0.03, 40), "inference_c4", "ttft_ms")
+def test_a_change_that_is_worse_alone_but_not_among_all_says_so() -> None:
+    """Its interval lies beyond the margin, but that happens by chance to one of so many."""
+    ttft = change_of(changes_of(0.03, 40), "inference_c4", "ttft_ms")
     seen = dataclasses.replace(ttft, low=0.06, finding=Finding.UNCLEAR, comparisons=30)
-    assert verdict.unclear_in_words(seen).endswith(
-        ": worse, not beyond doubt over 30 comparisons: add a baseline run"
+    assert unclear_in_words(seen).endswith(
+        ": worse, but not beyond doubt among 30 comparisons: add a baseline run"
     )
-    rate = one(changes_of(0.03, 40), "inference_c4", "tokens_per_s")
-    assert dataclasses.replace(rate, high=-0.06).is_beyond_alone
-    assert not dataclasses.replace(rate, high=-0.04).is_beyond_alone
-    assert "not enough data" in verdict.unclear_in_words(dataclasses.replace(seen, low=0.04))
+    rate = change_of(changes_of(0.03, 40), "inference_c4", "tokens_per_s")
+    assert dataclasses.replace(rate, high=-0.06).is_worse_alone
+    assert not dataclasses.replace(rate, high=-0.04).is_worse_alone
+    assert "not enough data" in unclear_in_words(dataclasses.replace(seen, low=0.04))
 
 
-def test_more_than_ten_thousand_requests_are_no_advice() -> None:
+def test_more_than_ten_thousand_requests_are_never_advised() -> None:
     noisy = [e for e in changes_of(1.5, 60) if e.finding is Finding.UNCLEAR]
     assert noisy and all(each.needed is None or each.needed <= 10_000 for each in noisy)
-    (first, *_) = [each for each in noisy if each.needed is None and not each.is_beyond_alone]
-    assert "10000 requests in each run would not be" in verdict.unclear_in_words(first)
+    (first, *_) = [each for each in noisy if each.needed is None and not each.is_worse_alone]
+    assert "10000 requests in each run would not be enough" in unclear_in_words(first)
 
 
 @pytest.mark.parametrize(
     ("name", "statistic", "floor"),
     [("ping", "p50", 0.5), ("health", "p50", 5), ("ping", "p95", 5), ("health", "p95", 50)],
 )
-def test_what_a_busy_machine_adds_to_a_probe_is_no_matter(
+def test_a_change_that_a_busy_machine_causes_in_a_probe_does_not_count(
     name: str, statistic: str, floor: float
 ) -> None:
     (found,) = [
@@ -189,40 +192,40 @@ def test_a_p95_is_compared_from_60_requests_on() -> None:
     assert "p95" in {each.metric.statistic for each in changes_of(0.02, 60)}
 
 
-# --- how often it errs: README has the whole table
+# --- how often it is wrong: docs/report.md has the whole table
 
 
 @pytest.mark.parametrize("noise", [0.05, 0.1, 0.2, 0.3, 0.5])
-def test_equal_systems_are_hardly_ever_accused(noise: float) -> None:
+def test_equal_systems_are_hardly_ever_called_worse(noise: float) -> None:
     assert power.rates(power.World(noise, 30), 0.05, runs=1, reports=100).worse <= 0.05
 
 
-def test_a_fifth_more_is_found_through_noise_of_a_tenth() -> None:
+def test_a_slowdown_of_20_percent_is_found_despite_10_percent_noise() -> None:
     world = power.World(0.1, 30, slower=((4, "ttft", 1.2),))
     rates = power.rates(world, 0.05, runs=1, reports=200)
     assert rates.found >= 0.9
     assert rates.first >= 0.9
 
 
-def test_several_baseline_runs_make_up_for_the_spread_between_runs() -> None:
-    """One run does not know it, and accuses."""
+def test_several_baseline_runs_account_for_the_spread_between_runs() -> None:
+    """One baseline run does not show the spread, and gives false alarms."""
     world = power.World(0.1, 30, spread=0.05)
     assert power.rates(world, 0.05, runs=3, reports=100).worse <= 0.05
     assert power.rates(world, 0.05, runs=1, reports=60).worse > 0.05
 
 
-def test_requests_that_drift_do_not_accuse_and_hide_nothing_large() -> None:
+def test_requests_that_drift_give_no_false_alarm_and_hide_no_large_slowdown() -> None:
     drifting = power.World(0.05, 30, memory=0.6)
     assert power.rates(drifting, 0.05, runs=1, reports=100).worse <= 0.05
     slow = power.World(0.03, 24, memory=0.6, slower=((4, "ttft", 1.2),))
     assert power.rates(slow, 0.05, runs=1, reports=50).found >= 0.9
 
 
-def test_run_to_run_spread_is_in_the_interval_of_several_runs() -> None:
+def test_the_interval_of_several_runs_includes_their_spread() -> None:
     def width(runs: int, spread: float) -> float:
         world = power.World(0.02, 30, spread)
         changes = power.report(world, 0.05, runs, numpy.random.default_rng(2))
-        ttft = one(changes, "inference_c4", "ttft_ms")
+        ttft = change_of(changes, "inference_c4", "ttft_ms")
         assert ttft.low is not None and ttft.high is not None
         return ttft.high - ttft.low
 
@@ -230,8 +233,8 @@ def test_run_to_run_spread_is_in_the_interval_of_several_runs() -> None:
     assert width(1, 0.05) < 2 * width(1, 0.0)
 
 
-def test_no_number_of_requests_helps_where_the_runs_differ() -> None:
+def test_no_number_of_requests_is_advised_where_the_runs_differ() -> None:
     world = power.World(0.02, 30, spread=0.1)
     changes = power.report(world, 0.05, 3, numpy.random.default_rng(2))
-    ttft = one(changes, "inference_c4", "ttft_ms")
+    ttft = change_of(changes, "inference_c4", "ttft_ms")
     assert (ttft.finding, ttft.needed) == (Finding.UNCLEAR, None)

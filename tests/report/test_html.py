@@ -1,4 +1,4 @@
-"""The page opens offline, shows what the report says, and cannot be scripted by a server."""
+"""The page opens offline, shows what the report says, and a server's words cannot script it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from helpers.scripts import run_script
 
 from livecheck.core.checks import Check, Exit, Status
 from livecheck.report import html, plots, verdict
-from livecheck.report.result_files import KINDS, Folder, Saved, read_folder
+from livecheck.report.result_files import Folder, ResultFile, kind_of, read_folder
 from livecheck.report.thresholds import read_thresholds
 from reference import running
 
@@ -43,9 +43,27 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def report(results: Path) -> verdict.Report:
+@pytest.fixture(scope="module")
+def finished_report(results: Path) -> verdict.Report:
+    """For tests that only read it."""
     return build(read_folder(results / "now"), read_folder(results / "then"))
+
+
+@pytest.fixture(scope="module")
+def page(finished_report: verdict.Report) -> str:
+    return html.text(finished_report)
+
+
+@pytest.fixture(scope="module")
+def drawn(finished_report: verdict.Report) -> list[plots.Picture]:
+    return plots.pictures(finished_report)
+
+
+@pytest.fixture
+def report(finished_report: verdict.Report) -> verdict.Report:
+    """For tests that change it: a copy with lists of its own."""
+    folder = dataclasses.replace(finished_report.folder, files=[*finished_report.folder.files])
+    return dataclasses.replace(finished_report, folder=folder, notes=[*finished_report.notes])
 
 
 def build(folder: Folder, *baselines: Folder) -> verdict.Report:
@@ -54,10 +72,11 @@ def build(folder: Folder, *baselines: Folder) -> verdict.Report:
     return verdict.build(folder, baselines, read_thresholds(None), settings, now)
 
 
-def document(name: str, metrics: dict[str, Any]) -> Saved:
-    """A result of another script, as far as a picture looks at it."""
-    kind = next(each for each in KINDS if re.fullmatch(each.names, name))
-    return Saved(
+def result_file(name: str, metrics: dict[str, Any]) -> ResultFile:
+    """A result of another script, with as much in it as a picture needs."""
+    kind = kind_of(name)
+    assert kind
+    return ResultFile(
         name=name,
         path=Path(f"{name}.json"),
         kind=kind,
@@ -83,24 +102,24 @@ def ids(text: str) -> Iterator[str]:
 # --- the page
 
 
-def test_it_says_verdict_criteria_and_every_check(report: verdict.Report) -> None:
-    text = html.text(report)
-    assert f"<strong>{report.word}</strong>" in text
-    assert "v1 &lt;rc&gt;" in text and "L40S &amp; more" in text
-    for criterion in report.criteria:
-        assert escape(criterion.name) in text
-    for each in report.folder.documents:
+def test_it_shows_the_verdict_every_criterion_and_every_check(
+    finished_report: verdict.Report, page: str
+) -> None:
+    assert f"<strong>{finished_report.word}</strong>" in page
+    assert "v1 &lt;rc&gt;" in page and "L40S &amp; more" in page
+    for criterion in finished_report.criteria:
+        assert escape(criterion.name) in page
+    for each in finished_report.folder.files:
         for check in each.checks:
-            assert f"<b>{escape(check.name)}</b>: {escape(check.detail)}" in text
+            assert f"<b>{escape(check.name)}</b>: {escape(check.detail)}" in page
 
 
-def test_it_needs_nothing_but_itself(report: verdict.Report) -> None:
-    text = html.text(report)
-    assert not re.search(r"<(script|link|img|iframe|object)\b|@import|url\((?!#)", text)
-    assert not re.findall(r'\b(?:src|href)="(?!#)', text)
+def test_it_loads_nothing_from_elsewhere(page: str) -> None:
+    assert not re.search(r"<(script|link|img|iframe|object)\b|@import|url\((?!#)", page)
+    assert not re.findall(r'\b(?:src|href)="(?!#)', page)
 
 
-def test_every_tag_is_closed_and_no_id_is_used_twice(report: verdict.Report) -> None:
+def test_every_tag_is_closed_and_no_id_is_used_twice(page: str) -> None:
     class Balance(HTMLParser):
         open: list[str] = []
 
@@ -114,29 +133,28 @@ def test_every_tag_is_closed_and_no_id_is_used_twice(report: verdict.Report) -> 
         def handle_endtag(self, tag: str) -> None:
             assert self.open.pop() == tag
 
-    text = html.text(report)
     parser = Balance()
-    parser.feed(text)
+    parser.feed(page)
     assert parser.open == []
-    assert len(list(ids(text))) == len(set(ids(text)))
+    assert len(list(ids(page))) == len(set(ids(page)))
 
 
 def test_what_a_server_said_stays_text(report: verdict.Report) -> None:
-    report.folder.documents.append(document("wol", {}))
+    report.folder.files = [result_file("wol", {})]
     report.notes.append(NASTY)
     text = html.text(report)
     assert NASTY not in text and "<script" not in text
     assert escape(NASTY) in text
 
 
-def test_an_empty_folder_has_a_page_as_well(tmp_path: Path) -> None:
+def test_an_empty_folder_has_a_page_too(tmp_path: Path) -> None:
     text = html.text(build(Folder(tmp_path)))
     assert "NOT DECIDED" in text and "<svg" not in text
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: `make browser` installs it")
-def test_a_telephone_need_not_scroll_sideways(report: verdict.Report, tmp_path: Path) -> None:
-    html.write(report, tmp_path / "page.html")
+def test_it_needs_no_scrolling_sideways_on_a_telephone(page: str, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(page)
     measure = "document.title = this.contentDocument.documentElement.scrollWidth"
     frame = f'<iframe src="page.html" style="width:{PHONE_PX}px;border:0" onload="{measure}">'
     (tmp_path / "frame.html").write_text(f"<title>-</title>{frame}</iframe>")
@@ -152,12 +170,12 @@ def test_a_telephone_need_not_scroll_sideways(report: verdict.Report, tmp_path: 
 # --- pictures
 
 
-def questions(report: verdict.Report) -> list[str]:
-    return [each.question for each in plots.pictures(report)]
+def questions(pictures: list[plots.Picture]) -> list[str]:
+    return [each.question for each in pictures]
 
 
-def test_a_run_beside_its_baseline_has_these_pictures(report: verdict.Report) -> None:
-    assert questions(report) == [
+def test_a_run_with_a_baseline_has_these_pictures(drawn: list[plots.Picture]) -> None:
+    assert questions(drawn) == [
         "What changed since the baseline?",
         "How long until the first token?",
         "How long until the whole answer?",
@@ -168,19 +186,19 @@ def test_a_run_beside_its_baseline_has_these_pictures(report: verdict.Report) ->
     ]
 
 
-def test_the_other_scripts_have_theirs(report: verdict.Report) -> None:
+def test_the_other_scripts_have_pictures_too(report: verdict.Report) -> None:
     phases = {"worker_ms": 900.0, "first_byte_ms": None}
     cold = {"cold_start_s": 2.0, "cold_start": phases, "warm_ttft_ms": 50}
     woken = {"asleep_before": True, "packet_s": 0.01, "runner_online_s": 3, "first_output_s": 4.0}
     shares = [{"runner": NASTY, "share": 0.6, "share_low": 0.3, "share_high": 0.8}]
     shares += [{"runner": "tower", "share": 0.4, "share_low": None, "share_high": None}]
-    report.folder.documents = [
-        document("scale_to_zero", cold),
-        document("wol", woken),
-        document("workload_routing", {"runners": shares}),
+    report.folder.files = [
+        result_file("scale_to_zero", cold),
+        result_file("wol", woken),
+        result_file("workload_routing", {"runners": shares}),
     ]
     report.comparison = None
-    assert questions(report) == [
+    assert questions(plots.pictures(report)) == [
         "How long does a cold start take?",
         "Which runner served?",
         "How long does it take to wake a runner?",
@@ -197,15 +215,17 @@ def test_the_other_scripts_have_theirs(report: verdict.Report) -> None:
         {"runners": [1, {}, {"share": "a"}]},
     ],
 )
-def test_figures_that_are_none_make_no_picture(report: verdict.Report, metrics: Any) -> None:
+def test_figures_of_another_form_make_no_picture(report: verdict.Report, metrics: Any) -> None:
     names = ("scale_to_zero", "wol", "workload_routing", "queue_behavior")
-    report.folder.documents = [document(name, metrics) for name in names]
+    report.folder.files = [result_file(name, metrics) for name in names]
     report.comparison = None
-    assert questions(report) == []
+    assert plots.pictures(report) == []
 
 
-def test_a_picture_is_one_svg_element_in_the_pages_colours(report: verdict.Report) -> None:
-    for each in plots.pictures(report):
+def test_a_picture_is_one_svg_element_in_the_colours_of_the_page(
+    drawn: list[plots.Picture],
+) -> None:
+    for each in drawn:
         root = ElementTree.fromstring(each.svg)
         assert root.tag.endswith("svg") and "viewBox" in root.attrib
         assert not {"width", "height"} & set(root.attrib)
@@ -214,38 +234,40 @@ def test_a_picture_is_one_svg_element_in_the_pages_colours(report: verdict.Repor
             assert f"--{name}:" in html.STYLE
 
 
-def test_no_marker_lies_at_the_edge(
-    report: verdict.Report, monkeypatch: pytest.MonkeyPatch
+def test_no_marker_is_cut_at_the_edge(
+    finished_report: verdict.Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A refusal at once, or the slowest level, is drawn whole."""
+    """Neither that of an immediate refusal nor that of the slowest level."""
     figure = pytest.importorskip("matplotlib.figure")
-    drawn: dict[str, Any] = {}
+    axes_of: dict[str, Any] = {}
 
     def draw(question: str, caption: str, plot: Any, *_: float) -> plots.Picture:
-        drawn[question] = axes = figure.Figure().add_subplot()
+        axes_of[question] = axes = figure.Figure().add_subplot()
         plot(axes)
         return plots.Picture(question, caption, "")
 
     monkeypatch.setattr(plots, "draw", draw)
-    captions = [each.caption for each in plots.pictures(report)]
-    assert drawn["Who waited, who was refused?"].get_xlim()[0] < 0
-    latency = drawn["What do more users do to the first token?"]
+    captions = [each.caption for each in plots.pictures(finished_report)]
+    assert axes_of["Who waited, who was refused?"].get_xlim()[0] < 0
+    latency = axes_of["What do more users do to the first token?"]
     highest = max(max(line.get_ydata()) for line in latency.get_lines())
     assert latency.get_ylim()[1] > 1.05 * highest
     assert any("Of the lowest and the highest level" in each for each in captions)
 
 
-def test_the_baseline_is_drawn_beside_each_level(report: verdict.Report) -> None:
-    drawn = next(p for p in plots.pictures(report) if "first token" in p.question)
-    assert "Dotted: the baseline." in drawn.caption
-    assert drawn.svg.count("stroke-dasharray") == len(report.folder.levels)
-
-
-def test_many_levels_are_thinned_out_to_those_that_can_be_told_apart(
-    report: verdict.Report,
+def test_the_baseline_is_drawn_beside_each_level(
+    finished_report: verdict.Report, drawn: list[plots.Picture]
 ) -> None:
-    level = report.folder.levels[0]
+    picture = next(each for each in drawn if "first token" in each.question)
+    assert "Dotted: the baseline." in picture.caption
+    assert picture.svg.count("stroke-dasharray") == len(finished_report.folder.levels)
+
+
+def test_of_many_levels_as_many_are_drawn_as_there_are_colours(
+    finished_report: verdict.Report,
+) -> None:
+    level = finished_report.folder.levels[0]
     levels = [dataclasses.replace(level, name=f"inference_c{count}") for count in range(1, 12)]
     assert [each.name for each in plots.spread_out(levels)][:1] == ["inference_c1"]
     assert [each.name for each in plots.spread_out(levels)][-1:] == ["inference_c11"]
-    assert len(plots.spread_out(levels)) == plots.MOST_SERIES
+    assert len(plots.spread_out(levels)) == plots.MAX_SERIES

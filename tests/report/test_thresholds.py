@@ -1,4 +1,4 @@
-"""Thresholds: the guide's, those of a file, and what becomes of figures that are not there."""
+"""The guide's thresholds, those of a file, and what becomes of figures that are missing."""
 
 from __future__ import annotations
 
@@ -6,29 +6,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.samples import gateway, level, passed, queue, sound, write
+from helpers.samples import gateway_folder, level, overhead, passed, queue, write_results
 
 from livecheck.core.checks import Check, Status
 from livecheck.report.result_files import read_folder
-from livecheck.report.thresholds import Criterion, Verdict, judge, read_thresholds
+from livecheck.report.thresholds import Criterion, Verdict, judge_thresholds, read_thresholds
 from livecheck.report.verdict import GATEWAY, REQUIRED
 
 
-def file(folder: Path, text: str) -> Path:
-    folder.mkdir(exist_ok=True)
-    path = folder / "gate.toml"
+def toml_file(folder: Path, text: str) -> Path:
+    path = folder / "verdict.toml"
     path.write_text(text)
     return path
 
 
 def criteria(
-    folder: Path, text: str = "", profile: str = "gateway", **documents: Any
+    folder: Path, text: str = "", profile: str = "gateway", **results: Any
 ) -> dict[str, Criterion]:
-    """What comes of these documents, by the names of the criteria."""
-    thresholds = read_thresholds(file(folder, text))
-    found = read_folder(write(folder, **documents))
+    """The criteria for these results, by name."""
+    thresholds = read_thresholds(toml_file(folder, text))
+    found = read_folder(write_results(folder, **results))
     assert not found.problems
-    judged = judge(thresholds, found.documents, thresholds.required or REQUIRED[profile])
+    judged = judge_thresholds(thresholds, found.files, thresholds.required or REQUIRED[profile])
     return {each.name: each for each in judged}
 
 
@@ -39,8 +38,8 @@ def verdicts(found: dict[str, Criterion]) -> dict[str, str]:
 # --- the guide's
 
 
-def test_the_guide_s_table_is_the_default(tmp_path: Path) -> None:
-    found = criteria(tmp_path, gateway_overhead=gateway(), inference_c1=level(1))
+def test_the_guide_s_thresholds_are_the_default(tmp_path: Path) -> None:
+    found = criteria(tmp_path, gateway_overhead=overhead(), inference_c1=level(1))
     assert {name: each.target for name, each in found.items()} == {
         "/ping net of network p99": "≤ 5 ms",
         "c=1 TTFT p50": "≤ 500 ms",
@@ -52,13 +51,15 @@ def test_the_guide_s_table_is_the_default(tmp_path: Path) -> None:
     assert found["c=1 TTFT p50"].samples == 30
 
 
-def test_the_guide_s_targets_are_for_one_user_and_errors_for_all(tmp_path: Path) -> None:
+def test_the_guide_s_times_are_for_one_request_in_flight_and_errors_for_all_levels(
+    tmp_path: Path,
+) -> None:
     found = criteria(tmp_path, inference_c1=level(1), inference_c8=level(8, ttft_ms=5000))
     assert [name for name in found if name.startswith("c=8")] == ["c=8 error rate"]
 
 
 @pytest.mark.parametrize(
-    ("document", "missed"),
+    ("content", "missed"),
     [
         (level(1, ttft_ms=600), {"c=1 TTFT p50"}),
         (level(1, ttft_ms=480, noise=0.6, requests=60), {"c=1 TTFT p95"}),
@@ -66,32 +67,34 @@ def test_the_guide_s_targets_are_for_one_user_and_errors_for_all(tmp_path: Path)
         (level(1, errors=["timeout"]), {"c=1 error rate"}),
     ],
 )
-def test_what_is_missed_fails(document: Any, missed: set[str], tmp_path: Path) -> None:
-    found = criteria(tmp_path, gateway_overhead=gateway(), inference_c1=document)
+def test_a_missed_threshold_fails(content: Any, missed: set[str], tmp_path: Path) -> None:
+    found = criteria(tmp_path, gateway_overhead=overhead(), inference_c1=content)
     assert {name for name, verdict in verdicts(found).items() if verdict == "FAIL"} == missed
 
 
-def test_ping_is_judged_net_of_the_network_with_the_raw_value_beside_it(tmp_path: Path) -> None:
-    found = criteria(tmp_path, gateway_overhead=gateway(ping_ms=9))["/ping net of network p99"]
+def test_ping_is_judged_net_of_the_network_and_the_measured_value_is_named(tmp_path: Path) -> None:
+    found = criteria(tmp_path, gateway_overhead=overhead(ping_ms=9))["/ping net of network p99"]
     assert found.verdict is Verdict.FAIL
-    assert found.detail.startswith("raw 1") and " ms" in found.detail
+    assert found.detail.startswith("with the network 1") and " ms" in found.detail
 
 
-def test_what_cannot_be_separated_is_no_pass_and_says_why(tmp_path: Path) -> None:
-    document = gateway(ping_ms=80, edge="RunPod's proxy answers the handshake")
-    found = criteria(tmp_path, gateway_overhead=document)["/ping net of network p99"]
+def test_a_time_that_cannot_be_separated_from_the_network_is_undecided_and_says_why(
+    tmp_path: Path,
+) -> None:
+    content = overhead(ping_ms=80, edge="RunPod's proxy answers the handshake")
+    found = criteria(tmp_path, gateway_overhead=content)["/ping net of network p99"]
     assert found.verdict is Verdict.UNDECIDED
     assert "not separable" in found.detail and "RunPod's proxy" in found.detail
-    assert "with it" in found.detail
+    assert "with the network" in found.detail
 
 
-def test_quick_enough_with_the_network_is_quick_enough(tmp_path: Path) -> None:
-    document = gateway(ping_ms=2, edge="a proxy is in between")
-    found = criteria(tmp_path, gateway_overhead=document)["/ping net of network p99"]
-    assert (found.verdict, found.detail) == (Verdict.PASS, "even with the network in it")
+def test_a_time_that_is_short_enough_with_the_network_passes(tmp_path: Path) -> None:
+    content = overhead(ping_ms=2, edge="a proxy is in between")
+    found = criteria(tmp_path, gateway_overhead=content)["/ping net of network p99"]
+    assert (found.verdict, found.detail) == (Verdict.PASS, "kept even with the network")
 
 
-def test_missing_is_never_a_pass(tmp_path: Path) -> None:
+def test_a_missing_result_is_never_a_pass(tmp_path: Path) -> None:
     found = criteria(tmp_path, inference_c4=level(4))
     assert verdicts(found) == {
         "c=4 error rate": "PASS",
@@ -103,13 +106,13 @@ def test_missing_is_never_a_pass(tmp_path: Path) -> None:
     }
 
 
-def test_an_endpoint_that_is_not_there_is_said_where_it_is_required(tmp_path: Path) -> None:
+def test_a_missing_endpoint_is_undecided_only_where_its_result_is_required(tmp_path: Path) -> None:
     skipped = Check("ping", Status.SKIP, "404: no such endpoint here (/ping)")
-    document = gateway(probes=0, checks=(skipped, passed("health")))
-    found = criteria(tmp_path, gateway_overhead=document)
+    content = overhead(probes=0, checks=(skipped, passed("health")))
+    found = criteria(tmp_path, gateway_overhead=content)
     assert found["/ping net of network p99"].verdict is Verdict.UNDECIDED
     assert "404" in found["/ping net of network p99"].detail
-    assert not criteria(tmp_path, profile="fleet", gateway_overhead=document)
+    assert not criteria(tmp_path, profile="fleet", gateway_overhead=content)
 
 
 # --- the deployment's own limits
@@ -125,17 +128,18 @@ def test_errors_are_judged_within_the_deployment_s_limits(
     limits = queue(served, waiting)
     found = criteria(tmp_path, inference_c8=refused, queue_behavior=limits)["c=8 error rate"]
     assert found.verdict.value == verdict
-    assert found.value == "16.67%"
+    assert found.value == "16.67 %"
     if verdict == "REPORTED":
-        assert found.detail == "8 in flight is more than it holds: 1 served at once and 2 waiting"
+        limits_in_words = "the deployment takes 3 (1 served at once, 2 waiting)"
+        assert found.detail == f"not judged: 8 in flight, but {limits_in_words}"
 
 
-def test_another_deployment_s_limits_are_not_this_one_s(tmp_path: Path) -> None:
+def test_the_limits_of_another_deployment_do_not_count(tmp_path: Path) -> None:
     limits = queue(1, 2)
     limits["target"] = {**limits["target"], "url": "http://elsewhere:8000"}
-    folder = write(tmp_path, inference_c8=level(8, errors=["503"]), queue_behavior=limits)
-    thresholds = read_thresholds(file(tmp_path, "same_target = false"))
-    found = judge(thresholds, read_folder(folder, one_target=False).documents, ())
+    folder = write_results(tmp_path, inference_c8=level(8, errors=["503"]), queue_behavior=limits)
+    thresholds = read_thresholds(toml_file(tmp_path, "same_target = false"))
+    found = judge_thresholds(thresholds, read_folder(folder, one_target=False).files, ())
     assert [e.verdict for e in found if e.name == "c=8 error rate"] == [Verdict.FAIL]
 
 
@@ -145,34 +149,34 @@ def test_without_known_limits_every_level_is_judged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("section", ["inference", "inference_c8"])
-def test_the_limits_excuse_nothing_from_a_threshold_of_the_file(
+def test_the_limits_excuse_no_error_from_a_threshold_of_the_file(
     section: str, tmp_path: Path
 ) -> None:
-    documents = {"inference_c8": level(8, errors=["503"] * 5), "queue_behavior": queue(1, 2)}
+    results = {"inference_c8": level(8, errors=["503"] * 5), "queue_behavior": queue(1, 2)}
     text = f'[{section}]\nerror_rate = "1%"'
-    assert criteria(tmp_path, text, **documents)["c=8 error rate"].verdict is Verdict.FAIL
+    assert criteria(tmp_path, text, **results)["c=8 error rate"].verdict is Verdict.FAIL
 
 
 # --- percentiles of few samples
 
 
-def test_a_percentile_of_few_samples_says_so(tmp_path: Path) -> None:
+def test_a_percentile_of_few_samples_has_a_note(tmp_path: Path) -> None:
     text = '[inference_c1]\nttft_p99 = "1s"'
     found = criteria(tmp_path, text, inference_c1=level(1, requests=19))
     assert found["c=1 TTFT p95"].verdict is Verdict.PASS
-    assert found["c=1 TTFT p95"].detail == "of 19 samples: close to the slowest"
+    assert found["c=1 TTFT p95"].detail == "of 19 samples the p95 is close to the slowest"
     assert found["c=1 TTFT p50"].detail == ""
     found = criteria(tmp_path, text, inference_c1=level(1, requests=20))
     assert found["c=1 TTFT p95"].detail == ""
-    assert found["c=1 TTFT p99"].detail == "of 20 samples: close to the slowest"
+    assert found["c=1 TTFT p99"].detail == "of 20 samples the p99 is close to the slowest"
 
 
-def test_fewer_than_five_are_no_percentile(tmp_path: Path) -> None:
+def test_a_percentile_of_fewer_than_five_samples_is_undecided(tmp_path: Path) -> None:
     found = criteria(tmp_path, inference_c1=level(1, requests=4))
     said = verdicts(found)
     assert said["c=1 TTFT p50"] == said["c=1 TTFT p95"] == "UNDECIDED"
     assert said["c=1 decode rate mean"] == said["c=1 error rate"] == "PASS"
-    assert "4 samples are no p50" in found["c=1 TTFT p50"].detail
+    assert "4 samples are too few for a p50" in found["c=1 TTFT p50"].detail
     found = criteria(tmp_path, inference_c1=level(1, requests=5))
     assert found["c=1 TTFT p50"].verdict is Verdict.PASS
 
@@ -180,7 +184,7 @@ def test_fewer_than_five_are_no_percentile(tmp_path: Path) -> None:
 # --- the file
 
 
-def test_a_file_changes_adds_and_takes_away(tmp_path: Path) -> None:
+def test_a_file_changes_adds_and_removes_thresholds(tmp_path: Path) -> None:
     text = """
     [gateway_overhead]
     ping_net_p99 = false
@@ -196,7 +200,7 @@ def test_a_file_changes_adds_and_takes_away(tmp_path: Path) -> None:
     found = criteria(
         tmp_path,
         text,
-        gateway_overhead=gateway(),
+        gateway_overhead=overhead(),
         inference_c1=level(1, errors=["timeout"]),
         inference_c4=level(4, tpot_ms=30),
     )
@@ -211,14 +215,14 @@ def test_a_file_changes_adds_and_takes_away(tmp_path: Path) -> None:
     }
 
 
-def test_a_threshold_that_was_asked_for_needs_its_result(tmp_path: Path) -> None:
+def test_a_threshold_of_the_file_needs_its_result(tmp_path: Path) -> None:
     found = criteria(tmp_path, '[inference_c16]\nttft_p95 = "2s"', inference_c1=level(1))
     assert found["c=16 TTFT p95"].verdict is Verdict.UNDECIDED
     assert "inference_c16.json" in found["c=16 TTFT p95"].detail
 
 
-def test_a_file_says_what_is_required(tmp_path: Path) -> None:
-    path = file(tmp_path, 'required = ["inference_c1", "cors"]\nsame_target = false')
+def test_a_file_can_say_which_results_are_required(tmp_path: Path) -> None:
+    path = toml_file(tmp_path, 'required = ["inference_c1", "cors"]\nsame_target = false')
     thresholds = read_thresholds(path)
     assert thresholds.required == ("inference_c1", "cors")
     assert not thresholds.same_target
@@ -235,9 +239,15 @@ def test_a_file_says_what_is_required(tmp_path: Path) -> None:
         ("[inference_c1]\nttft_p50 = [1]", "[inference_c1] ttft_p50 must be a number"),
         ("[inference_c1]\nttft_p50 = true", "[inference_c1] ttft_p50 must be a number"),
         ("[inference_c1]\nttft_p50 = nan", "[inference_c1] ttft_p50"),
-        ("[inference_c1]\nttft = '1s'", "ttft needs a statistic, as ttft_p95"),
-        ("[inference_c1]\nping_p99 = '5ms'", "not measured there but in [gateway_overhead]"),
-        ("[gateway_overhead]\nttft_p50 = '5ms'", "not measured there but in [inference_c1]"),
+        ("[inference_c1]\nttft = '1s'", "ttft needs a statistic, for example ttft_p95"),
+        (
+            "[inference_c1]\nping_p99 = '5ms'",
+            "not measured there: it belongs in [gateway_overhead]",
+        ),
+        (
+            "[gateway_overhead]\nttft_p50 = '5ms'",
+            "not measured there: it belongs in [inference_c1]",
+        ),
         ("[inference_c0x]\nttft_p50 = '5ms'", "unknown key inference_c0x"),
         ("[cors]\npreflight = 1", "unknown key cors"),
         ("inference = 3", "must be a section"),
@@ -245,24 +255,24 @@ def test_a_file_says_what_is_required(tmp_path: Path) -> None:
         ("required = []", "required must be a list"),
         ("required = ['k6']", "required names k6"),
         ("same_target = 1", "same_target must be true or false"),
-        ("[inference_c1\n", "is no TOML"),
-        ("a = 1\na = 2", "is no TOML"),
+        ("[inference_c1\n", "is not TOML"),
+        ("a = 1\na = 2", "is not TOML"),
     ],
 )
-def test_what_a_file_gets_wrong_is_named(text: str, said: str, tmp_path: Path) -> None:
+def test_a_mistake_in_the_file_is_named(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError) as error:
-        read_thresholds(file(tmp_path, text))
-    assert said in str(error.value) and "gate.toml" in str(error.value)
+        read_thresholds(toml_file(tmp_path, text))
+    assert said in str(error.value) and "verdict.toml" in str(error.value)
 
 
-def test_a_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b"# \xe9\n")
     for path in (tmp_path / "nowhere.toml", tmp_path, tmp_path / "latin.toml"):
         with pytest.raises(ValueError, match=str(path)):
             read_thresholds(path)
 
 
-def test_a_sound_folder_keeps_all(tmp_path: Path) -> None:
-    documents = read_folder(sound(tmp_path)).documents
-    found = judge(read_thresholds(None), documents, GATEWAY)
+def test_a_good_run_keeps_every_threshold(tmp_path: Path) -> None:
+    files = read_folder(gateway_folder(tmp_path)).files
+    found = judge_thresholds(read_thresholds(None), files, GATEWAY)
     assert {each.verdict for each in found} == {Verdict.PASS}

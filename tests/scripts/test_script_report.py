@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import random
@@ -16,7 +18,17 @@ from typing import Any
 
 import pytest
 from helpers import samples
-from helpers.samples import checked, failed, fleet, gateway, level, passed, queue, sound, write
+from helpers.samples import (
+    failed,
+    fleet_folder,
+    gateway_folder,
+    level,
+    overhead,
+    passed,
+    queue,
+    result,
+    write_results,
+)
 from helpers.scripts import ROOT, Finished, run_script, start_script
 from lxml import etree
 
@@ -33,8 +45,25 @@ SCHEMA = etree.XMLSchema(etree.parse(ROOT / "tests" / "report" / "data" / "jenki
 
 
 def report(folder: Path, *arguments: object) -> Finished:
+    return run_here(folder, folder, *arguments)
+
+
+def run_here(folder: Path, *arguments: object) -> Finished:
+    """The command inside this process, because a process of its own takes longer to start."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = report_module.main(list(map(str, arguments)))
+        except SystemExit as exit:
+            code = int(exit.code or 0)
+    finished = Finished(code, out.getvalue(), err.getvalue(), folder)
+    assert "Traceback" not in finished.everything
+    return finished
+
+
+def report_process(folder: Path, *arguments: object) -> Finished:
     finished = run_script("report.py", folder, *arguments)
-    assert "Traceback" not in finished.everything + finished.err
+    assert "Traceback" not in finished.everything
     return Finished(finished.code, finished.out, finished.err, folder)
 
 
@@ -56,8 +85,8 @@ def gate_line(finished: Finished) -> str:
 # --- the decision
 
 
-def test_all_that_is_good_passes(tmp_path: Path) -> None:
-    finished = report(sound(tmp_path))
+def test_a_good_run_passes(tmp_path: Path) -> None:
+    finished = report_process(gateway_folder(tmp_path))
     assert finished.code == 0, finished.out
     assert gate_line(finished).startswith("[GATE] sea-7b PASS: 12 of 12 criteria, worst: ")
     assert finished.err == f"saved {tmp_path}/baseline_report.md\n"
@@ -65,8 +94,8 @@ def test_all_that_is_good_passes(tmp_path: Path) -> None:
 
 def test_it_fits_a_terminal_and_ends_with_one_line_for_a_log(tmp_path: Path) -> None:
     long = "a detail that goes on and on " * 20
-    folder = sound(tmp_path / "now", cors=checked("cors", failed("others", long)))
-    finished = report(folder, "--baseline", sound(tmp_path / "old", inference_c4=level(4)))
+    folder = gateway_folder(tmp_path / "now", cors=result("cors", failed("others", long)))
+    finished = report(folder, "--baseline", gateway_folder(tmp_path / "old", inference_c4=level(4)))
     *lines, last = finished.out.splitlines()
     assert max(map(len, lines)) <= 80
     assert last.startswith("[GATE] sea-7b FAIL: ") and len(last) <= 160
@@ -76,31 +105,31 @@ NAMES = ("gateway_overhead", "inference_c1", *samples.GATEWAY_SCRIPTS)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "cors"])
-def test_a_required_result_that_is_missing_leaves_it_open(name: str, tmp_path: Path) -> None:
-    finished = report(sound(tmp_path, **{name: None}))
+def test_without_a_required_result_it_is_undecided(name: str, tmp_path: Path) -> None:
+    finished = report(gateway_folder(tmp_path, **{name: None}))
     assert finished.code == 3
     assert f"no {name}.json: run " in finished.out
     assert "NOT DECIDED" in gate_line(finished)
 
 
-def test_nothing_at_all_is_no_pass(tmp_path: Path) -> None:
+def test_an_empty_folder_is_undecided(tmp_path: Path) -> None:
     assert report(tmp_path).code == 3
     nowhere = report(tmp_path / "nowhere")
     assert nowhere.code == 3 and "No such file" in nowhere.out
-    assert "worst: Result files: " in gate_line(nowhere)  # not one of all that follows from it
+    assert "worst: Result files: " in gate_line(nowhere)  # the cause, and not what follows from it
     assert not nowhere.results.exists()
 
 
 @pytest.mark.parametrize("name", ["openai_sdk_test", "scale_to_zero", "queue_behavior", "cors"])
-def test_a_result_that_failed_fails_the_gate(name: str, tmp_path: Path) -> None:
-    document = checked(name, passed("one"), failed("two", "503 after 4 ms"), failed("three"))
-    finished = report(sound(tmp_path, **{name: document}))
+def test_a_result_that_failed_fails_the_report(name: str, tmp_path: Path) -> None:
+    document = result(name, passed("one"), failed("two", "503 after 4 ms"), failed("three"))
+    finished = report(gateway_folder(tmp_path, **{name: document}))
     assert finished.code == 1
     assert "two: 503 after 4 ms; also three" in finished.out
     assert "two: 503 after 4 ms" in gate_line(finished)
 
 
-OPEN = {
+UNDECIDED = {
     "interrupted": {"stopped": (Exit.INTERRUPTED, "interrupted: what was measured is saved")},
     "unreachable": {"stopped": (Exit.UNDECIDED, "cannot reach http://host (refused)")},
     "a clock is wrong": {"age": timedelta(hours=-2)},
@@ -109,10 +138,10 @@ OPEN = {
 }
 
 
-@pytest.mark.parametrize("why", OPEN)
-def test_a_result_that_decides_nothing_leaves_it_open(why: str, tmp_path: Path) -> None:
-    document = checked("openai_sdk_test", **OPEN[why])
-    content = as_json(sound(tmp_path, openai_sdk_test=document))
+@pytest.mark.parametrize("why", UNDECIDED)
+def test_with_a_result_that_decides_nothing_it_is_undecided(why: str, tmp_path: Path) -> None:
+    document = result("openai_sdk_test", **UNDECIDED[why])
+    content = as_json(gateway_folder(tmp_path, openai_sdk_test=document))
     assert content["exit_code"] == 3
     assert verdicts(content)["openai_sdk_test"] == "UNDECIDED"
 
@@ -126,50 +155,52 @@ def test_a_result_that_decides_nothing_leaves_it_open(why: str, tmp_path: Path) 
         ({"only": ["requests", "stream", "tokens"]}, ""),
     ],
 )
-def test_a_level_needs_its_own_checks_and_no_others(
+def test_a_level_needs_only_its_own_checks(
     options: dict[str, Any], said: str, tmp_path: Path
 ) -> None:
-    content = as_json(sound(tmp_path, inference_c1=level(1, options=options)))
+    content = as_json(gateway_folder(tmp_path, inference_c1=level(1, options=options)))
     (found,) = [each for each in content["documents"] if each["subject"] == "inference_c1"]
     assert (found["detail"], content["exit_code"]) == (said, 3 if said else 0)
 
 
-def test_an_essential_skip_leaves_it_open_in_the_script_s_words(tmp_path: Path) -> None:
+def test_with_an_essential_skip_it_is_undecided_in_the_words_of_the_script(tmp_path: Path) -> None:
     skipped = Check("scale_down", Status.SKIP, "no worker count", essential=True)
-    finished = report(sound(tmp_path, scale_to_zero=checked("scale_to_zero", skipped)))
+    finished = report(gateway_folder(tmp_path, scale_to_zero=result("scale_to_zero", skipped)))
     assert finished.code == 3
     assert "scale_down: no worker count" in finished.out
 
 
-def test_a_failure_outweighs_what_is_open(tmp_path: Path) -> None:
-    folder = sound(tmp_path, cors=checked("cors", failed()), scale_to_zero=None)
+def test_a_failure_outweighs_what_is_undecided(tmp_path: Path) -> None:
+    folder = gateway_folder(tmp_path, cors=result("cors", failed()), scale_to_zero=None)
     assert report(folder).code == 1
 
 
-def test_what_is_older_than_max_age_is_not_believed(tmp_path: Path) -> None:
+def test_a_result_older_than_max_age_is_not_used(tmp_path: Path) -> None:
     old = {"age": timedelta(hours=60)}
-    folder = sound(tmp_path, scale_to_zero=checked("scale_to_zero", **old))
+    folder = gateway_folder(tmp_path, scale_to_zero=result("scale_to_zero", **old))
     assert report(folder).code == 0
     finished = report(folder, "--max-age", 48)
     assert finished.code == 3
     assert "60 h old, --max-age is 48: run test_scale_to_zero.py again" in finished.out
 
 
-def test_results_may_lie_as_far_apart_as_they_may_be_old(tmp_path: Path) -> None:
-    folder = sound(tmp_path, scale_to_zero=checked("scale_to_zero", age=timedelta(hours=100)))
+def test_max_age_is_also_the_longest_time_between_two_results(tmp_path: Path) -> None:
+    folder = gateway_folder(
+        tmp_path, scale_to_zero=result("scale_to_zero", age=timedelta(hours=100))
+    )
     assert report(folder).code == 3
     assert report(folder, "--max-age", 200).code == 0
 
 
-def test_refusals_beyond_the_deployment_s_limits_are_no_failure(tmp_path: Path) -> None:
+def test_refusals_beyond_the_deployment_s_limits_are_not_a_failure(tmp_path: Path) -> None:
     refused = level(8, errors=["503"] * 5)
-    folder = sound(tmp_path, inference_c8=refused, queue_behavior=queue(1, 2))
+    folder = gateway_folder(tmp_path, inference_c8=refused, queue_behavior=queue(1, 2))
     content = as_json(folder)
     assert content["exit_code"] == 0
     assert verdicts(content)["inference_c8"] == "REPORTED"
-    write(folder, inference_c8=level(8, errors=["503"] * 4 + ["timeout"]))
+    write_results(folder, inference_c8=level(8, errors=["503"] * 4 + ["timeout"]))
     assert report(folder).code == 1
-    write(folder, inference_c8=refused, queue_behavior=queue(4, 4))
+    write_results(folder, inference_c8=refused, queue_behavior=queue(4, 4))
     assert report(folder).code == 1
 
 
@@ -178,18 +209,20 @@ def test_refusals_beyond_the_deployment_s_limits_are_no_failure(tmp_path: Path) 
 )
 @pytest.mark.parametrize("name", ["inference_c1", "something_else"])
 def test_files_that_cannot_be_read_are_named(name: str, text: str, tmp_path: Path) -> None:
-    finished = report(sound(tmp_path, **{name: text}))
+    finished = report(gateway_folder(tmp_path, **{name: text}))
     assert finished.code == 3
     body = finished.out.removesuffix(gate_line(finished) + "\n")
     assert body.count(f"{name}.json: ") == 1
 
 
 def test_results_that_contradict_each_other_are_named(tmp_path: Path) -> None:
-    other = checked("cors", target={"url": "http://other:8000", "model": "sea-7b"})
-    finished = report(sound(tmp_path, cors=other))
+    other = result("cors", target={"url": "http://other:8000", "model": "sea-7b"})
+    finished = report(gateway_folder(tmp_path, cors=other))
     assert finished.code == 3
-    assert "cors.json: contradictory: target http://other:8000" in " ".join(finished.out.split())
-    thresholds = tmp_path / "gate.toml"
+    assert "cors.json: contradictory: its target is http://other:8000" in " ".join(
+        finished.out.split()
+    )
+    thresholds = tmp_path / "verdict.toml"
     thresholds.write_text("same_target = false")
     assert report(tmp_path, "--thresholds", thresholds).code == 0
 
@@ -197,17 +230,17 @@ def test_results_that_contradict_each_other_are_named(tmp_path: Path) -> None:
 # --- profiles
 
 
-def test_the_files_that_are_there_say_the_profile(tmp_path: Path) -> None:
-    assert as_json(sound(tmp_path / "a"))["about"]["profile"] == "gateway"
-    assert as_json(fleet(tmp_path / "b"))["about"]["profile"] == "fleet"
-    both = as_json(fleet(sound(tmp_path / "c")))
+def test_the_profile_follows_from_the_files(tmp_path: Path) -> None:
+    assert as_json(gateway_folder(tmp_path / "a"))["about"]["profile"] == "gateway"
+    assert as_json(fleet_folder(tmp_path / "b"))["about"]["profile"] == "fleet"
+    both = as_json(fleet_folder(gateway_folder(tmp_path / "c")))
     assert (both["about"]["profile"], both["exit_code"]) == ("all", 0)
-    measured = as_json(fleet(tmp_path / "d", inference_c1=level(1)))
+    measured = as_json(fleet_folder(tmp_path / "d", inference_c1=level(1)))
     assert (measured["about"]["profile"], measured["exit_code"]) == ("fleet", 0)
 
 
-def test_a_profile_says_what_is_required(tmp_path: Path) -> None:
-    folder = fleet(tmp_path)
+def test_a_profile_sets_what_is_required(tmp_path: Path) -> None:
+    folder = fleet_folder(tmp_path)
     assert report(folder, "--profile", "fleet").code == 0
     assert report(folder, "--profile", "gateway").code == 3
     assert report(folder, "--profile", "all").code == 3
@@ -215,17 +248,17 @@ def test_a_profile_says_what_is_required(tmp_path: Path) -> None:
     assert report(folder, "--profile", "fleet").code == 3
 
 
-def test_thresholds_say_what_is_required_and_what_is_enough(tmp_path: Path) -> None:
-    folder = write(tmp_path, inference_c1=level(1, ttft_ms=700))
-    thresholds = tmp_path / "gate.toml"
+def test_a_file_of_thresholds_sets_what_is_required_and_what_is_enough(tmp_path: Path) -> None:
+    folder = write_results(tmp_path, inference_c1=level(1, ttft_ms=700))
+    thresholds = tmp_path / "verdict.toml"
     thresholds.write_text('required = ["inference_c1"]\n[inference_c1]\nttft_p50 = "800ms"\n')
     assert report(folder).code == 1
     assert report(folder, "--thresholds", thresholds).code == 0
 
 
-def test_the_command_line_s_profile_wins_over_the_file(tmp_path: Path) -> None:
-    folder = write(tmp_path, cors=checked("cors"))
-    thresholds = tmp_path / "gate.toml"
+def test_profile_on_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
+    folder = write_results(tmp_path, cors=result("cors"))
+    thresholds = tmp_path / "verdict.toml"
     thresholds.write_text('required = ["cors"]')
     assert report(folder, "--thresholds", thresholds).code == 0
     finished = report(folder, "--thresholds", thresholds, "--profile", "fleet")
@@ -236,17 +269,17 @@ def test_the_command_line_s_profile_wins_over_the_file(tmp_path: Path) -> None:
 
 
 def test_the_gate_line_names_the_worst_change_that_counts(tmp_path: Path) -> None:
-    """Not a larger one that is mere noise, and not the first level with any."""
+    """Not a larger one that is only noise, and not that of the first level."""
     slow, wild = level(4, 70, ttft_ms=260, seed=8), level(8, 70, ttft_ms=216, seed=18)
     for record in wild["requests"][3::20]:
         for key in ("ttft_ms", "e2e_ms"):
             record[key] *= 5
     wild["metrics"] |= metrics.level_metrics(wild["requests"])
     old = {"inference_c4": level(4, 70, 200, seed=7), "inference_c8": level(8, 70, 200, seed=17)}
-    now = sound(tmp_path / "now", inference_c4=slow, inference_c8=wild)
-    finished = report(now, "--baseline", sound(tmp_path / "old", **old))
+    now = gateway_folder(tmp_path / "now", inference_c4=slow, inference_c8=wild)
+    finished = report(now, "--baseline", gateway_folder(tmp_path / "old", **old))
     assert finished.code == 1
-    assert "worst: c=4 against the baseline: TTFT p50 c=4 +30" in gate_line(finished)
+    assert "worst: c=4 against the baseline: TTFT p50 +30" in gate_line(finished)
 
 
 def without_rate(document: dict[str, Any]) -> dict[str, Any]:
@@ -257,10 +290,12 @@ def without_rate(document: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("gone", ["now", "old"])
-def test_a_figure_that_vanished_is_not_the_same(gone: str, tmp_path: Path) -> None:
+def test_a_figure_that_only_one_run_has_is_undecided(gone: str, tmp_path: Path) -> None:
     documents = {name: level(4, seed=seed) for name, seed in (("now", 5), ("old", 6))}
     without_rate(documents[gone])
-    now, old = (sound(tmp_path / name, inference_c4=documents[name]) for name in ("now", "old"))
+    now, old = (
+        gateway_folder(tmp_path / name, inference_c4=documents[name]) for name in ("now", "old")
+    )
     finished = report(now, "--baseline", old)
     assert finished.code == 3
     assert "no decode rate p50 in " in gate_line(finished)
@@ -272,78 +307,95 @@ def test_another_prompt_in_the_same_file_is_not_compared(tmp_path: Path) -> None
         for record in document["requests"]:
             record["prompt_tokens"] = tokens
     now, near, far = (
-        sound(tmp_path / str(index), inference_c4=document)
+        gateway_folder(tmp_path / str(index), inference_c4=document)
         for index, document in enumerate(documents)
     )
     assert report(now, "--baseline", near).code == 0
     finished = report(now, "--baseline", far)
-    assert finished.code == 3 and "prompt tokens 200, there 220" in " ".join(finished.out.split())
+    assert finished.code == 3 and "prompt tokens 200 here, 220 there" in " ".join(
+        finished.out.split()
+    )
 
 
 def test_fewer_runs_of_one_level_are_a_note(tmp_path: Path) -> None:
-    runs = [sound(tmp_path / f"old{i}", inference_c4=level(4, seed=i)) for i in (2, 3)]
+    runs = [gateway_folder(tmp_path / f"old{i}", inference_c4=level(4, seed=i)) for i in (2, 3)]
     (runs[0] / "inference_c4.json").unlink()
-    finished = report(sound(tmp_path / "now"), "--baseline", *runs)
-    assert "inference_c4: only 1 of the 2 baseline runs have it" in " ".join(finished.out.split())
+    finished = report(gateway_folder(tmp_path / "now"), "--baseline", *runs)
+    assert "inference_c4 is only in 1 of the 2 baseline runs" in " ".join(finished.out.split())
 
 
 def test_a_slower_release_fails_and_says_by_how_much(tmp_path: Path) -> None:
-    old, now = sound(tmp_path / "old"), sound(tmp_path / "now", inference_c1=level(1, ttft_ms=125))
+    old, now = (
+        gateway_folder(tmp_path / "old"),
+        gateway_folder(tmp_path / "now", inference_c1=level(1, ttft_ms=125)),
+    )
     finished = report(now, "--baseline", old)
     assert finished.code == 1
     rows = [line for line in finished.out.splitlines() if "WORSE" in line]
     assert rows[0].split()[:3] == ["c=1", "TTFT", "p50"]
-    assert "TTFT p50 c=1 +25" in gate_line(finished)
+    assert "TTFT p50 +25" in gate_line(finished)
 
 
 def test_the_same_release_is_the_same(tmp_path: Path) -> None:
-    old = sound(tmp_path / "old", inference_c1=level(1, seed=8), inference_c4=level(4, seed=8))
-    now = sound(tmp_path / "now", inference_c4=level(4, seed=5))
+    old = gateway_folder(
+        tmp_path / "old", inference_c1=level(1, seed=8), inference_c4=level(4, seed=8)
+    )
+    now = gateway_folder(tmp_path / "now", inference_c4=level(4, seed=5))
     finished = report(now, "--baseline", old)
     assert finished.code == 0, finished.out
-    assert "one run: the intervals are noise within the runs" in finished.out
+    assert "one baseline run: the intervals show only the noise within the runs" in finished.out
 
 
 def test_several_runs_of_a_baseline_are_one_baseline(tmp_path: Path) -> None:
     runs = [
-        sound(tmp_path / f"old{i}", inference_c1=level(1, seed=i), inference_c4=level(4, seed=i))
+        gateway_folder(
+            tmp_path / f"old{i}", inference_c1=level(1, seed=i), inference_c4=level(4, seed=i)
+        )
         for i in range(10, 13)
     ]
-    now = sound(tmp_path / "now", inference_c4=level(4, seed=5))
+    now = gateway_folder(tmp_path / "now", inference_c4=level(4, seed=5))
     content = as_json(now, "--baseline", runs[0], runs[1], "--baseline", runs[2])
     assert content["exit_code"] == 0
     assert {change["runs"] for change in content["baseline"]["changes"]} == {3}
-    assert "3 runs: the intervals hold the spread" in report(now, "--baseline", *runs).out
+    assert (
+        "3 baseline runs: the intervals include the spread" in report(now, "--baseline", *runs).out
+    )
 
 
-def test_too_few_requests_to_tell_leave_it_open_and_say_how_many(tmp_path: Path) -> None:
+def test_with_too_few_requests_it_is_undecided_and_says_how_many(tmp_path: Path) -> None:
     noisy = {"requests": 10, "noise": 0.2}
-    old = sound(tmp_path / "old", inference_c1=level(1, seed=2, **noisy))
-    now = sound(tmp_path / "now", inference_c1=level(1, **noisy))
+    old = gateway_folder(tmp_path / "old", inference_c1=level(1, seed=2, **noisy))
+    now = gateway_folder(tmp_path / "now", inference_c1=level(1, **noisy))
     finished = report(now, "--baseline", old)
     assert finished.code == 3
     assert "requests in each run would be" in finished.out
     assert report(now, "--baseline", old, "--margin", 60).code == 0
 
 
-def test_a_margin_that_is_asked_for_is_kept(tmp_path: Path) -> None:
-    old, now = sound(tmp_path / "old"), sound(tmp_path / "now", inference_c1=level(1, ttft_ms=125))
+def test_the_margin_can_be_set(tmp_path: Path) -> None:
+    old, now = (
+        gateway_folder(tmp_path / "old"),
+        gateway_folder(tmp_path / "now", inference_c1=level(1, ttft_ms=125)),
+    )
     assert report(now, "--baseline", old, "--margin", 20).code == 1
     assert report(now, "--baseline", old, "--margin", 30).code == 0
 
 
 DIFFERENT = {
-    "model": ({"target": {"url": samples.URL, "model": "sky-70b"}}, "model sea-7b, there sky-70b"),
-    "prompt": ({"options": {"prompt": "Ho"}}, "prompt Hi, there Ho"),
-    "max_tokens": ({"options": {"max_tokens": 99}}, "--max-tokens 16, there 99"),
+    "model": (
+        {"target": {"url": samples.URL, "model": "sky-70b"}},
+        "model sea-7b here, sky-70b there",
+    ),
+    "prompt": ({"options": {"prompt": "Ho"}}, "prompt Hi here, Ho there"),
+    "max_tokens": ({"options": {"max_tokens": 99}}, "--max-tokens 16 here, 99 there"),
 }
 
 
 @pytest.mark.parametrize("what", DIFFERENT)
-def test_what_differs_is_not_compared(what: str, tmp_path: Path) -> None:
+def test_a_run_of_something_else_is_not_compared(what: str, tmp_path: Path) -> None:
     options, said = DIFFERENT[what]
-    old = write(tmp_path / "old", inference_c1=level(1, seed=3, **options))
-    content = as_json(sound(tmp_path / "now"), "--baseline", old)
+    old = write_results(tmp_path / "old", inference_c1=level(1, seed=3, **options))
+    content = as_json(gateway_folder(tmp_path / "now"), "--baseline", old)
     assert content["exit_code"] == 3
     assert content["baseline"]["changes"] == []
     assert said in content["baseline"]["criteria"][0]["detail"]
@@ -352,15 +404,17 @@ def test_what_differs_is_not_compared(what: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("load_model", "open loop", "load model closed loop, there open loop"),
-        ("prompt", "same", "prompts unique, there same"),
+        ("load_model", "open loop", "load model closed loop here, open loop there"),
+        ("prompt", "same", "prompts unique here, same there"),
     ],
 )
 def test_another_load_is_not_compared(key: str, value: str, said: str, tmp_path: Path) -> None:
     document = level(1, seed=3)
     document["metrics"][key] = value
     content = as_json(
-        sound(tmp_path / "now"), "--baseline", write(tmp_path / "old", inference_c1=document)
+        gateway_folder(tmp_path / "now"),
+        "--baseline",
+        write_results(tmp_path / "old", inference_c1=document),
     )
     assert content["exit_code"] == 3
     assert said in content["baseline"]["criteria"][0]["detail"]
@@ -370,44 +424,47 @@ def test_another_way_to_count_tokens_is_not_compared(tmp_path: Path) -> None:
     document = level(1, seed=3)
     for record in document["requests"]:
         record["token_source"] = "events"
-    old = write(tmp_path / "old", inference_c1=document)
-    content = as_json(sound(tmp_path / "now"), "--baseline", old)
+    old = write_results(tmp_path / "old", inference_c1=document)
+    content = as_json(gateway_folder(tmp_path / "now"), "--baseline", old)
     assert content["exit_code"] == 3
-    assert "token source usage, there events" in content["baseline"]["criteria"][0]["detail"]
+    assert "token source usage here, events there" in content["baseline"]["criteria"][0]["detail"]
 
 
 def bad_baselines(folder: Path) -> list[tuple[Sequence[object], str]]:
     stopped = level(1, seed=2, stopped=(Exit.INTERRUPTED, "interrupted"))
-    old = sound(folder / "old")
+    old = gateway_folder(folder / "old")
     return [
         ([folder / "nowhere"], "No such file"),
-        ([write(folder / "empty")], "no result of benchmark.py"),
-        ([write(folder / "half", inference_c1='{"a":')], "half-written"),
-        ([write(folder / "cut", inference_c1=stopped)], "is interrupted"),
-        ([sound(folder / "more", inference_c8=level(8))], "in the baseline, but not in this run"),
-        ([old, old], "the same run twice"),
-        ([folder / "now"], "the same run twice"),
+        ([write_results(folder / "empty")], "no result of benchmark.py"),
+        ([write_results(folder / "half", inference_c1='{"a":')], "half-written"),
+        ([write_results(folder / "cut", inference_c1=stopped)], "is interrupted"),
+        (
+            [gateway_folder(folder / "more", inference_c8=level(8))],
+            "in the baseline, but not in this run",
+        ),
+        ([old, old], "the same run is given twice"),
+        ([folder / "now"], "the same run is given twice"),
     ]
 
 
 @pytest.mark.parametrize("index", range(7))
-def test_a_baseline_that_is_none_leaves_it_open(index: int, tmp_path: Path) -> None:
-    now = sound(tmp_path / "now", inference_c4=level(4, seed=7))
+def test_with_an_unusable_baseline_it_is_undecided(index: int, tmp_path: Path) -> None:
+    now = gateway_folder(tmp_path / "now", inference_c4=level(4, seed=7))
     folders, said = bad_baselines(tmp_path)[index]
     finished = report(now, "--baseline", *folders)
     assert finished.code == 3
     assert said in " ".join(finished.out.split())
 
 
-def test_what_does_not_forbid_a_comparison_is_a_note(tmp_path: Path) -> None:
+def test_what_a_reader_of_the_comparison_should_know_is_a_note(tmp_path: Path) -> None:
     """Longer answers, another clock, a client that was the bottleneck, a level that is new."""
     longer = level(1, seed=2, client={"clock": "user space"})
     for record in longer["requests"]:
         record["output_tokens"] = 20
     longer["metrics"] |= metrics.level_metrics(longer["requests"])
-    old = sound(tmp_path / "old", inference_c1=longer, inference_c4=None)
+    old = gateway_folder(tmp_path / "old", inference_c1=longer, inference_c4=None)
     finished = report(
-        sound(tmp_path / "now", inference_c1=level(client_bound=True)), "--baseline", old
+        gateway_folder(tmp_path / "now", inference_c1=level(client_bound=True)), "--baseline", old
     )
     out = " ".join(finished.out.split())
     assert "has answers of 20 tokens, this run of 16" in out
@@ -419,20 +476,20 @@ def test_what_does_not_forbid_a_comparison_is_a_note(tmp_path: Path) -> None:
 def test_without_scipy_all_but_the_comparison_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And says what to install."""
+    """It says what to install."""
     for name in ("scipy", "numpy", "matplotlib"):
         (tmp_path / "hidden").mkdir(exist_ok=True)
         (tmp_path / "hidden" / f"{name}.py").write_text(
             f"raise ModuleNotFoundError('no', name={name!r})"
         )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hidden"))
-    folder = sound(tmp_path / "now")
-    finished = report(folder, "--junit", tmp_path / "junit.xml")
+    folder = gateway_folder(tmp_path / "now")
+    finished = report_process(folder, "--junit", tmp_path / "junit.xml")
     assert finished.code == 0 and (tmp_path / "junit.xml").exists()
-    compared = report(folder, "--baseline", sound(tmp_path / "old"))
+    compared = report_process(folder, "--baseline", gateway_folder(tmp_path / "old"))
     assert compared.code == 3
     assert "pip install -r requirements-report.txt" in " ".join(compared.out.split())
-    page = report(folder, "--html", tmp_path / "page.html")
+    page = report_process(folder, "--html", tmp_path / "page.html")
     assert page.code == 3
     assert "pip install -r requirements-report.txt" in page.err
 
@@ -440,9 +497,11 @@ def test_without_scipy_all_but_the_comparison_works(
 # --- what it writes
 
 
-def test_the_markdown_has_the_guide_s_form(tmp_path: Path) -> None:
+def test_the_markdown_has_the_form_of_the_guide(tmp_path: Path) -> None:
     arguments = ("--gpu", "L40S", "--model-name", "Sea 7B", "--quant", "Q4_K_M")
-    folder = sound(tmp_path, cors=checked("cors"), scale_to_zero=checked("scale_to_zero", failed()))
+    folder = gateway_folder(
+        tmp_path, cors=result("cors"), scale_to_zero=result("scale_to_zero", failed())
+    )
     finished = report(folder, *arguments, "--title", "v1.0.0-rc.1", "--output", "markdown")
     saved = (folder / "baseline_report.md").read_text()
     assert finished.out == saved
@@ -463,8 +522,8 @@ def test_the_markdown_has_the_guide_s_form(tmp_path: Path) -> None:
     assert "- Total latency p50: " in saved and "- TTFT p50: " in saved
 
 
-def test_the_fleet_s_results_are_in_the_markdown(tmp_path: Path) -> None:
-    report(fleet(tmp_path))
+def test_the_results_of_the_fleet_are_in_the_markdown(tmp_path: Path) -> None:
+    report(fleet_folder(tmp_path))
     saved = (tmp_path / "baseline_report.md").read_text()
     for title in ("Authentication", "Model Routing", "Workload Routing", "Wake-on-LAN"):
         assert f"### {title}: PASS" in saved
@@ -473,8 +532,8 @@ def test_the_fleet_s_results_are_in_the_markdown(tmp_path: Path) -> None:
 HOSTILE = "<b>&\"'|]]>`x` \x00\x1b[31m \ud800 \u202e 漢"
 
 
-def test_what_a_server_says_stays_words(tmp_path: Path) -> None:
-    folder = sound(tmp_path, cors=checked("cors", failed("others", HOSTILE)))
+def test_what_a_server_said_stays_text(tmp_path: Path) -> None:
+    folder = gateway_folder(tmp_path, cors=result("cors", failed("others", HOSTILE)))
     finished = report(folder, "--junit", tmp_path / "junit.xml", "--title", "<i>&`|")
     assert finished.code == 1
     assert "\x1b" not in finished.everything and "\x00" not in finished.everything
@@ -497,13 +556,13 @@ def test_junit_has_a_suite_for_each_result_and_a_case_for_each_check(tmp_path: P
         Check("three", Status.SKIP, "404"),
         Check("four", Status.WARN, "late"),
     )
-    now = sound(
+    now = gateway_folder(
         tmp_path / "now",
-        cors=checked("cors", *checks),
+        cors=result("cors", *checks),
         scale_to_zero=None,
         inference_c4=level(4, ttft_ms=250, seed=4),
     )
-    report(now, "--baseline", sound(tmp_path / "old"), "--junit", tmp_path / "junit.xml")
+    report(now, "--baseline", gateway_folder(tmp_path / "old"), "--junit", tmp_path / "junit.xml")
     root = validated(tmp_path / "junit.xml")
     suites = {each.get("name"): each for each in root}
     assert set(suites) == {
@@ -528,19 +587,21 @@ def test_junit_has_a_suite_for_each_result_and_a_case_for_each_check(tmp_path: P
     assert "TTFT p50" in suites["baseline"].xpath("testcase/failure/@message")[0]
 
 
-def test_what_is_open_is_an_error_in_junit(tmp_path: Path) -> None:
-    folder = sound(tmp_path, cors=checked("cors", stopped=(Exit.INTERRUPTED, "interrupted")))
-    edge = gateway(ping_ms=50, edge="an edge")
-    report(write(folder, gateway_overhead=edge), "--junit", tmp_path / "junit.xml")
+def test_what_is_undecided_is_an_error_in_junit(tmp_path: Path) -> None:
+    folder = gateway_folder(
+        tmp_path, cors=result("cors", stopped=(Exit.INTERRUPTED, "interrupted"))
+    )
+    edge = overhead(ping_ms=50, edge="an edge")
+    report(write_results(folder, gateway_overhead=edge), "--junit", tmp_path / "junit.xml")
     root = validated(tmp_path / "junit.xml")
     assert root.xpath("testsuite[@name='cors']/testcase[@name='verdict']/error")
     assert root.xpath("testsuite[@name='thresholds']/testcase/error")
     assert root.get("errors") == "2"
 
 
-def test_json_is_one_document_even_into_the_folder_it_reads(tmp_path: Path) -> None:
+def test_json_can_be_redirected_into_the_folder_that_is_read(tmp_path: Path) -> None:
     """The shell has made the file, empty, before anything is read."""
-    folder = sound(tmp_path)
+    folder = gateway_folder(tmp_path)
     command = f"{sys.executable} {ROOT}/report.py {folder} --output json > {folder}/report.json"
     for _ in range(2):
         assert os.waitstatus_to_exitcode(os.system(command)) == 0
@@ -549,20 +610,20 @@ def test_json_is_one_document_even_into_the_folder_it_reads(tmp_path: Path) -> N
 
 def test_a_page_is_written(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    finished = report(sound(tmp_path), "--html", tmp_path / "page.html")
+    finished = report(gateway_folder(tmp_path), "--html", tmp_path / "page.html")
     assert finished.code == 0, finished.err
     assert "<html" in (tmp_path / "page.html").read_text()
 
 
-def test_what_cannot_be_written_is_said_and_is_no_pass(tmp_path: Path) -> None:
-    folder = sound(tmp_path)
+def test_a_file_that_cannot_be_written_is_named_and_ends_with_exit_3(tmp_path: Path) -> None:
+    folder = gateway_folder(tmp_path)
     finished = report(folder, "--junit", tmp_path / "nowhere" / "junit.xml")
     assert finished.code == 3 and finished.err.endswith("directory: exit 3\n")
     assert "cannot write" in finished.err and "No such file" in finished.err
 
 
-def test_what_is_no_regular_file_is_written_through(tmp_path: Path) -> None:
-    folder, link, pipe = sound(tmp_path / "now"), tmp_path / "link.xml", tmp_path / "pipe"
+def test_links_and_pipes_are_written_to_and_stay_what_they_are(tmp_path: Path) -> None:
+    folder, link, pipe = gateway_folder(tmp_path / "now"), tmp_path / "link.xml", tmp_path / "pipe"
     (tmp_path / "real.xml").write_text("x" * 100_000)
     link.symlink_to("real.xml")
     os.mkfifo(pipe)
@@ -576,8 +637,8 @@ def test_what_is_no_regular_file_is_written_through(tmp_path: Path) -> None:
     assert pipe.is_fifo() and validated(tmp_path / "heard") is not None
 
 
-def test_a_reader_that_had_enough_costs_nothing(tmp_path: Path) -> None:
-    folder = sound(tmp_path)
+def test_a_reader_may_close_the_pipe_early(tmp_path: Path) -> None:
+    folder = gateway_folder(tmp_path)
     assert os.system(f"{sys.executable} {ROOT}/report.py {folder} | true") == 0
     assert (folder / "baseline_report.md").exists()
 
@@ -600,14 +661,14 @@ def test_a_reader_that_had_enough_costs_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(arguments: list[str]) -> None:
-    finished = run_script("report.py", *arguments)
+    finished = run_here(Path(), *arguments)
     assert (finished.code, finished.out) == (2, "")
     assert finished.err.startswith("report.py: ") and finished.err.count("\n") == 1
 
 
 def test_thresholds_with_a_mistake_are_exit_2(tmp_path: Path) -> None:
-    (tmp_path / "gate.toml").write_text("[inference_c1]\nttft_p5 = '1s'\n")
-    finished = run_script("report.py", sound(tmp_path), "--thresholds", tmp_path / "gate.toml")
+    (tmp_path / "verdict.toml").write_text("[inference_c1]\nttft_p5 = '1s'\n")
+    finished = report(gateway_folder(tmp_path), "--thresholds", tmp_path / "verdict.toml")
     assert finished.code == 2
     assert "[inference_c1] ttft_p5" in finished.err and finished.err.count("\n") == 1
 
@@ -630,22 +691,22 @@ def test_its_examples_parse() -> None:
 
 
 def test_ctrl_c_is_exit_130(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "gate.toml")  # whoever reads it waits
-    with start_script("report.py", tmp_path, "--thresholds", tmp_path / "gate.toml") as process:
-        with (tmp_path / "gate.toml").open("wb"):
+    os.mkfifo(tmp_path / "verdict.toml")  # reading it waits for a writer
+    with start_script("report.py", tmp_path, "--thresholds", tmp_path / "verdict.toml") as process:
+        with (tmp_path / "verdict.toml").open("wb"):
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in err
 
 
-# --- whatever the files hold
+# --- whatever the files contain
 
 STRANGE = (None, True, -1, 0, 1e14, 3.5, "x", "", [], {}, [1], {"a": 1}, "\x1b\ud800", [None])
 
 
 def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where something stands in a document, as far as four steps down."""
+    """The way to everything in a document, at most four steps down."""
     if place:
         yield place
     if isinstance(value, (dict, list)) and len(place) < 4:
@@ -654,7 +715,7 @@ def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
             yield from places(child, (*place, key))
 
 
-def spoilt(document: dict[str, Any], chance: random.Random) -> dict[str, Any]:
+def damaged(document: dict[str, Any], chance: random.Random) -> dict[str, Any]:
     """A copy with one thing in it missing, or replaced by something strange."""
     copied = json.loads(json.dumps(document))
     *way, last = chance.choice(list(places(copied)))
@@ -669,19 +730,21 @@ def spoilt(document: dict[str, Any], chance: random.Random) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_strange_file_gives_a_decision_and_no_traceback(seed: int, tmp_path: Path) -> None:
+def test_a_damaged_file_gives_a_verdict_and_no_traceback(seed: int, tmp_path: Path) -> None:
     chance = random.Random(seed)
-    documents = {
-        "gateway_overhead": gateway(probes=3),
+    results = {
+        "gateway_overhead": overhead(probes=3),
         "inference_c1": level(1, requests=4),
         "queue_behavior": queue(1, 2),
-        "cors": checked("cors"),
+        "cors": result("cors"),
     }
-    old = write(tmp_path / "old", **documents | {"inference_c1": level(1, requests=4, seed=2)})
+    old = write_results(
+        tmp_path / "old", **results | {"inference_c1": level(1, requests=4, seed=2)}
+    )
     thresholds, settings = read_thresholds(None), verdict.Settings()
     for _ in range(60):
-        name = chance.choice(list(documents))
-        now = write(tmp_path / "now", **documents | {name: spoilt(documents[name], chance)})
+        name = chance.choice(list(results))
+        now = write_results(tmp_path / "now", **results | {name: damaged(results[name], chance)})
         for folder, baseline in ((now, old), (old, now)):
             made = verdict.build(
                 read_folder(folder),
@@ -694,7 +757,7 @@ def test_a_strange_file_gives_a_decision_and_no_traceback(seed: int, tmp_path: P
             assert "".join(texts) and to_json(verdict.as_dict(made))
 
 
-# --- the real thing
+# --- real runs
 
 
 def free_port() -> int:
@@ -708,19 +771,19 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders of benchmark.py: old, same, and two that are slower by a fifth at c=4."""
     folder, port = tmp_path_factory.mktemp("planted"), free_port()
 
-    def measure(to: str, concurrency: int, requests: int, **sim: object) -> None:
-        options = {"ttft_ms": 100, "itl_ms": 10, "rate_limit": 0, "port": port, **sim}
-        with running(engine="sim", **options) as deployment:
-            load = ("--concurrency", concurrency, "--requests", requests, "--max-tokens", 8)
-            arguments = ("--inference-only", *load, "--results", folder / to)
-            run_script("benchmark.py", *arguments, env=deployment.environment)
+    def measure(names: Sequence[str], *levels: int, **slower: int) -> None:
+        sim = {"ttft_ms": 100, "itl_ms": 10, "rate_limit": 0, "port": port, **slower}
+        with running(engine="sim", **sim) as deployment:
+            for name in names:
+                load = ("--concurrency", *levels, "--requests", 32, "--max-tokens", 8)
+                arguments = ("--inference-only", *load, "--results", folder / name)
+                run_script("benchmark.py", *arguments, env=deployment.environment)
 
-    for name in ("old", "same"):
-        measure(name, 1, 8)
-        measure(name, 4, 40)
-    for name, slower in (("ttft", {"ttft_ms": 120}), ("decode", {"itl_ms": 12})):
+    measure(("old", "same"), 2, 4)
+    for name in ("ttft", "decode"):
         shutil.copytree(folder / "same", folder / name)
-        measure(name, 4, 40, **slower)
+    measure(("ttft",), 4, ttft_ms=120)
+    measure(("decode",), 4, itl_ms=12)
     return folder
 
 
@@ -730,18 +793,18 @@ def worse(folder: Path, name: str) -> list[tuple[str, str]]:
     return [(c["document"], c["metric"]) for c in changes if c["finding"] == "worse"]
 
 
-def test_a_deployment_that_did_not_change_is_not_accused(planted: Path) -> None:
+def test_a_deployment_that_did_not_change_is_not_called_worse(planted: Path) -> None:
     assert worse(planted, "same") == []
 
 
-def test_a_planted_ttft_is_named_first_and_only_what_contains_it_follows(planted: Path) -> None:
+def test_a_planted_ttft_comes_first_and_only_what_contains_it_follows(planted: Path) -> None:
     found = worse(planted, "ttft")
     assert found[0] == ("inference_c4", "ttft_ms")
     keys = ("ttft_ms", "e2e_ms", "output_tokens_per_s")
     assert set(found) <= {("inference_c4", key) for key in keys}
 
 
-def test_a_planted_decode_rate_is_too(planted: Path) -> None:
+def test_a_planted_decode_rate_comes_first_and_only_what_contains_it_follows(planted: Path) -> None:
     found = worse(planted, "decode")
     assert found[0] == ("inference_c4", "tokens_per_s")
     keys = ("tokens_per_s", "tpot_ms", "itl_ms", "e2e_ms", "output_tokens_per_s")

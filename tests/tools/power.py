@@ -1,11 +1,11 @@
-"""How often does the comparison with a baseline find a slowdown, and how often one that is not?
+"""How often does the comparison with a baseline find a slowdown, and how often a false one?
 
 Not collected by pytest. Simulates whole reports: three levels of lognormal records, in which TTFT
 and decoding vary by --noise and everything else follows from them, as in real ones.
 
 Examples:
-    python tests/tools/power.py                       # the README's table
-    python tests/tools/power.py --runs 3 --spread 5   # three baselines, 5 % apart
+    python tests/tools/power.py                       # the table of docs/report.md
+    python tests/tools/power.py --runs 3 --spread 5   # three baseline runs that differ by 5 %
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy
 
@@ -25,20 +25,26 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from livecheck.core.checks import Exit
 from livecheck.report.baseline import Change, Finding, compare
-from livecheck.report.result_files import KINDS, Saved
+from livecheck.report.result_files import KINDS, ResultFile
 from livecheck.wire import metrics
+
+if TYPE_CHECKING:
+    Array = numpy.ndarray[Any, Any]
 
 LEVELS = (1, 4, 8)
 TTFT_MS, TPOT_MS, TOKENS = 100.0, 8.0, 24
-BEGUN = datetime(2026, 1, 1, tzinfo=timezone.utc)
+GAP_NOISE = 0.2  # of the gaps of one answer
+BETWEEN_REQUESTS_MS = 0.1
+STARTED = datetime(2026, 1, 1, tzinfo=timezone.utc)
+METRICS = {"ttft": "ttft_ms", "tpot": "tokens_per_s"}  # in which a planted slowdown is named
 
 
 @dataclass(frozen=True)
 class World:
     """What a simulated run is drawn from.
 
-    noise: of a request, spread: between runs, both sigmas of logarithms. memory: correlation of a
-    request's noise with the last one's. slower: factors by (level, "ttft" or "tpot").
+    noise: of a request; spread: between runs; both are sigmas of logarithms. memory: correlation of
+    a request's noise with that of the request before. slower: factors by (level, "ttft" or "tpot").
     """
 
     noise: float
@@ -48,14 +54,14 @@ class World:
     slower: tuple[tuple[int, str, float], ...] = ()
 
 
-def run(world: World, chance: numpy.random.Generator, slow: bool = False) -> list[Saved]:
-    """One run: a document for each level."""
+def run(world: World, chance: numpy.random.Generator, slow: bool = False) -> list[ResultFile]:
+    """One run: a result file for each level."""
     factors = {(c, what): by for c, what, by in world.slower} if slow else {}
-    own = {what: math.exp(chance.normal(0, world.spread)) for what in ("ttft", "tpot")}
+    own = {what: math.exp(chance.normal(0, world.spread)) for what in METRICS}
     found = []
     for level in LEVELS:
         scale = {what: own[what] * factors.get((level, what), 1.0) for what in own}
-        found.append(document(level, records(world, level, scale, chance)))
+        found.append(result_file(level, records(world, level, scale, chance)))
     return found
 
 
@@ -63,27 +69,28 @@ def records(
     world: World, level: int, scale: dict[str, float], chance: numpy.random.Generator
 ) -> list[dict[str, Any]]:
     """Requests of a closed loop: each slot sends the next one when its last one ended."""
+    ttft_ms = TTFT_MS * scale["ttft"] * noise(world, chance)
+    tpot_ms = TPOT_MS * scale["tpot"] * noise(world, chance)
+    gaps = chance.lognormal(0, GAP_NOISE, (world.requests, TOKENS - 1))
+    gaps *= (tpot_ms / gaps.mean(axis=1))[:, None]
+    times = numpy.cumsum(numpy.column_stack([ttft_ms, gaps]), axis=1)
     free_ms, found = [0.0] * level, []
-    noises = {what: noise(world, chance) for what in scale}
-    for index in range(world.requests):
+    for index, own in enumerate(times.tolist()):
         slot = free_ms.index(min(free_ms))
         sent_ms = free_ms[slot]
-        ttft = TTFT_MS * scale["ttft"] * next(noises["ttft"])
-        tpot = TPOT_MS * scale["tpot"] * next(noises["tpot"])
-        gaps = chance.lognormal(0, 0.2, TOKENS - 1)
-        times = ttft + numpy.concatenate([[0.0], numpy.cumsum(gaps / gaps.mean() * tpot)])
-        free_ms[slot] = sent_ms + float(times[-1]) + 0.1
-        found.append(record(index, sent_ms, free_ms[slot], times.tolist()))
+        free_ms[slot] += own[-1] + BETWEEN_REQUESTS_MS
+        found.append(record(index, sent_ms, free_ms[slot], own))
     return found
 
 
-def noise(world: World, chance: numpy.random.Generator) -> Iterator[float]:
+def noise(world: World, chance: numpy.random.Generator) -> Array:
     """Lognormal factors, each resembling the one before by the world's memory."""
-    state = chance.normal()
-    while True:
-        yield math.exp(world.noise * state)
-        fresh = math.sqrt(1 - world.memory**2) * chance.normal()
-        state = world.memory * state + fresh
+    states = chance.normal(size=world.requests)
+    fresh_share = math.sqrt(1 - world.memory**2)
+    for index in range(1, world.requests if world.memory else 0):
+        states[index] = world.memory * states[index - 1] + fresh_share * states[index]
+    factors: Array = numpy.exp(world.noise * states)
+    return factors
 
 
 def record(index: int, sent_ms: float, ended_ms: float, times: list[float]) -> dict[str, Any]:
@@ -104,9 +111,9 @@ def record(index: int, sent_ms: float, ended_ms: float, times: list[float]) -> d
     }
 
 
-def document(level: int, rows: Sequence[dict[str, Any]]) -> Saved:
+def result_file(level: int, rows: Sequence[dict[str, Any]]) -> ResultFile:
     wall_s = (max(r["ended_ms"] for r in rows) - min(r["sent_ms"] for r in rows)) / 1e3
-    return Saved(
+    return ResultFile(
         name=f"inference_c{level}",
         path=Path("simulated.json"),
         kind=KINDS[1],
@@ -114,7 +121,7 @@ def document(level: int, rows: Sequence[dict[str, Any]]) -> Saved:
         tool_version="0",
         exit_code=Exit.OK,
         error=None,
-        started_at=BEGUN,
+        started_at=STARTED,
         duration_s=wall_s,
         target={},
         client={},
@@ -139,31 +146,28 @@ def report(world: World, margin: float, runs: int, chance: numpy.random.Generato
 
 @dataclass
 class Rates:
-    """Shares of the simulated reports."""
+    """In which share of the simulated reports …"""
 
-    worse: float  # something is called worse
-    found: float  # what was planted is called worse
-    first: float  # and named first
-    decided: float  # every required metric is
-    needed: int  # the median number of requests asked for, of those that were not
+    worse: float  # … something is called worse
+    found: float  # … the planted slowdown is called worse
+    first: float  # … it is named first
+    decided: float  # … every required metric is decided
+    needed: int  # the median number of requests advised for those that are not
 
 
 def rates(world: World, margin: float, runs: int, reports: int, seed: int = 1) -> Rates:
     chance = numpy.random.default_rng(seed)
-    wanted = {(f"inference_c{level}", KEYS[what]) for level, what, _ in world.slower}
-    counts, needs = [0, 0, 0, 0], [0]
+    planted = [(f"inference_c{level}", METRICS[what]) for level, what, _ in world.slower]
+    outcomes, advice = [], []
     for _ in range(reports):
         changes = report(world, margin, runs, chance)
         worse = [(c.document, c.metric.key) for c in changes if c.finding is Finding.WORSE]
-        open_ones = [c for c in changes if c.finding is Finding.UNCLEAR and c.metric.required]
-        needs += [c.needed for c in open_ones if c.needed]
-        hits = (bool(worse), wanted <= set(worse), worse[:1] == list(wanted)[:1], not open_ones)
-        counts = [count + hit for count, hit in zip(counts, hits, strict=True)]
-    shares = [count / reports for count in counts]
-    return Rates(*shares, needed=int(numpy.median(needs[1:] or [0])))
-
-
-KEYS = {"ttft": "ttft_ms", "tpot": "tokens_per_s"}
+        unclear = [c for c in changes if c.finding is Finding.UNCLEAR and c.metric.required]
+        advice += [c.needed for c in unclear if c.needed]
+        is_found, is_first = set(planted) <= set(worse), worse[:1] == planted[:1]
+        outcomes.append((bool(worse), is_found, is_first, not unclear))
+    shares = [sum(column) / reports for column in zip(*outcomes, strict=True)]
+    return Rates(*shares, needed=int(numpy.median(advice or [0])))
 
 
 def main() -> None:
@@ -173,10 +177,14 @@ def main() -> None:
     parser.add_argument("--noise", type=float, nargs="+", default=[5, 10, 20, 30, 50])
     parser.add_argument("--requests", type=int, nargs="+", default=[10, 30, 100, 300])
     parser.add_argument("--margin", type=float, default=5.0)
-    parser.add_argument("--slower", type=float, default=20.0, help="planted in TTFT at c=4")
-    parser.add_argument("--runs", type=int, default=1, help="of the baseline")
-    parser.add_argument("--spread", type=float, default=0.0, help="between runs, in per cent")
-    parser.add_argument("--memory", type=float, default=0.0, help="of a request for the last one")
+    parser.add_argument(
+        "--slower", type=float, default=20.0, help="per cent planted in TTFT at c=4"
+    )
+    parser.add_argument("--runs", type=int, default=1, help="number of baseline runs")
+    parser.add_argument("--spread", type=float, default=0.0, help="per cent between runs")
+    parser.add_argument(
+        "--memory", type=float, default=0.0, help="correlation with the request before"
+    )
     parser.add_argument("--reports", type=int, default=200)
     args = parser.parse_args()
     print(f"{args.reports} reports a row, {args.runs} baseline run(s), margin {args.margin:g} %:")

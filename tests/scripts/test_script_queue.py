@@ -166,7 +166,7 @@ def test_answers_that_are_too_short_at_first_are_made_longer(guide: Deployment) 
 
 
 def test_a_queue_that_takes_longer_than_the_timeout_is_said_before(guide: Deployment) -> None:
-    finished = check_queue(guide, "--timeout", 1)
+    finished = check_queue(guide, "--timeout", 5, "--extra", 30)
     assert finished.code == 3
     assert "--max-tokens" in finished.err
 

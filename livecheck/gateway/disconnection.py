@@ -8,13 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from livecheck.core.text import counted, plural
-from livecheck.gateway.burst import (
-    JITTER_S,
-    ended_s,
-    first_rate_limited,
-    last_event_s,
-    sent_s,
-)
+from livecheck.gateway.burst import JITTER_S, ended_s, first_rate_limited, last_event_s, sent_s
 from livecheck.gateway.queue_client import QueueClient
 from livecheck.gateway.queue_state import Reading
 from livecheck.wire.answer import Answer
@@ -96,12 +90,8 @@ def disconnect_while_served(client: QueueClient, found: Disconnection) -> None:
 
 def still_busy(client: QueueClient) -> str | None:
     """What the steps before have left in the deployment; None when nothing, or nothing tells."""
-
-    def is_empty(reading: Reading) -> bool:
-        return reading.occupancy is None or reading.is_idle
-
-    watcher = client.watcher
-    if watcher.wait_for(is_empty, time.perf_counter(), SETTLE_S):
+    watcher, now_s = client.watcher, time.perf_counter()
+    if watcher.wait_for(lambda r: r.occupancy is None or r.is_idle, now_s, SETTLE_S):
         return None
     served, waiting = watcher.readings[-1].occupancy or (0, 0)
     return f"{served} served and {waiting} waiting are left from the steps before"
@@ -121,9 +111,8 @@ def wait_until_free(client: QueueClient, found: Disconnection, last_end_s: float
         free = watcher.wait_for(lambda reading: reading.is_idle, begun_s, longest_s)
     if free is None:
         served, waiting = watcher.readings[-1].occupancy or (0, 0)
-        found.still_taken = (
-            f"{served} served and {waiting} waiting, {FREE_S:g} s after the last answer ended"
-        )
+        seen = f"still {served} served and {waiting} waiting"
+        found.still_taken = f"{seen} {FREE_S:g} s after the last answer should have ended"
     elif found.free_s is None:
         found.free_s = free.ended_s
 
@@ -243,7 +232,5 @@ def fill_every_place(client: QueueClient, found: Disconnection) -> None:
     answers = client.send("refill", requests, label)
     errors = [answer.stream_error for answer in answers if answer.stream_error]
     if errors and not first_rate_limited(answers):
-        texts = counted(error.text for error in errors)
-        found.still_taken = (
-            f"then {len(errors)} of {len(requests)} at once were not served: {texts}"
-        )
+        count, texts = f"{len(errors)} of {len(requests)}", counted(e.text for e in errors)
+        found.still_taken = f"afterwards {count} at once were not served: {texts}"

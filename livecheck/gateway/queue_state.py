@@ -30,17 +30,16 @@ PREFIX = "gateway_"  # of each name in the Prometheus text
 SAMPLE = re.compile(r"^([A-Za-z_:][\w:]*)(?:\{[^}]*\})?[ \t]+(\S+)", re.MULTILINE)
 
 
-def probe_request(path: str, accept: str | None = None) -> Request:
-    headers = {"accept": accept} if accept else {}
-    return Request("GET", path, headers=headers, cancel_at_bytes=LARGEST_BYTES)
-
-
-REQUESTS = {
-    "ping": probe_request("/ping"),
-    "health": probe_request("/health"),
-    "metrics_json": probe_request("/metrics", "application/json"),
+PATHS_AND_TYPES = {
+    "ping": ("/ping", "*/*"),
+    "health": ("/health", "*/*"),
+    "metrics_json": ("/metrics", "application/json"),
     # the gateway gives the Prometheus form only to a client that asks for this type
-    "metrics_text": probe_request("/metrics", "text/plain"),
+    "metrics_text": ("/metrics", "text/plain"),
+}
+REQUESTS = {
+    name: Request("GET", path, headers={"accept": accept}, cancel_at_bytes=LARGEST_BYTES)
+    for name, (path, accept) in PATHS_AND_TYPES.items()
 }
 
 

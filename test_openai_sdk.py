@@ -202,7 +202,7 @@ class Session:
     def _look_at(self, call: SdkCall, own_key: bool) -> None:
         run = self.asker.run
         run.verbose(f"{call.check}: {call.method}: {call.outcome}")
-        run.debug(f"  {as_line(call.data or call.chunks[:3] or call.body)}")
+        run.debug(f"  {as_line(call.data or call.chunks[:3] or call.error_body)}")
         self.asker.stopped = reason_to_stop(call.answer)
         was_served = any(each.error is None for each in self.client.calls)
         if call.answer.status == 401 and own_key and not was_served and not self.asker.stopped:
@@ -329,7 +329,7 @@ def unanswered(name: str, *calls: SdkCall) -> Check | None:
     if may_be_refused and status in REFUSALS:
         return Check(name, Status.SKIP, f"refused: {status} {said}", evidence)
     detail = f"{status} {call.error}: {said}" if status else f"{call.error}: {said}"
-    if status == 200 and call.body is not None:
+    if status == 200 and call.error_body is not None:
         detail = f"an error inside the 200 stream: {said}"
     return Check(name, Status.FAIL, detail, evidence)
 

@@ -35,23 +35,20 @@ THOUGHTS = ("reasoning_content", "reasoning")  # the two names of a reasoning mo
 class SdkCall:
     """One call of the SDK and what became of it.
 
-    `answer` is what came over HTTP: status, headers, times, the body of an error, and why there is
-    no whole answer. Beside it stands what only the SDK knows: `data` is its object as a dict; of a
-    stream, `chunks` are its events and `chunk_ms` when the SDK gave each of them (from the begin of
-    the call). `sdk_error` is the name of the exception it raised, or "no object" or "no events" if
-    it gave something of no use; `sdk_text` has the words, `body` what it made of an error's body.
+    `answer` is what came over HTTP: status, headers, times, the body of an error, and the reason if
+    there is no whole answer. Beside it stands what only the SDK knows.
     """
 
     check: str
     method: str  # such as "chat.completions.create"
     arguments: dict[str, Any]
     answer: Answer
-    data: Any = None
-    chunks: list[Any] = field(default_factory=list)
-    chunk_ms: list[float] = field(default_factory=list)
-    sdk_error: str | None = None
-    sdk_text: str = ""
-    body: Any = None
+    data: Any = None  # the object that the SDK made of the answer, as a dict
+    chunks: list[Any] = field(default_factory=list)  # of a stream
+    chunk_ms: list[float] = field(default_factory=list)  # when the SDK gave each, from the call on
+    sdk_error: str | None = None  # name of the exception; "no object", "no events"
+    sdk_text: str = ""  # what the SDK says of it
+    error_body: Any = None  # what the SDK made of an error's body
 
     @property
     def error(self) -> str | None:
@@ -68,7 +65,7 @@ class SdkCall:
     @property
     def error_message(self) -> str | None:
         """The message that an application finds in an error's body; None when it finds none."""
-        return pick_text(self.body, "message") or None
+        return pick_text(self.error_body, "message") or None
 
     @property
     def outcome(self) -> str:
@@ -360,9 +357,9 @@ class OpenAIClient:
         elif isinstance(error, openai.APIConnectionError):
             call.sdk_text = as_line(error.__cause__ or error)
         elif isinstance(error, openai.APIStatusError):
-            call.body = error.body  # the answer has the words
+            call.error_body = error.body  # the answer has the words
         elif isinstance(error, openai.APIError):  # an error event inside a stream
-            call.body, call.sdk_text = error.body, as_line(error.message)
+            call.error_body, call.sdk_text = error.body, as_line(error.message)
         else:
             call.sdk_text = as_line(error)
 

@@ -225,9 +225,9 @@ def answered(status: int, body: bytes = b"") -> Answer:
     return Answer(reply)
 
 
-def called(status: int = 200, body: bytes = b"", **more: Any) -> SdkCall:
+def called(status: int = 200, sent: bytes = b"", **more: Any) -> SdkCall:
     arguments = {"max_tokens": 64, "model": "m", **more.pop("arguments", {})}
-    return SdkCall("", "", arguments, answered(status, body), **more)
+    return SdkCall("", "", arguments, answered(status, sent), **more)
 
 
 def saying(text: str, reason: str = "stop", **arguments: Any) -> SdkCall:
@@ -237,7 +237,7 @@ def saying(text: str, reason: str = "stop", **arguments: Any) -> SdkCall:
 
 def refused(status: int, error: str = "APIStatusError", body: Any = None) -> SdkCall:
     sent = json.dumps({"error": body}).encode()
-    return called(status, sent, sdk_error=error, sdk_text="no", body=body)
+    return called(status, sent, sdk_error=error, sdk_text="no", error_body=body)
 
 
 def listing(models: int) -> Answer:

@@ -44,7 +44,9 @@ from livecheck.core.credentials import forms_of
 from livecheck.core.text import shorten
 from livecheck.fleet import forged_tokens
 from livecheck.fleet import old_api as api
+from livecheck.fleet.jwt import Jwt, read_jwt
 from livecheck.fleet.old_api import ADMIN, CLASSES, SPECIFIC, Unreadable
+from livecheck.fleet.public_keys import read_jwks
 from livecheck.wire import old_chat as chat
 from livecheck.wire import wire
 from livecheck.wire.records import is_ok, is_rate_limit, ms, number, outcome, read_stream, words
@@ -368,11 +370,11 @@ def without_credentials(seen: Seen) -> list[Probe]:
 def malformed_probes(model: str) -> list[Probe]:
     request = completion(model, None)
     plain = [
-        Probe("malformed", each.name, with_header(request, each.token), each.basis, INVALID)
+        Probe("malformed", each.name, with_header(request, each.token), each.rule, INVALID)
         for each in forged_tokens.malformed_headers()
     ]
     odd = [
-        Probe("malformed", each.name, with_header(request, each.token), each.basis, MALFORMED, True)
+        Probe("malformed", each.name, with_header(request, each.token), each.rule, MALFORMED, True)
         for each in forged_tokens.odd_headers()
     ]
     return plain + odd
@@ -409,28 +411,28 @@ def taste_probes(model: str, token: str) -> list[Probe]:
     ]
 
 
-def forged_probes(group: str, model: str, variants: Iterable[forged_tokens.Variant]) -> list[Probe]:
+def forged_probes(group: str, model: str, variants: Iterable[forged_tokens.Forged]) -> list[Probe]:
     return [
-        Probe(group, each.name, completion(model, each.token), each.basis, INVALID)
+        Probe(group, each.name, completion(model, each.token), each.rule, INVALID)
         for each in variants
     ]
 
 
-def forged_elsewhere(seen: Seen, jwt: forged_tokens.Jwt) -> list[Probe]:
+def forged_elsewhere(seen: Seen, jwt: Jwt) -> list[Probe]:
     """What is forged for the highest roles, where they count: who verifies a token for a
     completion may only read it elsewhere."""
-    edited, unsigned = forged_tokens.highest_variants(jwt)
+    edited, unsigned = forged_tokens.with_highest_roles(jwt)
     opened = {record.name for record in seen.of("no_credentials") if record.accepted}
     found = []
     if api.RUNNERS not in opened:  # else it needs no forging
         for group, each in (("payload", edited), ("alg_none", unsigned)):
             request = api.under(each.token, wire.Request("GET", api.RUNNERS))
             name = f"{each.name} at {api.RUNNERS}"
-            found.append(Probe(group, name, request, each.basis, ABSENT | REDIRECTS))
+            found.append(Probe(group, name, request, each.rule, ABSENT | REDIRECTS))
     for model in models_to_try(seen)[1:]:
         if completion_of(model) not in opened:
             name, request = f"{edited.name} for {model}", completion(model, edited.token)
-            found.append(Probe("payload", name, request, edited.basis, INVALID))
+            found.append(Probe("payload", name, request, edited.rule, INVALID))
     return found
 
 
@@ -737,35 +739,31 @@ def ask_plainly(talk: Talk) -> None:
 
 def ask_forged(talk: Talk) -> None:
     """What can be made from the valid credential without a key."""
-    model, jwt = talk.seen.model, forged_tokens.read_jwt(talk.token)
+    model, jwt = talk.seen.model, read_jwt(talk.token)
     if jwt is None:
-        talk.send(forged_probes("api_key", model, forged_tokens.key_variants(talk.token)))
+        talk.send(forged_probes("api_key", model, forged_tokens.from_key(talk.token)))
         return
     keys = find_public_keys(talk, jwt) if talk.run.wants("hmac") else []
     talk.seen.public_keys = len(keys)
     others = (each.token for each in talk.seen.identities.values())
     other = next((each for each in others if each and each != talk.token), None)
-    for group, variants in (
-        ("signature", forged_tokens.signature_variants(jwt, other)),
-        ("payload", forged_tokens.payload_variants(jwt)),
-        ("alg_none", forged_tokens.unsigned_variants(jwt)),
-        ("hmac", forged_tokens.hmac_variants(jwt, keys)),
-        ("header", forged_tokens.header_variants(jwt)),
-    ):
-        talk.send(forged_probes(group, model, variants))
+    source = forged_tokens.Source(jwt, read_jwt(other) if other else None)
+    forged = forged_tokens.from_jwt(source, keys)
+    for group in FORGED:
+        talk.send(forged_probes(group, model, [each for each in forged if each.group == group]))
     talk.send(forged_elsewhere(talk.seen, jwt))
 
 
-def find_public_keys(talk: Talk, jwt: forged_tokens.Jwt) -> list[dict[str, Any]]:
+def find_public_keys(talk: Talk, jwt: Jwt) -> list[dict[str, Any]]:
     """From the deployment's own JWKS, else from the token's issuer; no credential is sent."""
     if talk.seen.stopped:
         return []
     kid = jwt.header.get("kid")
     reply = talk.get(JWKS)
-    keys = forged_tokens.read_jwks(reply.body, kid) if is_ok(reply) else []
+    keys = read_jwks(reply.body, kid) if is_ok(reply) else []
     issuer = jwt.payload.get("iss")
     if not keys and isinstance(issuer, str):
-        keys = forged_tokens.read_jwks(ask_issuer(talk.run, issuer.rstrip("/")), kid)
+        keys = read_jwks(ask_issuer(talk.run, issuer.rstrip("/")), kid)
     return keys[:MOST_KEYS]
 
 
@@ -1322,7 +1320,7 @@ def measure(run: Run) -> None:
     with wire.Wire(target, args.timeout) as instrument:
         run.client["clock"] = instrument.clock
         admin = api.Admin(run, instrument)
-        seen = Seen(forged_tokens.read_jwt(token) is not None, find_identities(run, token, admin))
+        seen = Seen(read_jwt(token) is not None, find_identities(run, token, admin))
         run.target["model"] = seen.model
         try:
             ask_all(Talk(run, instrument, seen, token), admin)

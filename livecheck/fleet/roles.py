@@ -5,11 +5,9 @@ Nothing is verified here: this reads the operator's own tokens, to know which ro
 
 from __future__ import annotations
 
-from typing import Any
-
 from livecheck.core.credentials import CannotCheck
 from livecheck.core.run import Run
-from livecheck.fleet import forged_tokens
+from livecheck.fleet.jwt import claims
 
 SPECIFIC = "model:specific"  # the role that may ask for a model by its name
 ADMIN = "admin"
@@ -20,12 +18,6 @@ CHANGING_CLAIMS = frozenset({"iat", "nbf", "exp", "jti", "auth_time"})
 def is_concrete(model: str) -> bool:
     """Whether this is the name of one model, and not of a class of them."""
     return not model.startswith("class:")
-
-
-def claims(token: str) -> dict[str, Any] | None:
-    """The payload of a JWT (RFC 7519, section 3), not verified; None when it is not a JWT."""
-    jwt = forged_tokens.read_jwt(token)
-    return jwt.payload if jwt else None
 
 
 def lasting_claims(token: str) -> object:

@@ -22,6 +22,8 @@ import test_auth as auth
 from common import Status
 from livecheck.fleet import forged_tokens
 from livecheck.fleet import old_api as api
+from livecheck.fleet.jwt import read_jwt, segment, to_base64url
+from livecheck.fleet.public_keys import key_forms
 from reference import Deployment, running, tokens
 
 SCRIPT = "test_auth.py"
@@ -231,10 +233,8 @@ REFUSED = response(401, b"Unauthorized")
 
 
 def jwt_of(secret: bytes = b"unguessable", **claims: object) -> str:
-    message = (
-        f"{forged_tokens.segment({'alg': 'HS256', 'kid': 'one'})}.{forged_tokens.segment(claims)}"
-    )
-    return f"{message}.{forged_tokens.encode(hmac.digest(secret, message.encode(), 'sha256'))}"
+    message = f"{segment({'alg': 'HS256', 'kid': 'one'})}.{segment(claims)}"
+    return f"{message}.{to_base64url(hmac.digest(secret, message.encode(), 'sha256'))}"
 
 
 def sent(call: Call) -> str:
@@ -305,7 +305,7 @@ def test_each_kind_of_model_has_to_be_guarded(open_model: str, needs_jwt: bool) 
     token = jwt_of(sub="ann", roles=[api.SPECIFIC])
 
     def careless(call: Call) -> None:
-        let_in = forged_tokens.read_jwt(sent(call).removeprefix("Bearer ")) or not needs_jwt
+        let_in = read_jwt(sent(call).removeprefix("Bearer ")) or not needs_jwt
         call.send(COMPLETION if call.fields["model"] == open_model and let_in else REFUSED)
 
     models = response(200, {"data": [{"id": MODEL}]})
@@ -504,7 +504,7 @@ def test_a_limit_on_wrong_keys_is_no_verdict() -> None:
 def test_the_public_key_of_the_tokens_issuer_is_tried() -> None:
     """The deployment has no JWKS of its own; its issuer has, where its discovery says."""
     jwk = tokens.public_jwk(tokens.new_key().public_key())
-    secret = dict(forged_tokens.key_forms(jwk))["PKCS#1 PEM"]
+    secret = key_forms(jwk)["PKCS#1 PEM"]
     where: dict[str, Any] = {"/keys?v=2": response(200, {"keys": [jwk]})}
     with Server(answers=where) as issuer:
         token = jwt_of(iss=issuer.url, sub="ann", roles=[])
@@ -516,7 +516,7 @@ def test_the_public_key_of_the_tokens_issuer_is_tried() -> None:
         def confused(call: Call) -> None:
             message, _, signature = sent(call).removeprefix("Bearer ").rpartition(".")
             digest = hmac.digest(secret, message.encode("latin-1"), hashlib.sha256)
-            call.send(COMPLETION if signature == forged_tokens.encode(digest) else REFUSED)
+            call.send(COMPLETION if signature == to_base64url(digest) else REFUSED)
 
         with Server(guarded(token, refusal=confused)) as server:
             finished = check_server(server, token, "--only", "hmac")

@@ -39,13 +39,15 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, Run, Status
-from livecheck.core.text import shorten
-from livecheck.fleet import api, forged_tokens, refusal_cost, roles
+from livecheck.core.text import plural, shorten
+from livecheck.fleet import api, forged_tokens, roles
 from livecheck.fleet import credential_questions as questions
-from livecheck.fleet.api import ADMIN_PATHS, CLASSES, Unreadable
+from livecheck.fleet.api import CLASSES, Unreadable
 from livecheck.fleet.credential_questions import Exchange, Question
+from livecheck.fleet.findings import Finding
 from livecheck.fleet.issuer import find_public_keys
 from livecheck.fleet.jwt import claims, read_jwt
+from livecheck.fleet.refusal_cost import RefusalCost
 from livecheck.fleet.roles import ADMIN, BASIC, SPECIFIC, Identities, Identity
 from livecheck.wire import asking, chat
 from livecheck.wire.answer import Answer
@@ -126,9 +128,7 @@ class Evidence:
     public_keys: int = 0
     was_asleep: bool = False
     woken: list[str] = field(default_factory=list)  # while only bad requests had been sent
-    log_problem: str | None = None  # why the request log could not be read
-    charged: list[str] = field(default_factory=list)  # refusals in the log that reached a runner
-    unserved: int = 0  # entries of the log with a runner that no answer accounts for
+    cost: RefusalCost = field(default_factory=RefusalCost)  # by the request log
 
     @property
     def who(self) -> str:
@@ -194,9 +194,9 @@ class Conversation:
     def run(self) -> Run:
         return self.asker.run
 
-    def ask(self, questions: Iterable[Question], at_once: int = AT_ONCE) -> None:
+    def ask(self, asked: Iterable[Question], at_once: int = AT_ONCE) -> None:
         """Ask what --only and --skip leave, and keep the answers, also when interrupted."""
-        wanted = [each for each in questions if is_wanted(self.run.args, each.group)]
+        wanted = [each for each in asked if is_wanted(self.run.args, each.group)]
         for each in wanted:
             self.run.secrets.add(each.request.secret or "")
 
@@ -250,7 +250,9 @@ def ask_all(talk: Conversation) -> None:
         if not evidence.is_served:
             return
         find_models(talk, contact)
-        known, before = read_log_ids(talk), len(evidence.exchanges)
+        before = len(evidence.exchanges)
+        if talk.run.wants("cost"):
+            evidence.cost.start(talk.admin)
         ask_plainly(talk)
         ask_control(talk)
         step()
@@ -259,7 +261,8 @@ def ask_all(talk: Conversation) -> None:
             talk.ask(questions.optional_forms(evidence.model, talk.token))
             step()
             ask_control(talk)
-        read_cost(talk, known, evidence.exchanges[before:])
+        if talk.run.wants("cost"):
+            read_cost(talk, evidence.exchanges[before:])
         step()
         if evidence.is_served:
             ask_roles(talk)
@@ -415,9 +418,8 @@ def ask_forged(talk: Conversation) -> None:
     source = forged_tokens.Source(jwt, read_jwt(second or ""))
     forged = forged_tokens.from_jwt(source, keys)
     for group in FORGED:
-        talk.ask(
-            questions.with_forged(group, model, (each for each in forged if each.group == group))
-        )
+        of_group = [each for each in forged if each.group == group]
+        talk.ask(questions.with_forged(group, model, of_group))
     is_open = {each.name for each in evidence.of("no_credentials") if each.is_accepted}
     talk.ask(questions.forged_elsewhere(jwt, evidence.models_to_guard[1:], is_open))
 
@@ -437,59 +439,26 @@ def ask_roles(talk: Conversation) -> None:
             models = roles.models_to_try(role, evidence.models, MAX_MODELS)
             talk.ask(questions.of_role(name, identity.token, models), 1)
     # A runner may have come meanwhile: only a role that is told so twice is at a disadvantage.
-    again = [each.question for each in evidence.exchanges if is_odd(evidence, each)]
+    again = [each.question for each in evidence.exchanges if is_treated_worse(evidence, each)]
     talk.ask(again, 1)
 
 
-def is_odd(evidence: Evidence, found: Exchange) -> bool:
+def is_treated_worse(evidence: Evidence, found: Exchange) -> bool:
     """Whether a role was told that no runner has a class, although another role was served it."""
     if found.group not in ROLES or found.name not in CLASSES or not found.lacks_runner:
         return False
     return any(evidence.completed(role, found.name) for role in ROLES)
 
 
-# what refusals cost
-
-
-def read_log_ids(talk: Conversation) -> set[str]:
-    """The newest entries of the request log, before the bad requests."""
-    if not talk.run.wants("cost"):
-        return set()
-    try:
-        return {entry.id for entry in talk.admin.log()}
-    except Unreadable as error:
-        talk.evidence.log_problem = str(error)
-        return set()
-
-
-def read_cost(talk: Conversation, known: set[str], since: Sequence[Exchange]) -> None:
-    """What the log tells of refusals. `since`: what was asked since the `known` entries."""
-    evidence = talk.evidence
-    if not talk.run.wants("cost") or evidence.log_problem:
-        return
-    try:
-        entries = refusal_cost.new_entries(talk.admin, known)
-    except Unreadable as error:
-        evidence.log_problem = str(error)
-        return
+def read_cost(talk: Conversation, since: Sequence[Exchange]) -> None:
+    """What the log tells of the refusals among these exchanges."""
     sent = [each for each in since if each.answer.path == chat.COMPLETIONS]
-    refused, served = (
-        sum(each.status in questions.INVALID for each in sent),
-        sum(each.is_accepted for each in sent),
-    )
-    evidence.charged = [cost for entry in entries if (cost := refusal_cost.cost_of(entry))]
-    evidence.unserved = refusal_cost.count_unserved(entries, refused, served)
+    refused = [each for each in sent if each.status in questions.INVALID]
+    served = [each for each in sent if each.is_accepted]
+    talk.evidence.cost.finish(talk.admin, len(refused), len(served))
 
 
 # --- judge
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What the answers came to."""
-
-    status: Status
-    text: str
 
 
 def undecided(name: str, reason: str) -> Check:
@@ -516,8 +485,13 @@ def counted(exchanges: Sequence[Exchange]) -> str:
 
 def variants(exchanges: Sequence[Exchange]) -> dict[str, Any]:
     """The evidence of a check: what was tried."""
-    kept = ("name", "status", "error", "basis")
-    return {"variants": [{key: record(each)[key] for key in kept} for each in exchanges]}
+    parts = ((each, each.question.rule) for each in exchanges)
+    return {
+        "variants": [
+            {"name": each.name, "status": each.status, "error": each.error, "basis": rule}
+            for each, rule in parts
+        ]
+    }
 
 
 def check_control(evidence: Evidence) -> Check:
@@ -641,36 +615,6 @@ def check_form(name: str, evidence: Evidence) -> Check:
 # what a role may do
 
 
-def check_role(name: str, evidence: Evidence) -> list[Check]:
-    identity = evidence.identities[name]
-    if identity.reason:
-        return [Check(name, Status.SKIP, identity.reason, essential=evidence.has_binary)]
-    if evidence.no_classes:
-        said = f"{CLASSES[0]}: {evidence.no_classes}"
-        return [Check(name, Status.SKIP, f"this server has no classes and roles ({said})")]
-    if not evidence.of(name):
-        reason = evidence.stopped or "the valid credential is no longer served"
-        return [undecided(name, f"not asked: {reason}")]
-    rights = dict(RIGHTS[name])
-    if identity.tells(ADMIN) and name != "admin":  # one token has both roles
-        del rights["admin_api"]
-    return [check_right(name, what, right, evidence) for what, right in rights.items()]
-
-
-def check_right(role: str, what: str, right: Right, evidence: Evidence) -> Check:
-    """The verdict on one right of a role, when there are answers to judge."""
-    found = [evidence.find(role, each) for each in right.asked(evidence)]
-    asked = [each for each in found if each is not None]
-    silent = [each for each in asked if each.says_nothing]
-    if silent or not asked:
-        said = named(silent) if silent else evidence.models_problem
-        reason = evidence.stopped or said or f"{chat.MODELS} lists no model to ask for"
-        return undecided(f"{role}:{what}", f"not decided: {reason}")
-    finding = right.judge(asked, evidence, role)
-    statuses = {each.name: each.status or each.error for each in asked}
-    return Check(f"{role}:{what}", finding.status, finding.text, statuses)
-
-
 def late(exchanges: Sequence[Exchange]) -> str | None:
     """The words for answers that did not come in time: these are not refusals."""
     slow = [each for each in exchanges if each.error == "timeout"]
@@ -684,10 +628,10 @@ def judge_classes(asked: Sequence[Exchange], evidence: Evidence, role: str) -> F
     failed = [each for each in asked if not each.completes]
     if not failed:
         return Finding(Status.PASS, f"{' and '.join(CLASSES)}: 200")
-    odd = [each for each in failed if is_odd(evidence, each)]
+    odd = [each for each in failed if is_treated_worse(evidence, each)]
     if all(each.lacks_runner for each in failed) and not odd:
         return Finding(Status.SKIP, f"no runner to ask: {named(failed)}")
-    others = "; other roles are served" if odd else ""
+    others = "; other roles are served it" if odd else ""
     refused = f"the {role} role is refused {named(failed)}{others}"
     return Finding(Status.FAIL, late(failed) or refused)
 
@@ -751,37 +695,44 @@ def judge_no_admin_api(asked: Sequence[Exchange], evidence: Evidence, role: str)
     return Finding(Status.PASS, f"refused: {counted(asked)}")
 
 
-@dataclass(frozen=True)
-class Right:
-    """What is asked for it by name, and how the answers are judged."""
-
-    asked: Callable[[Evidence], Sequence[str]]
-    judge: Callable[[Sequence[Exchange], Evidence, str], Finding]
-
-
-def admin_names(evidence: Evidence) -> list[str]:
-    return [path.partition("?")[0] for path in ADMIN_PATHS]
-
-
-ANY_CLASS = Right(lambda evidence: CLASSES, judge_classes)
-NO_ADMIN_API = Right(admin_names, judge_no_admin_api)
-RIGHTS: Mapping[str, Mapping[str, Right]] = {
-    "user": {
-        "classes": ANY_CLASS,
-        "models": Right(lambda evidence: evidence.models[:1], judge_no_models),
-        "admin_api": NO_ADMIN_API,
-    },
-    "specific": {
-        "classes": ANY_CLASS,
-        "models": Right(lambda evidence: evidence.models, judge_models),
-        "admin_api": NO_ADMIN_API,
-    },
-    "admin": {
-        "classes": ANY_CLASS,
-        "models": Right(lambda evidence: evidence.models[:1], judge_admin_model),
-        "admin_api": Right(admin_names, judge_admin_api),
-    },
+Judge = Callable[[Sequence[Exchange], Evidence, str], Finding]
+RIGHTS: Mapping[str, Mapping[str, Judge]] = {
+    "user": {"classes": judge_classes, "models": judge_no_models, "admin_api": judge_no_admin_api},
+    "specific": {"classes": judge_classes, "models": judge_models, "admin_api": judge_no_admin_api},
+    "admin": {"classes": judge_classes, "models": judge_admin_model, "admin_api": judge_admin_api},
 }
+
+
+def check_role(name: str, evidence: Evidence) -> list[Check]:
+    identity = evidence.identities[name]
+    if identity.reason:
+        return [Check(name, Status.SKIP, identity.reason, essential=evidence.has_binary)]
+    if evidence.no_classes:
+        said = f"{CLASSES[0]}: {evidence.no_classes}"
+        return [Check(name, Status.SKIP, f"this server has no classes and roles ({said})")]
+    if not evidence.of(name):
+        reason = evidence.stopped or "the valid credential is no longer served"
+        return [undecided(name, f"not asked: {reason}")]
+    rights = list(RIGHTS[name])
+    if identity.tells(ADMIN) and name != "admin":  # one token has both roles
+        rights.remove("admin_api")
+    return [check_right(name, right, evidence) for right in rights]
+
+
+def check_right(role: str, right: str, evidence: Evidence) -> Check:
+    """The verdict on one right of a role, when there are answers to judge."""
+    name = f"{role}:{right}"
+    names = {"classes": CLASSES, "models": evidence.models, "admin_api": questions.ADMIN_PAGES}
+    found = [evidence.find(role, each) for each in names[right]]
+    asked = [each for each in found if each is not None]
+    silent = [each for each in asked if each.says_nothing]
+    if silent or not asked:
+        said = named(silent) if silent else evidence.models_problem
+        reason = evidence.stopped or said or f"{chat.MODELS} lists no model to ask for"
+        return undecided(name, f"not decided: {reason}")
+    finding = RIGHTS[role][right](asked, evidence, role)
+    statuses = {each.name: each.status or each.error for each in asked}
+    return Check(name, finding.status, finding.text, statuses)
 
 
 # what refusals tell, and what they cost
@@ -808,27 +759,27 @@ def check_echo(evidence: Evidence) -> Check:
 
 def check_cost(evidence: Evidence) -> Check:
     """A refusal takes no place in a queue and wakes no machine."""
+    name, cost = "cost", evidence.cost
     if evidence.woken:
         names = shorten(", ".join(evidence.woken), NAME_LENGTH)
         detail = f"all runners slept; requests without a valid credential have woken {names}"
-        return Check("cost", Status.WARN, detail, {"woken": evidence.woken})
-    if evidence.charged:
-        examples = ", ".join(dict.fromkeys(evidence.charged[:MAX_NAMED]))
-        count = len(evidence.charged)
-        detail = f"{count} refusals in the request log reached a runner: {examples}"
-        return Check("cost", Status.WARN, detail, {"charged": count})
-    if count := evidence.unserved:
+        return Check(name, Status.WARN, detail, {"woken": evidence.woken})
+    if count := len(cost.charged):
+        examples = ", ".join(dict.fromkeys(cost.charged[:MAX_NAMED]))
+        detail = f"{plural(count, 'refusal')} in the request log reached a runner: {examples}"
+        return Check(name, Status.WARN, detail, {"charged": count})
+    if count := cost.unserved:
         detail = f"{count} entries of the request log have a runner, but were not served: "
         detail += "as many as half of the refusals, or more"
-        return Check("cost", Status.WARN, detail, {"unserved": count})
-    if evidence.log_problem and not evidence.was_asleep:
-        return Check("cost", Status.SKIP, f"the request log cannot be read: {evidence.log_problem}")
+        return Check(name, Status.WARN, detail, {"unserved": count})
+    if cost.problem and not evidence.was_asleep:
+        return Check(name, Status.SKIP, f"the request log cannot be read: {cost.problem}")
     if not refusals(evidence):
-        return Check("cost", Status.SKIP, "nothing was refused")
-    parts = [] if evidence.log_problem else ["none of them in the request log reached a runner"]
+        return Check(name, Status.SKIP, "nothing was refused")
+    parts = [] if cost.problem else ["none of them in the request log reached a runner"]
     slept, awake = "no runner was woken", "waking was not tried: runners were online"
     parts.append(slept if evidence.was_asleep else awake)
-    return Check("cost", Status.PASS, f"{spent(evidence)}: {'; '.join(parts)}")
+    return Check(name, Status.PASS, f"{spent(evidence)}: {'; '.join(parts)}")
 
 
 def refusal_times(evidence: Evidence) -> list[float]:
@@ -840,7 +791,8 @@ def spent(evidence: Evidence) -> str:
     if not times:
         return "0 refusals"
     middle = statistics.median(times)
-    return f"{len(times)} refusals in {middle:.1f} ms (median; the slowest {max(times):.1f} ms)"
+    count, slowest = plural(len(times), "refusal"), max(times)
+    return f"{count} in {middle:.1f} ms (median; the slowest {slowest:.1f} ms)"
 
 
 def judge(evidence: Evidence) -> list[Check]:
@@ -858,31 +810,6 @@ def judge(evidence: Evidence) -> list[Check]:
 
 
 # --- show
-
-
-def record(exchange: Exchange) -> dict[str, Any]:
-    """One exchange as it is saved; nothing in it is a credential."""
-    question, answer = exchange.question, exchange.answer
-    return {
-        "group": question.group,
-        "name": question.name,
-        "basis": question.rule,
-        "path": answer.path,
-        "status": exchange.status,
-        "error": exchange.error,
-        "closed": exchange.is_closed,
-        "said": exchange.said,
-        "answer_ms": exchange.answer_ms,
-        "completes": exchange.completes,
-        "is_html": exchange.is_html,
-        "denied": answer.is_denied,
-        "rate_limited": answer.status == 429,
-        "retry_after_s": answer.retry_after_s,
-        "echoed": exchange.is_echo,
-        "sent_secret": bool(question.request.secret),
-        "allowed": sorted(question.allowed),
-        "may_close": question.may_close,
-    }
 
 
 def metrics(evidence: Evidence) -> dict[str, Any]:
@@ -943,7 +870,7 @@ def measure(run: Run) -> None:
             ask_all(talk)
         finally:
             run.target["model"] = evidence.model
-            document.requests = [record(each) for each in evidence.exchanges]
+            document.requests = [each.record() for each in evidence.exchanges]
             document.metrics = metrics(evidence)
     document.add(*judge(evidence))
     for line in [*lines(evidence, run.url), ""]:

@@ -12,6 +12,7 @@ import urllib.parse
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from livecheck.fleet import forged_tokens
 from livecheck.fleet.api import ADMIN_PATHS, CLASSES, RUNNERS
@@ -30,6 +31,7 @@ OTHER_POSTS: dict[str, dict[str, object]] = {
     "/v1/completions": {"prompt": "yes", "max_tokens": 1},
     "/v1/embeddings": {"input": "yes"},
 }
+ADMIN_PAGES = tuple(path.partition("?")[0] for path in ADMIN_PATHS)
 SCHEME_RULE = "RFC 9110, section 11.4"
 CASE_RULE = "RFC 9110, section 11.1"
 QUERY_RULE = "RFC 6750, section 2.3"
@@ -158,6 +160,30 @@ class Exchange:
         is_near = self.group == "api_key"
         return has_echo(self.answer, NEAR_ECHO_LENGTH if is_near else ECHO_LENGTH)
 
+    def record(self) -> dict[str, Any]:
+        """The exchange as it is saved; nothing in it is a credential."""
+        question, answer = self.question, self.answer
+        return {
+            "group": question.group,
+            "name": question.name,
+            "basis": question.rule,
+            "path": answer.path,
+            "status": self.status,
+            "error": self.error,
+            "closed": self.is_closed,
+            "said": self.said,
+            "answer_ms": self.answer_ms,
+            "completes": self.completes,
+            "is_html": self.is_html,
+            "denied": answer.is_denied,
+            "rate_limited": answer.status == 429,
+            "retry_after_s": answer.retry_after_s,
+            "echoed": self.is_echo,
+            "sent_secret": bool(question.request.secret),
+            "allowed": sorted(question.allowed),
+            "may_close": question.may_close,
+        }
+
 
 # --- requests
 
@@ -174,8 +200,8 @@ def with_header(request: Request, value: str, secret: str | None = None) -> Requ
 
 def admin_requests(token: str | None) -> dict[str, Request]:
     """The requests to the admin API, by their paths."""
-    found = (chat.with_credential(chat.get(path), token) for path in ADMIN_PATHS)
-    return {request.path.partition("?")[0]: request for request in found}
+    found = [chat.with_credential(chat.get(path), token) for path in ADMIN_PATHS]
+    return dict(zip(ADMIN_PAGES, found, strict=True))
 
 
 # --- questions

@@ -4,11 +4,45 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from livecheck.fleet.api import LOG_PAGE, Admin, LogEntry
+from livecheck.fleet.api import LOG_PAGE, Admin, LogEntry, Unreadable
 
 MAX_PAGES = 4  # of the log
 REFUSAL_WORDS = re.compile(r"\b40[13]\b|unauthori[sz]ed|forbidden|denied", re.IGNORECASE)
+
+
+@dataclass
+class RefusalCost:
+    """What is new in the request log after requests that must be refused.
+
+    `charged`: what each refusal cost that reached a runner. `unserved`: how many entries have
+    a runner that no served request accounts for. `problem`: why the log could not be read.
+    """
+
+    charged: list[str] = field(default_factory=list)
+    unserved: int = 0
+    problem: str | None = None
+    known: set[str] = field(default_factory=set)  # ids of the entries from before
+
+    def start(self, admin: Admin) -> None:
+        """Read the log before the requests."""
+        try:
+            self.known = {entry.id for entry in admin.log()}
+        except Unreadable as error:
+            self.problem = str(error)
+
+    def finish(self, admin: Admin, refused: int, served: int) -> None:
+        """Read the log after so many requests were refused, and so many served."""
+        if self.problem:
+            return
+        try:
+            entries = new_entries(admin, self.known)
+        except Unreadable as error:
+            self.problem = str(error)
+            return
+        self.charged = [cost for entry in entries if (cost := cost_of(entry))]
+        self.unserved = count_unserved(entries, refused, served)
 
 
 def new_entries(admin: Admin, known: set[str]) -> list[LogEntry]:

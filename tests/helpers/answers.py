@@ -14,6 +14,7 @@ def answer_to(request: Request, response: bytes = b"", failure: str | None = Non
     """
     message = Message(request.method)
     message.feed(response)
+    message.eof()
     reply = Reply(0, request, t0_ns=0, message=message, end_ns=1_000_000)
     reply.secret = (request.secret or "").encode()
     if response:

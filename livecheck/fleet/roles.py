@@ -141,19 +141,17 @@ class Identities:
         """Why a token does not stand for this role."""
         if roles is None:
             return self._reason_against_silent(role, token)
+        held = in_words(roles)
         if role is BASIC:
-            whose = (
-                "the token that --token-binary gives without a role"
-                if self.can_make
-                else "the token"
-            )
-            special = f"{whose} is not a basic user's: it has {in_words(roles)}"
-            return special if roles & SPECIAL else None
+            made = "the token that --token-binary gives without a role"
+            whose = made if self.can_make else "the token"
+            is_basic = roles.isdisjoint(SPECIAL)
+            return None if is_basic else f"{whose} is not a basic user's: it has {held}"
         if role in roles:
             return None
         if self.can_make:
-            return f"asked for {role}, the token binary gave a token with {in_words(roles)}"
-        return f"the token has {in_words(roles)}, not {role}: --token-binary makes one that has it"
+            return f"asked for {role}, the token binary gave a token with {held}"
+        return f"the token has {held}, not {role}: --token-binary makes one that has it"
 
     def _reason_against_silent(self, role: str | None, token: str) -> str | None:
         """The same for a token that does not tell its roles."""

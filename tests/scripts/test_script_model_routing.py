@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,12 @@ SMALL, BIG = "small:1b", "big:70b"
 CLASSES = {"class:fast": SMALL, "class:big": BIG}
 QUICK: dict[str, Any] = {"profile": "fleet", "engine": "sim", "ttft_ms": 4, "output_tokens": 4}
 ROLE_CHECKS = {"role_none", "role_specific", "role_admin"}
+
+
+@pytest.fixture(scope="module")
+def sound() -> Iterator[Deployment]:
+    with running(**QUICK) as deployment:
+        yield deployment
 
 
 def check(deployment: Deployment, *arguments: object) -> Finished:
@@ -121,35 +127,30 @@ def test_the_reason_why_a_class_is_not_served_is_in_the_line() -> None:
     assert len(finished.document("model_routing")["requests"]) == 6 + 2 + 4
 
 
-def test_a_token_without_the_role_fails_and_says_which_it_takes() -> None:
-    with running(**QUICK) as deployment:
-        env = {"SIMPLEAI_TEST_TOKEN": deployment.environment["SIMPLEAI_TEST_TOKEN"]}
-        arguments = ("--url", deployment.url, "--model", "smollm2:135m")
-        finished = run_script(SCRIPT, *arguments, env=env)
+def test_a_token_without_the_role_fails_and_says_which_it_takes(sound: Deployment) -> None:
+    env = {"SIMPLEAI_TEST_TOKEN": sound.environment["SIMPLEAI_TEST_TOKEN"]}
+    finished = run_script(SCRIPT, "--url", sound.url, "--model", "smollm2:135m", env=env)
     assert (finished.code, only("FAIL", finished)) == (1, {"model"})
     assert "it needs the role model:specific, the token has no role" in detail(finished, "model")
     assert only("SKIP", finished) == {"stream", "unknown_model"}
     assert "only with the role model:specific" in detail(finished, "unknown_model")
 
 
-def test_with_a_token_alone_the_roles_are_those_that_it_names() -> None:
-    with running(**QUICK) as deployment:
-        token = deployment.environment["SIMPLEAI_TEST_TOKEN"]
-        env = {"SIMPLEAI_TEST_TOKEN": token}
-        finished = run_script(SCRIPT, "--url", deployment.url, "--test-permissions", env=env)
+def test_with_a_token_alone_the_roles_are_those_that_it_names(sound: Deployment) -> None:
+    env = {"SIMPLEAI_TEST_TOKEN": sound.environment["SIMPLEAI_TEST_TOKEN"]}
+    finished = run_script(SCRIPT, "--url", sound.url, "--test-permissions", env=env)
     assert finished.code == 0
     assert only("SKIP", finished) >= {"role_specific", "role_admin", "full_access"}
     assert statuses(finished)["role_none"] == "PASS"
     assert "has no role, not admin: --token-binary makes" in detail(finished, "role_admin")
 
 
-def test_the_binary_that_ignores_the_role_accuses_nobody() -> None:
-    with running(**QUICK) as deployment:
-        token = deployment.environment["SIMPLEAI_TEST_TOKEN"]
-        Path("same").write_text(f"#!/bin/sh\necho {token}\n")
-        Path("same").chmod(0o700)
-        target = ("--url", deployment.url, "--token-binary", "./same")
-        finished = run_script(SCRIPT, *target, "--test-permissions")
+def test_the_binary_that_ignores_the_role_accuses_nobody(sound: Deployment) -> None:
+    token = sound.environment["SIMPLEAI_TEST_TOKEN"]
+    Path("same").write_text(f"#!/bin/sh\necho {token}\n")
+    Path("same").chmod(0o700)
+    target = ("--url", sound.url, "--token-binary", "./same")
+    finished = run_script(SCRIPT, *target, "--test-permissions")
     assert finished.code == 0
     assert only("SKIP", finished) >= {"role_specific", "role_admin", "full_access"}
     assert "asked for model:specific, the token binary gave a token with no role" in detail(
@@ -168,10 +169,8 @@ def test_the_output_fits_80_columns_and_json_is_the_saved_document() -> None:
     assert len(as_json.document("model_routing")["requests"]) == 12
 
 
-def test_strict_makes_a_warning_fail() -> None:
-    with running(**QUICK) as deployment:
-        arguments = ("--test-permissions", "--strict", "--only", "full_access")
-        finished = check(deployment, *arguments)
+def test_strict_makes_a_warning_fail(sound: Deployment) -> None:
+    finished = check(sound, "--test-permissions", "--strict", "--only", "full_access")
     assert (finished.code, only("FAIL", finished)) == (1, {"full_access"})
 
 

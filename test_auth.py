@@ -654,7 +654,8 @@ def judge_no_models(asked: Sequence[Exchange], evidence: Evidence, role: str) ->
         return Finding(Status.FAIL, f"{model} is served to a user without the role {SPECIFIC}")
     if first.answer.is_denied:
         return Finding(Status.PASS, f"{model} refused: {first.said}")
-    return Finding(Status.FAIL, f'{model}: {first.said}, expected 400 with "permission" or 403')
+    said = f"asked for {model}: {first.said}"
+    return Finding(Status.FAIL, f'{said}, expected 400 with "permission" or 403')
 
 
 def judge_admin_model(asked: Sequence[Exchange], evidence: Evidence, role: str) -> Finding:

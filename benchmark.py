@@ -2,13 +2,13 @@
 """How fast is the deployment, and does every request succeed?
 
 Measures the gateway's overhead (/ping, /health) and streamed chat completions at one or several
-levels: so many requests in flight or, with --rate, so many a second. Times are taken at the wire,
-tokens are the server's own count, and prefill is measured, not the prompt cache: every prompt
-starts with a line of its own.
+levels: a number of requests in flight or, with --rate, a number of requests per second. Times are
+taken at the wire, and tokens are the server's own count. Every prompt begins with a line of its
+own, so that prefill is measured and not the prompt cache.
 
-PASS: every probe and request succeeded and every --slo was kept.
+PASS: every probe and every request succeeded, and every --slo was kept.
 Cost: --requests probes of each endpoint (at least 50 beside a level), and for each level --requests
-answers of up to --max-tokens, after a warm-up answer for each slot. It wakes a sleeping worker.
+answers of up to --max-tokens, after a warm-up answer per slot. It wakes a sleeping worker.
 --find-capacity overloads the deployment on purpose.
 
 Examples:
@@ -18,13 +18,13 @@ Examples:
     python3 benchmark.py --url https://host:8000 --api-key sk-key --concurrency 1 4 8
     # a gate: exit 1 if half of the first tokens take longer than half a second
     python3 benchmark.py --url https://host:8000 --slo ttft_p50=500ms --slo error_rate=0
-    # users who do not wait for each other: five new requests a second for a minute
+    # users who do not wait for each other: five new requests per second for a minute
     python3 benchmark.py --url https://host:8000 --rate 5 --duration 60
-    # how many users at once it takes before half a second is not kept any more
+    # how many users at once keep the first token within half a second
     python3 benchmark.py --url https://host:8000 --find-capacity --slo ttft_p95=500ms
-    # what the gateway costs, beside the inference server behind it
+    # what the gateway costs, compared with the inference server behind it
     python3 benchmark.py --url https://host:8000 --direct-url http://host:8080
-    # the same document that is saved, for jq
+    # the document that is saved, printed for jq
     python3 benchmark.py --url https://host:8000 --output json > results/inference_c1.json
 """
 
@@ -42,12 +42,11 @@ import common
 from common import CannotCheck, Check, Document, Run, Status
 from livecheck.core.credentials import check_token
 from livecheck.core.settings import check_url, is_loopback
-from livecheck.core.text import figure
+from livecheck.core.text import counted, figure
 from livecheck.load import capacity, gateway_cost, gateway_probes, table
 from livecheck.load.arrivals import CONSTANT, POISSON, Load
-from livecheck.load.level import Level, Session, Stop, hopeless, is_costly, measure_level
+from livecheck.load.level import Level, Session, cannot_recover, measure_level
 from livecheck.load.level_plan import (
-    ONE_USER,
     SEARCH_S,
     Plan,
     level_size,
@@ -56,17 +55,28 @@ from livecheck.load.level_plan import (
     most_in_flight,
     result_names,
 )
-from livecheck.wire import metrics, sse, wire
-from livecheck.wire import old_chat as chat
-from livecheck.wire.records import counted_words, is_ok, make_records, ms, outcome, read_streams
+from livecheck.wire import chat, metrics
+from livecheck.wire.answer import Answer, ms, records
+from livecheck.wire.asking import Cause, open_wire, rate_limit_words, refused_credential
+from livecheck.wire.wire import USER_CLOCK, Wire, raise_descriptor_limit
 
 CHECKS = (
-    *("ping", "health", "requests", "stream", "tokens", "client", "cost", "capacity"),
+    "ping",
+    "health",
+    "requests",
+    "stream",
+    "tokens",
+    "client",
+    "cost",
+    "capacity",
     "slo",
 )
-CLIENT_SHARE = 0.05  # of the median ITL or TTFT: a client that late is part of the figures
-MERGED_SHARE = 0.01  # of the events: fewer cannot move a p99
-FASTEST_PER_S = 10_000
+# A client that is late by more than this share of the median ITL or TTFT is a part of the figures.
+CLIENT_SHARE = 0.05
+MERGED_SHARE = 0.01  # share of the events; fewer merged ones cannot move a p99
+MAX_PER_S = 10_000
+
+Records = list[dict[str, Any]]
 
 
 def build_parser() -> common.Parser:
@@ -76,45 +86,56 @@ def build_parser() -> common.Parser:
     number, count = common.whole_number(1), common.whole_number(0)
     add("--model", metavar="NAME", help="model to ask for (default: the first listed)")
     asked = group.add_mutually_exclusive_group().add_argument
-    asked("--prompt", default="Write a short poem about the sea", help="what to ask (%(default)s)")
-    asked("--prompt-file", type=Path, metavar="FILE", help="a prompt or JSON with messages a line")
-    tokens = "longest answer (default %(default)s)"
+    asked(
+        "--prompt",
+        default="Write a short poem about the sea",
+        help="what to ask (default: %(default)s)",
+    )
+    asked(
+        "--prompt-file",
+        type=Path,
+        metavar="FILE",
+        help="file with one prompt (or JSON object) per line",
+    )
+    tokens = "longest answer, in tokens (default %(default)s)"
     add("--max-tokens", type=number, default=128, metavar="N", help=tokens)
     levels = "requests in flight, one or several levels (default 1)"
-    add("--concurrency", type=number, nargs="+", default=ONE_USER, metavar="N", help=levels)
+    add("--concurrency", type=number, nargs="+", metavar="N", help=levels)
     length = group.add_mutually_exclusive_group().add_argument
-    requests = "for each level, at least one a slot; or probes (default %(default)s)"
+    requests = "requests per level, at least one per slot; or probes (default %(default)s)"
     length("--requests", type=number, default=10, metavar="N", help=requests)
-    duration = "of each level, instead of --requests"
+    duration = "how long each level sends, instead of --requests"
     length("--duration", type=common.seconds, metavar="SECONDS", help=duration)
-    warmup = "before each level, at least one a slot; 0 is 0 (default %(default)s)"
+    warmup = "warm-up requests, at least one per slot; 0 disables them (default %(default)s)"
     add("--warmup", type=count, default=1, metavar="N", help=warmup)
-    add("--same-prompt", action="store_true", help="let the prompt cache work: no unique line")
+    add(
+        "--same-prompt", action="store_true", help="no unique line in prompts: use the prompt cache"
+    )
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--gateway-only", action="store_true", help="only /ping and /health")
     part.add_argument("--inference-only", action="store_true", help="only chat completions")
-    bound = "a bound to keep, as ttft_p50=500ms (repeatable)"
+    bound = "bound to keep, as in ttft_p50=500ms (repeatable)"
     add("--slo", type=objective, action="append", default=[], metavar="NAME=VALUE", help=bound)
     add_load_options(parser)
     return parser
 
 
 def add_load_options(parser: common.Parser) -> None:
-    add = parser.add_argument_group("how the load comes, and comparisons").add_argument
-    rates = "open loop: requests a second, one or several levels"
+    add = parser.add_argument_group("open loop, capacity and comparison").add_argument
+    rates = "open loop: requests per second, one or several levels"
     add("--rate", type=per_second, nargs="+", metavar="R", help=rates)
-    kinds = "with --rate, how they come (default poisson)"
+    kinds = "pattern of the arrivals with --rate (default poisson)"
     add("--arrivals", choices=(POISSON, CONSTANT), help=kinds)
-    add("--seed", type=common.whole_number(0), metavar="N", help="of the poisson arrivals")
-    search = "raise the level until an --slo breaks"
+    add("--seed", type=common.whole_number(0), metavar="N", help="seed of the poisson arrivals")
+    search = "raise the level until an --slo is broken"
     add("--find-capacity", action="store_true", help=search)
     most = f"highest level of the search (default {2**capacity.DOUBLINGS} times the first)"
     add("--max-level", type=per_second, metavar="N", help=most)
-    longest = f"the search begins no request after that (default {SEARCH_S})"
+    longest = f"when the search stops sending (default {SEARCH_S})"
     add("--max-time", type=common.seconds, metavar="SECONDS", help=longest)
-    straight = "the inference server itself: what does the gateway cost?"
+    straight = "inference server itself, to find out what the gateway costs"
     add("--direct-url", type=base_url, metavar="URL", help=straight)
-    add("--direct-key", metavar="KEY", help="its key (or INFERENCE_DIRECT_KEY)")
+    add("--direct-key", metavar="KEY", help="key for --direct-url (or INFERENCE_DIRECT_KEY)")
 
 
 def objective(text: str) -> metrics.Objective:
@@ -125,13 +146,13 @@ def objective(text: str) -> metrics.Objective:
 
 
 def per_second(text: str) -> float:
-    """An argparse type: a positive number that a schedule can be made of."""
+    """An argparse type: a rate or level, a positive number that is not too large."""
     try:
         value = float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 < value <= FASTEST_PER_S:  # nor NaN
-        raise argparse.ArgumentTypeError(f"{text!r} is not above 0, or above {FASTEST_PER_S}")
+    if not 0 < value <= MAX_PER_S:  # nor NaN
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and {MAX_PER_S}")
     return value
 
 
@@ -145,39 +166,91 @@ def base_url(text: str) -> str:
 # --- measure
 
 
-def meet(run: Run, instrument: wire.Wire, plan: Plan) -> Session:
-    """One request to each endpoint, all at once: a server that hangs costs one timeout."""
+def first_contact(run: Run, wire: Wire, plan: Plan) -> Session:
+    """One request to each endpoint, all at once: a silent server costs one timeout."""
     paths = [*plan.probes, *([chat.MODELS] if plan.loads else [])]
-    met = chat.meet(run, instrument, paths)
-    model = run.args.model or chat.first_model(met.get(chat.MODELS)) or chat.UNKNOWN_MODEL
-    replies = list(met.values())
-    edge = gateway_probes.edge(run.url, replies)
-    return Session(run, instrument, met, model, plan.prompts, edge, stopped=hopeless(replies))
+    answers = chat.first_contact(run, wire, [chat.get(path) for path in paths])
+    contact = {answer.path: answer for answer in answers}
+    model = run.args.model or chat.first_model(contact.get(chat.MODELS)) or chat.UNKNOWN_MODEL
+    edge = gateway_probes.edge_sign(run.url, answers)
+    return Session(run, wire, model, plan.prompts, contact, edge, stopped=cannot_recover(answers))
 
 
-# --- metrics
+def probe_gateway(
+    session: Session, paths: Sequence[str], document: Document
+) -> dict[str, list[Answer]]:
+    """Probe each endpoint; fills the document, also when that is interrupted."""
+    probes: dict[str, list[Answer]] = {path: [session.contact[path]] for path in paths}
+    try:
+        for path in paths:
+
+            def keep(answers: list[Answer], path: str = path) -> None:
+                probes[path] = answers
+
+            gateway_probes.probe(session, path, keep)
+    finally:
+        document.metrics = {"gateway": gateway_probes.gateway_metrics(probes, session.edge)}
+        each = [answer for answers in probes.values() for answer in answers]
+        document.requests = [gateway_probes.probe_record(answer) for answer in each]
+    return probes
+
+
+def send_level(session: Session, level: Level, probed: Any, document: Document) -> Records:
+    """Measure a level. Its records and figures are in the document, also when it is interrupted;
+    a search adds its records to those of the levels before."""
+    search = session.run.args.find_capacity
+    level.stopped = session.stopped
+    found: Records = []
+    try:
+        if level.stopped is None:
+            measure_level(session, level)
+    finally:
+        session.stopped = level.stopped
+        found = records(level.answers)
+        about = {"level": level.number} if search else {}
+        document.requests = (document.requests if search else []) + [about | r for r in found]
+        document.metrics = level_figures(session, level, found) | {"gateway": probed}
+    if level.stop_for(Cause.CREDENTIAL):
+        raise CannotCheck(refused_credential(session.run))
+    return found
+
+
+def level_figures(session: Session, level: Level, found: Records) -> dict[str, Any]:
+    args, load = session.run.args, level.load
+    figures = {
+        "concurrency": load.concurrency,
+        "prompt": "same" if args.same_prompt else "unique",
+        **metrics.level_metrics(found, args.slo),
+        "warmup": {
+            "requests": len(level.warmup),
+            "failed": sum(not answer.is_ok for answer in level.warmup),
+        },
+    }
+    if args.prompt_file:
+        figures["prompts"] = len(session.prompts)
+    if load.is_open:
+        figures |= {"load_model": "open loop", "rate_per_s": load.rate_per_s}
+        figures |= {"arrivals": load.arrivals, "seed": load.seed}
+    figures["client"] = client_metrics(level.answers, session.wire.clock, figures)
+    return figures
 
 
 def client_metrics(
-    replies: Sequence[wire.Reply],
-    streams: Sequence[sse.Stream],
-    clock: str,
-    figures: dict[str, Any],
+    answers: Sequence[Answer], clock: str, figures: dict[str, Any]
 ) -> dict[str, Any]:
     """How late this program was, and whether so late that the figures are about itself.
 
-    With kernel stamps a late read falsifies nothing, as long as it does not merge two events;
-    a late send is no part of any gap between events.
+    With kernel stamps a late read makes no figure wrong, as long as it does not merge two events.
+    A late send is not a part of any gap between events.
     """
-    lags = [ms(lag) for reply in replies for lag in reply.lag_ns]
-    late = [ms(reply.late_ns) for reply in replies if reply.late_ns is not None]
-    pairs = zip(replies, streams, strict=True)
-    merged = [ms(lag) for reply, stream in pairs for lag in merged_lags(reply, stream)]
-    events = sum(len(stream.output_ns) for stream in streams)
+    lags = [ms(lag) for answer in answers for lag in answer.reply.lag_ns]
+    late = [ms(a.reply.late_ns) for a in answers if a.reply.late_ns is not None]
+    merged = [ms(lag) for answer in answers for lag in merged_lags(answer)]
+    events = sum(len(answer.stream.output_ns) for answer in answers)
     harmful = lags
-    if clock != wire.USER_CLOCK:
+    if clock != USER_CLOCK:
         harmful = merged if len(merged) > MERGED_SHARE * events else []
-    # a median gap of 0 is what merging leaves; TPOT is what the gaps would be without
+    # where reads merge events the median gap is 0; TPOT is what it would be otherwise
     ttft, gap = figures["ttft_ms"]["p50"], figures["itl_ms"]["p50"] or figures["tpot_ms"]["p50"]
     bound = exceeds(harmful, gap) or exceeds(harmful, ttft) or exceeds(late, ttft)
     return {
@@ -196,64 +269,128 @@ def exceeds(lags_ms: Sequence[float], median_ms: float | None) -> bool:
     return metrics.percentile(lags_ms, 99) > CLIENT_SHARE * median_ms
 
 
-def merged_lags(reply: wire.Reply, stream: sse.Stream) -> list[int]:
+def merged_lags(answer: Answer) -> list[int]:
     """The lags of the reads that brought more than one output event, in ns."""
-    events = Counter(stream.output_ns)  # events of one read share its stamp
-    lags = dict(zip(reply.stamps_ns, reply.lag_ns, strict=True))
+    events = Counter(answer.stream.output_ns)  # events of one read have the same time
+    lags = dict(zip(answer.reply.stamps_ns, answer.reply.lag_ns, strict=True))
     return [lags[stamp] for stamp, count in events.items() if count > 1]
+
+
+# through the gateway, and straight to the inference server
+
+
+def send_pairs(
+    session: Session, wire: Wire, load: Load, probed: Any, document: Document
+) -> tuple[gateway_cost.Side, gateway_cost.Side]:
+    """Measure pairs; fills the document, also when that is interrupted."""
+    run, args = session.run, session.run.args
+    model = args.model or gateway_cost.first_contact(run, wire) or session.model
+    other = Session(run, wire, model, session.prompts)
+    through = gateway_cost.Side(session, Level(load))
+    past = gateway_cost.Side(other, Level(load))
+    through.level.stopped = session.stopped
+    try:
+        gateway_cost.measure_pairs(through, past, args.warmup)
+    finally:
+        document.requests, document.metrics = pair_figures(through, past)
+        document.metrics |= {"gateway": probed}
+    if through.level.stop_for(Cause.CREDENTIAL):
+        raise CannotCheck(refused_credential(run))
+    if past.level.stopped and not document.requests:
+        raise CannotCheck(gateway_cost.nothing_to_compare(wire.target, past.level.stopped))
+    return through, past
+
+
+def pair_figures(
+    through: gateway_cost.Side, past: gateway_cost.Side
+) -> tuple[Records, dict[str, Any]]:
+    """The records and figures of both sides; `client` is about both together."""
+    answers, found = gateway_cost.read_pairs(through, past)
+    here, there = gateway_cost.split(found)
+    objectives = through.session.run.args.slo
+    figures = metrics.level_metrics(here, objectives)
+    return found, {
+        "pairs": min(len(here), len(there)),
+        "cost": gateway_cost.cost_metrics(here, there),
+        "through_gateway": figures,
+        "direct": metrics.level_metrics(there, objectives),
+        "direct_model": past.session.model,
+        "client": client_metrics(answers, through.session.wire.clock, figures),
+    }
+
+
+def direct_key(run: Run) -> str | None:
+    """The inference server's own key; that of --url is never sent there."""
+    key: str | None = run.args.direct_key or run.look_up("INFERENCE_DIRECT_KEY")
+    if key is None:
+        return None
+    try:
+        run.secrets.add(check_token(key, "--direct-key"))
+    except ValueError as error:
+        raise CannotCheck(str(error)) from None
+    if run.args.direct_url.startswith("http:") and not is_loopback(run.args.direct_url):
+        run.note(f"warning: the direct key goes to {run.args.direct_url} unencrypted: use https")
+    return key
 
 
 # --- judge
 
 
-def check_requests(level: Level, records: Sequence[dict[str, Any]], allowed: float) -> Check:
+def check_requests(level: Level, found: Records, allowed: float) -> Check:
     """Every request of the level succeeded, but for the share that --slo error_rate allows."""
-    counted = [record for record in records if not record["excluded"]]
-    failed = [record for record in counted if record["error"]]
-    evidence = {"planned": level.load.planned, "sent": len(records), "failed": len(failed)}
-    share = len(failed) / len(counted) if counted else 0.0
-    status, detail = verdict(level, counted, failed, share, allowed)
+    kept = [record for record in found if not record["excluded"]]
+    failed = [record for record in kept if record["error"]]
+    evidence = {"planned": level.load.planned, "sent": len(found), "failed": len(failed)}
+    share = len(failed) / len(kept) if kept else 0.0
+    status, detail = verdict(level, kept, failed, share, allowed)
     return Check("requests", status, detail, evidence, essential=status is Status.SKIP)
 
 
 def verdict(
     level: Level,
-    counted: Sequence[dict[str, Any]],
-    failed: Sequence[dict[str, Any]],
+    kept: Records,
+    failed: Records,
     share: float,
     allowed: float,
 ) -> tuple[Status, str]:
-    """What the requests of a level come to, and the words for it."""
-    limited = level.stopped is Stop.RATE_LIMIT
-    if not counted and not limited:
+    """The status that the requests of a level deserve, and the words for it."""
+    limited = level.stop_for(Cause.RATE_LIMIT)
+    if not kept and not limited:
         return Status.FAIL, f"no request was answered: {warmup_words(level)}"
-    if failed and (share > allowed or share == 1):
-        told = f"{len(failed)} of {len(counted)} failed: {error_words(failed)}"
-        return Status.FAIL, told + (f"; stopped: {level.stopped.value}" if level.stopped else "")
+    if failed and is_too_much(share, allowed):
+        told = f"{len(failed)} of {len(kept)} failed: {error_words(failed)}"
+        return Status.FAIL, told + (f"; stopped: {level.stopped}" if level.stopped else "")
     if limited:
-        return Status.SKIP, limit_words(level, len(counted))
+        return Status.SKIP, limit_words(level, len(kept))
     if failed:
-        told = f"{len(failed)} of {len(counted)} failed, within the {allowed:.2%} allowed"
+        told = f"{len(failed)} of {len(kept)} failed, within the {allowed:.2%} allowed"
         return Status.WARN, f"{told}: {error_words(failed)}"
-    detail = f"{len(counted)} of {level.load.planned or len(counted)} succeeded"
-    if not all(is_ok(reply) for reply in level.warmup):
+    detail = f"{len(kept)} of {level.load.planned or len(kept)} succeeded"
+    if not all(answer.is_ok for answer in level.warmup):
         return Status.WARN, f"{detail}, but {warmup_words(level)}"
     return Status.PASS, detail
 
 
-def limit_words(level: Level, counted: int) -> str:
-    if not level.limited:
-        return f"not run: {Stop.RATE_LIMIT.value} was reached before"
-    wait = level.limited.message.header("retry-after")
+def is_too_much(share: float, allowed: float) -> bool:
+    """Whether so many failed requests break the bound. If all of them fail, that is never fine."""
+    return share > allowed or share == 1
+
+
+def allowed_errors(objectives: Sequence[metrics.Objective]) -> float:
+    """The share of requests that may fail: --slo error_rate, else none."""
+    return min((each.limit for each in objectives if each.name == "error_rate"), default=0.0)
+
+
+def limit_words(level: Level, count: int) -> str:
+    """The line for a level that the rate limit ended, or did not let begin."""
+    if not level.rate_limited:
+        return f"not run: {Cause.RATE_LIMIT.value}"
     planned = level.load.planned
-    of_all = f"{counted} of {planned}" if planned is not None else f"{counted}"
-    return (
-        f"stopped by {Stop.RATE_LIMIT.value} after {of_all} requests (429 "
-        f"rate_limit_exceeded, Retry-After {wait}): wait, or raise it for this key"
-    )
+    of_all = f"{count} of {planned}" if planned is not None else f"{count}"
+    return f"stopped after {of_all} requests: {rate_limit_words(level.rate_limited)}"
 
 
-def error_words(failed: Sequence[dict[str, Any]]) -> str:
+def error_words(failed: Records) -> str:
     """Each kind of error once, with its count and the first words for it."""
     counts = Counter(record["error"] for record in failed)
     texts = {record["error"]: record["error_text"] for record in reversed(failed)}
@@ -262,33 +399,33 @@ def error_words(failed: Sequence[dict[str, Any]]) -> str:
 
 def warmup_words(level: Level) -> str:
     """What went wrong before the level's own requests."""
-    failed = [reply for reply in level.warmup if not is_ok(reply)]
+    failed = [answer for answer in level.warmup if not answer.is_ok]
     if failed:
-        said = counted_words(outcome(reply, timed=False) for reply in failed)
+        said = counted(answer.outcome() for answer in failed)
         return f"{len(failed)} of {len(level.warmup)} warm-up requests failed: {said}"
-    return level.stopped.value if level.stopped else "nothing was sent"
+    return str(level.stopped) if level.stopped else "nothing was sent"
 
 
-def succeeded(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [record for record in records if record["error"] is None]
+def succeeded(found: Sequence[dict[str, Any]]) -> Records:
+    return [record for record in found if record["error"] is None]
 
 
-def check_stream(records: Sequence[dict[str, Any]]) -> Check | None:
-    """The streams that gave an answer were well-formed, too."""
-    good = succeeded(records)
+def check_stream(found: Records) -> Check | None:
+    """The streams of the successful requests were well-formed."""
+    good = succeeded(found)
     if not good:
         return None
     complaints = [text for record in good for text in record["complaints"]]
     evidence = {"streams": len(good), "complaints": len(complaints)}
     if complaints:
-        return Check("stream", Status.WARN, counted_words(complaints), evidence)
-    detail = f"{len(good)} well-formed, each with its [DONE]"
+        return Check("stream", Status.WARN, counted(complaints), evidence)
+    detail = f"{len(good)} well-formed, each with a [DONE]"
     return Check("stream", Status.PASS, detail, evidence)
 
 
-def check_tokens(usage: bool, records: Sequence[dict[str, Any]]) -> Check | None:
-    """The token count can be trusted: its sources agree."""
-    good = succeeded(records)
+def check_tokens(usage: bool, found: Records) -> Check | None:
+    """The token counts can be trusted: their sources agree."""
+    good = succeeded(found)
     if not good:
         return None
     sources = Counter(record["token_source"] for record in good)
@@ -302,7 +439,7 @@ def check_tokens(usage: bool, records: Sequence[dict[str, Any]]) -> Check | None
     return Check("tokens", Status.PASS, f"{total} output tokens, from {named}", evidence)
 
 
-def token_problems(good: Sequence[dict[str, Any]]) -> list[str]:
+def token_problems(good: Records) -> list[str]:
     """What makes the count doubtful, each with an example."""
     problems = []
     if differing := [record for record in good if counts_differ(record)]:
@@ -317,7 +454,7 @@ def token_problems(good: Sequence[dict[str, Any]]) -> list[str]:
             f"{many[0]['output_tokens']} tokens"
         )
     if uncounted := sum(record["token_source"] == "events" for record in good):
-        problems.append(f"the server gives no count: events were counted in {uncounted}")
+        problems.append(f"the server gives no count: events were counted in {uncounted} answers")
     return problems
 
 
@@ -337,7 +474,7 @@ def check_client(figures: dict[str, Any]) -> Check | None:
         evidence["send_lag_p99_ms"] = late
         detail += f", send lag p99 {late:.2f} ms"
     if client["client_bound"]:
-        detail = f"client-bound: {detail}; use a faster or idler client"
+        detail = f"client-bound: {detail}; use a faster client, or one that is less busy"
         return Check("client", Status.WARN, detail, evidence)
     return Check("client", Status.PASS, detail, evidence)
 
@@ -345,15 +482,13 @@ def check_client(figures: dict[str, Any]) -> Check | None:
 def check_objective(
     wanted: metrics.Objective,
     figures: dict[str, Any],
-    records: Sequence[dict[str, Any]] = (),
+    found: Sequence[dict[str, Any]] = (),
     limited: bool = False,
 ) -> Check:
-    """One --slo; missed as well when it is on something that was not measured.
-
-    Unless it was the key's rate limit that left nothing to measure: that is undecided.
-    """
+    """One --slo. It is also missed when its figure was not measured, unless the rate limit of the
+    key (`limited`) left nothing to measure: then it is undecided."""
     bound = f"{'at most' if wanted.upper else 'at least'} {wanted.limit:g} {wanted.unit}".strip()
-    value = kept_share(wanted, records) if wanted.per_request else wanted.value(figures)
+    value = reached(wanted, figures, found)
     evidence = {"value": value, "limit": wanted.limit, "unit": wanted.unit or "share"}
     name = f"slo:{wanted.name}"
     if value is None:
@@ -362,22 +497,69 @@ def check_objective(
         status = Status.SKIP if limited else Status.FAIL
         detail = f"not measured in this run{reason} (wanted {bound})"
         return Check(name, status, detail, evidence, essential=limited)
+    status = Status.PASS if is_kept(wanted, value) else Status.FAIL
     if wanted.per_request:
         evidence["unit"] = "share of requests"
-        status = Status.PASS if value == 1 else Status.FAIL
         return Check(name, status, f"{value:.1%} of the requests kept {bound}", evidence)
-    status = Status.PASS if wanted.holds(value) else Status.FAIL
     detail = f"{value:g} {wanted.unit}".strip() + f", wanted {bound}"
     return Check(name, status, detail, evidence)
 
 
-def kept_share(wanted: metrics.Objective, records: Sequence[dict[str, Any]]) -> float | None:
-    """The share of successful requests that kept the bound; None without any."""
-    good = succeeded(records)
+def reached(
+    wanted: metrics.Objective, figures: dict[str, Any], found: Sequence[dict[str, Any]]
+) -> float | None:
+    """The figure that an objective is about, or the share of requests that kept its bound."""
+    if not wanted.per_request:
+        return wanted.value(figures)
+    good = succeeded(found)
     return sum(wanted.holds(r[wanted.key]) for r in good) / len(good) if good else None
 
 
-# --- report
+def is_kept(wanted: metrics.Objective, value: float | None) -> bool:
+    return value == 1 if wanted.per_request else wanted.holds(value)
+
+
+def judge_level(
+    session: Session, level: Level, found: Records, figures: dict[str, Any]
+) -> list[Check]:
+    objectives = session.run.args.slo
+    limited = level.stop_for(Cause.RATE_LIMIT)
+    checks = [
+        check_requests(level, found, allowed_errors(objectives)),
+        check_stream(found),
+        check_tokens(session.usage, found),
+        check_client(figures),
+        *(check_objective(each, figures, found, limited) for each in objectives),
+    ]
+    return [check for check in checks if check]
+
+
+def judge_search(session: Session, search: capacity.Search, found: Records) -> list[Check]:
+    """What can be said of all levels of a search together."""
+    bound = [each for each in search.trials if each.figures["client"]["client_bound"]]
+    client = None
+    for trial in (bound or search.trials)[-1:]:
+        client = check_client(trial.figures)
+        if client:
+            client.detail = f"at {trial.level:g}: {client.detail}"
+    checks = [check_stream(found), check_tokens(session.usage, found), client]
+    return [*(check for check in checks if check), capacity.check_capacity(search)]
+
+
+def judge_pairs(
+    through: gateway_cost.Side, past: gateway_cost.Side, document: Document
+) -> list[Check]:
+    figures = document.metrics
+    here, there = gateway_cost.split(document.requests)
+    side = figures["through_gateway"] | {key: figures[key] for key in ("client", "gateway")}
+    failed = [record for record in there if record["error"]]
+    return [
+        *judge_level(through.session, through.level, here, side),
+        gateway_cost.check_cost(figures["cost"], len(there), failed, past.level.stopped),
+    ]
+
+
+# --- show
 
 
 def level_lines(figures: dict[str, Any]) -> list[str]:
@@ -425,8 +607,8 @@ def single_figures(figures: dict[str, Any]) -> list[str]:
 
 
 PROMPTS = {
-    "same": "the same each time: the prompt cache may save the prefill",
-    "unique": "unique each time: prefill is measured, not a cache",
+    "same": "the same each time: a prompt cache may save the prefill",
+    "unique": "unique each time: prefill is measured, not a prompt cache",
 }
 
 
@@ -434,8 +616,10 @@ def load_words(figures: dict[str, Any]) -> str:
     if "rate_per_s" not in figures:
         return f"{figures['load_model']}, {figures['concurrency']} in flight"
     most, ceiling = figures.get("most_in_flight", 0), figures["concurrency"]
-    arrivals = f"{figures['arrivals']} arrivals, {figures['rate_per_s']:g} a second"
-    in_flight = f"{most} in flight at most" + (": the ceiling, some waited" * (most == ceiling))
+    arrivals = f"{figures['arrivals']} arrivals, {figures['rate_per_s']:g} per second"
+    in_flight = f"at most {most} in flight"
+    if most == ceiling:
+        in_flight += " (the limit: some requests had to wait)"
     return f"{figures['load_model']}, {arrivals}, {in_flight}; times count from when each was due"
 
 
@@ -460,112 +644,45 @@ def token_sources(sources: dict[str, int]) -> str:
     return ", ".join(names[source] for source in sorted(sources)) or "-"
 
 
-# --- run
+# --- run: each part is measured, judged and shown before the next
 
 
-def gateway(session: Session, paths: Sequence[str], document: Document) -> list[Check]:
-    """Measure, judge and report the gateway's overhead; fills its document."""
-    probes: dict[str, list[wire.Reply]] = {path: [session.met[path]] for path in paths}
-    try:
-        for path, replies in probes.items():
-            if not (is_costly(replies[0]) or replies[0].status == 404):
-                session.instrument.replies = []
-                try:
-                    gateway_probes.probe(session, path)
-                finally:
-                    probes[path] = session.instrument.replies
-    finally:
-        figures = gateway_probes.gateway_metrics(probes, session.edge)
-        document.metrics = {"gateway": figures}
-        document.requests = [
-            gateway_probes.probe_record(r) for each in probes.values() for r in each
-        ]
+def show(run: Run, document: Document, lines: Sequence[str], checks: Sequence[Check]) -> None:
+    """Show the figures, and those checks of the document that are not on the screen yet."""
+    for line in [*lines, ""]:
+        run.say(line)
+    for check in document.checks:
+        if check in checks:
+            run.say_check(check)
+    run.say()
+    document.finish()
+
+
+def check_gateway(session: Session, paths: Sequence[str], document: Document) -> list[Check]:
+    probes = probe_gateway(session, paths, document)
+    figures = document.metrics["gateway"]
     checks = [
-        gateway_probes.check_probes(path, replies, figures) for path, replies in probes.items()
+        gateway_probes.check_probes(path, answers, figures) for path, answers in probes.items()
     ]
     document.add(*checks)
     if document.main:
         document.add(*(check_objective(each, document.metrics) for each in session.run.args.slo))
-    lines = gateway_probes.gateway_lines(
-        figures, {path: len(each) for path, each in probes.items()}
-    )
-    finish(session.run, document, lines, document.checks)
+    counts = {path: len(answers) for path, answers in probes.items()}
+    lines = gateway_probes.gateway_lines(figures, counts)
+    show(session.run, document, lines, document.checks)
     return checks
 
 
-def take(session: Session, level: Level, probed: Any, keep: Keep) -> None:
-    """Measure a level; `keep` gets its records and figures, whatever happens."""
-    level.stopped = session.stopped
-    try:
-        if level.stopped is None:
-            measure_level(session, level)
-    finally:
-        session.stopped = level.stopped
-        streams = read_streams(level.replies)
-        records = make_records(level.replies, streams)
-        figures = level_figures(session, level, records)
-        client = client_metrics(level.replies, streams, session.instrument.clock, figures)
-        keep(records, figures | {"client": client, "gateway": probed})
-    if level.stopped is Stop.CREDENTIAL:
-        raise CannotCheck(chat.refused_credential(session.run))
-
-
-Records = list[dict[str, Any]]
-Keep = Callable[[Records, dict[str, Any]], None]
-
-
-def inference(session: Session, level: Level, document: Document, probed: Any) -> None:
-    """Measure, judge and report one level; fills its document."""
-
-    def keep(records: Records, figures: dict[str, Any]) -> None:
-        document.requests, document.metrics = records, figures
-
-    take(session, level, probed, keep)
-    checks = judge_level(session, level, document.requests, document.metrics)
+def check_level(session: Session, load: Load, document: Document, probed: Any) -> None:
+    level = Level(load)
+    found = send_level(session, level, probed, document)
+    checks = judge_level(session, level, found, document.metrics)
     document.add(*checks)
-    finish(session.run, document, level_lines(document.metrics), checks)
+    show(session.run, document, level_lines(document.metrics), checks)
 
 
-def level_figures(
-    session: Session, level: Level, records: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    args, load = session.run.args, level.load
-    failed = sum(not is_ok(reply) for reply in level.warmup)
-    figures = {
-        "concurrency": load.concurrency,
-        "prompt": "same" if args.same_prompt else "unique",
-        **metrics.level_metrics(records, args.slo),
-        "warmup": {"requests": len(level.warmup), "failed": failed},
-    }
-    if args.prompt_file:
-        figures["prompts"] = len(session.prompts)
-    if load.is_open:
-        figures |= {"load_model": "open loop", "rate_per_s": load.rate_per_s}
-        figures |= {"arrivals": load.arrivals, "seed": load.seed}
-    return figures
-
-
-def judge_level(
-    session: Session, level: Level, records: Records, figures: dict[str, Any]
-) -> list[Check]:
-    objectives = session.run.args.slo
-    allowed = min((each.limit for each in objectives if each.name == "error_rate"), default=0.0)
-    limited = level.stopped is Stop.RATE_LIMIT
-    found = [
-        check_requests(level, records, allowed),
-        check_stream(records),
-        check_tokens(session.usage, records),
-        check_client(figures),
-        *(check_objective(each, figures, records, limited) for each in objectives),
-    ]
-    return [check for check in found if check]
-
-
-# the search for the capacity
-
-
-def find_capacity(session: Session, first: Load, document: Document, probed: Any) -> None:
-    """Raise the level until the objectives break, judge and report that; fills its document."""
+def search_capacity(session: Session, first: Load, document: Document, probed: Any) -> None:
+    """Raise the level until an objective is broken."""
     run, args = session.run, session.run.args
     start = first.rate_per_s or first.concurrency
     search = capacity.Search(start, args.max_level, whole=not first.is_open)
@@ -579,191 +696,82 @@ def find_capacity(session: Session, first: Load, document: Document, probed: Any
             try_level(session, Level(load_at(args, first, number), end_s), search, document, probed)
     finally:
         document.metrics = search.metrics()
-    checks = [*judge_search(session, search, document.requests), capacity.check_capacity(search)]
+    checks = judge_search(session, search, document.requests)
     document.add(*checks)
-    finish(run, document, [], checks)
+    show(run, document, [], checks)
 
 
 def try_level(
     session: Session, level: Level, search: capacity.Search, document: Document, probed: Any
 ) -> None:
-    """One level of the search: measured, decided, shown."""
-    number = level.load.rate_per_s or level.load.concurrency
-    kept: list[tuple[Records, dict[str, Any]]] = []
-
-    def keep(records: Records, figures: dict[str, Any]) -> None:
-        document.requests += [{"level": number, **record} for record in records]
-        kept.append((records, figures))
-
-    take(session, level, probed, keep)
-    records, figures = kept[0]
-    if level.stopped is Stop.RATE_LIMIT:
-        search.limited, search.ended = True, limit_words(level, len(records))
+    """One level of the search."""
+    found = send_level(session, level, probed, document)
+    figures = document.metrics
+    if level.stop_for(Cause.RATE_LIMIT):
+        search.limited, search.ended = True, limit_words(level, len(found))
     elif level.stopped:
-        search.ended = level.stopped.value
-    if level.stopped not in (Stop.RATE_LIMIT, Stop.TIME):
-        broken, good = decide(session, level, records, figures)
-        search.trials.append(capacity.Trial(number, figures, broken, good))
+        search.ended = str(level.stopped)
+    if not (level.stop_for(Cause.RATE_LIMIT) or level.stop_for(Cause.TIME)):
+        broken, kept = objectives_at(session, level, found, figures)
+        search.trials.append(capacity.Trial(level.number, figures, broken, kept))
         for line in capacity.trial_lines(search.trials[-1]):
             session.run.say(line)
 
 
-def decide(
-    session: Session, level: Level, records: Records, figures: dict[str, Any]
+def objectives_at(
+    session: Session, level: Level, found: Records, figures: dict[str, Any]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """The objectives a level breaks, and those it keeps, in words."""
+    """The objectives that a level breaks, and those that it keeps, in words."""
     broken: dict[str, str] = {}
     kept: dict[str, str] = {}
-    for check in judge_level(session, level, records, figures):
-        if check.name == "requests" and check.status is Status.FAIL:
-            broken["requests"] = check.detail
-    for each in session.run.args.slo:
-        check = check_objective(each, figures, records)
-        words = capacity.figure_words(each, check.evidence["value"])
-        (kept if check.status is Status.PASS else broken)[each.name] = words
+    objectives = session.run.args.slo
+    requests = check_requests(level, found, allowed_errors(objectives))
+    if requests.status is Status.FAIL:
+        broken["requests"] = requests.detail
+    for each in objectives:
+        value = reached(each, figures, found)
+        words = capacity.figure_words(each, value)
+        (kept if is_kept(each, value) else broken)[each.name] = words
     return broken, kept
 
 
-def judge_search(session: Session, search: capacity.Search, records: Records) -> list[Check]:
-    """What can be said of all levels together."""
-    bound = [each for each in search.trials if each.figures["client"]["client_bound"]]
-    client = None
-    for trial in (bound or search.trials)[-1:]:
-        client = check_client(trial.figures)
-        if client:
-            client.detail = f"at {trial.level:g}: {client.detail}"
-    found = [check_stream(records), check_tokens(session.usage, records), client]
-    return [check for check in found if check]
-
-
-# through the gateway and past it
-
-
 def compare(session: Session, load: Load, document: Document, probed: Any) -> None:
-    """Measure what the gateway costs, judge and report it; fills its document."""
-    run, args = session.run, session.run.args
-    target = wire.Target(args.direct_url, direct_key(run), verify=not args.no_verify_ssl)
-    with wire.Wire(target, args.timeout) as instrument:
-        model = args.model or gateway_cost.meet(run, instrument) or session.model
-        other = Session(run, instrument, {}, model, session.prompts)
-        through, past = (
-            gateway_cost.Side(session, Level(load)),
-            gateway_cost.Side(other, Level(load)),
-        )
-        through.level.stopped = session.stopped
-        try:
-            gateway_cost.measure(through, past, args.warmup)
-        finally:
-            document.requests, document.metrics = comparison(through, past)
-            document.metrics |= {"gateway": probed}
-    if through.level.stopped is Stop.CREDENTIAL:
-        raise CannotCheck(chat.refused_credential(run))
-    if past.level.stopped and not document.requests:
-        raise CannotCheck(gateway_cost.useless(target, past.level.stopped))
-    checks = judge_comparison(through, past, document.requests, document.metrics)
+    """Find out what the gateway costs."""
+    run = session.run
+    with open_wire(run, direct_key(run), url=run.args.direct_url) as wire:
+        through, past = send_pairs(session, wire, load, probed, document)
+    checks = judge_pairs(through, past, document)
     document.add(*checks)
-    finish(run, document, gateway_cost.lines(through, past, document.metrics), checks)
+    show(run, document, gateway_cost.lines(through, past, document.metrics), checks)
 
 
-def comparison(
-    through: gateway_cost.Side, past: gateway_cost.Side
-) -> tuple[Records, dict[str, Any]]:
-    """The records and figures of both sides; the client's are those of both together."""
-    replies, streams, records = gateway_cost.read(through, past)
-    here, there = gateway_cost.split(records)
-    objectives = through.session.run.args.slo
-    figures = metrics.level_metrics(here, objectives)
-    clock = through.session.instrument.clock
-    return records, {
-        "pairs": min(len(here), len(there)),
-        "cost": gateway_cost.cost_metrics(here, there),
-        "through_gateway": figures,
-        "direct": metrics.level_metrics(there, objectives),
-        "direct_model": past.session.model,
-        "client": client_metrics(replies, streams, clock, figures),
-    }
-
-
-def judge_comparison(
-    through: gateway_cost.Side, past: gateway_cost.Side, records: Records, figures: dict[str, Any]
-) -> list[Check]:
-    here, there = gateway_cost.split(records)
-    side = figures["through_gateway"] | {key: figures[key] for key in ("client", "gateway")}
-    failed = [record for record in there if record["error"]]
-    return [
-        *judge_level(through.session, through.level, here, side),
-        gateway_cost.check_cost(figures["cost"], len(there), failed, past.level.stopped),
-    ]
-
-
-def direct_key(run: Run) -> str | None:
-    """The inference server's own key; that of --url is never sent there."""
-    key: str | None = run.args.direct_key or run.look_up("INFERENCE_DIRECT_KEY")
-    if key is None:
-        return None
-    try:
-        run.secrets.add(check_token(key, "--direct-key"))
-    except ValueError as error:
-        raise CannotCheck(str(error)) from None
-    if run.args.direct_url.startswith("http:") and not is_loopback(run.args.direct_url):
-        run.note(f"warning: the direct key goes to {run.args.direct_url} unencrypted: use https")
-    return key
-
-
-# the whole of it
-
-
-def finish(run: Run, document: Document, lines: Sequence[str], checks: Sequence[Check]) -> None:
-    """Show the figures, and of the document's checks those that are not on the screen yet."""
-    for line in [*lines, ""]:
-        run.say(line)
-    for check in document.checks:
-        if check in checks:
-            run.say_check(check)
-    run.say()
-    document.finish()
-
-
-def measure(run: Run, plan: Plan) -> None:
-    args = run.args
-    # begun before the first contact: should that fail, no older result is left to be believed
+def measure(run: Run) -> None:
+    args, plan = run.args, run.prepared
+    # begun before the first contact: if that fails, no older result can be taken for this one
     before = run.document("gateway_overhead", main=not plan.loads) if plan.probes else None
     documents = [run.document(name) for name in result_names(args, plan.loads)]
     try:
-        wire.raise_descriptor_limit(most_in_flight(args, plan.loads))
+        raise_descriptor_limit(most_in_flight(args, plan.loads))
     except OSError as error:
         raise CannotCheck(str(error.strerror)) from None
-    target = wire.Target(run.url, run.token(), verify=not args.no_verify_ssl)
-    with wire.Wire(target, args.timeout) as instrument:
-        run.client["clock"] = instrument.clock
-        session = meet(run, instrument, plan)
+    with open_wire(run, run.token()) as wire:
+        session = first_contact(run, wire, plan)
         run.target["model"] = session.model if plan.loads else None
-        checks = gateway(session, plan.probes, before) if before else []
+        checks = check_gateway(session, plan.probes, before) if before else []
         probed = before.metrics["gateway"] if before else None
+        check: Callable[[Session, Load, Document, Any], None] = check_level
+        if args.find_capacity:
+            check = search_capacity
+        elif args.direct_url:
+            check = compare
         for load, document in zip(plan.loads, documents, strict=True):
             document.start()
             document.add(*checks)
-            if args.find_capacity:
-                find_capacity(session, load, document, probed)
-            elif args.direct_url:
-                compare(session, load, document, probed)
-            else:
-                inference(session, Level(load), document, probed)
-            run.client["clock"] = instrument.clock
+            check(session, load, document, probed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    if args.only and args.slo:
-        args.only.append("slo")  # a bound that was given is meant
-    try:
-        plan = make_plan(args)
-    except ValueError as error:
-        parser.error(str(error))
-    with common.run(args) as run:
-        measure(run, plan)
-    return run.exit_code
+    return common.main(build_parser(), measure, argv, prepare=make_plan)
 
 
 if __name__ == "__main__":

@@ -30,10 +30,19 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, Exit, Run, Status
-from livecheck.core.text import shorten
-from livecheck.wire import old_chat as chat
-from livecheck.wire import wire
-from livecheck.wire.records import is_rate_limit, ms, number, words
+from livecheck.core.text import plural, shorten
+from livecheck.wire import chat
+from livecheck.wire.answer import Answer, number
+from livecheck.wire.asking import (
+    COSTLY,
+    Asker,
+    Cause,
+    Stop,
+    open_wire,
+    reason_to_stop,
+    refused_credential,
+)
+from livecheck.wire.wire import Request
 
 CHECKS = (
     "preflight",
@@ -50,18 +59,19 @@ CHECKS = (
     "sdk_headers",
     "disabled",
 )
-# those that need the model
+# the checks that need the model
 OF_MODEL = ("answer", "stream", "errors", "credentials", "others", "vary", "exposed", "disabled")
-ALLOWED = "allowed"  # the page of --origin; other pages are named for what is wrong with them
+ALLOWED = "allowed"  # the page of --origin; other pages are named after what is wrong with them
 DENIED = "denied"
-OTHER_SITE = "other-site.example"  # nobody's: RFC 2606 keeps .example out of the DNS
+OTHER_SITE = "other-site.example"  # belongs to nobody: RFC 2606 keeps .example out of the DNS
 OTHER_PORT = 61443
-LONGEST_VALUE = 4000  # of a header: lists of names are long
-QUOTED = 100  # characters of it in a line of evidence
-AT_ONCE = 4  # requests that do not reach the model
+VALUE_LENGTH = 4000  # characters of a header's value: lists of names are long
+QUOTED = 100  # characters of a header's value in a line of evidence
+AT_ONCE = 4  # requests in flight, of those that do not reach the model
+EXPOSE_HEADERS = "access-control-expose-headers"
 WRONG_KEY = "Bearer wrong-key"
 NOT_THERE = "/v1/not-there"
-# what the openai package for JavaScript sends along with every request
+# the headers that the openai package for JavaScript adds to every request
 SDK_HEADERS = tuple(
     f"x-stainless-{name}"
     for name in "arch lang os package-version retry-count runtime runtime-version timeout".split()
@@ -75,16 +85,16 @@ DEFAULT_PORTS = {("http", "80"), ("https", "443")}
 def build_parser() -> argparse.ArgumentParser:
     parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
     add = parser.add_argument_group("what to check").add_argument
-    add("--origin", type=origin_option, help="page that should be allowed (or CORS_ORIGIN)")
+    add("--origin", type=origin_option, help="web page that should be allowed (or CORS_ORIGIN)")
     add(
         "--denied-origin",
         type=origin_option,
         action="append",
         default=[],
         metavar="ORIGIN",
-        help="page that should not be (repeatable)",
+        help="web page that should not be allowed (repeatable)",
     )
-    add("--expect-disabled", action="store_true", help="no page should be allowed at all")
+    add("--expect-disabled", action="store_true", help="expect that no page is allowed at all")
     add("--model", metavar="NAME", help="model to ask for (default: the first listed)")
     return parser
 
@@ -105,16 +115,16 @@ def parse_origin(text: str) -> str:
     plain = text.strip().rstrip("/").lower()
     match = ORIGIN.fullmatch(plain)
     if match is None or int(match[3] or 1) not in range(1, 65536):
-        raise ValueError(f"{text!r} is no origin: write https://host or http://host:port")
+        raise ValueError(f"{text!r} is not an origin: write https://host or http://host:port")
     if (match[1], match[3]) in DEFAULT_PORTS:
         plain = f"{match[1]}://{match[2]}"
     if plain != text:
-        raise ValueError(f"{text!r} is not how a browser says it: write {plain}")
+        raise ValueError(f"{text!r} is not how browsers write it: write {plain}")
     return text
 
 
 def other_pages(origin: str, denied: Sequence[str]) -> list[tuple[str, str]]:
-    """(what it is, origin) of pages that must not get in where `origin` may."""
+    """Pages that must not be allowed where `origin` is: (what is wrong with it, its origin)."""
     match = ORIGIN.fullmatch(origin)
     assert match
     scheme, host, port = match.groups()
@@ -124,10 +134,10 @@ def other_pages(origin: str, denied: Sequence[str]) -> list[tuple[str, str]]:
     if not host.startswith("["):
         pages.append(("prefix", f"{scheme}://{host}.{OTHER_SITE}{tail}"))
     if port and int(port + "1") < 65536:
-        pages.append(("prefix", f"{origin}1"))  # the origin's text, and one more digit
+        pages.append(("prefix", f"{origin}1"))  # the text of the origin and one more digit
     if not ADDRESS.fullmatch(host):
         pages.append(("suffix", f"{scheme}://not{host}{tail}"))
-        if "." in host:  # as a pattern that forgot to escape it
+        if "." in host:  # a pattern in which the dot is not escaped lets this one in
             pages.append(("dot", f"{scheme}://{host.replace('.', 'x', 1)}{tail}"))
     pages.append(("scheme", f"{other}://{host}{tail}"))
     pages.append(("port", f"{scheme}://{host}:{OTHER_PORT}"))
@@ -140,101 +150,98 @@ def other_pages(origin: str, denied: Sequence[str]) -> list[tuple[str, str]]:
 
 
 @dataclass(frozen=True)
-class Probe:
-    """A request as a browser makes it for a page; `page` is ALLOWED or what is wrong with it."""
+class Question:
+    """A request as a browser makes it for a page; `page` is ALLOWED, or what is wrong with it."""
 
     name: str
     page: str
-    request: wire.Request
+    request: Request
 
 
 @dataclass(frozen=True)
-class Record:
-    """What became of a probe. `headers` are those that CORS is about, each with all its values."""
+class Asked:
+    """A question and its answer."""
 
-    probe: str
-    page: str
-    origin: str
-    method: str
-    path: str
-    status: int | None
-    error: str | None
-    error_text: str | None
-    answer_ms: float | None
-    rate_limited: bool
-    headers: dict[str, list[str]]
+    question: Question
+    answer: Answer
+
+    @property
+    def page(self) -> str:
+        return self.question.page
+
+    @property
+    def origin(self) -> str:
+        return self.question.request.headers["origin"] or ""
+
+    @property
+    def status(self) -> int | None:
+        return self.answer.status
+
+    @property
+    def what(self) -> str:
+        """What was asked, as in `POST /v1/chat/completions`."""
+        return f"{self.question.request.method} {self.question.request.path}"
+
+    @property
+    def error_text(self) -> str | None:
+        """Why there is no success, in words."""
+        if self.answer.failure:
+            return self.answer.failure.text
+        failed = (self.status or 0) >= 300
+        return f"{self.status} {self.answer.words}".strip() if failed else None
 
     def values(self, name: str) -> list[str]:
-        return self.headers.get(name, [])
+        """All values of a header, in printable characters, without the credential."""
+        headers = self.answer.reply.message.headers
+        found = [value for each, value in headers if each.lower() == name]
+        return [self.answer.shown(value, VALUE_LENGTH) for value in found]
 
     @property
     def allow_origin(self) -> list[str]:
         return self.values("access-control-allow-origin")
 
     @property
-    def ok(self) -> bool:
-        """An "ok status", as the Fetch standard has it."""
+    def has_ok_status(self) -> bool:
+        """Whether it has an "ok status", as the Fetch standard calls it."""
         return self.status is not None and 200 <= self.status < 300
 
-    def is_event_stream(self) -> bool:
-        return "".join(self.values("content-type")).lower().startswith("text/event-stream")
+    @property
+    def headers(self) -> dict[str, list[str]]:
+        """The headers that CORS is about, each with all its values."""
+        names = (name.lower() for name, _ in self.answer.reply.message.headers)
+        return {name: self.values(name) for name in names if CORS_HEADERS.fullmatch(name)}
+
+
+CORS_HEADERS = re.compile(r"access-control-.*|vary|content-type|retry-after|location")
 
 
 @dataclass
-class Seen:
-    """All that was asked and answered; `stopped` says why the rest was not asked."""
+class Evidence:
+    """All that was asked and answered; `stopped`: why the rest was not asked."""
 
     origin: str
-    records: list[Record] = field(default_factory=list)
-    stopped: str | None = None
+    asked: list[Asked] = field(default_factory=list)
+    stopped: Stop | None = None
 
-    def find(self, probe: str) -> Record | None:
-        """The answer that the allowed page got."""
-        found = (r for r in self.records if (r.probe, r.page) == (probe, ALLOWED))
+    def find(self, name: str) -> Asked | None:
+        """The question of that name that was asked for the allowed page."""
+        found = (a for a in self.asked if (a.question.name, a.page) == (name, ALLOWED))
         return next(found, None)
 
-    def of_page(self, *probes: str) -> list[Record]:
-        """The allowed page's answers to these probes; failed and rate-limited ones left out."""
-        found = [self.find(probe) for probe in probes]
-        return [r for r in found if r and r.error is None and not r.rate_limited]
+    def answered(self, *names: str) -> list[Asked]:
+        """Those of these questions to which the allowed page got an answer."""
+        found = [self.find(name) for name in names]
+        return [a for a in found if a and not (a.answer.failure or a.answer.is_rate_limited)]
+
+    @property
+    def others(self) -> list[Asked]:
+        """What was asked for all other pages."""
+        return [asked for asked in self.asked if asked.page != ALLOWED]
 
 
-KEPT = re.compile(r"access-control-.*|vary|content-type|retry-after|location")
-
-
-def clean(reply: wire.Reply, value: str) -> str:
-    """A header's value in printable characters, of bounded length, without the credential."""
-    blotted = reply.blotted(value.encode("latin-1", "replace")).decode("latin-1")
-    return shorten(blotted, LONGEST_VALUE)
-
-
-def make_record(probe: Probe, reply: wire.Reply) -> Record:
-    headers: dict[str, list[str]] = {}
-    for name, value in reply.message.headers:
-        if KEPT.fullmatch(name.lower()):
-            headers.setdefault(name.lower(), []).append(clean(reply, value))
-    failure, first_ns = reply.failure, reply.first_byte_ns
-    text = failure.text if failure else None
-    if not failure and (reply.status or 0) >= 300:
-        text = f"{reply.status} {words(reply)}".strip()
-    return Record(
-        probe=probe.name,
-        page=probe.page,
-        origin=probe.request.headers["origin"] or "",
-        method=probe.request.method,
-        path=probe.request.path,
-        status=reply.status,
-        error=failure.kind if failure else None,
-        error_text=text,
-        answer_ms=ms(first_ns - reply.t0_ns) if first_ns and reply.t0_ns else None,
-        rate_limited=is_rate_limit(reply),
-        headers=headers,
-    )
-
-
-def preflight(page: str, origin: str, more: Sequence[str] = ()) -> Probe:
+def preflight(page: str, origin: str, more: Sequence[str] = ()) -> Question:
     """What a browser asks before a POST with a key and JSON (Fetch standard, "CORS-preflight
-    fetch"): the names sorted, no credentials."""
+    fetch"): the names of the headers sorted, no credentials."""
     names = sorted(["authorization", "content-type", *more])
     headers = {
         "origin": origin,
@@ -243,118 +250,140 @@ def preflight(page: str, origin: str, more: Sequence[str] = ()) -> Probe:
         "authorization": None,
     }
     name = "sdk" if more else "preflight"
-    return Probe(name, page, wire.Request("OPTIONS", chat.COMPLETIONS, headers=headers))
+    return Question(name, page, Request("OPTIONS", chat.COMPLETIONS, headers=headers))
 
 
-def get(name: str, page: str, origin: str, path: str) -> Probe:
-    return Probe(name, page, wire.Request("GET", path, headers={"origin": origin}))
+def get(name: str, page: str, origin: str, path: str) -> Question:
+    return Question(name, page, Request("GET", path, headers={"origin": origin}))
 
 
 def post(
-    name: str, page: str, origin: str, content: wire.Request, key: dict[str, str | None]
-) -> Probe:
+    name: str, page: str, origin: str, content: Request, key: dict[str, str | None]
+) -> Question:
     headers = {**content.headers, "origin": origin, **key}
-    return Probe(name, page, wire.Request("POST", content.path, content.body, headers))
+    return Question(name, page, Request("POST", content.path, content.body, headers))
 
 
-def quick_probes(origin: str, others: Sequence[tuple[str, str]]) -> list[Probe]:
-    """What does not reach the model."""
-    probes = [
+def short_questions(origin: str, others: Sequence[tuple[str, str]]) -> list[Question]:
+    """Those that do not reach the model."""
+    questions = [
         preflight(ALLOWED, origin),
         preflight(ALLOWED, origin, SDK_HEADERS),
         get("models", ALLOWED, origin, chat.MODELS),
         get("404", ALLOWED, origin, NOT_THERE),
     ]
     for page, other in others:
-        probes += [preflight(page, other), get("models", page, other, chat.MODELS)]
-    return probes
+        questions += [preflight(page, other), get("models", page, other, chat.MODELS)]
+    return questions
 
 
-def model_probes(origin: str, others: Sequence[tuple[str, str]], model: str) -> list[Probe]:
-    """What does, or would if it were accepted: one after the other."""
+def model_questions(origin: str, others: Sequence[tuple[str, str]], model: str) -> list[Question]:
+    """Those that reach the model, or would if they were accepted: one after the other."""
     whole = chat.completion(model, "Say yes.", 1, stream=False)
     stream = chat.completion(model, "Say yes.", 4)
-    wrong = wire.Request("POST", whole.path, b'{"messages": "no list"}', whole.headers)
-    probes = [
+    wrong = Request("POST", whole.path, b'{"messages": "no list"}', whole.headers)
+    questions = [
         post("answer", ALLOWED, origin, whole, {}),
         post("stream", ALLOWED, origin, stream, {}),
         post("401", ALLOWED, origin, whole, {"authorization": WRONG_KEY}),
         post("400", ALLOWED, origin, wrong, {}),
     ]
-    # one is enough: whether the engine's own CORS headers shine through a stream
-    return probes + [post("stream", page, other, stream, {}) for page, other in others[:1]]
+    # one other page is enough to see whether the engine's own CORS headers come through a stream
+    return questions + [post("stream", page, other, stream, {}) for page, other in others[:1]]
 
 
-def send(
-    run: Run, instrument: wire.Wire, seen: Seen, probes: Sequence[Probe], at_once: int
+def ask(asker: Asker, evidence: Evidence, questions: Sequence[Question], at_once: int) -> None:
+    """Ask these questions; what was answered is in the evidence, also after an interruption."""
+
+    def keep(answers: list[Answer]) -> None:
+        evidence.asked += map(Asked, questions, answers)
+
+    asker.ask([question.request for question in questions], at_once, keep=keep)
+    evidence.stopped = asker.stopped
+
+
+def ask_all(
+    asker: Asker, evidence: Evidence, others: Sequence[tuple[str, str]], model: str
 ) -> None:
-    """Send the probes and keep what came back, also when that is interrupted."""
-    if seen.stopped:
-        return
-
-    def on_reply(reply: wire.Reply) -> bool:
-        chat.show(run, reply)
-        seen.stopped = seen.stopped or reason_to_stop(reply)
-        return seen.stopped is not None
-
-    try:
-        instrument.exchange([probe.request for probe in probes], at_once, on_reply)
-    finally:
-        pairs = zip(probes, instrument.replies, strict=False)  # less answers, if it was stopped
-        seen.records += [make_record(probe, reply) for probe, reply in pairs]
-
-
-def reason_to_stop(reply: wire.Reply) -> str | None:
-    """The rate limit is used up, or the server costs too much time or memory to go on."""
-    if is_rate_limit(reply):
-        wait = shorten(clean(reply, reply.message.header("retry-after") or "none"), QUOTED)
-        return f"the key's rate limit (429 rate_limit_exceeded, Retry-After {wait})"
-    if reply.failure and reply.failure.kind in ("timeout", "flood"):
-        return f"{reply.request.method} {reply.request.path}: {reply.failure.text}"
-    return None
-
-
-def probe_all(
-    run: Run, instrument: wire.Wire, seen: Seen, others: Sequence[tuple[str, str]], model: str
-) -> None:
-    quick, slow = quick_probes(seen.origin, others), model_probes(seen.origin, others, model)
-    with run.progress(f"{len(quick)} preflights and other short requests", 2) as step:
-        send(run, instrument, seen, quick, AT_ONCE)
+    run, origin = asker.run, evidence.origin
+    short, long = short_questions(origin, others), model_questions(origin, others, model)
+    with run.progress(f"{len(short)} preflights and other short requests", 2) as step:
+        ask(asker, evidence, short, AT_ONCE)
         step()
         if any(run.wants(name) for name in OF_MODEL):
-            send(run, instrument, seen, slow[:1], 1)
-            if any(record.status == 401 for record in seen.of_page("answer")):
-                raise CannotCheck(chat.refused_credential(run))
-            send(run, instrument, seen, slow[1:], 1)
+            ask(asker, evidence, long[:1], 1)
+            if any(asked.status == 401 for asked in evidence.answered("answer")):
+                raise CannotCheck(refused_credential(run))
+            ask(asker, evidence, long[1:], 1)
         step()
 
 
-# --- judge: what a browser would do with it
+def find_origin(run: Run) -> str:
+    """The page to ask for: --origin, else CORS_ORIGIN. Raises CannotCheck; ValueError when
+    CORS_ORIGIN is not an origin."""
+    origin: str | None = run.args.origin
+    if origin is not None:
+        return origin
+    text = run.look_up("CORS_ORIGIN")
+    if text is not None:
+        try:
+            return parse_origin(text)
+        except ValueError as error:
+            raise ValueError(f"CORS_ORIGIN: {error}") from None
+    if run.args.expect_disabled:
+        return f"https://app.{OTHER_SITE}"  # no page is to be allowed, so any page will do
+    raise CannotCheck("which page should be allowed? give --origin or set CORS_ORIGIN")
 
-Judge = Callable[[Seen], Check]
+
+def measure(run: Run) -> None:
+    args, document = run.args, run.document("cors")
+    try:
+        evidence = Evidence(find_origin(run))
+    except ValueError as error:
+        run.stop(Exit.USAGE, str(error))
+        return
+    others = other_pages(evidence.origin, args.denied_origin)
+    with open_wire(run, run.token()) as wire:
+        asker = Asker(run, wire)
+        (contact,) = chat.first_contact(run, wire, [chat.get(chat.MODELS)])
+        model = args.model or chat.first_model(contact) or chat.UNKNOWN_MODEL
+        run.target["model"] = model
+        asker.stopped = evidence.stopped = reason_to_stop(contact)
+        try:
+            ask_all(asker, evidence, others, model)
+        finally:
+            document.requests = records(evidence)
+            document.metrics = metrics(evidence)
+    document.add(*judge(evidence, args.expect_disabled))
+    run.show(lines(evidence, run.url), document)
 
 
-def blocked(record: Record) -> str | None:
+# --- judge: what a browser would do with the answers
+
+Judge = Callable[[Evidence], Check]
+
+
+def blocked(asked: Asked) -> str | None:
     """Why a browser keeps the answer from the page, None if it does not (Fetch standard, "CORS
-    check"): one header, and its value the origin, byte by byte, or `*`."""
-    values = record.allow_origin
+    check"): there must be one header, and its value must be the origin, byte by byte, or `*`."""
+    values = asked.allow_origin
     if not values:
         return "no Access-Control-Allow-Origin"
     if len(values) > 1:
         return f"{len(values)} Access-Control-Allow-Origin headers ({brief(values)})"
-    if values[0] in ("*", record.origin):
+    if values[0] in ("*", asked.origin):
         return None
     if "," in values[0]:
         return f"Access-Control-Allow-Origin is a list ({brief(values)}), browsers take one value"
-    return f"Access-Control-Allow-Origin is {brief(values)!r}, not {record.origin}"
+    return f"Access-Control-Allow-Origin is {brief(values)!r}, not {asked.origin}"
 
 
 def brief(values: Sequence[str]) -> str:
-    """Header values as one can read them in a line."""
+    """Header values, short enough for a line."""
     return shorten(", ".join(values), QUOTED)
 
 
-def listed(values: Sequence[str]) -> list[str] | None:
+def names_in(values: Sequence[str]) -> list[str] | None:
     """The names in a comma-separated header, in lower case; None if it is malformed."""
     names = [part.strip(" \t") for part in ",".join(values).split(",")]
     if not all(TOKEN.fullmatch(name) for name in names if name):
@@ -366,287 +395,301 @@ def undecided(name: str, reason: str) -> Check:
     return Check(name, Status.SKIP, reason, essential=True)
 
 
-def without_answer(name: str, probe: str, seen: Seen) -> Check | None:
-    """The verdict when a probe has no answer to judge."""
-    record = seen.find(probe)
-    if record is None or record.rate_limited:
-        return undecided(name, f"not decided: {seen.stopped}")
-    if record.error:
-        text = f"{record.method} {record.path}: {record.error_text}"
-        return Check(name, Status.FAIL, text, {"error": record.error})
+def without_answer(name: str, question: str, evidence: Evidence) -> Check | None:
+    """The verdict when a question has no answer that could be judged."""
+    asked = evidence.find(question)
+    if asked is None or asked.answer.is_rate_limited:
+        return undecided(name, f"not decided: {evidence.stopped}")
+    if asked.answer.failure:
+        text = f"{asked.what}: {asked.error_text}"
+        return Check(name, Status.FAIL, text, {"error": asked.answer.failure.kind})
     return None
 
 
-def check_preflight(seen: Seen) -> Check:
+def check_first_contact(evidence: Evidence) -> Check:
+    """A server that is silent or floods at the first contact is asked nothing else."""
+    stopped = evidence.stopped
+    kind = {Cause.SILENT: "timeout", Cause.FLOOD: "flood"}.get(stopped.cause) if stopped else None
+    return Check("answer", Status.FAIL, str(stopped), {"error": kind})
+
+
+def check_preflight(evidence: Evidence) -> Check:
     """Browsers send no credentials with a preflight, follow no redirect and want an ok status
     (Fetch standard, "CORS-preflight fetch", step 7)."""
-    if missing := without_answer("preflight", "preflight", seen):
+    if missing := without_answer("preflight", "preflight", evidence):
         return missing
-    record = seen.of_page("preflight")[0]
-    status, said = record.status or 0, f"{record.status} after {record.answer_ms or 0:.1f} ms"
-    evidence = {"status": status, "answer_ms": record.answer_ms}
-    if record.ok:
-        return Check("preflight", Status.PASS, f"OPTIONS without a key: {said}", evidence)
-    reason = "only 2xx lets the request follow"
+    asked = evidence.answered("preflight")[0]
+    status, spent_ms = asked.status or 0, asked.answer.first_byte_ms
+    said = f"OPTIONS without a key: {status} after {spent_ms or 0:.1f} ms"
+    facts = {"status": status, "answer_ms": spent_ms}
+    if asked.has_ok_status:
+        return Check("preflight", Status.PASS, said, facts)
+    reason = "browsers send the request only after a 2xx"
     if 300 <= status < 400:
-        reason = f"{record.error_text}; browsers do not follow it in a preflight"
+        reason = f"{asked.error_text}; browsers do not follow a redirect of a preflight"
     elif status in (401, 403):
         reason = "browsers send no key with a preflight"
-    return Check("preflight", Status.FAIL, f"OPTIONS without a key: {said}: {reason}", evidence)
+    return Check("preflight", Status.FAIL, f"{said}: {reason}", facts)
 
 
-def accepted_preflight(name: str, seen: Seen) -> Record | Check:
-    """The preflight's answer, if it is worth reading on."""
-    if missing := without_answer(name, "preflight", seen):
+def accepted_preflight(name: str, evidence: Evidence) -> Asked | Check:
+    """The preflight, if it was accepted; else the verdict for a check that needs it."""
+    if missing := without_answer(name, "preflight", evidence):
         return missing if missing.status is Status.SKIP else undecided(name, missing.detail)
-    record = seen.of_page("preflight")[0]
-    return record if record.ok else undecided(name, f"the preflight was refused: {record.status}")
+    asked = evidence.answered("preflight")[0]
+    if asked.has_ok_status:
+        return asked
+    return undecided(name, f"the preflight was refused: {asked.status}")
 
 
-def check_preflight_origin(seen: Seen) -> Check:
-    record = accepted_preflight("preflight_origin", seen)
-    if isinstance(record, Check):
-        return record
-    problem = blocked(record)
-    evidence = {"allow_origin": record.allow_origin}
+def check_preflight_origin(evidence: Evidence) -> Check:
+    asked = accepted_preflight("preflight_origin", evidence)
+    if isinstance(asked, Check):
+        return asked
+    problem, facts = blocked(asked), {"allow_origin": asked.allow_origin}
     status = Status.FAIL if problem else Status.PASS
-    return Check("preflight_origin", status, problem or record.allow_origin[0], evidence)
+    return Check("preflight_origin", status, problem or asked.allow_origin[0], facts)
 
 
-def check_methods(seen: Seen) -> Check:
-    """POST is allowed. Browsers take it as read when the header is missing (it is a
-    "CORS-safelisted method"), but a list without it says that it is not meant to be."""
-    record = accepted_preflight("methods", seen)
-    if isinstance(record, Check):
-        return record
-    values = record.values("access-control-allow-methods")
-    text, names = brief(values), listed(values)
-    evidence = {"allow_methods": values}
+def check_methods(evidence: Evidence) -> Check:
+    """POST is allowed. A missing header allows it (POST is a "CORS-safelisted method"), but a list
+    without POST says that it is not meant to be allowed."""
+    asked = accepted_preflight("methods", evidence)
+    if isinstance(asked, Check):
+        return asked
+    values = asked.values("access-control-allow-methods")
+    text, names, facts = brief(values), names_in(values), {"allow_methods": values}
     if names is None:
-        detail = f"Access-Control-Allow-Methods is no list: {text}"
-        return Check("methods", Status.FAIL, detail, evidence)
+        detail = f"Access-Control-Allow-Methods is not a list of names: {text}"
+        return Check("methods", Status.FAIL, detail, facts)
     if not values:
         detail = "no Access-Control-Allow-Methods, and POST needs none"
-        return Check("methods", Status.PASS, detail, evidence)
+        return Check("methods", Status.PASS, detail, facts)
     if "post" in names or "*" in names:
-        return Check("methods", Status.PASS, text, evidence)
-    return Check("methods", Status.FAIL, f"POST is not among {text or 'none'}", evidence)
+        return Check("methods", Status.PASS, text, facts)
+    return Check("methods", Status.FAIL, f"POST is not among {text or 'none'}", facts)
 
 
-def check_headers(seen: Seen) -> Check:
-    """`authorization` is covered by name, as `*` does not stand for it (Fetch standard,
-    "CORS non-wildcard request-header name"), and `content-type` by name or `*`."""
-    record = accepted_preflight("headers", seen)
-    if isinstance(record, Check):
-        return record
-    values = record.values("access-control-allow-headers")
-    text, names = brief(values) or "none", listed(values)
-    evidence = {"allow_headers": values}
+def check_headers(evidence: Evidence) -> Check:
+    """`authorization` is covered by name, as `*` does not stand for it (Fetch standard, "CORS
+    non-wildcard request-header name"), and `content-type` by name or `*`."""
+    asked = accepted_preflight("headers", evidence)
+    if isinstance(asked, Check):
+        return asked
+    values = asked.values("access-control-allow-headers")
+    text, names, facts = brief(values) or "none", names_in(values), {"allow_headers": values}
     if names is None:
-        detail = f"Access-Control-Allow-Headers is no list: {text}"
-        return Check("headers", Status.FAIL, detail, evidence)
+        detail = f"Access-Control-Allow-Headers is not a list of names: {text}"
+        return Check("headers", Status.FAIL, detail, facts)
     missing = [each for each in ("authorization", "content-type") if each not in names]
     if "*" in names:
         missing = [each for each in missing if each == "authorization"]
     if not missing:
-        return Check("headers", Status.PASS, text, evidence)
+        return Check("headers", Status.PASS, text, facts)
     hint = "; * does not stand for authorization" if "*" in names else ""
     detail = f"{' and '.join(missing)} not covered by {text}{hint}"
-    return Check("headers", Status.FAIL, detail, evidence)
+    return Check("headers", Status.FAIL, detail, facts)
 
 
-def check_answer(seen: Seen) -> Check:
-    return check_readable("answer", seen)
+def check_answer(evidence: Evidence) -> Check:
+    return check_success("answer", evidence)
 
 
-def check_stream(seen: Seen) -> Check:
-    record = seen.find("stream")
-    if record and record.status == 200 and not record.error and not record.is_event_stream():
-        kind = brief(record.values("content-type")) or "no content type"
-        return Check("stream", Status.FAIL, f"200, but no event stream: {kind}")
-    return check_readable("stream", seen)
+def check_stream(evidence: Evidence) -> Check:
+    asked = evidence.find("stream")
+    if asked and asked.answer.is_ok:
+        kind = asked.answer.content_type
+        if not kind.startswith("text/event-stream"):
+            shown = brief(asked.values("content-type")) or "no content type"
+            return Check("stream", Status.FAIL, f"200, but no event stream: {shown}")
+    return check_success("stream", evidence)
 
 
-def check_readable(name: str, seen: Seen) -> Check:
-    """A completion that succeeds, and that the page can read; so is the list of models."""
-    if missing := without_answer(name, name, seen):
+def check_success(name: str, evidence: Evidence) -> Check:
+    """A completion succeeds, and the page can read it; so it is with the list of models."""
+    if missing := without_answer(name, name, evidence):
         return missing
-    record = seen.of_page(name)[0]
-    if record.status == 503 and record.values("retry-after"):
-        wait = brief(record.values("retry-after"))
+    asked = evidence.answered(name)[0]
+    if asked.status == 503 and asked.values("retry-after"):
+        wait = brief(asked.values("retry-after"))
         return undecided(name, f"the deployment is busy: 503, Retry-After {wait}; try again")
-    if record.status != 200:
-        return Check(name, Status.FAIL, f"no answer to read: {record.error_text or record.status}")
-    models = [each for each in seen.of_page("models") if each.ok and name == "answer"]
-    return check_all_readable(name, [record, *models])
+    if asked.status != 200:
+        return Check(name, Status.FAIL, f"no answer to read: {asked.error_text or asked.status}")
+    models = [a for a in evidence.answered("models") if a.has_ok_status and name == "answer"]
+    return check_readable(name, [asked, *models])
 
 
-def check_errors(seen: Seen) -> Check:
-    """The page can read why a request failed: else all it sees is "Failed to fetch"."""
-    probes = ("401", "404", "400")
-    for probe in probes:
-        if missing := without_answer("errors", probe, seen):
+def check_errors(evidence: Evidence) -> Check:
+    """The page can read why a request failed; else all that it sees is "Failed to fetch"."""
+    questions = ("401", "404", "400")
+    for question in questions:
+        if missing := without_answer("errors", question, evidence):
             return missing
-    found = seen.of_page(*probes)
-    errors = [record for record in found if (record.status or 0) >= 300]
-    none = [f"no {record.probe}" for record in found if record not in errors]
+    found = evidence.answered(*questions)
+    errors = [asked for asked in found if (asked.status or 0) >= 300]
+    others = [f"no {asked.question.name}" for asked in found if asked not in errors]
     if not errors:
-        return Check("errors", Status.SKIP, f"no request could be made to fail: {', '.join(none)}")
-    check = check_all_readable("errors", errors)
-    if none:
-        check.detail += f" ({', '.join(none)} to be had: the request succeeded)"
+        detail = f"no request could be made to fail: {', '.join(others)}"
+        return Check("errors", Status.SKIP, detail)
+    check = check_readable("errors", errors)
+    if others:
+        check.detail += f" ({', '.join(others)}: the request succeeded)"
     return check
 
 
-def check_all_readable(name: str, records: Sequence[Record]) -> Check:
-    problems = [f"{r.status} to {r.method} {r.path}: {blocked(r)}" for r in records if blocked(r)]
-    evidence = {f"{r.probe}": {"status": r.status, "allow_origin": r.allow_origin} for r in records}
+def check_readable(name: str, found: Sequence[Asked]) -> Check:
+    """The page can read all of these answers."""
+    problems = [f"{a.status} to {a.what}: {blocked(a)}" for a in found if blocked(a)]
+    facts = {a.question.name: {"status": a.status, "allow_origin": a.allow_origin} for a in found}
     if problems:
-        return Check(name, Status.FAIL, "; ".join(problems), evidence)
-    statuses = ", ".join(f"{r.status} to {r.method} {r.path}" for r in records)
-    value = " or ".join(sorted({r.allow_origin[0] for r in records}))
-    return Check(name, Status.PASS, f"{statuses}: {value}", evidence)
+        return Check(name, Status.FAIL, "; ".join(problems), facts)
+    statuses = ", ".join(f"{a.status} to {a.what}" for a in found)
+    value = " or ".join(sorted({a.allow_origin[0] for a in found}))
+    return Check(name, Status.PASS, f"{statuses}: {value}", facts)
 
 
-def check_credentials(seen: Seen) -> Check:
+def check_credentials(evidence: Evidence) -> Check:
     """`*` and credentials exclude each other (Fetch standard, "CORS check"): browsers refuse."""
-    allowing = [r for r in seen.records if "true" in r.values("access-control-allow-credentials")]
-    both = [r for r in allowing if "*" in r.allow_origin]
+    allowing = [
+        asked
+        for asked in evidence.asked
+        if "true" in asked.values("access-control-allow-credentials")
+    ]
+    both = [asked for asked in allowing if "*" in asked.allow_origin]
     if both:
-        where = f"{len(both)} answers, as {both[0].status} to {both[0].method} {both[0].path}"
+        where = f"{plural(len(both), 'answer')}, as {both[0].status} to {both[0].what}"
         detail = f"Access-Control-Allow-Origin * together with credentials in {where}"
         return Check("credentials", Status.FAIL, detail)
-    if not seen.of_page("preflight", "answer", "stream"):
-        return undecided("credentials", "no answer to judge")
+    if not evidence.answered("preflight", "answer", "stream"):
+        return undecided("credentials", "there is no answer to judge")
     if allowing:
-        detail = f"allowed in {len(allowing)} answers, never together with *"
+        detail = f"allowed in {plural(len(allowing), 'answer')}, never together with *"
         return Check("credentials", Status.PASS, detail)
-    return Check("credentials", Status.PASS, f"none allowed in {len(seen.records)} answers")
+    return Check("credentials", Status.PASS, f"not allowed in any of {len(evidence.asked)} answers")
 
 
-def is_public(seen: Seen) -> bool:
-    """Whether any page may, by configuration: `*` on all that the allowed page got."""
-    got = [record.allow_origin for record in seen.records if record.page == ALLOWED]
+def is_public(evidence: Evidence) -> bool:
+    """Whether every page is allowed by configuration: `*` in all that the allowed page got."""
+    got = [asked.allow_origin for asked in evidence.asked if asked.page == ALLOWED]
     values = [value for each in got for value in each]
     return bool(values) and set(values) == {"*"}
 
 
-def check_others(seen: Seen) -> Check:
-    """A page elsewhere is let in nowhere: no preflight of its passes, no answer can be read."""
-    others = [record for record in seen.records if record.page != ALLOWED]
-    public = is_public(seen)
-    if public:
-        others = [record for record in others if record.page == DENIED]
+def check_others(evidence: Evidence) -> Check:
+    """Another page is let in nowhere: its preflights do not pass, it can read no answer."""
+    others = evidence.others
+    if is_public(evidence):
+        others = [asked for asked in others if asked.page == DENIED]
         if not others:
-            reason = "every page is allowed (*): no other to keep out"
+            reason = "every page is allowed (*): there is no other page to keep out"
             return Check("others", Status.SKIP, reason)
-    asked = len({record.origin for record in others})
+    count = len({asked.origin for asked in others})
     let_in: dict[str, list[str]] = {}
-    for record in others:
-        if blocked(record) is None:
-            let_in.setdefault(f"{record.origin} ({record.page})", []).append(record.probe)
-    evidence = {"asked": asked, "let_in": let_in}
+    for asked in others:
+        if blocked(asked) is None:
+            let_in.setdefault(f"{asked.origin} ({asked.page})", []).append(asked.question.name)
+    facts = {"asked": count, "let_in": let_in}
     if let_in:
-        named = "; ".join(f"{name} on {', '.join(probes)}" for name, probes in let_in.items())
-        detail = f"{len(let_in)} of {asked} other pages are let in: {named}"
-        return Check("others", Status.FAIL, detail, evidence)
-    failed = [record for record in others if record.error]
+        named = "; ".join(f"{page} on {', '.join(names)}" for page, names in let_in.items())
+        detail = f"{len(let_in)} of {count} other pages are let in: {named}"
+        return Check("others", Status.FAIL, detail, facts)
+    failed = next((asked for asked in others if asked.answer.failure), None)
     if failed:
-        detail = f"{failed[0].method} {failed[0].path} as {failed[0].origin}: "
-        detail += failed[0].error_text or ""
-        return Check("others", Status.FAIL, detail, evidence)
-    if seen.stopped:
-        return undecided("others", f"not decided: {seen.stopped}")
-    detail = f"{asked} other pages get nothing in {len(others)} answers"
-    return Check("others", Status.PASS, detail, evidence)
+        detail = f"{failed.what} as {failed.origin}: {failed.error_text}"
+        return Check("others", Status.FAIL, detail, facts)
+    if evidence.stopped:
+        return undecided("others", f"not decided: {evidence.stopped}")
+    detail = f"none of {count} other pages is let in ({len(others)} answers)"
+    return Check("others", Status.PASS, detail, facts)
 
 
-def check_vary(seen: Seen) -> Check:
-    """Caches must not hand one page's answer to another (Fetch standard, "CORS protocol and HTTP
-    caches"). Preflights are not cached by them (RFC 9110, section 9.3.7)."""
-    answers = seen.of_page("answer", "stream", "models", "401", "404", "400")
-    specific = [r for r in answers if seen.origin in r.allow_origin]
+def check_vary(evidence: Evidence) -> Check:
+    """Caches must not give the answer for one page to another (Fetch standard, "CORS protocol and
+    HTTP caches"). They do not keep preflights (RFC 9110, section 9.3.7)."""
+    answers = evidence.answered("answer", "stream", "models", "401", "404", "400")
+    specific = [asked for asked in answers if evidence.origin in asked.allow_origin]
     if not specific:
-        reason = "every page is allowed (*)" if is_public(seen) else "no answer carries the origin"
+        public = is_public(evidence)
+        reason = "every page is allowed (*)" if public else "no answer carries the origin"
         return Check("vary", Status.SKIP, f"{reason}: nothing varies")
-    lacking = [r for r in specific if not {"origin", "*"} & set(listed(r.values("vary")) or ())]
+    lacking = [a for a in specific if not {"origin", "*"} & set(names_in(a.values("vary")) or ())]
     if not lacking:
         return Check("vary", Status.PASS, f"Vary: Origin on all {len(specific)} answers")
     detail = f"no Vary: Origin on {len(lacking)} of {len(specific)} answers that carry the origin"
-    detail += f", as {lacking[0].status} to {lacking[0].method} {lacking[0].path}"
-    if is_static(seen):
+    detail += f", as {lacking[0].status} to {lacking[0].what}"
+    if is_static(evidence):
         detail += "; harmless while all pages are sent this same origin, not with a second one"
         return Check("vary", Status.WARN, detail)
     return Check("vary", Status.FAIL, f"{detail}: a cache may give it to another page")
 
 
-def is_static(seen: Seen) -> bool:
+def is_static(evidence: Evidence) -> bool:
     """Whether other pages were sent the very same origin, as by a fixed header."""
-    sent = [r.allow_origin for r in seen.records if r.page != ALLOWED and not r.error]
-    return bool(sent) and all(values == [seen.origin] for values in sent)
+    sent = [asked.allow_origin for asked in evidence.others if not asked.answer.failure]
+    return bool(sent) and all(values == [evidence.origin] for values in sent)
 
 
-def check_exposed(seen: Seen) -> Check:
+def check_exposed(evidence: Evidence) -> Check:
     """A page can see how long to wait (Fetch standard, "CORS-safelisted response-header name":
-    Retry-After is none of them)."""
-    readable = [r for r in seen.of_page("401", "404", "400", "answer") if blocked(r) is None]
+    Retry-After is not one of them)."""
+    found = evidence.answered("401", "404", "400", "answer")
+    readable = [asked for asked in found if blocked(asked) is None]
     if not readable:
-        return Check("exposed", Status.SKIP, "no answer that the page could read")
+        return Check("exposed", Status.SKIP, "there is no answer that the page could read")
     hidden = [
-        r
-        for r in readable
-        if not {"retry-after", "*"} & set(listed(r.values("access-control-expose-headers")) or ())
+        asked
+        for asked in readable
+        if not {"retry-after", "*"} & set(names_in(asked.values(EXPOSE_HEADERS)) or ())
     ]
     if not hidden:
         return Check("exposed", Status.PASS, f"Retry-After, on {len(readable)} answers")
-    said = brief(hidden[0].values("access-control-expose-headers")) or "none"
+    said = brief(hidden[0].values(EXPOSE_HEADERS)) or "none"
     detail = f"Retry-After is not in Access-Control-Expose-Headers ({said}) of {len(hidden)} of "
     detail += f"{len(readable)} answers: a page that is refused cannot see how long to wait"
     return Check("exposed", Status.WARN, detail)
 
 
-def check_sdk_headers(seen: Seen) -> Check:
+def check_sdk_headers(evidence: Evidence) -> Check:
     """The openai package for JavaScript can be used as it is."""
-    accepted = accepted_preflight("sdk_headers", seen)
-    record = next(iter(seen.of_page("sdk")), None)
-    if isinstance(accepted, Check) or blocked(accepted) or record is None:
-        return Check("sdk_headers", Status.SKIP, "no preflight that was accepted")
-    if not record.ok or blocked(record):
-        detail = f"a preflight that asks for x-stainless-* is refused: {record.status}"
+    accepted = accepted_preflight("sdk_headers", evidence)
+    asked = next(iter(evidence.answered("sdk")), None)
+    if isinstance(accepted, Check) or blocked(accepted) or asked is None:
+        return Check("sdk_headers", Status.SKIP, "no preflight was accepted")
+    if not asked.has_ok_status or blocked(asked):
+        detail = f"a preflight that asks for x-stainless-* is refused: {asked.status}"
         return Check("sdk_headers", Status.WARN, detail)
-    names = listed(record.values("access-control-allow-headers")) or []
+    names = names_in(asked.values("access-control-allow-headers")) or []
     missing = [] if "*" in names else [each for each in SDK_HEADERS if each not in names]
     if not missing:
         return Check("sdk_headers", Status.PASS, f"all {len(SDK_HEADERS)} x-stainless-* covered")
     detail = f"{len(missing)} of {len(SDK_HEADERS)} x-stainless-* headers are not covered, as "
-    detail += f"{missing[0]}: browsers block the JavaScript SDK, unless told to leave them out"
+    detail += f"{missing[0]}: browsers block the JavaScript SDK, unless it is told to omit them"
     return Check("sdk_headers", Status.WARN, detail, {"missing": missing})
 
 
-def check_disabled(seen: Seen) -> Check:
-    """No answer says anything about CORS."""
-    said = {
-        name: record
-        for record in seen.records
-        for name in record.headers
+def check_disabled(evidence: Evidence) -> Check:
+    """No answer has a header about CORS."""
+    found = {
+        name: asked
+        for asked in evidence.asked
+        for name in asked.headers
         if name.startswith("access-control-")
     }
-    if said:
-        name, record = next(iter(said.items()))
-        detail = f"{', '.join(sorted(said))} though CORS should be off, as {name}: "
-        detail += (
-            f"{brief(record.headers[name])} on {record.status} to {record.method} {record.path}"
-        )
-        detail += f" for {record.origin}"
-        return Check("disabled", Status.FAIL, detail, {"headers": sorted(said)})
-    for probe in ("preflight", "answer", "stream"):
-        if missing := without_answer("disabled", probe, seen):
+    if found:
+        name, asked = next(iter(found.items()))
+        detail = f"{', '.join(sorted(found))} though CORS should be off, as {name}: "
+        detail += f"{brief(asked.headers[name])} on {asked.status} to {asked.what}"
+        facts = {"headers": sorted(found)}
+        return Check("disabled", Status.FAIL, f"{detail} for {asked.origin}", facts)
+    for question in ("preflight", "answer", "stream"):
+        if missing := without_answer("disabled", question, evidence):
             return missing
-    failed = [r for r in seen.of_page("answer", "stream") if r.status != 200]
+    failed = [a for a in evidence.answered("answer", "stream") if a.status != 200]
     if failed:
         return Check("disabled", Status.FAIL, f"no answer to read: {failed[0].error_text}")
-    detail = f"no Access-Control-* header in {len(seen.records)} answers to "
-    return Check("disabled", Status.PASS, detail + f"{len({r.origin for r in seen.records})} pages")
+    pages = len({asked.origin for asked in evidence.asked})
+    detail = f"no Access-Control-* header in {len(evidence.asked)} answers to {pages} pages"
+    return Check("disabled", Status.PASS, detail)
 
 
 JUDGES: tuple[Judge, ...] = (
@@ -665,101 +708,77 @@ JUDGES: tuple[Judge, ...] = (
 )
 
 
-# --- report
+def judge(evidence: Evidence, expect_disabled: bool) -> list[Check]:
+    if not evidence.asked and evidence.stopped and evidence.stopped.cause in COSTLY:
+        return [check_first_contact(evidence)]
+    judges = (check_disabled,) if expect_disabled else JUDGES
+    return [check(evidence) for check in judges]
 
 
-def metrics(seen: Seen) -> dict[str, Any]:
+# --- show
+
+
+def metrics(evidence: Evidence) -> dict[str, Any]:
     """What the deployment says of itself, as far as it was asked."""
-    found = seen.find("preflight")
-    ages = found.values("access-control-max-age") if found else []
+    asked = evidence.find("preflight")
+    ages = asked.values("access-control-max-age") if asked else []
     return {
-        "probes": len(seen.records),
-        "other_pages": len({r.origin for r in seen.records if r.page != ALLOWED}),
-        "allow_origin": found.allow_origin if found else [],
+        "probes": len(evidence.asked),
+        "other_pages": len({each.origin for each in evidence.others}),
+        "allow_origin": asked.allow_origin if asked else [],
         "max_age_s": number(ages[0]) if ages else None,
-        "preflight_ms": found.answer_ms if found else None,
+        "preflight_ms": asked.answer.first_byte_ms if asked else None,
     }
 
 
-def lines(seen: Seen, url: str) -> list[str]:
-    """A line for each answer to the allowed page, one for each other page."""
+def records(evidence: Evidence) -> list[dict[str, Any]]:
+    return [
+        {
+            "probe": asked.question.name,
+            "page": asked.page,
+            "origin": asked.origin,
+            "method": asked.question.request.method,
+            "path": asked.question.request.path,
+            "status": asked.status,
+            "error": asked.answer.failure.kind if asked.answer.failure else None,
+            "error_text": asked.error_text,
+            "answer_ms": asked.answer.first_byte_ms,
+            "rate_limited": asked.answer.is_rate_limited,
+            "headers": asked.headers,
+        }
+        for asked in evidence.asked
+    ]
+
+
+def outcome(asked: Asked) -> str:
+    """The status of an answer, or the kind of failure in its place."""
+    failure = asked.answer.failure
+    return str(asked.status or (failure.kind if failure else None))
+
+
+def lines(evidence: Evidence, url: str) -> list[str]:
+    """A line for each answer to the allowed page, and one for each other page."""
     rows = [
-        shorten(f"As {seen.origin} at {url}", 80),
+        shorten(f"As {evidence.origin} at {url}", 80),
         f"  {'':41}status  Access-Control-Allow-Origin",
     ]
-    for record in seen.records:
-        if record.page == ALLOWED:
-            got = " and ".join(record.allow_origin) or "-"
-            what = f"{record.probe:11}{record.method} {record.path}"
-            rows.append(f"  {what:43}{record.status or record.error:>4}  {shorten(got, 29)}")
-    others = [record for record in seen.records if record.page != ALLOWED]
-    if others:
+    for asked in evidence.asked:
+        if asked.page == ALLOWED:
+            got = " and ".join(asked.allow_origin) or "-"
+            what = f"{asked.question.name:11}{asked.what}"
+            rows.append(f"  {what:43}{outcome(asked):>4}  {shorten(got, 29)}")
+    if evidence.others:
         rows.append("As other pages: the status of a preflight, of /v1/models, of a stream")
-    for page, origin in dict.fromkeys((record.page, record.origin) for record in others):
-        same = [r for r in others if (r.page, r.origin) == (page, origin)]
-        statuses = " ".join(str(r.status or r.error) for r in same)
-        verdict = "let in" if any(blocked(r) is None for r in same) else "nothing"
+    for page, origin in dict.fromkeys((asked.page, asked.origin) for asked in evidence.others):
+        same = [a for a in evidence.others if (a.page, a.origin) == (page, origin)]
+        verdict = "let in" if any(blocked(a) is None for a in same) else "not let in"
+        statuses = " ".join(map(outcome, same))
         rows.append(f"  {page:11}{shorten(origin, 43):44}{statuses:12} {verdict}")
     return rows
 
 
-# --- run
-
-
-def find_origin(run: Run) -> str:
-    """The page to ask for. ValueError: CORS_ORIGIN is no origin."""
-    origin: str | None = run.args.origin
-    if origin is not None:
-        return origin
-    text = run.look_up("CORS_ORIGIN")
-    if text is not None:
-        try:
-            return parse_origin(text)
-        except ValueError as error:
-            raise ValueError(f"CORS_ORIGIN: {error}") from None
-    if run.args.expect_disabled:
-        return f"https://app.{OTHER_SITE}"  # no page is to be allowed, so any will do
-    raise CannotCheck("which page should be allowed? give --origin or set CORS_ORIGIN")
-
-
-def check_contact(contact: wire.Reply, seen: Seen) -> Check | None:
-    """A server that hangs or floods at the first contact is asked nothing else."""
-    seen.stopped = reason_to_stop(contact)
-    if seen.stopped and contact.failure:
-        return Check("answer", Status.FAIL, seen.stopped, {"error": contact.failure.kind})
-    return None
-
-
-def measure(run: Run) -> None:
-    args, document = run.args, run.document("cors")
-    try:
-        seen = Seen(find_origin(run))
-    except ValueError as error:
-        run.stop(Exit.USAGE, str(error))
-        return
-    others = other_pages(seen.origin, args.denied_origin)
-    target = wire.Target(run.url, run.token(), verify=not args.no_verify_ssl)
-    with wire.Wire(target, args.timeout) as instrument:
-        run.client["clock"] = instrument.clock
-        contact = chat.meet(run, instrument, [chat.MODELS])[chat.MODELS]
-        hopeless = check_contact(contact, seen)
-        model = args.model or chat.first_model(contact) or chat.UNKNOWN_MODEL
-        run.target["model"] = model
-        try:
-            probe_all(run, instrument, seen, others, model)
-        finally:
-            document.requests = [vars(record) for record in seen.records]
-            document.metrics = metrics(seen)
-    judges = (check_disabled,) if args.expect_disabled else JUDGES
-    document.add(*([hopeless] if hopeless else [judge(seen) for judge in judges]))
-    run.show(lines(seen, run.url), document)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    args = build_parser().parse_args(argv)
-    with common.run(args) as run:
-        measure(run)
-    return run.exit_code
+    return common.main(build_parser(), measure, argv)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,11 @@ class Screen:
         except OSError:  # nobody reads it any more: no reason to lose the results
             discard(sys.stderr)
 
+    def note_wrapped(self, text: str) -> None:
+        """A note that may be longer than a line of the terminal."""
+        text = self._redact(text)  # before it is cut: a part of a credential is not recognised
+        self.note(textwrap.fill(text, WIDTH, subsequent_indent="    ", break_on_hyphens=False))
+
     def verbose(self, text: str) -> None:
         if self._verbose:
             self.note(text)

@@ -1,11 +1,12 @@
-"""How many workers a deployment has, asked of whatever can tell: RunPod's two control planes, or a
-command of the operator's. A reading that failed is never a zero.
+"""How many workers a deployment has.
+
+Two kinds of source can tell: RunPod's control planes, and a command of the operator's. A new way to
+count workers is a class with `name`, `read` and `abandon`. A reading that failed is never a zero.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -15,18 +16,20 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from livecheck.core.text import shorten
-from livecheck.wire import wire
-from livecheck.wire.records import number, outcome
+from livecheck.wire import chat
+from livecheck.wire.answer import Answer, number
+from livecheck.wire.wire import Wire
 
 
 class CannotRead(Exception):
-    """A source gave no count; the text says why."""
+    """A source gave no count. The text says why."""
 
 
 class Source(Protocol):
     """Something that can tell how many workers there are.
 
-    `read` gives the count, None when the source's states do not decide it, and the raw states.
+    `read` returns the count, which is None when the states that the source reports do not decide
+    it, and those states. It raises CannotRead or OSError.
     """
 
     name: str
@@ -34,11 +37,11 @@ class Source(Protocol):
     def read(self) -> tuple[int | None, dict[str, float]]: ...
 
     def abandon(self) -> None:
-        """Give up a reading that is under way in another thread."""
+        """End a reading that is in progress in another thread."""
 
 
 class CommandSource:
-    """The operator's own command."""
+    """A command of the operator's that prints the number."""
 
     name = "the workers command"
 
@@ -57,21 +60,21 @@ class CommandSource:
             text=True,
             errors="replace",
             env={**os.environ, **self._environment},
-            start_new_session=True,  # so that what the shell started ends with it
+            start_new_session=True,  # so that whatever the shell starts can be ended with it
         )
         try:
             out, err = process.communicate(timeout=self._timeout_s)
         except subprocess.TimeoutExpired:
-            raise CannotRead(f"no count within {self._timeout_s:g} s") from None
+            raise CannotRead(f"it printed no count within {self._timeout_s:g} s") from None
         finally:
             self.abandon()
             process.wait()
             self._process = None
         if process.returncode != 0:
             last = (err.strip().splitlines() or ["nothing on stderr"])[-1]
-            raise CannotRead(f"ended with {process.returncode}: {shorten(last)}")
+            raise CannotRead(f"it ended with exit code {process.returncode}: {shorten(last)}")
         if not re.fullmatch(r"[0-9]{1,9}", out.strip(), re.ASCII):
-            raise CannotRead(f"printed {shorten(out, 40)!r}, not a number of workers")
+            raise CannotRead(f"it printed {shorten(out, 40)!r}, not a number of workers")
         return int(out), {}
 
     def abandon(self) -> None:
@@ -82,66 +85,66 @@ class CommandSource:
 
 
 class RunPodSource:
-    """One of RunPod's control planes; `understand` turns its JSON into count and states."""
+    """One of RunPod's control planes. `understand` turns its JSON into a count and states."""
 
     def __init__(
         self,
         name: str,
-        instrument: wire.Wire,
+        wire: Wire,
         path: str,
         understand: Callable[[Any], tuple[int | None, dict[str, float]]],
     ):
         self.name = name
-        self._instrument, self._path, self._understand = instrument, path, understand
+        self._wire, self._path, self._understand = wire, path, understand
 
     def read(self) -> tuple[int | None, dict[str, float]]:
-        request = wire.Request("GET", self._path, headers={"accept": "application/json"})
-        reply = self._instrument.exchange([request], keep=False)[0]
-        if reply.failure or reply.status != 200:
-            raise CannotRead(outcome(reply))
+        answer = Answer(self._wire.exchange([chat.get(self._path)], keep=False)[0])
+        if not answer.is_ok:
+            raise CannotRead(answer.outcome(timed=True))
+        if answer.json is None:
+            raise CannotRead("200, but the answer is not JSON")
         try:
-            return self._understand(json.loads(reply.body))
-        except (ValueError, RecursionError) as error:
-            why = str(error) if isinstance(error, Misread) else "no JSON"
-            raise CannotRead(f"200, but {why}") from None
+            return self._understand(answer.json)
+        except Misread as error:
+            raise CannotRead(f"200, but {error}") from None
 
     def abandon(self) -> None:
-        """Its time is short anyway."""
+        """Nothing to do: its timeout is short."""
 
 
 class Misread(ValueError):
-    """An answer of a control plane that is not of the documented form."""
+    """An answer of a control plane that does not have the documented form."""
 
 
 def states_in(content: Any, key: str) -> dict[str, float]:
-    """The numbers in `content[key]`, whatever they are called."""
+    """The numbers in `content[key]`, under whatever names the server has for them."""
     table = content.get(key) if isinstance(content, dict) else None
     if not isinstance(table, dict):
-        raise Misread(f"without {key!r}")
+        raise Misread(f"{key!r} is missing")
     found = {shorten(name, 30): number(value) for name, value in list(table.items())[:20]}
     return {name: value for name, value in found.items() if value is not None}
 
 
 def count_summary(content: Any) -> tuple[int | None, dict[str, float]]:
-    """RunPod's REST v2 `/workers`: it lists only workers that are not scaled down, so
-    `summary.total` is the count; `idle` there is awake and polling for work."""
+    """RunPod's REST v2 `/workers`. It lists only workers that are not scaled down, so
+    `summary.total` is the count; a worker that is `idle` there is awake and waits for work."""
     states = states_in(content, "summary")
     if "total" not in states:
-        raise Misread("without summary.total")
+        raise Misread("summary.total is missing")
     listed = content.get("workers")
     total = int(states["total"])
     if isinstance(listed, list) and len(listed) != total:
-        raise Misread(f"{len(listed)} workers listed, summary.total {total}")
+        raise Misread(f"{len(listed)} workers are listed, but summary.total is {total}")
     return total, states
 
 
 def count_states(content: Any) -> tuple[int | None, dict[str, float]]:
-    """RunPod's `/health`: nothing in any state is zero; running or initializing is not. Its
-    documents call `idle` both scaled down and waiting for work, so idle alone decides nothing,
-    and a state that is missing is no proof that nobody is in it."""
+    """RunPod's `/health`. There are no workers when no state has any; a worker that is running or
+    initializing is awake. RunPod's documents call `idle` both "scaled down" and "waiting for work",
+    so idle workers alone decide nothing. A state that is missing proves nothing either."""
     states = states_in(content, "workers")
     if not {"idle", "running"} <= states.keys():
-        raise Misread("without workers.idle and workers.running")
+        raise Misread("workers.idle or workers.running is missing")
     if not any(states.values()):
         return 0, states
     awake = int(states["running"] + states.get("initializing", 0))
@@ -150,18 +153,20 @@ def count_states(content: Any) -> tuple[int | None, dict[str, float]]:
 
 @dataclass
 class Reading:
-    """What the sources said at one time. `count`: None when none of them could tell."""
+    """What the sources said at one time. `count` is None when no source could tell."""
 
     at_s: float
     count: int | None = None
     source: str | None = None
     states: dict[str, dict[str, float]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
-    doubts: dict[str, str] = field(default_factory=dict)  # no error, but no use either
+    doubts: dict[str, str] = field(
+        default_factory=dict
+    )  # why a source without an error tells nothing
 
 
 class Workers:
-    """The number of workers, from the first source that can tell."""
+    """Counts workers by the first source that can tell, and keeps every reading."""
 
     def __init__(self, sources: Sequence[Source]):
         self.sources = sources
@@ -170,7 +175,7 @@ class Workers:
         self._seen: set[str] = set()  # sources that have shown a worker
 
     def read(self, at_s: float) -> Reading:
-        """Ask every source, so that all states are on record."""
+        """Ask every source, so that all states are in the results."""
         reading = Reading(at_s)
         for source in self.sources:
             if self.abandoned:
@@ -183,12 +188,15 @@ class Workers:
             if states:
                 reading.states[source.name] = states
             self._take(reading, source.name, count)
-        if not self.abandoned:  # what failed because it was given up is no failure
+        if not self.abandoned:  # a reading that was ended from outside says nothing
             self.readings.append(reading)
         return reading
 
     def abandon(self, join: Callable[[], None]) -> None:
-        """End a reading that is under way in another thread, unrecorded; `join` waits for it."""
+        """End a reading that is in progress in another thread, without keeping it.
+
+        `join` waits for that thread.
+        """
         self.abandoned = True
         for source in self.sources:
             source.abandon()
@@ -199,9 +207,9 @@ class Workers:
         if count:
             self._seen.add(name)
         if count is None:
-            reading.doubts[name] = "its states do not tell awake from asleep"
+            reading.doubts[name] = "its states do not tell whether a worker is awake"
         elif name not in self._seen:
-            # a command that looks in the wrong place always says 0
-            reading.doubts[name] = "0, but it has never shown a worker: no proof of anything"
+            # a command that looks in the wrong place says 0 always
+            reading.doubts[name] = "it says 0, but has never shown a worker: this proves nothing"
         elif reading.count is None:
             reading.count, reading.source = count, name

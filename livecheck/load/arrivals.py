@@ -1,6 +1,6 @@
 """What a level sends, and when: closed and open loops, arrivals on a schedule, prompts from a file.
 
-Pure: no network, and no clock but the one that ends a duration.
+Pure: no network, and no clock except the one that ends a duration.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 POISSON, CONSTANT = "poisson", "constant"
-# A typical pattern: its first 5, 10 … 1,000 arrivals take as long as they should within 8 %, and
-# at 80 % of a queue's capacity they wait as long as theory says of all, within 11 %.
+# The seed of a typical pattern: its first 5, 10 … 1,000 arrivals take as long as they should within
+# 8 %, and at 80 % of the capacity of a queue they wait as long as the theory says, within 11 %.
 SEED = 2322
 
 Messages = Sequence[dict[str, Any]]
@@ -26,9 +26,9 @@ Messages = Sequence[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Load:
-    """One level: how requests come (`rate_per_s`: open loop), and how many or how long."""
+    """One level: how requests are sent (`rate_per_s`: open loop), and how many or how long."""
 
-    concurrency: int  # in flight; in an open loop at most
+    concurrency: int  # requests in flight; in an open loop the most of them
     requests: int | None
     duration_s: float | None = None
     rate_per_s: float | None = None
@@ -41,7 +41,7 @@ class Load:
 
     @property
     def name(self) -> str:
-        """The name of its result."""
+        """The name of its result file."""
         if self.rate_per_s is None:
             return f"inference_c{self.concurrency}"
         return f"inference_r{self.rate_per_s:g}"
@@ -54,7 +54,7 @@ class Load:
 
     @property
     def planned(self) -> int | None:
-        """How many requests it has; None: as many as the server answers in its duration."""
+        """How many requests it has; None when only its duration decides."""
         return self.requests if self.due_s is None else len(self.due_s)
 
     @cached_property
@@ -69,7 +69,7 @@ class Load:
         return list(itertools.takewhile(lambda due: due < end_s, times))
 
     def numbers(self) -> Iterator[int]:
-        """0, 1, 2 … for each request, as long as another one may be begun."""
+        """0, 1, 2 … for each request, as long as another one may be sent."""
         if self.planned is not None:
             yield from range(self.planned)
         else:
@@ -78,10 +78,10 @@ class Load:
 
 
 def arrival_times(rate_per_s: float, arrivals: str = POISSON, seed: int = SEED) -> Iterator[float]:
-    """When requests are due, in seconds after the start, without end; the first is 0.
+    """When requests are due, in seconds after the start, without end; the first is due at 0.
 
-    Poisson: exponential gaps, as of many users who know nothing of each other. The same seed
-    gives the same pattern at any rate, only quicker or slower.
+    Poisson: exponential gaps, as with many users who act independently of each other. The same seed
+    gives the same pattern at any rate, only faster or slower.
     """
     chance, due_s = random.Random(seed), 0.0
     for number in itertools.count(1):
@@ -97,13 +97,13 @@ def arrival_times(rate_per_s: float, arrivals: str = POISSON, seed: int = SEED) 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is asked, and the longest answer, if that is the prompt's own."""
+    """The messages, and the longest answer in tokens if this prompt has its own."""
 
     messages: Messages
     max_tokens: int | None = None
 
     def unique(self) -> Messages:
-        """The messages behind a short line that no cache has seen: it begins the first text."""
+        """The messages, the first text of which begins with a short line that no cache has seen."""
         line = f"[{secrets.token_hex(4)}]\n"
         messages = [dict(message) for message in self.messages]
         for message in messages:
@@ -122,16 +122,16 @@ def question(text: str) -> Prompt:
 
 
 def read_prompts(path: Path) -> list[Prompt]:
-    """A prompt a line, or (if the first line begins with `{`) a JSON object a line.
+    """One prompt per line, or one JSON object per line if the first line begins with `{`.
 
-    ValueError says which line is broken, and how.
+    ValueError says which line is wrong, and why.
     """
     try:
         lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     if not lines[-1].strip():
-        lines.pop()  # what follows the last line's end
+        lines.pop()  # there is nothing behind the end of the last line
     if not lines:
         raise ValueError(f"{path} is empty")
     read = read_object if lines[0].lstrip().startswith(b"{") else question
@@ -145,7 +145,7 @@ def read_line(read: Any, path: Path, number: int, line: bytes) -> Prompt:
             raise ValueError("it is empty")
         prompt: Prompt = read(text)
     except UnicodeDecodeError:
-        raise ValueError(f"{path}, line {number}: no UTF-8") from None
+        raise ValueError(f"{path}, line {number}: it is not UTF-8") from None
     except ValueError as error:
         raise ValueError(f"{path}, line {number}: {error}") from None
     return prompt
@@ -156,12 +156,12 @@ def read_object(text: str) -> Prompt:
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError):
-        raise ValueError("no JSON") from None
+        raise ValueError("it is not JSON") from None
     if not isinstance(fields, dict):
-        raise ValueError("no JSON object")
+        raise ValueError("it is not a JSON object")
     messages, most = fields.get("messages"), fields.get("max_tokens")
     if others := sorted(set(fields) - {"messages", "max_tokens"}):
-        raise ValueError(f"{others[0]} is not sent: only messages and max_tokens are")
+        raise ValueError(f"{others[0]} cannot be sent: only messages and max_tokens can")
     if not (isinstance(messages, list) and messages):
         raise ValueError("messages must be a list with a message in it")
     if not all(isinstance(each, dict) and isinstance(each.get("role"), str) for each in messages):

@@ -1,6 +1,6 @@
-"""How much can the deployment take within its objectives? Finds the highest level that keeps them.
+"""The search for the capacity: the highest level that keeps the service level objectives (SLOs).
 
-Doubles the level until one does not keep them, then halves the gap. Pure: no network, no clock.
+The level is doubled until one breaks them, then the gap is halved. Pure: no network, no clock.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from livecheck.core.text import figure
 from livecheck.load import table
 from livecheck.wire.metrics import Objective
 
-DOUBLINGS = 6  # without --max-level
-RESOLUTION = 0.05  # of the level: a finer answer would be noise
-LOWEST = 1 / 16  # of the first rate, when already that is too much
+DOUBLINGS = 6  # of the first level, without --max-level
+RESOLUTION = 0.05  # share of the level: a finer result would be noise
+LOWEST = 1 / 16  # share of the first rate: the lowest that is tried when the first is too much
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One level and what became of it. `broken`: why it does not keep the objectives."""
+    """One level and its figures. `broken`: which objectives it breaks; `kept`: those it keeps."""
 
     level: float
     figures: dict[str, Any]
-    broken: dict[str, str]  # name of the objective, or "requests" -> the words for it
+    broken: dict[str, str]  # name of the objective, or "requests" -> figure and bound in words
     kept: dict[str, str]
 
 
 @dataclass
 class Search:
-    """The search as far as it got. `whole`: levels are whole numbers."""
+    """The search until now. `whole`: levels are whole numbers."""
 
     start: float
     most: float
     whole: bool
     trials: list[Trial] = field(default_factory=list)
-    ended: str | None = None  # why it did not come to its end
-    limited: bool = False  # by the key's rate limit: nothing is decided
+    ended: str | None = None  # why it ended early
+    limited: bool = False  # it ended at the rate limit of the key: nothing is decided
 
     @property
     def kept(self) -> Trial | None:
-        """The highest level that keeps the objectives, below any that does not."""
+        """The highest level that keeps the objectives and is below every level that breaks one."""
         broken = self.broken
         good = [trial for trial in self.trials if not trial.broken]
         below = [trial for trial in good if broken is None or trial.level < broken.level]
@@ -51,16 +51,17 @@ class Search:
 
     @property
     def broken(self) -> Trial | None:
-        """The lowest level that does not."""
+        """The lowest level that breaks an objective."""
         bad = [trial for trial in self.trials if trial.broken]
         return min(bad, key=lambda trial: trial.level, default=None)
 
     def next_level(self) -> float | None:
-        """The level to try next; None: nothing more to find out."""
+        """The level to try next; None when the search is over."""
         kept = self.kept.level if self.kept else 0
         return self.after(kept, self.broken.level if self.broken else None)
 
     def after(self, kept: float, broken: float | None) -> float | None:
+        """The next level when the highest kept and the lowest broken one are these (0: none)."""
         if broken is None:
             higher = min(2 * kept, self.most) if kept else self.start
             return higher if higher > kept else None
@@ -72,7 +73,7 @@ class Search:
         return int(middle) if self.whole else float(f"{middle:.3g}")
 
     def most_levels(self, kept: float = 0, broken: float | None = None) -> int:
-        """How many levels it takes at most."""
+        """How many levels the search takes at most."""
         level = self.after(kept, broken)
         if level is None:
             return 0
@@ -92,7 +93,7 @@ class Search:
 
 
 def figure_words(objective: Objective, value: float | None) -> str:
-    """A figure beside its bound, as in `TTFT p95 0.41 s ≤ 0.5 s`."""
+    """A figure and its bound, as in `TTFT p95 0.41 s ≤ 0.5 s`."""
     name = label(objective)
     if value is None:
         return f"{name} not measured"
@@ -109,7 +110,7 @@ def sign(objective: Objective) -> str:
 
 
 def label(objective: Objective) -> str:
-    """`ttft_p95` as people say it: TTFT p95."""
+    """The name of an objective for people: `ttft_p95` is TTFT p95."""
     series, _, statistic = objective.name.rpartition("_")
     name = series if objective.statistic else objective.name
     shown = name.upper() if name in ("ttft", "itl", "tpot", "e2e") else name
@@ -117,7 +118,7 @@ def label(objective: Objective) -> str:
 
 
 def amount(value: float, unit: str) -> str:
-    """410 ms is 0.41 s, 41 ms is 41 ms."""
+    """A value with its unit: 410 ms is 0.41 s, 41 ms is 41 ms."""
     if unit == "ms" and value >= 100:
         return f"{value / 1e3:.3g} s"
     if not unit:
@@ -129,7 +130,7 @@ def amount(value: float, unit: str) -> str:
 
 
 def check_capacity(search: Search) -> Check:
-    """Some level keeps the objectives, and it is known which is the highest."""
+    """A level keeps the objectives, and it is known which one is the highest."""
     kept, broken = search.kept, search.broken
     evidence = {
         "capacity": kept.level if kept else None,
@@ -142,44 +143,44 @@ def check_capacity(search: Search) -> Check:
 
 def verdict(search: Search, kept: Trial | None, broken: Trial | None) -> tuple[Status, str]:
     if search.limited or not (kept or broken):
-        return Status.SKIP, f"not found: {search.ended or 'nothing was tried'}"
+        return Status.SKIP, f"not found: {search.ended or 'no level was tried'}"
     if kept is None and broken is not None:
-        return Status.FAIL, f"no level within the SLOs: at {broken.level:g}: {words(broken.broken)}"
+        return Status.FAIL, f"no level keeps the SLOs: at {broken.level:g}: {words(broken.broken)}"
     assert kept
-    found = f"highest level within the SLOs: {kept.level:g}"
+    found = f"highest level that keeps the SLOs: {kept.level:g}"
     if broken is None:
         seen = f"{found}, the highest tried ({words(kept.kept)})"
         if search.ended:
             return Status.WARN, f"{seen}; {search.ended}"
-        return Status.PASS, f"{seen}; --max-level goes no further"
-    # of the figures that it keeps, those that the next level breaks
+        return Status.PASS, f"{seen}; --max-level ended the search"
+    # of the objectives that it keeps, name those that the next level breaks
     same = {name: text for name, text in kept.kept.items() if name in broken.broken}
     detail = f"{found} ({words(same or kept.kept)}); at {broken.level:g}: {words(broken.broken)}"
     if search.ended:
-        return Status.WARN, f"{detail}; what is between was not tried: {search.ended}"
+        return Status.WARN, f"{detail}; the levels between were not tried: {search.ended}"
     return Status.PASS, detail
 
 
 def words(texts: dict[str, str]) -> str:
-    return ", ".join(texts.values()) or "no SLO applies"
+    return ", ".join(texts.values()) or "no SLO applies to it"
 
 
-# --- report
+# --- show
 
 
 def forecast(search: Search, size: str, bound_s: float, timeout_s: float) -> list[str]:
-    """Said before: how long it can take."""
+    """What the operator is told before: how long it can take."""
     unit = "in flight" if search.whole else "requests/s"
     text = (
-        f"capacity: from {search.start:g} up to {search.most:g} {unit}, doubled until an SLO "
-        f"breaks, then bisected: at most {search.most_levels()} levels of {size}; "
-        f"over after {bound_s:g} s and one time-out ({timeout_s:g} s) at the latest"
+        f"capacity: from {search.start:g} up to {search.most:g} {unit}, doubled until an SLO is "
+        f"broken, then bisected: at most {search.most_levels()} levels of {size}; it ends after "
+        f"{bound_s:g} s and one timeout ({timeout_s:g} s) at the latest"
     )
     return textwrap.wrap(text, WIDTH)
 
 
 def trial_lines(trial: Trial) -> list[str]:
-    """A level as soon as it is decided."""
+    """The line of a level, shown as soon as it is decided."""
     word = "broken" if trial.broken else "kept"
     rate = figure(trial.figures["output_tokens_per_s"])
     text = f"{word}: {words(trial.broken or trial.kept)}; {rate} tok/s"
@@ -188,5 +189,6 @@ def trial_lines(trial: Trial) -> list[str]:
 
 
 def head(search: Search) -> list[str]:
+    """The line above the lines of the levels."""
     unit = "requests in flight" if search.whole else "requests a second"
-    return [f"Capacity: {unit}, how many of the level succeeded, the SLOs"]
+    return [f"Capacity: {unit}, how many requests of the level succeeded, the SLOs"]

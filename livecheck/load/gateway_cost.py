@@ -1,9 +1,9 @@
-"""What does the gateway cost? The same requests through it and straight to the inference server.
+"""What does the gateway cost? The same requests through it, and straight to the inference server.
 
-One request in flight, now this way, now that: what drifts hits both alike, and so does what the
-request before leaves behind. The cost is the median of the pairs' differences; its interval is a
-percentile bootstrap over the pairs (Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
-chapter 13).
+One request is in flight at a time, in turn this way and that way: whatever drifts meets both alike,
+and so does what the request before leaves behind. The cost is the median of the differences of the
+pairs; its interval is a percentile bootstrap over the pairs (Efron and Tibshirani, An Introduction
+to the Bootstrap, 1993, chapter 13).
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from typing import Any
 from livecheck.core.checks import Check, Status
 from livecheck.core.credentials import CannotCheck
 from livecheck.core.run import Run
-from livecheck.core.text import figure
+from livecheck.core.text import counted, figure
 from livecheck.load import table
-from livecheck.load.level import Level, Session, Stop, chat_request, note
-from livecheck.wire import old_chat as chat
-from livecheck.wire import sse, wire
+from livecheck.load.level import Level, Session, chat_request, reason_of
+from livecheck.wire import chat
+from livecheck.wire.answer import Answer, records
+from livecheck.wire.asking import Asker, Cause, Stop, show
 from livecheck.wire.metrics import percentile
-from livecheck.wire.records import counted_words, make_records, read_streams
+from livecheck.wire.wire import Target, Wire
 
 LEAST_PAIRS = 20  # with fewer the interval says little
-LEAST_FOR_INTERVAL = 6  # differences; the extremes of five hold the median in 94 % only
+LEAST_FOR_INTERVAL = 6  # differences; the extremes of five hold the median in only 94 %
 RESAMPLES = 4000
-ACCURACY_MS = 0.1  # two equal deployments differ by nearly as much: no interval claims more
+ACCURACY_MS = 0.1  # two equal deployments differ by nearly as much: no interval is narrower
 GATEWAY, DIRECT = "gateway", "direct"
 COSTS = {
     "ttft_ms": "TTFT [ms]",
@@ -41,7 +42,7 @@ Record = dict[str, Any]
 
 @dataclass
 class Side:
-    """One of the two ways to the model; the replies of its level are numbered as the pairs are."""
+    """One of the two ways to the model. The n-th answer of its level belongs to the n-th pair."""
 
     session: Session
     level: Level
@@ -50,26 +51,26 @@ class Side:
 # --- measure
 
 
-def meet(run: Run, instrument: wire.Wire) -> str | None:
-    """The inference server's model; CannotCheck when it cannot be asked."""
-    (reply,) = instrument.exchange([wire.Request("GET", chat.MODELS)])
-    chat.show(run, reply)
-    target = instrument.target
-    if reply.failure and chat.is_unreachable(reply):
-        why = f"cannot reach {target.url} ({reply.failure.text})"
+def first_contact(run: Run, wire: Wire) -> str | None:
+    """The model of the inference server. CannotCheck when it cannot be asked."""
+    answer = Answer(wire.exchange([chat.get(chat.MODELS)])[0])
+    show(run, answer)
+    if answer.failure and answer.is_unreachable:
+        why = f"cannot reach {wire.target.url} ({answer.failure.text})"
         raise CannotCheck(f"{why}: is that the inference server? see --direct-url")
-    if reply.status == 401:
-        raise CannotCheck(refused(target))
-    return chat.first_model(reply)
+    if answer.status == 401:
+        raise CannotCheck(refused(wire.target))
+    return chat.first_model(answer)
 
 
-def refused(target: wire.Target) -> str:
+def refused(target: Target) -> str:
+    """The line for a 401 of the inference server."""
     if target.token:
         return f"the direct key was refused (401 from {target.url}): see --direct-key"
     return f"the inference server asks for a key (401 from {target.url}): use --direct-key"
 
 
-def measure(gateway: Side, direct: Side, warmups: int) -> None:
+def measure_pairs(gateway: Side, direct: Side, warmups: int) -> None:
     """Warm both sides up, then send the pairs."""
     for side in (gateway, direct):
         for number in range(warmups):
@@ -82,7 +83,7 @@ def measure(gateway: Side, direct: Side, warmups: int) -> None:
             for side in (gateway, direct):
                 if gateway.level.stopped or direct.level.stopped:
                     return
-                send(side, number, side.level.replies)
+                send(side, number, side.level.answers)
             step()
 
 
@@ -91,45 +92,39 @@ def warm_up(side: Side, number: int) -> None:
     if side.level.stopped:
         return
     send(side, number, side.level.warmup)
-    if side.level.stopped is Stop.USAGE:
+    if side.level.stop_for(Cause.USAGE):
         side.session.usage, side.level.stopped = False, None
         side.level.warmup.pop()
         send(side, number, side.level.warmup)
 
 
-def send(side: Side, number: int, replies: list[wire.Reply]) -> None:
-    """One request; its answer is in `replies` whatever happens."""
-    instrument = side.session.instrument
-    try:
-        instrument.exchange([chat_request(side.session, number)])
-    finally:
-        replies += instrument.replies
-    for reply in instrument.replies:
-        chat.show(side.session.run, reply)
-        note(side.level, reply, side.session.usage)
+def send(side: Side, number: int, answers: list[Answer]) -> None:
+    """One request. Its answer is added to `answers`, also when it is interrupted."""
+    session = side.session
+    asker = Asker(session.run, session.wire, reason_of(side.level, session.usage))
+    asker.ask([chat_request(session, number)], keep=answers.extend)
 
 
-def useless(target: wire.Target, stopped: Stop) -> str:
-    """The line when the inference server gave nothing to compare with."""
-    if stopped is Stop.CREDENTIAL:
+def nothing_to_compare(target: Target, stopped: Stop) -> str:
+    """The line for an inference server that did not answer a single request of a pair."""
+    if stopped.cause is Cause.CREDENTIAL:
         return refused(target)
-    return f"nothing to compare with at {target.url}: {stopped.value}"
+    return f"there is nothing to compare with at {target.url}: {stopped}"
 
 
-def read(through: Side, past: Side) -> tuple[list[wire.Reply], list[sse.Stream], list[Record]]:
-    """Both sides' answers, what they said, and their records on one scale of time."""
-    here, there = through.level.replies, past.level.replies
-    streams = read_streams(here + there)
-    records = []
-    for place, record in enumerate(make_records(here + there, streams)):
+def read_pairs(through: Side, past: Side) -> tuple[list[Answer], list[Record]]:
+    """The answers of both sides, and their records on one scale of time."""
+    here, there = through.level.answers, past.level.answers
+    found = []
+    for place, record in enumerate(records(here + there)):
         side, number = (GATEWAY, place) if place < len(here) else (DIRECT, place - len(here))
-        records.append({"side": side, **record, "index": number})
-    return here + there, streams, records
+        found.append({"side": side, **record, "index": number})
+    return here + there, found
 
 
-def split(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
-    """The gateway's and the inference server's."""
-    here, there = ([r for r in records if r["side"] == side] for side in (GATEWAY, DIRECT))
+def split(found: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """The records of the gateway, and those of the inference server."""
+    here, there = ([r for r in found if r["side"] == side] for side in (GATEWAY, DIRECT))
     return here, there
 
 
@@ -137,10 +132,10 @@ def split(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
 
 
 def cost_metrics(gateway: Sequence[Record], direct: Sequence[Record]) -> dict[str, Any]:
-    """For each figure the medians of both sides and that of the pairs' differences."""
+    """For each figure the medians of both sides and the median of the differences of the pairs."""
     both = [(one, other) for one, other in zip(gateway, direct, strict=False)]
     good = [pair for pair in both if pair[0]["error"] is None and pair[1]["error"] is None]
-    # the whole time can only be compared where both answers are of the same length
+    # E2E latencies can be compared only where both answers have the same length
     alike = [pair for pair in good if pair[0]["output_tokens"] == pair[1]["output_tokens"]]
     return {key: difference(key, alike if key == "e2e_ms" else good) for key in COSTS}
 
@@ -165,8 +160,8 @@ def middle(values: Sequence[float]) -> float | None:
 
 
 def interval(values: Sequence[float], spare: float = 0.0, seed: int = 0) -> tuple[float, float]:
-    """Where the median lies with 95 % confidence, the middle of the medians of resamples; wider
-    by what the values may all be wrong."""
+    """The 95 % interval of the median, from the medians of resamples; `spare` is added at both
+    ends for what all values may be wrong by."""
     chance, count = random.Random(seed), len(values)
     medians = [percentile(chance.choices(values, k=count), 50) for _ in range(RESAMPLES)]
     low, high = percentile(medians, 2.5) - spare, percentile(medians, 97.5) + spare
@@ -179,15 +174,15 @@ def interval(values: Sequence[float], spare: float = 0.0, seed: int = 0) -> tupl
 def check_cost(
     figures: Mapping[str, Any], pairs: int, failed: Sequence[Record], stopped: Stop | None
 ) -> Check:
-    """There are enough pairs to tell the cost. `failed`: the inference server's failures."""
+    """There are enough pairs to tell the cost. `failed`: the failures of the inference server."""
     ttft = figures["ttft_ms"]
     evidence = {"pairs": ttft["n"], "cost_ms": ttft["cost"], "direct_failed": len(failed)}
     evidence |= {"low_ms": ttft["low"], "high_ms": ttft["high"]}
-    said = counted_words(f"{record['error']} ({record['error_text']})" for record in failed)
+    said = counted(f"{record['error']} ({record['error_text']})" for record in failed)
     trouble = f"{len(failed)} of {pairs} requests to the inference server failed: {said}"
     if ttft["low"] is None:
-        why = trouble if failed else stopped.value if stopped else "see the requests"
-        detail = f"{ttft['n']} pairs, of {LEAST_FOR_INTERVAL} at least: {why}"
+        why = trouble if failed else str(stopped) if stopped else "see the requests"
+        detail = f"only {ttft['n']} pairs, at least {LEAST_FOR_INTERVAL} are needed: {why}"
         return Check("cost", Status.SKIP, detail, evidence, essential=True)
     detail = f"median of {ttft['n']} pairs: {cost_words(figures)} (95 % intervals)"
     if failed:
@@ -206,14 +201,14 @@ def cost_words(figures: Mapping[str, Any]) -> str:
     return ", ".join(texts)
 
 
-# --- report
+# --- show
 
 
 def lines(through: Side, past: Side, metrics: Mapping[str, Any]) -> list[str]:
     figures = metrics["cost"]
     names = ("n", "gateway", "direct", "cost")
     head = "".join(f"{name:>{width}}" for name, width in zip(names, (6, 10, 10, 10), strict=True))
-    shown = [f"The gateway's cost: {metrics['pairs']} pairs, through it and past it, in turn"]
+    shown = [f"Cost of the gateway: {metrics['pairs']} pairs, through it and past it in turn"]
     shown.append(f"  {'':{table.LABEL}}{head}   95 % interval")
     for key, title in COSTS.items():
         each = figures[key]
@@ -222,5 +217,5 @@ def lines(through: Side, past: Side, metrics: Mapping[str, Any]) -> list[str]:
         shown.append(f"  {title:{table.LABEL}}{each['n']:>6}{cells}   {between}")
     one, other = through.session.model, past.session.model
     if one != other:
-        shown += table.entry("models", f"not the same name: gateway {one}, direct {other}")
+        shown += table.entry("models", f"the names differ: gateway {one}, direct {other}")
     return shown

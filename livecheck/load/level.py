@@ -1,48 +1,39 @@
-"""Measuring a level: a session with the deployment, its warm-up, its requests, and when to stop."""
+"""Measuring a level: its warm-up, its requests, and when it makes no sense to go on."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 from livecheck.core.run import Run
 from livecheck.load.arrivals import Load, Prompt
-from livecheck.wire import old_chat as chat
-from livecheck.wire import wire
-from livecheck.wire.records import is_ok, is_rate_limit, timed_out
+from livecheck.wire import chat
+from livecheck.wire.answer import Answer
+from livecheck.wire.asking import Asker, Cause, Stop, rate_limit_words, reason_to_stop
+from livecheck.wire.wire import Request, Wire
 
-SILENT_AT_LEAST = 2  # time-outs in a row, and no fewer than slots: it will not answer any more
-SILENT_AT_MOST = 10  # in an open loop, where there may be a thousand slots
-FAILED_AT_MOST = 100  # failures in a row, where only a duration ends the level
-FAILED_AFTER_SUCCESS = 1000
-
-
-class Stop(Enum):
-    """Why nothing more is sent."""
-
-    RATE_LIMIT = "the key's rate limit"
-    CREDENTIAL = "the credential is refused"
-    USAGE = "stream_options is refused"
-    SILENT = "nothing answered within the timeout"
-    FLOOD = "the server does not stop sending"
-    FAILING = "nothing but failures"
-    TIME = "the time for all levels is over"
+# So many time-outs in a row, and no fewer than requests are in flight, mean that the server will
+# not answer any more. An open loop may have a thousand in flight: there fewer are enough.
+LEAST_TIMEOUTS = 2
+MOST_TIMEOUTS = 10
+# Failures in a row that end a level which only its duration would end otherwise.
+MOST_FAILURES = 100
+MOST_FAILURES_AFTER_SUCCESS = 1000
 
 
 @dataclass
 class Session:
-    """A run in progress: how to ask, and what was found out about the deployment."""
+    """How to ask for completions in this run, and what is known about the deployment."""
 
     run: Run
-    instrument: wire.Wire
-    met: dict[str, wire.Reply]  # the first answer of each path
+    wire: Wire
     model: str
     prompts: Sequence[Prompt]
+    contact: dict[str, Answer] = field(default_factory=dict)  # the first answer of each path
     edge: str | None = None  # why the network cannot be told from the gateway
-    usage: bool = True  # ask for it with stream_options
+    usage: bool = True  # ask for usage with stream_options
     stopped: Stop | None = None
 
 
@@ -51,35 +42,44 @@ class Level:
     """One level as it was measured."""
 
     load: Load
-    end_s: float | None = None  # of the time for all levels (perf_counter)
-    warmup: list[wire.Reply] = field(default_factory=list)
-    replies: list[wire.Reply] = field(default_factory=list)
+    end_s: float | None = None  # when the time for all levels is over (perf_counter)
+    warmup: list[Answer] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
     stopped: Stop | None = None
-    answered: int = 0  # with 200 and to the end, warm-up included
-    failed: int = 0  # in a row
-    silent: int = 0  # time-outs in a row
+    succeeded: int = 0  # answers with 200 and to the end, warm-up included
+    failed_in_a_row: int = 0
+    timeouts_in_a_row: int = 0
 
     @property
-    def limited(self) -> wire.Reply | None:
-        """The answer of the key's rate limiter, if it spoke."""
-        return next((r for r in self.warmup + self.replies if is_rate_limit(r)), None)
+    def number(self) -> float:
+        """The concurrency, or the rate of an open loop."""
+        return self.load.rate_per_s or self.load.concurrency
 
     @property
-    def patience(self) -> int:
+    def rate_limited(self) -> Answer | None:
+        """The answer of the key's rate limiter, if there is one."""
+        return next((a for a in self.warmup + self.answers if a.is_rate_limited), None)
+
+    @property
+    def most_timeouts(self) -> int:
         """How many time-outs in a row it takes to believe that there will be no answer."""
-        slots = self.load.concurrency
+        in_flight = self.load.concurrency
         if self.load.is_open:
-            slots = min(slots, SILENT_AT_MOST)
-        return max(slots, SILENT_AT_LEAST)
+            in_flight = min(in_flight, MOST_TIMEOUTS)
+        return max(in_flight, LEAST_TIMEOUTS)
 
     @property
-    def fails_only(self) -> bool:
-        """Whether all that a duration still could bring is more of the same failures."""
-        most = FAILED_AFTER_SUCCESS if self.answered else FAILED_AT_MOST
-        return self.load.duration_s is not None and self.failed >= most
+    def only_fails(self) -> bool:
+        """Whether the rest of the duration would only bring more of the same failures."""
+        most = MOST_FAILURES_AFTER_SUCCESS if self.succeeded else MOST_FAILURES
+        return self.load.duration_s is not None and self.failed_in_a_row >= most
+
+    def stop_for(self, cause: Cause) -> bool:
+        """Whether this is why the level was stopped."""
+        return self.stopped is not None and self.stopped.cause is cause
 
 
-def chat_request(session: Session, number: int = 0) -> wire.Request:
+def chat_request(session: Session, number: int = 0) -> Request:
     """A streamed chat completion. Its first line is unique, so no prompt cache can know it."""
     args = session.run.args
     prompt = session.prompts[number % len(session.prompts)]
@@ -93,84 +93,89 @@ def measure_level(session: Session, level: Level) -> None:
     """Warm up, then send the level's requests; once more if the server refuses stream_options."""
     while True:
         level.stopped = None
-        send(session, level, level.warmup, warm_up(session, level), "warm-up")
+        send(session, level, level.warmup, warmup_load(session, level), "warm-up")
         if level.stopped is None:
-            level.stopped = hopeless(level.warmup)
+            level.stopped = cannot_recover(level.warmup)
         if level.stopped is None:
-            send(session, level, level.replies, level.load, "requests")
-        if level.stopped is not Stop.USAGE:
+            send(session, level, level.answers, level.load, "requests")
+        if not level.stop_for(Cause.USAGE):
             return
         session.usage = False
 
 
-def warm_up(session: Session, level: Level) -> Load:
-    """At least one a slot, or none; an open loop has no slots: one after the other."""
+def warmup_load(session: Session, level: Level) -> Load:
+    """At least one request per slot, or none at all. In an open loop: one after the other."""
     count: int = session.run.args.warmup
     slots = 1 if level.load.is_open else level.load.concurrency
     return Load(slots, max(count, slots) if count else 0)
 
 
-def send(session: Session, level: Level, replies: list[wire.Reply], load: Load, label: str) -> None:
-    """What the load says; `replies` gets what was begun, whatever happens."""
+def send(session: Session, level: Level, answers: list[Answer], load: Load, what: str) -> None:
+    """Send what the load says. `answers` gets what was begun, also when it is interrupted."""
+
+    def keep(begun: list[Answer]) -> None:
+        answers[:] = begun
+
     count = load.planned
-    amount = f"{count} {label}" if load.duration_s is None else f"{label} for {load.duration_s:g} s"
-    with session.run.progress(f"{level.load.title}: {amount}", count) as step:
-
-        def on_reply(reply: wire.Reply) -> bool:
-            step()
-            chat.show(session.run, reply)
-            note(level, reply, session.usage)
-            return level.stopped is not None
-
-        try:
-            requests = make_requests(session, load)
-            session.instrument.exchange(requests, load.concurrency, on_reply, due_s=load.due_s)
-        finally:
-            replies[:] = session.instrument.replies
+    amount = f"{count} {what}" if load.duration_s is None else f"{what} for {load.duration_s:g} s"
+    asker = Asker(session.run, session.wire, reason_of(level, session.usage))
+    asker.ask(
+        make_requests(session, load),
+        load.concurrency,
+        label=f"{level.load.title}: {amount}",
+        total=count,
+        keep=keep,
+        due_s=load.due_s,
+    )
 
 
-def make_requests(session: Session, load: Load) -> Iterable[wire.Request]:
-    """Made before the first is sent, where it is known how many it takes."""
+def make_requests(session: Session, load: Load) -> Iterable[Request]:
+    """Made before the first one is sent, where it is known how many there will be."""
     requests = (chat_request(session, number) for number in load.numbers())
     return list(requests) if load.planned is not None else requests
 
 
-def note(level: Level, reply: wire.Reply, usage: bool) -> None:
-    """What an answer means for the rest of the level."""
-    level.answered += is_ok(reply)
-    level.silent = level.silent + 1 if timed_out(reply) else 0
-    level.failed = 0 if is_ok(reply) else level.failed + 1
-    level.stopped = level.stopped or reason_to_stop(level, reply, usage)
+def reason_of(level: Level, usage: bool) -> Callable[[Answer], Stop | None]:
+    """Counts what each answer means for the level, and says why to stop after it, if at all."""
+
+    def reason(answer: Answer) -> Stop | None:
+        level.succeeded += answer.is_ok
+        level.timeouts_in_a_row = level.timeouts_in_a_row + 1 if answer.timed_out else 0
+        level.failed_in_a_row = 0 if answer.is_ok else level.failed_in_a_row + 1
+        level.stopped = level.stopped or next_stop(level, answer, usage)
+        return level.stopped
+
+    return reason
 
 
-def reason_to_stop(level: Level, reply: wire.Reply, usage: bool) -> Stop | None:
-    """Why no further request should be sent after this answer."""
-    if is_rate_limit(reply):
-        return Stop.RATE_LIMIT
-    if level.silent >= level.patience:
-        return Stop.SILENT
-    if level.fails_only:
-        return Stop.FAILING
+def next_stop(level: Level, answer: Answer, usage: bool) -> Stop | None:
+    """Why no further request of the level should be sent after this answer."""
+    if answer.is_rate_limited:
+        return Stop(Cause.RATE_LIMIT, rate_limit_words(answer))
+    if level.timeouts_in_a_row >= level.most_timeouts:
+        return Stop(Cause.SILENT)
+    if level.only_fails:
+        return Stop(Cause.FAILING)
     if level.end_s is not None and time.perf_counter() > level.end_s:
-        return Stop.TIME
-    if level.answered:
+        return Stop(Cause.TIME)
+    if level.succeeded:
         return None
-    if reply.status == 401:
-        return Stop.CREDENTIAL
-    if usage and reply.status in (400, 422):
-        return Stop.USAGE
-    return hopeless([reply])
+    if answer.status == 401:
+        return Stop(Cause.CREDENTIAL)
+    if usage and answer.status in (400, 422):
+        return Stop(Cause.USAGE)
+    return cannot_recover([answer])
 
 
-def is_costly(reply: wire.Reply) -> bool:
-    """Whether the server hangs or floods: once is enough of that."""
-    return reply.failure is not None and reply.failure.kind in ("timeout", "flood")
-
-
-def hopeless(replies: Sequence[wire.Reply]) -> Stop | None:
-    """Why more requests would only cost more of the operator's time."""
-    if replies and all(timed_out(reply) for reply in replies):
-        return Stop.SILENT
-    if replies and all(is_costly(reply) for reply in replies):
-        return Stop.FLOOD
+def cannot_recover(answers: Sequence[Answer]) -> Stop | None:
+    """Why more requests would only cost more time: each of these was silent, or flooded."""
+    if answers and all(answer.timed_out for answer in answers):
+        return Stop(Cause.SILENT)
+    if answers and all(answer.is_costly for answer in answers):
+        return Stop(Cause.FLOOD)
     return None
+
+
+def stop_at_first(answer: Answer) -> Stop | None:
+    """For small probes: one that is silent or floods is enough."""
+    return reason_to_stop(answer, (Cause.SILENT, Cause.FLOOD))

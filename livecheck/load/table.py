@@ -10,9 +10,9 @@ from livecheck.core.screen import WIDTH
 from livecheck.core.text import figure
 from livecheck.wire.metrics import SUMMARY_NAMES
 
-FEW = 100  # samples; the p99 of fewer lies between the two slowest
+FEW = 100  # samples; the p99 of fewer lies between the two slowest ones
 LABEL, COUNT, CELL = 19, 6, 7  # widths
-NOTE = f"  * of fewer than {FEW} samples: close to the slowest one, no real p99"
+NOTE = f"  * fewer than {FEW} samples: close to the slowest one, not a real p99"
 
 
 def header() -> str:
@@ -45,7 +45,7 @@ def is_few(summary: Mapping[str, Any]) -> bool:
 
 
 def whole(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The same figures without decimals: half a token is of no use to a reader."""
+    """The same figures without decimals: there is no half token."""
     return {name: None if value is None else round(value) for name, value in summary.items()}
 
 

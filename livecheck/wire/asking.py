@@ -24,6 +24,7 @@ class Cause(Enum):
     SILENT = "the server does not answer in time"
     FLOOD = "the server does not stop sending"
     UNREACHABLE = "no connection can be opened"
+    USAGE = "the server refuses stream_options"
     FAILING = "every request fails"
     TIME = "the time for all levels is over"
 
@@ -39,13 +40,13 @@ OF_A_FAILURE = {
 
 @dataclass(frozen=True)
 class Stop:
-    """The end of all asking: its cause, and one line with what was seen."""
+    """The end of all asking: its cause, and one line with what was seen, where there is more."""
 
     cause: Cause
-    text: str
+    text: str = ""
 
     def __str__(self) -> str:
-        return self.text
+        return self.text or self.cause.value
 
 
 def reason_to_stop(

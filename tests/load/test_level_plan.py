@@ -109,11 +109,11 @@ GOOD = '{"messages": [{"role": "user", "content": "Hi"}]}'
         ("", "is empty"),
         ("\n", "is empty"),
         ("one\n\nthree\n", "line 2: it is empty"),
-        (b"one\n\xff\xfe\n", "line 2: no UTF-8"),
-        (GOOD + "\n{oops\n", "line 2: no JSON"),
-        (GOOD + "\n[1]\n", "line 2: no JSON object"),
-        (GOOD + "\nplain\n", "line 2: no JSON"),
-        (GOOD + "\n" + '{"messages": ' + "[" * 100_000, "line 2: no JSON"),
+        (b"one\n\xff\xfe\n", "line 2: it is not UTF-8"),
+        (GOOD + "\n{oops\n", "line 2: it is not JSON"),
+        (GOOD + "\n[1]\n", "line 2: it is not a JSON object"),
+        (GOOD + "\nplain\n", "line 2: it is not JSON"),
+        (GOOD + "\n" + '{"messages": ' + "[" * 100_000, "line 2: it is not JSON"),
         ("{}\n", "line 1: messages must be"),
         ('{"messages": []}', "line 1: messages must be"),
         ('{"messages": "Hi"}', "line 1: messages must be"),
@@ -122,7 +122,7 @@ GOOD = '{"messages": [{"role": "user", "content": "Hi"}]}'
         (GOOD.replace("}]}", '}], "max_tokens": 0}'), "line 1: max_tokens"),
         (GOOD.replace("}]}", '}], "max_tokens": true}'), "line 1: max_tokens"),
         (GOOD.replace("}]}", '}], "max_tokens": "9"}'), "line 1: max_tokens"),
-        (GOOD.replace("}]}", '}], "temperature": 0}'), "line 1: temperature is not sent"),
+        (GOOD.replace("}]}", '}], "temperature": 0}'), "line 1: temperature cannot be sent"),
     ],
 )
 def test_a_broken_prompt_file_names_the_line(content: str | bytes, words: str) -> None:
@@ -172,7 +172,7 @@ def plan_of(*arguments: str) -> tuple[Any, Any]:
         (("--rate", "9000", "--duration", "1000"), "more than 1000000 requests"),
         (("--find-capacity", "--concurrency", "1", "2", *SLO), "one level"),
         (("--find-capacity", "--rate", "1", "2", *SLO), "one level"),
-        (("--find-capacity", "--concurrency", "8", "--max-level", "4", *SLO), "from 8 on"),
+        (("--find-capacity", "--concurrency", "8", "--max-level", "4", *SLO), "at least 8"),
         (("--find-capacity", "--max-level", "4.5", *SLO), "--max-level"),
         (("--direct-key", "sk-1"), "goes with --direct-url"),
         (("--direct-url", "http://h", "--concurrency", "4"), "at concurrency 1"),
@@ -246,7 +246,7 @@ def test_rates_are_found_to_five_per_cent(limit: float) -> None:
 def test_a_limit_below_every_level_and_one_above_them_all() -> None:
     none = capacity.check_capacity(found(Search(8, 64, whole=True), 0.5))
     assert none.status is Status.FAIL
-    assert none.detail == "no level within the SLOs: at 1: TTFT p95 0.9 s"
+    assert none.detail == "no level keeps the SLOs: at 1: TTFT p95 0.9 s"
     assert found(Search(1, 64, whole=False), 0).next_level() is None
     beyond = capacity.check_capacity(found(Search(1, 48, whole=True), 99))
     assert beyond.status is Status.PASS and beyond.evidence["capacity"] == 48
@@ -257,7 +257,7 @@ def test_the_verdict_names_the_level_the_figures_and_the_next_level() -> None:
     check = capacity.check_capacity(found(Search(1, 64, whole=True), 6))
     assert check.status is Status.PASS
     assert check.detail == (
-        "highest level within the SLOs: 6 (TTFT p95 0.4 s ≤ 0.5 s); at 7: TTFT p95 0.9 s"
+        "highest level that keeps the SLOs: 6 (TTFT p95 0.4 s ≤ 0.5 s); at 7: TTFT p95 0.9 s"
     )
     assert check.evidence == {"capacity": 6, "broken_at": 7, "levels": 6}
 
@@ -267,7 +267,7 @@ def test_a_search_that_was_ended_is_a_warning_or_undecided() -> None:
     check = capacity.check_capacity(search)
     assert check.status is Status.WARN and "4, the highest tried (fine); the time" in check.detail
     search.trials.append(Trial(8, {}, {"requests": "8 of 8 failed"}, {}))
-    assert "what is between was not tried" in capacity.check_capacity(search).detail
+    assert "the levels between were not tried" in capacity.check_capacity(search).detail
     search.limited = True
     assert capacity.check_capacity(search).status is Status.SKIP
     nothing = capacity.check_capacity(Search(1, 64, True, ended="the time is over"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import http.client
 import json
 import os
@@ -36,15 +37,17 @@ from helpers.plain_client import (
     with_model,
 )
 
-from reference import Deployment, magic, running, tokens
+from reference import Deployment, magic_packet, running, tokens
 from reference.__main__ import main, signals_to_end
-from reference.faults import Fault
-from reference.faults import fleet as parts
+from reference.faults import answers, fleet_changes, planting
+from reference.faults.fault import Install
 from reference.fleet import deploy
 from reference.fleet import with_model as renamed
+from reference.fleet_registry import Registry, Runner, Waker
 from reference.fleet_routing import Place, Router
-from reference.fleet_runners import Registry, Runner, Waker
+from reference.hooks import Hooks
 from reference.settings import FleetSettings
+from reference.token_verifier import Denied, Policy, Verifier
 
 QUICK: dict[str, Any] = {"profile": "fleet", "ttft_ms": 4, "itl_ms": 1}
 FAST, BIG = "smollm2:135m", "smollm2:135m-big"
@@ -97,7 +100,7 @@ class Ear:
     """Hears what is broadcast on a deployment's Wake-on-LAN port."""
 
     def __init__(self, port: int) -> None:
-        self.sock = magic.bind(port)
+        self.sock = magic_packet.bind(port)
 
     def packets(self, quiet_s: float = 0.2) -> list[bytes]:
         """All that came, until nothing does for a while."""
@@ -258,7 +261,7 @@ def test_a_token_can_be_checked_with_the_published_keys(awake: Deployment) -> No
 
 
 KEY, OTHER_KEY = tokens.new_key(), tokens.new_key()
-VERIFIER = tokens.Verifier(KEY.public_key())
+VERIFIER = Verifier(KEY.public_key())
 CLAIMS = {"iss": tokens.ISSUER, "aud": tokens.AUDIENCE, "sub": "ann", "exp": 2**33, "roles": []}
 
 
@@ -281,7 +284,7 @@ def hs256(secret: bytes, kid: str = VERIFIER.kid) -> str:
     """By hand: PyJWT refuses to sign with a public key or an empty one."""
     header = json.dumps({"alg": "HS256", "kid": kid}).encode()
     message = f"{tokens.encoded(header)}.{tokens.encoded(json.dumps(CLAIMS).encode())}"
-    return f"{message}.{tokens.encoded(tokens.hmac.digest(secret, message.encode(), 'sha256'))}"
+    return f"{message}.{tokens.encoded(hmac.digest(secret, message.encode(), 'sha256'))}"
 
 
 def unsigned(algorithm: str = "none") -> str:
@@ -316,10 +319,10 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_sound_verifier_refuses_and_the_weakened_one_accepts(name: str) -> None:
     refused, weakness = REFUSED[name]
-    with pytest.raises(tokens.Denied) as denied:
+    with pytest.raises(Denied) as denied:
         VERIFIER.user(f"Bearer {refused}", {})
     assert denied.value.status == 401 and refused not in str(denied.value)
-    weak = tokens.Verifier(KEY.public_key(), tokens.Policy(**weakness))
+    weak = Verifier(KEY.public_key(), Policy(**weakness))
     assert weak.user(f"Bearer {refused}", {}).name == "ann"
     assert weak.user(f"Bearer {signed()}", {}).name == "ann"
 
@@ -334,7 +337,7 @@ def test_a_sound_verifier_refuses_and_the_weakened_one_accepts(name: str) -> Non
     ],
 )
 def test_no_malformed_credential_is_more_than_denied(text: str) -> None:
-    with pytest.raises(tokens.Denied):
+    with pytest.raises(Denied):
         VERIFIER.user(text, {"access_token": signed()})
 
 
@@ -593,7 +596,7 @@ def test_a_stranger_at_the_runners_port_changes_nothing() -> None:
             assert runner.online and runner.engine_url == "http://127.0.0.1:2"
             for writer in opened:
                 writer.close()
-            assert await asyncio.wait_for(runner.left.wait(), 5)
+            assert await asyncio.wait_for(runner.disconnected.wait(), 5)
         assert not troubles
 
     asyncio.run(scenario())
@@ -617,7 +620,7 @@ def test_a_request_wakes_one_runner_with_one_packet_and_is_served() -> None:
             answers = list(pool.map(lambda _: ask(deployment, "class:big"), range(5)))
         assert {answer.status for answer in answers} == {200}
         assert time.monotonic() - started_s >= 0.2
-        assert ear.packets() == [magic.magic_packet(TOWER)]
+        assert ear.packets() == [magic_packet.build(TOWER)]
         assert models(deployment) == [FAST, BIG]
         assert [each["is_online"] for each in runners(deployment).values()] == [False, True]
         assert [entry["wol_sent"] for entry in log(deployment)] == [True] * 5
@@ -626,15 +629,15 @@ def test_a_request_wakes_one_runner_with_one_packet_and_is_served() -> None:
 
 
 def test_only_a_magic_packet_with_its_mac_wakes_a_runner() -> None:
-    sound = magic.magic_packet(DESK)
-    assert magic.wakes(sound, DESK)
+    sound = magic_packet.build(DESK)
+    assert magic_packet.wakes(sound, DESK)
     with running(**QUICK, asleep=True, runners=1) as deployment:
         for packet in (sound[:-6], sound[:-1], sound + b"12345", b"\0" + sound[1:], b""):
-            magic.broadcast(packet, deployment.wol_port)
-        magic.broadcast(magic.magic_packet(TOWER), deployment.wol_port)
+            magic_packet.broadcast(packet, deployment.wol_port)
+        magic_packet.broadcast(magic_packet.build(TOWER), deployment.wol_port)
         time.sleep(0.5)
         assert models(deployment) == []
-        magic.broadcast(sound + b"secret", deployment.wol_port)
+        magic_packet.broadcast(sound + b"secret", deployment.wol_port)
         assert eventually(lambda: models(deployment) == [FAST, BIG])
 
 
@@ -694,7 +697,7 @@ def test_llama_wakes_on_a_packet_and_serves_both_classes() -> None:
     with running(engine="llama", profile="fleet", asleep=True) as deployment:
         with listening(deployment) as ear:
             answer = ask(deployment, "class:fast", max_tokens=8)
-            assert ear.packets() == [magic.magic_packet(DESK)]
+            assert ear.packets() == [magic_packet.build(DESK)]
         assert answer.status == 200 and answer.json["model"] == FAST
         assert answer.json["choices"][0]["message"]["content"]
         stream = ask(deployment, "class:big", stream=True, max_tokens=8)
@@ -704,14 +707,16 @@ def test_llama_wakes_on_a_packet_and_serves_both_classes() -> None:
 # --- what faults are made of
 
 
-def planted(*installs: parts.Install, scenario: Callable[[Deployment], Any], **options: Any) -> Any:
+def planted(*installs: Install, scenario: Callable[[Deployment], Any], **options: Any) -> Any:
     """What the scenario finds in a fleet with these parts of faults."""
-    rows = [Fault("x", "", "", "", install, profile="fleet") for install in installs]
+    hooks = Hooks()
+    for install in installs:
+        install(hooks)
     quick = {"engine": "sim", "ttft_ms": 4, "itl_ms": 1, "port": 0, "wol_port": 0}
     settings = FleetSettings(**{**quick, **options})
 
     async def run() -> Any:
-        async with deploy(settings, rows) as environment:
+        async with deploy(settings, hooks) as environment:
             deployment = Deployment(dict(environment), None)  # type: ignore[arg-type]
             return await asyncio.to_thread(scenario, deployment)
 
@@ -732,20 +737,28 @@ def test_roles_models_and_routes_can_be_broken() -> None:
         assert call(deployment.url, "/v1/models").body == b"planted"
 
     planted(
-        parts.decide("may_ask_specific", lambda user: True),
-        parts.names_model(lambda place: "lie"),
-        parts.resolves(lambda wanted: "class:big"),
-        parts.chooses(lambda able, wanted: able[-1]),
-        parts.plain("models", 500),
+        fleet_changes.decide("may_ask_specific", lambda user: True),
+        fleet_changes.names_model(lambda place: "lie"),
+        fleet_changes.resolves(lambda wanted: "class:big"),
+        fleet_changes.chooses(lambda able, wanted: able[-1]),
+        answers.plain_text("models", 500),
         scenario=scenario,
     )
 
 
 WAKES = {
-    "no_packet": (parts.no_packet, [], 500),
-    "unheard": (parts.unheard, [], 200),
-    "wrong_mac": (parts.wrong_mac, [magic.magic_packet(parts.WRONG_MAC)], 500),
-    "malformed": (parts.and_wakes(parts.malformed), [magic.magic_packet(DESK)[:-6]], 200),
+    "no_packet": (fleet_changes.send_nothing, [], 500),
+    "unheard": (fleet_changes.wake_without_packet, [], 200),
+    "wrong_mac": (
+        fleet_changes.send_to_wrong_mac,
+        [magic_packet.build(fleet_changes.WRONG_MAC)],
+        500,
+    ),
+    "malformed": (
+        fleet_changes.and_wake(fleet_changes.send_malformed),
+        [magic_packet.build(DESK)[:-6]],
+        200,
+    ),
 }
 
 
@@ -759,7 +772,7 @@ def test_packets_can_be_broken(name: str) -> None:
             assert ear.packets() == packets
 
     planted(
-        parts.sends(send),
+        fleet_changes.sends(send),
         scenario=scenario,
         asleep=True,
         runners=1,
@@ -774,7 +787,7 @@ def test_a_packet_for_each_request_and_a_refusal_while_waking() -> None:
             return len(ear.packets()), statuses
 
     options: dict[str, Any] = {"asleep": True, "boot_ms": 200}
-    each = parts.on_fleet(parts.packet_each_request)
+    each = planting.on_gateway(fleet_changes.send_packet_for_each_request)
     assert planted(each, scenario=burst, **options) == (3, {200})
-    refused = parts.with_fleet("inference", parts.refused_while_waking)
+    refused = planting.around_with_gateway("inference", fleet_changes.refuse_while_waking)
     assert planted(refused, scenario=burst, **options) == (1, {503})

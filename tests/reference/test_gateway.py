@@ -35,8 +35,8 @@ from helpers.plain_client import (
 )
 
 from reference import Deployment, StartError, running
-from reference.faults import FAULTS, events
-from reference.upstream import Reply
+from reference.engine_client import Reply, events
+from reference.faults import FAULTS
 
 ORIGIN = "https://app.example"
 

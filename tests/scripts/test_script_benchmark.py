@@ -432,7 +432,7 @@ def test_with_same_prompt_all_prompts_are_the_operators_and_the_output_says_so()
     with Server() as server:
         finished = quick(server, "--same-prompt", "--prompt", "Say hello")
     assert {call.prompt for call in server.to(CHAT)} == {"Say hello"}
-    assert "the prompt cache may save the prefill" in finished.out
+    assert "a prompt cache may save the prefill" in finished.out
     assert level(finished)["metrics"]["prompt"] == "same"
 
 

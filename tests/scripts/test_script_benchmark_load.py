@@ -252,7 +252,7 @@ def test_a_broken_prompt_file_is_exit_2_and_names_the_line() -> None:
         finished = quick(server, "--prompt-file", "prompts.jsonl")
         both = quick(server, "--prompt-file", "prompts.jsonl", "--prompt", "Hi")
     assert (finished.code, both.code, server.connections) == (2, 2, 0)
-    assert "prompts.jsonl, line 2: no JSON" in finished.err and finished.err.count("\n") == 1
+    assert "prompts.jsonl, line 2: it is not JSON" in finished.err and finished.err.count("\n") == 1
 
 
 # --- goodput
@@ -289,7 +289,7 @@ def test_the_search_finds_how_many_the_engine_serves_at_once(sim: Deployment) ->
     finished = bench(sim, *SEARCH, "--slo", "ttft_mean=55ms", "--slo", "error_rate=0")
     check = capacity(finished)
     assert (finished.code, check["status"], check["evidence"]["capacity"]) == (0, "PASS", 3)
-    assert check["detail"].startswith("highest level within the SLOs: 3 (TTFT mean 4")
+    assert check["detail"].startswith("highest level that keeps the SLOs: 3 (TTFT mean 4")
     assert "≤ 55 ms); at 4: TTFT mean " in check["detail"]
     document = finished.document("capacity")
     tried = document["metrics"]["levels"]
@@ -314,7 +314,7 @@ def test_the_search_by_rate_finds_what_the_engine_serves_a_second(sim: Deploymen
 def test_where_the_first_level_breaks_the_objectives_the_run_fails(sim: Deployment) -> None:
     finished = bench(sim, *SEARCH, "--slo", "ttft_p50=10ms")
     assert (finished.code, capacity(finished)["status"]) == (1, "FAIL")
-    assert "no level within the SLOs: at 1: TTFT p50 4" in capacity(finished)["detail"]
+    assert "no level keeps the SLOs: at 1: TTFT p50 4" in capacity(finished)["detail"]
 
 
 def test_failing_requests_break_a_level_too() -> None:

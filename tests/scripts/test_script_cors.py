@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,10 +11,13 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
+from helpers.answers import answer
 from helpers.scripts import Finished, run_script
 
 import test_cors as cors
 from common import Status
+from livecheck.wire.asking import Cause, Stop
+from livecheck.wire.wire import Failure, Request
 from reference import Deployment, running
 
 SCRIPT = "test_cors.py"
@@ -238,26 +240,20 @@ def test_the_look_alikes_of_an_origin() -> None:
 # --- the rules, on answers made by hand
 
 
-def record(probe: str, page: str = cors.ALLOWED, **changed: Any) -> cors.Record:
+def asked(
+    name: str, page: str = cors.ALLOWED, status: int | None = 200, headers: Any = None, **more: Any
+) -> cors.Asked:
+    """A question and the answer to it, with GOOD headers for the allowed page."""
     origin = ORIGIN if page == cors.ALLOWED else "https://other-site.example"
-    made = cors.Record(
-        probe,
-        page,
-        origin,
-        "GET",
-        "/",
-        200,
-        None,
-        None,
-        1.0,
-        False,
-        GOOD if origin == ORIGIN else {},
+    given = (GOOD if origin == ORIGIN else {}) if headers is None else headers
+    request = Request("GET", "/", headers={"origin": origin})
+    return cors.Asked(
+        cors.Question(name, page, request), answer(status, given, request=request, **more)
     )
-    return dataclasses.replace(made, **changed)
 
 
-def seen(**changed: Mapping[str, Any]) -> cors.Seen:
-    """A sound deployment's answers; what is `changed`, by probe, is changed."""
+def seen(**changed: Mapping[str, Any]) -> cors.Evidence:
+    """The answers of a sound deployment; what is `changed`, by question, is changed."""
     stream = {**GOOD, "content-type": ["text/event-stream"]}
     usual: dict[str, dict[str, Any]] = {
         "preflight": {"status": 204},
@@ -267,22 +263,21 @@ def seen(**changed: Mapping[str, Any]) -> cors.Seen:
         "404": {"status": 404},
         "400": {"status": 400},
     }
-    probes = ("preflight", "sdk", "models", "answer", "stream", "401", "404", "400")
-    records = [
-        record(probe, **{**usual.get(probe, {}), **changed.get(f"p_{probe}", {})})
-        for probe in probes
+    names = ("preflight", "sdk", "models", "answer", "stream", "401", "404", "400")
+    allowed = [
+        asked(name, **{**usual.get(name, {}), **changed.get(f"p_{name}", {})}) for name in names
     ]
     others = [
-        record(probe, "reflected", **changed.get("others", {})) for probe in ("preflight", "models")
+        asked(name, "reflected", **changed.get("others", {})) for name in ("preflight", "models")
     ]
-    return cors.Seen(ORIGIN, records + others)
+    return cors.Evidence(ORIGIN, allowed + others)
 
 
-def verdicts(found: cors.Seen) -> dict[str, Status]:
+def verdicts(found: cors.Evidence) -> dict[str, Status]:
     return {check.name: check.status for check in (judge(found) for judge in cors.JUDGES)}
 
 
-def failing(found: cors.Seen) -> set[str]:
+def failing(found: cors.Evidence) -> set[str]:
     return {name for name, status in verdicts(found).items() if status is Status.FAIL}
 
 
@@ -442,9 +437,7 @@ def test_the_headers_of_the_javascript_sdk(value: str) -> None:
 
 @pytest.mark.parametrize("probe", ["preflight", "answer", "stream", "404"])
 def test_an_answer_that_breaks_off_is_a_fail(probe: str) -> None:
-    broken = {
-        f"p_{probe}": {"error": "truncated", "error_text": "connection closed", "status": None}
-    }
+    broken = {f"p_{probe}": {"failure": Failure("truncated", "connection closed"), "status": None}}
     assert failing(seen(**broken)) == {{"404": "errors"}.get(probe, probe)}
 
 
@@ -454,7 +447,7 @@ def test_no_stream_where_one_was_asked_for_is_a_fail() -> None:
 
 
 def test_what_was_not_asked_is_not_decided() -> None:
-    found = cors.Seen(ORIGIN, [], "the key's rate limit")
+    found = cors.Evidence(ORIGIN, [], Stop(Cause.RATE_LIMIT, "the rate limit"))
     for judge in cors.JUDGES:
         assert judge(found).status is Status.SKIP
     assert sum(judge(found).essential for judge in cors.JUDGES) >= 9

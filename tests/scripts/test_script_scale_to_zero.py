@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import answers
 from helpers.raw_server import RawServer, answer, keep_answering
 from helpers.scripts import ROOT, Finished, run_script, start_script
 
@@ -34,9 +35,8 @@ from livecheck.gateway.worker_count import (
     count_states,
     count_summary,
 )
-from livecheck.wire import wire
 from reference import Deployment, running
-from reference.faults.scale import COUNT
+from reference.faults.scale_to_zero import COUNT_WORKERS as COUNT
 
 SCRIPT = "test_scale_to_zero.py"
 NAME = "scale_to_zero"
@@ -223,8 +223,8 @@ def test_the_command_is_run_by_the_shell(text: str, count: int) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("echo trouble >&2; exit 3", "ended with 3: trouble"),
-        ("no-such-command-here", "ended with 127"),
+        ("echo trouble >&2; exit 3", "ended with exit code 3: trouble"),
+        ("no-such-command-here", "ended with exit code 127"),
         ("true", "printed ''"),
         ("echo none", "printed 'none"),
         ("echo -1", "printed '-1"),
@@ -425,7 +425,7 @@ def test_states_that_decide_nothing_leave_it_to_the_next_request(
         finished = run_here(monkeypatch, plane, capsys, given)
     found = statuses(finished)
     assert (finished.code, found["workers"], found["scale_down"]) == (0, "WARN", "PASS")
-    assert "cannot be seen" in detail(finished, "scale_down")
+    assert "only a worker count could tell" in detail(finished, "scale_down")
 
 
 def test_without_runpods_key_nothing_is_asked() -> None:
@@ -443,7 +443,7 @@ def test_no_connection_to_the_model_stays_open_in_the_silence(sleepless: Deploym
         given = ("--url", server.url, "--health-url", sleepless.health_url)
         with start_script(SCRIPT, *given, *quick) as process:
             assert process.stderr
-            until(process.stderr.readline, "silence towards the model")
+            until(process.stderr.readline, "no requests to the model")
             time.sleep(0.3)
             open_ones = [peer for peer in server.peers if peer.gone_ns is None]
             process.communicate(timeout=60)
@@ -491,7 +491,7 @@ def test_an_interrupted_wait_keeps_what_was_measured(sleepy: Deployment) -> None
     given = arguments(sleepy, "--idle-timeout", 900, "--output", "json")
     with start_script(SCRIPT, *given) as process:
         assert process.stderr
-        lines = until(process.stderr.readline, "silence towards the model")
+        lines = until(process.stderr.readline, "no requests to the model")
         time.sleep(1)
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=60)
@@ -574,9 +574,9 @@ def test_a_row_of_zeros_that_has_just_begun_is_not_cut_off_by_the_limit() -> Non
 
     class Run:
         def __init__(self) -> None:
-            self.args, self.secrets = args, script.Secrets()
+            self.args = args
 
-        def note(self, text: str) -> None:
+        def note_wrapped(self, text: str) -> None:
             pass
 
         @contextlib.contextmanager
@@ -590,11 +590,8 @@ def test_a_row_of_zeros_that_has_just_begun_is_not_cut_off_by_the_limit() -> Non
     assert [reading.count for reading in wait.readings] == [1, 1, 0, 0, 0]
 
 
-def answered(phase: str, ttft_ms: float | None, error: str | None = None) -> Any:
-    reply = wire.Reply(0, wire.Request("POST", "/"))
-    record = {"ttft_ms": ttft_ms, "error": error, "error_text": error, "connect_ms": 1.0}
-    record |= {"tls_ms": None, "server_prompt_ms": None, "sent_ms": 0.0}
-    return script.Answer(phase, reply, record)
+def answered(phase: str, ttft_ms: float | None) -> Any:
+    return script.Asked(phase, answers.streamed(ttft_ms))
 
 
 def test_a_zero_that_wakes_as_fast_as_warm_is_a_warning() -> None:
@@ -606,34 +603,32 @@ def test_a_zero_that_wakes_as_fast_as_warm_is_a_warning() -> None:
 def test_warm_only_after_a_while_is_a_warning() -> None:
     evidence = script.Evidence([answered("warm", 20.0), answered("after", 900.0)])
     assert script.check_warm_again(evidence).status is Status.FAIL
-    evidence.answers.append(answered("after", 22.0))
+    evidence.asked.append(answered("after", 22.0))
     assert script.check_warm_again(evidence).status is Status.WARN
 
 
-def probed(at_s: float, status: int, header: str = "") -> Any:
-    reply = wire.Reply(0, wire.Request("GET", "/ping"))
-    reply.message.feed(f"HTTP/1.1 {status} x\r\n{header}Content-Length: 0\r\n\r\n".encode())
-    reply.t0_ns, reply.stamps_ns = 0, [1_000_000]
-    return script.Probe(at_s, reply)
+def probed(at_s: float, status: int, headers: dict[str, str]) -> Any:
+    return script.Probe(at_s, answers.answer(status, headers))
 
 
-CLOUD = "CF-Ray: 1\r\n"
+NONE: dict[str, str] = {}
+CLOUD = {"CF-Ray": "1"}
 
 
 @pytest.mark.parametrize(
     ("probes", "counts", "status"),
     [
-        ([(0.5, 200, ""), (2.5, 200, "")], (1, 1, 0, 0, 0), "PASS"),
-        ([(0.5, 200, ""), (2.5, 502, CLOUD)], (1, 1, 0, 0, 0), "WARN"),  # asleep, and an edge
+        ([(0.5, 200, NONE), (2.5, 200, NONE)], (1, 1, 0, 0, 0), "PASS"),
+        ([(0.5, 200, NONE), (2.5, 502, CLOUD)], (1, 1, 0, 0, 0), "WARN"),  # asleep, and an edge
         ([(0.5, 502, CLOUD), (2.5, 502, CLOUD)], (1, 1, 0, 0, 0), "FAIL"),  # awake as well
-        ([(0.5, 200, ""), (2.5, 502, "")], (1, 1, 0, 0, 0), "FAIL"),  # nobody knows whose 502
-        ([(0.5, 200, ""), (2.5, 502, CLOUD)], (), "FAIL"),  # no count proves zero
-        ([(0.5, 200, ""), (2.5, 302, "")], (1, 1, 0, 0, 0), "FAIL"),
-        ([(0.5, 204, ""), (2.5, 200, "")], (1, 1, 0, 0, 0), "FAIL"),
+        ([(0.5, 200, NONE), (2.5, 502, NONE)], (1, 1, 0, 0, 0), "FAIL"),  # nobody knows whose 502
+        ([(0.5, 200, NONE), (2.5, 502, CLOUD)], (), "FAIL"),  # no count proves zero
+        ([(0.5, 200, NONE), (2.5, 302, NONE)], (1, 1, 0, 0, 0), "FAIL"),
+        ([(0.5, 204, NONE), (2.5, 200, NONE)], (1, 1, 0, 0, 0), "FAIL"),
     ],
 )
 def test_only_the_platform_may_answer_for_a_worker_that_is_not_there(
-    probes: list[tuple[float, int, str]], counts: tuple[int, ...], status: str
+    probes: list[tuple[float, int, dict[str, str]]], counts: tuple[int, ...], status: str
 ) -> None:
     wait = waited(*counts)
     wait.probes = [probed(*each) for each in probes]
@@ -662,7 +657,7 @@ def test_the_control_says_whose_fault_it_is(control: Any, words: str) -> None:
 
 
 def test_a_failed_cold_request_without_a_count_leaves_it_undecided() -> None:
-    trial = script.Trial(waited(), cold=answered("cold", None, "5xx"))
+    trial = script.Trial(waited(), cold=answered("cold", None))
     found = script.check_scale_down([trial], [20.0])
     assert (found.status, found.essential) == (Status.SKIP, True)
     assert script.check_cold_start([trial], [20.0], 300.0).status is Status.FAIL

@@ -42,7 +42,7 @@ from livecheck.fleet import magic_packet
 from livecheck.fleet import old_api as api
 from livecheck.fleet.online import State, came_online
 from reference import Deployment, running
-from reference.magic import BROADCAST
+from reference.magic_packet import BROADCAST
 
 SCRIPT = "test_wol.py"
 NAME = "wol"

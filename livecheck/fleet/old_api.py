@@ -18,7 +18,7 @@ from typing import Any
 from livecheck.core.credentials import CannotCheck
 from livecheck.core.run import Run
 from livecheck.core.text import shorten
-from livecheck.fleet import forged_tokens
+from livecheck.fleet.jwt import read_jwt
 from livecheck.wire import old_chat as chat
 from livecheck.wire import wire
 from livecheck.wire.records import classify, is_ok, number, outcome, read_stream, words
@@ -63,7 +63,7 @@ def roles_in(token: str) -> frozenset[str] | None:
 
 def claims(token: str) -> dict[str, Any] | None:
     """The payload of a JWT (RFC 7519, section 3), unverified; None when it is no JWT."""
-    jwt = forged_tokens.read_jwt(token)
+    jwt = read_jwt(token)
     return jwt.payload if jwt else None
 
 

@@ -393,8 +393,8 @@ def check_state(evidence: Evidence) -> Check:
         asleep = [each for each in state.runners if not each.is_online]
         able = [runner for runner in asleep if may_serve(runner, evidence.model)]
         if not macs(able):
-            why = f"no MAC address of {names(able)}" if able else "no known runner has the model"
-            return Check("state", Status.WARN, f"{detail}; nobody can be woken: {why}", numbers)
+            detail += f"; no MAC address is known of {names(able) or 'any runner of the model'}"
+            return Check("state", Status.WARN, f"{detail}: nobody can be woken", numbers)
     return Check("state", Status.PASS, detail, numbers)
 
 
@@ -417,9 +417,9 @@ def check_request(evidence: Evidence, timeout_s: float) -> Check:
     assert first
     model = shorten(first.completion.model or "an unnamed model", 60)
     whole = f"{sent} of {sent} answered" if sent > 1 else "answered"
-    detail = f"{whole} by {model}, the first output after {in_words(evidence.first_output_s)}"
+    detail = f"{whole} by {model}; the first output came after {in_words(evidence.first_output_s)}"
     if sent > 1:
-        detail += f", that of the last one after {in_words(evidence.slowest_output_s)}"
+        detail += f", that of the last answer after {in_words(evidence.slowest_output_s)}"
     if first.completion.is_hidden:
         detail += f"; all {MAX_TOKENS} tokens were reasoning that is not shown"
     return Check("request", Status.PASS, detail, numbers)
@@ -546,9 +546,9 @@ def check_wake_awake(evidence: Evidence, state: State, allow_awake: bool) -> Che
     what = "runner" if state.runners is not None else "model"
     detail = f"nothing to wake: {plural(len(awake), what)} online"
     if evidence.waited_s is not None:
-        detail += f" after {evidence.waited_s:.0f} s of waiting for sleep"
+        detail += f", after {evidence.waited_s:.0f} s of waiting for sleep"
     if not allow_awake:
-        detail += "; --wait-asleep waits for sleep, --allow-awake accepts this"
+        detail += "; --wait-asleep waits until they sleep, --allow-awake accepts this"
     return Check("wake", Status.SKIP, detail, essential=not allow_awake)
 
 

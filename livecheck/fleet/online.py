@@ -103,7 +103,7 @@ class State:
         who = f": {names(self.online)}" if self.online else ""
         but = f"; none of them offers {shorten(model, 40)}" if self.online and others else ""
         count = f"{len(self.online)} of {len(self.runners)} runners online"
-        return f"{count} by {api.RUNNERS}{who}{but}"
+        return f"{api.RUNNERS} shows {count}{who}{but}"
 
     def record(self, start_ns: int) -> dict[str, Any]:
         """The state as it is saved; its time counts from `start_ns`."""

@@ -448,7 +448,7 @@ def failure_words(failed: Sequence[Answer], evidence: Evidence, timeout_s: float
         detail += f"; listed as online: {listed(awake)}"
         # a server that names the class says that it has nobody for just this class
         is_explained = evidence.model.removeprefix("class:") in said
-        return detail if is_explained else f"{detail}. Did it fall asleep without signing off?"
+        return detail if is_explained else f"{detail}. Did one fall asleep without signing off?"
     if came := evidence.newcomers:
         return f"{detail}; {listed(came.names)} came online {after_request(evidence, came.at_ns)}"
     if any(answer.timed_out for answer in failed):

@@ -118,9 +118,7 @@ def share_option(text: str) -> float:
 def check_options(args: argparse.Namespace) -> None:
     """ValueError for options that do not go together."""
     if (args.expect_runners or 0) > args.requests:
-        raise ValueError(
-            f"--expect-runners {args.expect_runners} needs at least as many --requests"
-        )
+        raise ValueError("--expect-runners N needs at least N --requests")
     if "expect_runners" in (args.only or ()) and not args.expect_runners:
         raise ValueError("--only expect_runners needs --expect-runners N")
 
@@ -186,6 +184,11 @@ class Evidence:
         pairs = zip(self.measured, self.attribution.runners, strict=True)
         return [answer for answer, served_by in pairs if served_by == runner]
 
+    def gaps(self, queued: bool = False) -> list[Gap]:
+        """The longest times without work for each runner, as `longest_gaps` has them."""
+        served = {name: self.answers_of(name) for name in self.names}
+        return longest_gaps(served, self.answers_of(None), queued)
+
     def consult(self, read: Callable[[], T]) -> T | None:
         """What the admin API says; None when it cannot be read, which `unread` then explains."""
         try:
@@ -193,6 +196,25 @@ class Evidence:
         except api.Unreadable as error:
             self.unread = self.unread or str(error)
             return None
+
+
+def measure(run: Run) -> None:
+    document = run.document("workload_routing")
+    run.target["model"] = run.args.model
+    evidence = Evidence(run.args, Requests(run.args.model))
+    try:
+        with open_wire(run) as wire:
+            ask_all(run, wire, evidence)
+    finally:
+        document.requests = records(evidence)  # kept, should the rest be interrupted
+        evidence.attribution = attribution.attribute(
+            evidence.requests, evidence.known, evidence.log, run.args.runner_header
+        )
+        timing = find_timing(evidence)
+        document.requests = records(evidence)
+        document.metrics = metrics(evidence, timing)
+    document.add(*judge(evidence))
+    run.show(lines(evidence, timing, run.url), document)
 
 
 def ask_all(run: Run, wire: Wire, evidence: Evidence) -> None:
@@ -430,16 +452,12 @@ def only_one(evidence: Evidence, top: str) -> str:
     return text
 
 
-def answers_by_name(evidence: Evidence) -> dict[str, list[Answer]]:
-    return {name: evidence.answers_of(name) for name in evidence.names}
-
-
 def idle_runners(evidence: Evidence, top: str) -> list[str]:
     """Who was idle while this runner had two requests; `?` for each whose name is not known."""
     idle = {name for name in evidence.names if not evidence.attribution.counts[name]}
-    for gap in longest_gaps(answers_by_name(evidence), evidence.answers_of(None)):
-        if gap.busy == top and gap.in_requests > IDLE_SHARE:
-            idle.add(gap.runner)
+    idle |= {
+        gap.runner for gap in evidence.gaps() if gap.busy == top and gap.in_requests > IDLE_SHARE
+    }
     nameless = ["?"] * (evidence.candidates - len(evidence.names))
     return [*(name for name in evidence.names if name in idle), *nameless]
 
@@ -529,21 +547,17 @@ def check_idle(evidence: Evidence) -> Check:
         reason = unclear(served_by)
     if reason:
         return Check("idle", Status.SKIP, reason)
-    gaps = longest_gaps(answers_by_name(evidence), evidence.answers_of(None), queued=True)
-    unused = [gap for gap in gaps if not served_by.others[gap.runner]]
-    worst = max(unused, key=lambda gap: gap.in_requests, default=None)
+    gaps = [gap for gap in evidence.gaps(queued=True) if not served_by.others[gap.runner]]
+    worst = max(gaps, key=lambda gap: gap.in_requests, default=None)
     if worst is None or worst.length_ms < 1:
         return Check("idle", Status.PASS, "no runner was idle while another had two requests")
-    return judge_gap(worst)
-
-
-def judge_gap(gap: Gap) -> Check:
-    detail = f"{gap.runner} was idle for {duration(gap.length_ms)} while {gap.busy} had two or "
-    detail += f"more requests; a request took {duration(gap.request_ms)} (median)"
-    if gap.in_requests <= 1:
-        return Check("idle", Status.PASS, f"at the most, {detail}", dataclasses.asdict(gap))
+    numbers = dataclasses.asdict(worst)
+    detail = f"{worst.runner} was idle for {duration(worst.length_ms)} while {worst.busy} had two "
+    detail += f"or more requests; a request took {duration(worst.request_ms)} (median)"
+    if worst.in_requests <= 1:
+        return Check("idle", Status.PASS, f"at the most, {detail}", numbers)
     hint = "use --skip idle if that is intended"
-    return Check("idle", Status.WARN, f"{detail}; {hint}", dataclasses.asdict(gap))
+    return Check("idle", Status.WARN, f"{detail}; {hint}", numbers)
 
 
 # --- show
@@ -739,40 +753,30 @@ def metrics(evidence: Evidence, timing: Timing | None) -> dict[str, Any]:
 def records(evidence: Evidence) -> list[dict[str, Any]]:
     """Each request as it is saved. Its times count from when the first one was sent."""
     requests, own = evidence.requests, evidence.args.runner_header
-    phases = [("alone", answer) for answer in requests.sent_alone]
-    phases += [("measured", answer) for answer in requests.sent_together]
-    start_ms = min((sent_ms(answer) for _, answer in phases), default=0.0)
+    answers = [*requests.sent_alone, *requests.sent_together]
+    start_ms = min(map(sent_ms, answers), default=0.0)
     runners = dict(zip(requests.measured, evidence.attribution.runners, strict=False))
     return [
         {
             "index": index,
-            "phase": phase,
-            **outcome(answer, start_ms),
+            "phase": "alone" if index < len(requests.sent_alone) else "measured",
+            "status": answer.status,
+            "error": kind_of(answer) if answer.completion.problem else None,
+            "error_text": answer.completion.problem,
+            "excluded": attribution.is_excluded(answer),
+            "sent_ms": round(sent_ms(answer) - start_ms, 4) if answer.sent_ns else None,
+            "ended_ms": round(ended_ms(answer) - start_ms, 4),
+            "ttft_ms": first_output_ms(answer),
+            "e2e_ms": latency_ms(answer),
+            "round_trip_ms": round_trip_ms(answer),
+            "model": attribution.model_of(answer),
+            "system_fingerprint": attribution.fingerprint_of(answer),
             "headers": attribution.naming_headers(answer, own),
             "edge": attribution.edge_of(answer),
             "runner": runners.get(answer),
         }
-        for index, (phase, answer) in enumerate(phases)
+        for index, answer in enumerate(answers)
     ]
-
-
-def outcome(answer: Answer, start_ms: float) -> dict[str, Any]:
-    """What became of a request, for its record."""
-    problem = answer.completion.problem
-    sent = None if answer.sent_ns is None else round(sent_ms(answer) - start_ms, 4)
-    return {
-        "status": answer.status,
-        "error": kind_of(answer) if problem else None,
-        "error_text": problem,
-        "excluded": attribution.is_excluded(answer),
-        "sent_ms": sent,
-        "ended_ms": round(ended_ms(answer) - start_ms, 4),
-        "ttft_ms": first_output_ms(answer),
-        "e2e_ms": latency_ms(answer),
-        "round_trip_ms": round_trip_ms(answer),
-        "model": attribution.model_of(answer),
-        "system_fingerprint": attribution.fingerprint_of(answer),
-    }
 
 
 def kind_of(answer: Answer) -> str:
@@ -780,28 +784,6 @@ def kind_of(answer: Answer) -> str:
     if answer.failure is not None:
         return answer.failure.kind
     return "malformed" if answer.status == 200 else status_kind(answer.status or 0)
-
-
-# --- main
-
-
-def measure(run: Run) -> None:
-    document = run.document("workload_routing")
-    run.target["model"] = run.args.model
-    evidence = Evidence(run.args, Requests(run.args.model))
-    try:
-        with open_wire(run) as wire:
-            ask_all(run, wire, evidence)
-    finally:
-        document.requests = records(evidence)  # kept, should the rest be interrupted
-        evidence.attribution = attribution.attribute(
-            evidence.requests, evidence.known, evidence.log, run.args.runner_header
-        )
-        timing = find_timing(evidence)
-        document.requests = records(evidence)
-        document.metrics = metrics(evidence, timing)
-    document.add(*judge(evidence))
-    run.show(lines(evidence, timing, run.url), document)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -28,7 +28,7 @@ MORE_PAGES = 20  # of the log, beyond those that our own requests fill
 FAILED = re.compile(r"[45]\d\d")
 # An entry is similar to a request of ours when its times are no further off than this, or than it
 # takes to find enough entries: on loopback, when 40 requests come in at once, up to 130 ms.
-SIMILAR_MS = 20.0
+SIMILAR_MS = 40.0  # in the end and the latency together
 FIT_MS = 200.0  # entries that ended further from ours than this, by the median, are not about ours
 NEIGHBOURS = 4  # requests that ended next, and may be confused with this one
 
@@ -179,10 +179,7 @@ def ended_at_ms(entry: LogEntry) -> float:
 
 def similar(ours: Sequence[Finish], theirs: Sequence[Finish]) -> list[int]:
     """The places of those that could be ours: one of ours ended about then, after about as long."""
-    off_ms = [
-        min(max(abs(each.at_ms - one.at_ms), abs(each.took_ms - one.took_ms)) for one in ours)
-        for each in theirs
-    ]
+    off_ms = [min(map(each.distance, ours)) for each in theirs]
     enough = min(len(ours), len(theirs))
     within_ms = max(SIMILAR_MS, sorted(off_ms)[enough - 1])
     return [place for place, off in enumerate(off_ms) if off <= within_ms]

@@ -350,12 +350,10 @@ def check_distribution(evidence: Evidence) -> Check:
     if evidence.args.sequential:
         reason = f"reported, but not judged: one at a time ({shares(evidence)})"
         return Check("distribution", Status.SKIP, reason)
-    top, count = served_by.counts.most_common(1)[0]
-    limit = evidence.args.max_share
-    numbers = {"runner": top, "requests": count, "of": total, "max_share": limit}
+    top, limit = served_by.busiest, evidence.args.max_share
+    least, most = served_by.bounds(top)
+    numbers = {"runner": top, "requests": served_by.counts[top], "of": total, "max_share": limit}
     numbers |= {"runners_to_choose_from": evidence.candidates}
-    least = max(0, count - (served_by.similar.total() - served_by.similar[top]))
-    most = min(total, count + served_by.similar[top] + served_by.unknown)
     if most / total <= limit:
         detail = f"{shares(evidence)}; {evidence.at_once} at once"
         return Check("distribution", Status.PASS, detail, numbers)

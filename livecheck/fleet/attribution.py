@@ -188,6 +188,18 @@ class Attribution:
             not_ours = max(0, not_ours - count)
         return served
 
+    def bounds(self, runner: str) -> tuple[int, int]:
+        """How many requests this runner served at least and at most, whichever are ours."""
+        count, same = self.counts[runner], self.similar[runner]
+        least = max(0, count - (self.similar.total() - same))
+        return least, min(len(self.runners), count + same + self.unknown)
+
+    @property
+    def busiest(self) -> str:
+        """The runner that may have served the most."""
+        names = [*self.counts, *(self.similar.keys() - self.counts.keys())]
+        return max(names, key=lambda name: (self.bounds(name)[1], self.counts[name]))
+
 
 def attribute(
     requests: Requests, known: KnownRunners, log: RequestLog | None, own_header: str | None

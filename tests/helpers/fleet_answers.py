@@ -54,8 +54,6 @@ def failed(sent: float, ended: float, status: int = 500, words: str = "boom") ->
 
 
 def entry(number: int, at_s: float, latency_ms: float, runner: str | None, **more: Any) -> LogEntry:
-    """An entry of the log: when the request came in, by the gateway's clock, and how long it took."""
+    """An entry of the log: when the request came in, by the gateway's clock, and its latency."""
     fields = {"model": MODEL, "status": "200", "wol_sent": False, **more}
-    return LogEntry(
-        id=f"e{number}", latency_ms=latency_ms, runner_id=runner, at_s=at_s, **fields
-    )
+    return LogEntry(id=f"e{number}", latency_ms=latency_ms, runner_id=runner, at_s=at_s, **fields)

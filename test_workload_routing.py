@@ -81,12 +81,13 @@ def build_parser() -> common.Parser:
     parser = common.new_parser(__file__, __doc__, common.FLEET, CHECKS, timeout_s=60)
     add = parser.add_argument_group("what to send, and what to expect").add_argument
     number = common.whole_number(1)
-    add("--model", default="class:fast", metavar="MODEL", help="model or class (%(default)s)")
-    add("--requests", type=number, default=10, metavar="N", help="how many (default %(default)s)")
-    add("--workers", type=number, default=10, metavar="N", help="at once (default %(default)s)")
+    of_default = "(default %(default)s)"
+    add("--model", default="class:fast", metavar="MODEL", help=f"model or class {of_default}")
+    add("--requests", type=number, default=10, metavar="N", help=f"how many to send {of_default}")
+    add("--workers", type=number, default=10, metavar="N", help=f"how many at once {of_default}")
     add("--sequential", action="store_true", help="one after the other; shares are not judged")
     add("--analyze-timing", action="store_true", help="show whether they ran in parallel")
-    add("--max-tokens", type=number, default=32, metavar="N", help="longest answer (%(default)s)")
+    add("--max-tokens", type=number, default=32, metavar="N", help=f"longest answer {of_default}")
     add("--runner-header", type=header_option, metavar="NAME", help="header that names the runner")
     add("--expect-runners", type=number, metavar="N", help="how many runners must have served")
     add(
@@ -94,7 +95,7 @@ def build_parser() -> common.Parser:
         type=share_option,
         default=0.9,
         metavar="SHARE",
-        help="most that one runner may get; 1 allows all (default %(default)s)",
+        help=f"most that one runner may get; 1 allows all {of_default}",
     )
     return parser
 
@@ -389,13 +390,13 @@ def cannot_tell(evidence: Evidence) -> str | None:
 
 def better_source(evidence: Evidence) -> str:
     """What to do to know more."""
-    hint = "--runner-header would tell"
+    hint = "use --runner-header, if a header names the runner"
     if evidence.log and evidence.log.alone:
         return f": {hint}"
     if evidence.log:
         return f": the admin log does not show our requests; {hint}"
     why = f" ({evidence.unread})" if evidence.unread else ""
-    return f": the admin log would tell{why}, or {hint}"
+    return f": the admin log would tell{why}; or {hint}"
 
 
 def unclear(served_by: Attribution) -> str:
@@ -719,7 +720,7 @@ def lines(evidence: Evidence, timing: Timing | None, url: str) -> list[str]:
     elif own and not attribution.may_name_runners(own, evidence.requests, evidence.known, own):
         shown.append(f"    {shorten(own.title(), 50)} is different on each answer")
     if evidence.unread:
-        shown.append("    " + shorten(f"could not be read: {evidence.unread}", 76))
+        shown.append("    " + shorten(f"the admin API could not be read: {evidence.unread}", 76))
     if others := served_by.others.total():
         shown.append(f"    {plural(others, 'request')} of others came in at the same time")
     head = f"  {'runner':{NAME}}{'model':{MODEL}}{'n':>4}{'share':>6}{'95 %':>12}"

@@ -31,8 +31,8 @@ PROXY_HEADERS = (
 # Signs of a content delivery network: its machines name themselves in X-Served-By.
 EDGE = re.compile(r"via|x-cache|x-timer|cf-ray|fastly-.*", re.IGNORECASE)
 MODEL_LENGTH = 300  # characters of a model's name, which is compared with what runners offer
-# A value that is new on each answer numbers the requests. With few answers, the operator's own
-# header may name as many runners.
+# A header that is different on more answers than this, on each of them, numbers the requests: this
+# many runners are possible. It applies to --runner-header; of the others no two may be different.
 MOST_DIFFERENT = 4
 
 
@@ -131,12 +131,10 @@ class KnownRunners:
         is_unique = list(names.values()).count(name) < 2
         return shorten(name if is_unique else text, NAME_LENGTH)
 
-    def has(self, text: str) -> bool:
-        """Whether this is the id or the name of a runner."""
-        return any(text in (runner.id, runner.name) for runner in self.listed)
-
     def are_all(self, texts: Iterable[str]) -> bool:
-        return all(map(self.has, texts))
+        """Whether each of these is the id or the name of a runner."""
+        known = {text for runner in self.listed for text in (runner.id, runner.name)}
+        return known.issuperset(texts)
 
 
 def compare(before: Sequence[Runner] | None, after: Sequence[Runner] | None) -> KnownRunners:
@@ -197,7 +195,7 @@ class Attribution:
     @property
     def busiest(self) -> str:
         """The runner that may have served the most."""
-        names = [*self.counts, *(self.similar.keys() - self.counts.keys())]
+        names = sorted({*self.counts, *self.similar})
         return max(names, key=lambda name: (self.bounds(name)[1], self.counts[name]))
 
 

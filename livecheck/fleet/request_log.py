@@ -9,6 +9,7 @@ the two clocks are apart.
 
 from __future__ import annotations
 
+import bisect
 import copy
 import math
 import re
@@ -30,6 +31,7 @@ FAILED = re.compile(r"[45]\d\d")
 # twice what it takes to find enough entries: another's may be nearer than the one that is ours. On
 # loopback it takes up to 15 ms, but up to 130 ms when 40 requests come in at once.
 SIMILAR_MS = 40.0  # in the end and the latency together
+NEAR_MS = 1000.0  # an entry is compared with requests that ended this near to it, if there are any
 FIT_MS = 200.0  # entries that ended further from ours than this, by the median, are not about ours
 NEIGHBOURS = 4  # requests that ended next, and may be confused with this one
 
@@ -180,10 +182,18 @@ def ended_at_ms(entry: LogEntry) -> float:
 
 def similar(ours: Sequence[Finish], theirs: Sequence[Finish]) -> list[int]:
     """The places of those that could be ours: one of ours ended about then, after about as long."""
-    off_ms = [min(map(each.distance, ours)) for each in theirs]
+    ordered = sorted(ours)
+    times = [each.at_ms for each in ordered]
+
+    def off_ms(each: Finish) -> float:
+        first = bisect.bisect_left(times, each.at_ms - NEAR_MS)
+        last = bisect.bisect_right(times, each.at_ms + NEAR_MS)
+        return min(map(each.distance, ordered[first:last] or ordered))
+
+    off = list(map(off_ms, theirs))
     enough = min(len(ours), len(theirs))
-    within_ms = max(SIMILAR_MS, 2 * sorted(off_ms)[enough - 1])
-    return [place for place, off in enumerate(off_ms) if off <= within_ms]
+    within_ms = max(SIMILAR_MS, 2 * sorted(off)[enough - 1])
+    return [place for place, each in enumerate(off) if each <= within_ms]
 
 
 def pair(ours: Sequence[Finish], theirs: Sequence[Finish]) -> dict[int, int]:

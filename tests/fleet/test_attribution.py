@@ -34,7 +34,7 @@ def test_a_runner_is_called_by_its_name_unless_two_have_it() -> None:
     same = Runner("c", "runner b", None, True, frozenset(), None)
     known = KnownRunners([runner("a"), runner("b")], [same])
     assert [known.label(each) for each in ("a", "b", "c", "x")] == ["runner a", "b", "c", "x"]
-    assert known.are_all(["a", "runner b"]) and not known.has("x")
+    assert known.are_all(["a", "runner b"]) and not known.are_all(["a", "x"])
 
 
 # --- the log

@@ -37,9 +37,10 @@ import common
 from common import CannotCheck, Check, Run, Status
 from livecheck.core.text import duration, listed, plural, shorten
 from livecheck.fleet import api, magic_packet
+from livecheck.fleet.jwt import claims
 from livecheck.fleet.magic_packet import Heard
 from livecheck.fleet.online import SLOW_POLL_S, Changes, Observer, State, macs, may_serve, names
-from livecheck.fleet.roles import SPECIFIC, claims, is_concrete, token_for
+from livecheck.fleet.roles import SPECIFIC, is_concrete, token_for
 from livecheck.fleet.wake_evidence import (
     MIN_WAKE_S,
     Evidence,

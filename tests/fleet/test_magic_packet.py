@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from livecheck.fleet import magic_packet
 from livecheck.fleet.magic_packet import Heard, Packet, WakePackets
-from reference.magic import BROADCAST
+from reference.magic_packet import BROADCAST
 
 GOOD = bytes.fromhex(DESK.replace(":", ""))
 WHOLE = magic_packet.SYNC + GOOD * 16

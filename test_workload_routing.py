@@ -383,7 +383,7 @@ def cannot_tell(evidence: Evidence) -> str | None:
         return f"{seen}, but {served_by.doubt}{better_source(evidence)}"
     if served_by.limits and len(served_by.counts) == 1:
         (name,) = served_by.counts
-        seen = f"all by {name} according to {served_by.source}"
+        seen = f"{name} served all according to {served_by.source}"
         return f"{seen}, but {served_by.limits}{better_source(evidence)}"
     return None
 
@@ -419,7 +419,7 @@ def excuse(evidence: Evidence, top: str) -> str | None:
         return only_one(evidence, top)
     chance = evidence.candidates ** (1 - total)  # that all go to the same one
     if chance > CHANCE:
-        text = f"{total} by {top}, which happens by chance in {percent(chance)} of runs with "
+        text = f"{top} served {total}, which happens by chance in {percent(chance)} of runs with "
         return f"{text}{evidence.candidates} runners: use --requests 10 or more"
     if most_at_once(evidence.answers_of(top)) < 2:
         hint = "use more --max-tokens" if evidence.at_once > 1 else "use --workers 2 or more"
@@ -438,10 +438,11 @@ def only_one(evidence: Evidence, top: str) -> str:
     known, models = evidence.known, evidence.requests.models
     if known.online is None:
         why = f"nothing tells whether there are others ({evidence.unread or 'no admin API'})"
-        return f"all by {top}, and {why}: --expect-runners N says so"
+        return f"{top} served all, and {why}: --expect-runners N tells how many there are"
     names = shorten(", ".join(sorted(models)))
     if not evidence.able:
-        return f"all by {top}, and no runner lists {names}: --expect-runners N says how many do"
+        text = f"{top} served all, and no runner is listed with {names}"
+        return f"{text}: --expect-runners N tells how many there are"
     text = f"nothing to distribute: {top} is the only runner online"
     if others := len(known.online) - 1:
         hint = "use --expect-runners N if they should share"

@@ -351,7 +351,7 @@ def test_one_runner_by_header_is_undecided_when_nobody_tells_of_others() -> None
     gateway = Gateway(lambda number: "a", header="X-Runner-Id", has_log=False, has_runners=False)
     finished = check_made_up(gateway, *TOKEN)
     assert finished.code == 3
-    assert "--expect-runners N says so" in detail(finished, "distribution")
+    assert "--expect-runners N tells how many there are" in detail(finished, "distribution")
     expected = check_made_up(gateway, *TOKEN, "--expect-runners", 2)
     assert expected.code == 1
     assert "1 of 2 expected" in detail(expected, "expect_runners")

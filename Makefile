@@ -1,7 +1,7 @@
 # make demo     set up, start a real model, benchmark it, say what was found
 # make demo-all the same with every script, each against a deployment it is for
 # make test     set up, run the tests
-# make lint     set up, check form and types
+# make lint     set up, check form, types and which module imports which
 # make soak     set up, run every script 20 times against a sound deployment: no alarm
 # make browser  install Debian's Chromium for the CORS test (as root, with apt-get; else says so)
 # make sdks     the openai package in its three majors, for the tests (which make them if need be)
@@ -33,6 +33,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 soak: $(READY)
 	$(BIN)/python tests/tools/soak.py

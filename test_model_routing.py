@@ -1,24 +1,24 @@
 #!/usr/bin/env python3
-"""Is every request answered by the model it asked for, and by no other?
+"""Is every request answered by the model that it asked for, and by no other?
 
-Asks for classes (class:fast, class:big) and for models by their names, streamed and not, and reads
-in the answers which model it was. Then it asks for a model and for a class that do not exist. With
---test-permissions it also asks in the name of a user without roles, with model:specific and with
-admin.
+It asks for classes (class:fast, class:big) and for models by their names, streamed and not, and
+reads in the answers which model each came from. Then it asks for a model and for a class that do
+not exist. With --test-permissions it also asks with the token of a user without roles, with one of
+model:specific and with one of admin.
 
-PASS: a class gives content by a model that is listed, the two classes give different ones, a name
-gives that model, and what does not exist is refused.
-Cost: 6 requests for each model, 4 that have to fail, and up to 22 for the roles, one after the
-other, with answers of at most 32 tokens. It wakes sleeping runners and may have models loaded.
+PASS: a class is answered by a model that is listed, the two classes are answered by different
+models, a name is answered by that model, and what does not exist is refused.
+Cost: 6 requests for each model, 4 that must fail, and up to 22 for the roles, one after the other,
+with answers of at most 32 tokens. It wakes sleeping runners, and models may have to be loaded.
 
 Examples:
     # both classes
     python3 test_model_routing.py --token-binary ./get-token
-    # one of them, with a token as it is
+    # one of them, with one token
     python3 test_model_routing.py --model class:fast --token YOUR_TOKEN
-    # a model by its name: the role model:specific is asked of the token binary
+    # a model by its name: the token binary is asked for the role model:specific
     python3 test_model_routing.py --model llama3:8b --token-binary ./get-token
-    # the same, where its runner calls it something else
+    # the same, where its runner calls the model something else
     python3 test_model_routing.py --model llama3:8b --token-binary ./get-token \\
         --alias llama3:8b=llama3-8b-q4.gguf
     # who may ask for what
@@ -29,9 +29,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
-import json
-import re
 import statistics
 import sys
 from collections import Counter
@@ -41,52 +38,41 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, Run, Status
-from livecheck.core.text import shorten
-from livecheck.fleet import old_api as api
-from livecheck.fleet.old_api import ADMIN, CLASSES, SPECIFIC
-from livecheck.wire import old_chat as chat
-from livecheck.wire import sse, wire
-from livecheck.wire.records import is_ok, is_rate_limit, ms, outcome, read_stream, timed_out, words
+from livecheck.core.text import duration, listed, plural, shorten
+from livecheck.fleet import api, roles
+from livecheck.fleet.api import ADMIN_PATHS, CLASSES
+from livecheck.fleet.findings import Finding, merge
+from livecheck.fleet.model_answers import SHOWN_LENGTH, Exchange, Listing, Question
+from livecheck.fleet.roles import ADMIN, BASIC, SPECIFIC, Identities, in_words, is_concrete
+from livecheck.wire import asking, chat
+from livecheck.wire.answer import Answer
+from livecheck.wire.asking import COSTLY, Asker, Cause, Stop
+from livecheck.wire.wire import Request
 
-CHECKS = (
-    "class",
-    "classes_differ",
-    "model",
-    "listing",
-    "stream",
-    "unknown_model",
-    "unknown_class",
-    "role_none",
-    "role_specific",
-    "role_admin",
-    "full_access",
-)
-OF_ROUTING = ("class", "classes_differ", "model", "listing", "stream")
 ROUNDS = 3  # a class may have several models: each round asks once whole, once streamed
 PROMPT = "Say yes."
 MAX_TOKENS = 32  # some models think before they speak
 UNKNOWN_MODEL = "no-such-model:0b"
 UNKNOWN_CLASS = "class:no-such-class"
-# what a request is for, if not for one of the roles
+# what a question is for, unless it is for one of the roles
 ROUTING, CONTROL, UNKNOWN = "routing", "control", "unknown"
 NO_ROLE = "none"
+ROLES = {NO_ROLE: BASIC, SPECIFIC: SPECIFIC, ADMIN: ADMIN}
 ROLE_CHECKS = {NO_ROLE: "role_none", SPECIFIC: "role_specific", ADMIN: "role_admin"}
-ADMIN_PATHS = (api.RUNNERS, api.LOG.format(page=1, per_page=1))
-BY_NAME = 8  # models that model:specific is tried with: asking for one may have it loaded
-TIMES = frozenset({"iat", "nbf", "exp", "jti", "auth_time"})  # claims that differ in any two JWTs
-# a 503 that says so will not pass by itself; "no runner is free" may
-NOBODY = re.compile(r"\bno (runner|model|deployment|backend)s?\b(?! (is |are )?(free|idle|ready))")
-# listed beside the others, and no model to chat with
-NOT_FOR_CHAT = re.compile(r"embed|rerank|whisper|(^|[/_-])(bge|clip|tts)([-_:]|$)", re.IGNORECASE)
-LONGEST_NAME = 200  # of a model, in the results
-SHOWN_NAME = 48  # of a model, in a line
-SHOWN_NAMES = 6  # models in a line
+ROUTING_CHECKS = ("class", "classes_differ", "model", "listing", "stream")
+UNKNOWN_CHECKS = {"unknown_model": UNKNOWN_MODEL, "unknown_class": UNKNOWN_CLASS}
+CHECKS = (*ROUTING_CHECKS, *UNKNOWN_CHECKS, *ROLE_CHECKS.values(), "full_access")
+MAX_MODELS = 8  # that model:specific is tried with: each may have to be loaded
+STOPPING = (Cause.RATE_LIMIT, Cause.UNREACHABLE, *COSTLY)
+SHOWN_MODELS = 6  # in a line
+NO_MODEL = "no model is listed to ask for by name"
+WIDTH = 80  # characters of a line
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = common.new_parser(__file__, __doc__, common.FLEET, CHECKS, timeout_s=60)
     add = parser.add_argument_group("what to check").add_argument
-    add("--model", type=model_option, metavar="MODEL", help="class:X or a model's name")
+    add("--model", type=model_option, metavar="MODEL", help="a class, or a model by its name")
     add(
         "--models",
         type=model_option,
@@ -95,28 +81,28 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="MODEL",
         help="several of them (default class:fast class:big)",
     )
-    add("--test-permissions", action="store_true", help="also who may ask for what")
+    add("--test-permissions", action="store_true", help="also check who may ask for what")
     add(
         "--alias",
         type=alias_option,
         action="append",
         default=[],
         metavar="ASKED=ANSWERED",
-        help="name that answers to ASKED carry (repeatable)",
+        help="name in the answers to ASKED (may be repeated)",
     )
     return parser
 
 
 def model_option(text: str) -> str:
     if not text.strip() or text != text.strip() or not text.isprintable():
-        raise argparse.ArgumentTypeError(f"{text!r} is no model: write class:fast or a name")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a model: write class:fast or a name")
     return text
 
 
 def alias_option(text: str) -> tuple[str, str]:
     asked, _, answered = (part.strip() for part in text.partition("="))
     if not (asked and answered):
-        raise argparse.ArgumentTypeError(f"{text!r} is no alias: write ASKED=ANSWERED")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an alias: write ASKED=ANSWERED")
     return asked, answered
 
 
@@ -129,922 +115,679 @@ def models_to_ask(args: argparse.Namespace) -> list[str]:
 # --- measure
 
 
-@dataclass(frozen=True)
-class Probe:
-    """A request for a model, or for a path of the admin API; `roles` are those in its token, None
-    when that is an opaque key."""
-
-    part: str  # ROUTING, UNKNOWN, or the role in whose name it is sent
-    asked: str
-    roles: list[str] | None
-    request: wire.Request
-    credential: int = 0  # which of the run's tokens, from 0
-
-
-@dataclass(frozen=True)
-class Record:
-    """What became of a probe. `problem`: why it is no answer, None when it is one."""
-
-    part: str
-    asked: str
-    roles: list[str] | None
-    streamed: bool  # asked for as a stream
-    status: int | None
-    error: str | None  # the kind of failure when there is no whole answer
-    problem: str | None
-    models: list[str]  # the names that the answer gives its model: one, unless it is odd
-    is_stream: bool  # it came as one
-    denied: bool  # permission refused
-    busy: str | None  # why it says nothing of the deployment
-    answer_ms: float | None
-    hidden: bool = False  # all its tokens went into reasoning that is not shown
-    credential: int = 0  # which of the run's tokens it had, from 0
-
-    @property
-    def model(self) -> str | None:
-        return self.models[0] if self.models else None
-
-    @property
-    def accepted(self) -> bool:
-        """Whether the token was: a 429 or 5xx may come from what stands in front, and what is not
-        there has no need to look at it."""
-        said = self.status is not None and self.status < 500 and self.status not in (401, 429)
-        return said and not is_path(self.asked)
-
-
 @dataclass
-class Seen:
-    """All that was asked and answered; `stopped` says why the rest was not asked."""
+class Evidence:
+    """All that was asked and answered. `stopped` says why the rest was not asked."""
 
     asked: list[str]
     aliases: dict[str, list[str]] = field(default_factory=dict)
-    records: list[Record] = field(default_factory=list)
-    lists: list[list[str]] = field(default_factory=list)  # /v1/models, each time it was read
-    unreadable: str | None = None  # why it could not be read
+    exchanges: list[Exchange] = field(default_factory=list)
+    listing: Listing = field(default_factory=Listing)
     no_token: dict[str, str] = field(default_factory=dict)  # for a model or role, and why
-    stopped: str | None = None
+    stopped: Stop | None = None
 
-    def find(self, part: str, *asked: str) -> list[Record]:
-        """The records of a part, of all of it when nothing is named."""
-        return [r for r in self.records if r.part == part and (not asked or r.asked in asked)]
+    def find(self, part: str, *asked: str) -> list[Exchange]:
+        """The exchanges of a part; all of them when nothing is named."""
+        of_part = [each for each in self.exchanges if each.part == part]
+        return [each for each in of_part if not asked or each.asked in asked]
 
-    def served(self) -> bool:
-        """Whether anything was answered at all: a refusal means nothing where all is refused."""
-        return any(r.problem is None and not is_path(r.asked) for r in self.records)
+    def by_name(self, role: str) -> list[Exchange]:
+        """Those of a role that asked for a model by its name."""
+        found = [each for each in self.find(role) if not each.question.is_path]
+        return [each for each in found if is_concrete(each.asked)]
 
-    def was_accepted(self, credential: int) -> bool:
-        return any(r.accepted for r in self.records if r.credential == credential)
+    @property
+    def is_served(self) -> bool:
+        """Whether anything was answered: a refusal means nothing where everything is refused."""
+        return any(each.is_answered and not each.question.is_path for each in self.exchanges)
 
-    def is_expired(self, record: Record) -> bool:
-        """Whether a 401 may say no more than that the token is no good (any more): it was good
-        before and never since, or none of the run's tokens ever was."""
-        same = [r for r in self.records if r.credential == record.credential]
-        refused = next((at for at, r in enumerate(same) if r.status == 401), 0)
-        if not self.was_accepted(record.credential):
-            return not any(r.accepted for r in self.records)
-        return not any(r.accepted for r in same[refused:])
+    def of_credential(self, credential: int) -> list[Exchange]:
+        return [each for each in self.exchanges if each.question.credential == credential]
 
-    def thinks(self, asked: str) -> bool:
-        """Whether a whole answer of the model had nothing but reasoning that is not shown."""
-        return any(r.hidden for r in self.records if r.asked == asked and not r.streamed)
+    def is_token_refused(self, found: Exchange) -> bool:
+        """Whether a 401 may only say that the token is not valid, or not any more: it was accepted
+        before and never since, or no token of the run was ever accepted."""
+        same = self.of_credential(found.question.credential)
+        if not any(each.accepts_token for each in same):
+            return not any(each.accepts_token for each in self.exchanges)
+        refused = next((at for at, each in enumerate(same) if each.status == 401), 0)
+        return not any(each.accepts_token for each in same[refused:])
+
+    def is_thinker(self, asked: str) -> bool:
+        """Whether a whole answer of the model was nothing but reasoning that is not shown."""
+        of_model = [each for each in self.exchanges if each.asked == asked]
+        return any(each.is_hidden and not each.answer.wants_stream for each in of_model)
 
     @property
     def classes(self) -> list[str]:
-        return [model for model in self.asked if not api.is_concrete(model)]
+        return [model for model in self.asked if not is_concrete(model)]
 
     @property
     def names(self) -> list[str]:
-        return [model for model in self.asked if api.is_concrete(model)]
-
-    @property
-    def listed(self) -> list[str]:
-        """Every model that was listed at some time: runners come and go meanwhile."""
-        return list(dict.fromkeys(name for each in self.lists for name in each))
-
-    @property
-    def for_chat(self) -> list[str]:
-        """Those of them that can be asked for an answer, as far as their names tell."""
-        return [n for n in self.listed if api.is_concrete(n) and not NOT_FOR_CHAT.search(n)]
+        return [model for model in self.asked if is_concrete(model)]
 
     def listed_as(self, model: str) -> str | None:
         """The listed name of the model that an answer names."""
         names = [model, *(asked for asked, others in self.aliases.items() if model in others)]
-        return next((name for name in names if name in self.listed), None)
+        return next((name for name in names if name in self.listing.names), None)
 
+    @property
     def to_name(self) -> list[str]:
         """Models to ask for by name, those first that are known to answer."""
-        known = [self.listed_as(r.model) for r in self.records if r.model and not r.problem]
-        return list(dict.fromkeys([*filter(None, known), *self.for_chat, *self.names]))
+        answered = [each.model for each in self.exchanges if each.model and each.is_answered]
+        known = [name for name in map(self.listed_as, answered) if name]
+        return list(dict.fromkeys([*known, *self.listing.for_chat, *self.names]))
 
 
-def make_record(probe: Probe, reply: wire.Reply, thinks: bool = False) -> Record:
-    """`thinks`: the model is known to keep its reasoning to itself."""
-    answer = api.Answer(problem=read_admin(probe.asked, reply))
-    if not is_path(probe.asked):
-        answer = api.read_answer(reply)
-    hidden = answer.hidden or (thinks and is_cut_stream(reply))
-    if hidden:
-        answer = dataclasses.replace(answer, problem=None)
-    failure, t0_ns, end_ns = reply.failure, reply.t0_ns, reply.end_ns
-    return Record(
-        part=probe.part,
-        asked=probe.asked,
-        roles=probe.roles,
-        streamed=chat.wants_stream(probe.request),
-        status=reply.status,
-        error=failure.kind if failure else None,
-        problem=answer.problem,
-        models=[shorten(name, LONGEST_NAME) for name in names_in(reply, answer)],
-        is_stream=api.is_stream(reply),
-        denied=api.is_denied(reply),
-        busy=reason_to_wait(reply),
-        answer_ms=ms(end_ns - t0_ns) if t0_ns and end_ns and not failure else None,
-        hidden=hidden,
-        credential=probe.credential,
-    )
+class Conversation:
+    """One run's questions, one after the other, and what they brought."""
+
+    def __init__(self, asker: Asker, identities: Identities, evidence: Evidence):
+        self.asker, self.identities, self.evidence = asker, identities, evidence
+        self._sent: dict[str, int] = {}  # each credential, and which one it is
+
+    @property
+    def run(self) -> Run:
+        return self.asker.run
+
+    def list_models(self) -> None:
+        request = chat.with_credential(chat.get(chat.MODELS), self.identities.token())
+        for answer in self.asker.ask([request]):
+            self.evidence.listing.read(answer)
+        self.evidence.stopped = self.asker.stopped
+
+    def complete(self, part: str, token: str, model: str, stream: bool) -> Exchange | None:
+        """Ask for a completion. The prompt is new: an answer from a cache would ask no model."""
+        prompt = chat.unique(PROMPT)
+        return self.ask(part, token, model, chat.completion(model, prompt, MAX_TOKENS, stream))
+
+    def ask(self, part: str, token: str, asked: str, request: Request) -> Exchange | None:
+        """Send a request, and keep the answer, also when interrupted. None when nothing more is to
+        be sent."""
+        request, told = chat.with_credential(request, token), roles.roles_in(token)
+        number = self._sent.setdefault(token, len(self._sent))
+        question = Question(part, asked, None if told is None else sorted(told), number)
+        evidence, before = self.evidence, len(self.evidence.exchanges)
+
+        def name(answer: Answer) -> str:
+            return f"{asked}{', streamed' if answer.wants_stream else ''}, with {in_words(told)}"
+
+        def keep(answers: list[Answer]) -> None:
+            thinks = evidence.is_thinker(asked)
+            evidence.exchanges += [Exchange(question, answer, thinks) for answer in answers]
+
+        for answer in self.asker.ask([request], keep=keep, name=name):
+            if part == UNKNOWN and answer.timed_out:  # held while runners are woken for it?
+                self.asker.stopped = None
+        evidence.stopped = self.asker.stopped
+        return evidence.exchanges[-1] if len(evidence.exchanges) > before else None
 
 
-def is_cut_stream(reply: wire.Reply) -> bool:
-    """Whether it ended at max_tokens without a word; few streams count their tokens."""
-    if not (is_ok(reply) and api.is_stream(reply)):
-        return False
-    stream = read_stream(reply)
-    return stream.finish_reason == "length" and not stream.output_ns
+def reason_to_stop(answer: Answer) -> Stop | None:
+    return asking.reason_to_stop(answer, STOPPING)
 
 
-def is_path(asked: str) -> bool:
-    return asked in ADMIN_PATHS
-
-
-def read_admin(path: str, reply: wire.Reply) -> str | None:
-    """Why this tells nothing of the admin API, None when it does: a page for people, as some
-    servers send for any path, is no entry to it."""
-    read = api.read_runners if path == api.RUNNERS else api.read_log
-    try:
-        read(reply)
-    except api.Unreadable as error:
-        return str(error) if is_ok(reply) else outcome(reply, timed=False)
-    return None
-
-
-def names_in(reply: wire.Reply, answer: api.Answer) -> list[str]:
-    """Every name that an answer gives its model; a stream gives one with each chunk."""
-    if answer.problem is not None or not api.is_stream(reply):
-        return [answer.model] if answer.model else []
-    names = (name_in(event.data) for event in sse.events(reply.body)[0])
-    return list(dict.fromkeys(name for name in names if isinstance(name, str) and name))
-
-
-def name_in(chunk: bytes) -> object:
-    try:
-        content = json.loads(chunk)
-    except (ValueError, RecursionError):
-        return None  # [DONE]
-    return content.get("model") if isinstance(content, dict) else None
-
-
-def reason_to_wait(reply: wire.Reply) -> str | None:
-    """The rate limit is used up, or the deployment asks for another time."""
-    wait = reply.message.header("retry-after")
-    if reply.failure or reply.status not in (429, 503):
-        return None
-    after = shorten(reply.blotted((wait or "none").encode()).decode(), SHOWN_NAME)
-    if is_rate_limit(reply):
-        return f"the rate limit (429 rate_limit_exceeded, Retry-After {after})"
-    said = words(reply)
-    if not wait or (reply.status == 503 and NOBODY.search(said.lower())):
-        return None
-    text = f"{reply.status} {shorten(said, SHOWN_NAME)}".strip()
-    return f"it is busy ({text}, Retry-After {after}): try again"
-
-
-def reason_to_stop(reply: wire.Reply, part: str = ROUTING) -> str | None:
-    """The rate limit is used up, or the server costs too much time or memory to go on. What does
-    not exist may be held while the gateway wakes runners for it; others may be answered."""
-    if is_rate_limit(reply):
-        return reason_to_wait(reply)
-    if part == UNKNOWN and timed_out(reply):
-        return None
-    if reply.failure and reply.failure.kind in ("timeout", "flood", "connect", "tls"):
-        return f"{reply.request.path}: {outcome(reply, timed=False)}"
-    return None
-
-
-class Asker:
-    """Sends one request after the other and keeps what came back, also when interrupted."""
-
-    def __init__(self, run: Run, instrument: wire.Wire, seen: Seen):
-        self.run, self.instrument, self.seen = run, instrument, seen
-        self._tokens: dict[str | None, str | None] = {}
-        self._sent: list[str | None] = []  # each credential once
-
-    def token(self, role: str | None = None) -> str | None:
-        """A token of that role, made once. CannotCheck when there is none to be had."""
-        if role not in self._tokens:
-            self._tokens[role] = self.run.token(role=role)
-        return self._tokens[role]
-
-    def token_for(self, model: str) -> str | None:
-        """The credential to ask for this model with."""
-        return self.token(api.role_for(self.run, model))
-
-    def number_of(self, token: str | None) -> int:
-        if token not in self._sent:
-            self._sent.append(token)
-        return self._sent.index(token)
-
-    def list_models(self, reply: wire.Reply | None = None) -> None:
-        """Read /v1/models, or the answer it already gave."""
-        seen = self.seen
-        if reply is None and not seen.stopped:
-            request = api.under(self.token(), wire.Request("GET", chat.MODELS))
-            (reply,) = self.instrument.exchange([request])
-            chat.show(self.run, reply)
-        if reply is None:
-            return
-        seen.stopped = seen.stopped or reason_to_stop(reply)
-        if reason_to_wait(reply):
-            return
-        try:
-            seen.lists.append(api.listed_models(reply))
-        except api.Unreadable as error:
-            seen.unreadable = str(error)
-
-    def complete(self, part: str, token: str | None, model: str, stream: bool) -> Record | None:
-        prompt = chat.unique(PROMPT)  # not out of a cache: that asks no model
-        return self.send(part, token, model, chat.completion(model, prompt, MAX_TOKENS, stream))
-
-    def send(
-        self, part: str, token: str | None, asked: str, request: wire.Request
-    ) -> Record | None:
-        """None when nothing more is to be sent."""
-        if self.seen.stopped:
-            return None
-        request = api.under(token, request)
-        probe = Probe(part, asked, roles_of(token), request, self.number_of(token))
-        kind = ", streamed" if chat.wants_stream(request) else ""
-        self.run.verbose(f"{asked}{kind}, with {in_words(probe.roles)}:")
-        try:
-            self.instrument.exchange([request])
-        finally:
-            for reply in self.instrument.replies:
-                chat.show(self.run, reply)
-                thinks = self.seen.thinks(asked)
-                self.seen.records.append(make_record(probe, reply, thinks))
-                self.seen.stopped = reason_to_stop(reply, part)
-        return self.seen.records[-1]
-
-
-def roles_of(token: str | None) -> list[str] | None:
-    roles = api.roles_in(token or "")
-    return None if roles is None else sorted(roles)
-
-
-def in_words(roles: Sequence[str] | None) -> str:
-    if roles is None:
-        return "unknown roles"
-    return shorten(", ".join(roles), SHOWN_NAME) or "no role"
-
-
-def ask_for(asker: Asker, model: str) -> None:
+def ask_for(talk: Conversation, model: str) -> None:
     """Ask for a model in rounds; no further round once one has brought no answer at all."""
     try:
-        token = asker.token_for(model)
+        token = talk.identities.token_for(model)
     except CannotCheck as error:
-        asker.seen.no_token[model] = str(error)
+        talk.evidence.no_token[model] = str(error)
         return
     for _ in range(ROUNDS):
-        got = [asker.complete(ROUTING, token, model, stream) for stream in (False, True)]
-        if all(record is None or record.problem for record in got):
+        got = [talk.complete(ROUTING, token, model, stream) for stream in (False, True)]
+        if not any(each and each.is_answered for each in got):
             return
 
 
-def ask_control(asker: Asker) -> None:
-    """Ask for what may well be answered, until something is, if nothing was until now."""
-    seen, tried = asker.seen, {record.asked for record in asker.seen.records}
-    for model in dict.fromkeys([*seen.asked, *CLASSES, *seen.for_chat[:1]]):
-        if seen.served():
+def ask_control(talk: Conversation) -> None:
+    """Where nothing was answered until now, ask for what may well be, until something is."""
+    evidence, tried = talk.evidence, {each.asked for each in talk.evidence.exchanges}
+    for model in dict.fromkeys([*evidence.asked, *CLASSES, *evidence.listing.for_chat[:1]]):
+        if evidence.is_served:
             return
         with contextlib.suppress(CannotCheck):
             if model not in tried:
-                asker.complete(CONTROL, asker.token_for(model), model, stream=False)
+                talk.complete(CONTROL, talk.identities.token_for(model), model, stream=False)
 
 
-def ask_for_unknown(asker: Asker, model: str) -> None:
-    ask_control(asker)
+def ask_for_unknown(talk: Conversation, model: str) -> None:
+    """Ask for what does not exist, whole and streamed; once when it is held until the timeout."""
+    ask_control(talk)
     try:
-        token = asker.token_for(model)
+        token = talk.identities.token_for(model)
     except CannotCheck as error:
-        asker.seen.no_token[model] = str(error)
+        talk.evidence.no_token[model] = str(error)
         return
     for stream in (False, True):
-        record = asker.complete(UNKNOWN, token, model, stream)
-        if record is None or record.error == "timeout":
-            return  # one is enough
+        found = talk.complete(UNKNOWN, token, model, stream)
+        if found is None or found.answer.timed_out:
+            return
 
 
-def ask_as(asker: Asker, role: str) -> None:
+def ask_as(talk: Conversation, name: str) -> None:
     """What a role is tried with: both classes, models by their names, the admin API."""
-    reason = reason_against(asker, role)
-    if reason is not None:
-        asker.seen.no_token[role] = reason
+    role, evidence = ROLES[name], talk.evidence
+    identity = talk.identities.find(role)
+    reason = identity.reason or reason_against(talk, identity)
+    if reason or not identity.token:
+        evidence.no_token[name] = reason or "there is no token"
         return
-    token = asker.token(role if role != NO_ROLE and asker.run.credentials.has_binary else None)
-    names = asker.seen.to_name()[: BY_NAME if role == SPECIFIC else 1]
-    for model in (*CLASSES, *names):
-        asker.complete(role, token, model, stream=False)
+    for model in (*CLASSES, *roles.models_to_try(role, evidence.to_name, MAX_MODELS)):
+        talk.complete(name, identity.token, model, stream=False)
     for path in ADMIN_PATHS:
-        asker.send(role, token, path, wire.Request("GET", path))
+        talk.ask(name, identity.token, path, chat.get(path))
 
 
-def reason_against(asker: Asker, role: str) -> str | None:
-    """Why the checks of a role cannot be done with the credentials at hand, None if they can."""
-    args, has_binary = asker.run.args, asker.run.credentials.has_binary
-    try:
-        token = asker.token(role if role != NO_ROLE and has_binary else None)
-    except CannotCheck as error:
-        return str(error)
-    roles = api.roles_in(token or "")
-    if roles is None:  # the binary's word is taken for it
-        if not (has_binary and (role != NO_ROLE or (args.token_binary and args.token is None))):
-            return "the token says nothing of its roles: use --token-binary"
-        return "the token binary's tokens are alike, whatever the role" if alike(asker) else None
-    if role == NO_ROLE:
-        more = roles & {SPECIFIC, ADMIN}
-        return f"the token has the role {', '.join(sorted(more))}" if more else None
-    if role in roles:
+def reason_against(talk: Conversation, identity: roles.Identity) -> str | None:
+    """Why a token that does not tell its roles is not taken for the role that was asked for."""
+    if identity.roles is not None:
         return None
-    whose = f"the token binary's token for {role}" if has_binary else "the token"
-    hint = "" if has_binary else ": --token-binary makes one that has it"
-    return f"{whose} has {in_words(roles_of(token))}, not {role}{hint}"
+    args = talk.run.args
+    if identity.role is BASIC and (args.token is not None or not args.token_binary):
+        return "the token says nothing about roles: use --token-binary"
+    alike = "the tokens of the token binary are alike, whatever the role"
+    return alike if talk.identities.are_alike() else None
 
 
-def alike(asker: Asker) -> bool:
-    """Whether the token binary's tokens for two roles are the same, but for their times."""
-    marks = []
-    for role in (None, SPECIFIC, ADMIN):
-        with contextlib.suppress(CannotCheck):
-            token = asker.token(role) or ""
-            told = {k: v for k, v in (api.claims(token) or {}).items() if k not in TIMES}
-            marks.append(told or token)
-    return any(mark in marks[:at] for at, mark in enumerate(marks))
-
-
-def ask_all(asker: Asker) -> None:
+def ask_all(talk: Conversation) -> None:
     """Everything that is to be asked, and the list of models again: runners may have woken."""
-    run, seen = asker.run, asker.seen
-    tasks: list[tuple[Callable[[Asker, str], None], str]] = []
-    if any(map(run.wants, OF_ROUTING)):
-        tasks += [(ask_for, model) for model in seen.asked]
-    if run.wants("unknown_model"):
-        tasks.append((ask_for_unknown, UNKNOWN_MODEL))
-    if run.wants("unknown_class"):
-        tasks.append((ask_for_unknown, UNKNOWN_CLASS))
+    run = talk.run
+    tasks: list[tuple[Callable[[Conversation, str], None], str]] = []
+    if any(map(run.wants, ROUTING_CHECKS)):
+        tasks += [(ask_for, model) for model in talk.evidence.asked]
+    wanted = [model for check, model in UNKNOWN_CHECKS.items() if run.wants(check)]
+    tasks += [(ask_for_unknown, model) for model in wanted]
     label = f"asking for {', '.join(what for _, what in tasks) or 'the list of models'}"
-    with run.progress(shorten(label, 80), len(tasks) + 1) as step:
+    with run.progress(shorten(label, WIDTH), len(tasks) + 1) as step:
         for task, what in tasks:
-            task(asker, what)
+            task(talk, what)
             step()
-            expect_credential(asker)
-        asker.list_models()
+            expect_credential(talk)
+        talk.list_models()
         step()
-    roles = [r for r in ROLE_CHECKS if run.args.test_permissions and wants_role(run, r)]
-    if roles:
-        with run.progress("asking as each role", len(roles)) as step:
-            for role in roles:
-                ask_as(asker, role)
+    names = [name for name in ROLES if run.args.test_permissions and wants_role(run, name)]
+    if names:
+        with run.progress("asking as each role", len(names)) as step:
+            for name in names:
+                ask_as(talk, name)
                 step()
 
 
-def wants_role(run: Run, role: str) -> bool:
-    return run.wants(ROLE_CHECKS[role]) or (role == ADMIN and run.wants("full_access"))
+def wants_role(run: Run, name: str) -> bool:
+    return run.wants(ROLE_CHECKS[name]) or (name == ADMIN and run.wants("full_access"))
 
 
-def expect_credential(asker: Asker) -> None:
-    """CannotCheck when all that was said until now is that the credential is no good."""
-    statuses = {record.status for record in asker.seen.records}
-    if statuses == {401}:
-        raise CannotCheck(chat.refused_credential(asker.run))
+def expect_credential(talk: Conversation) -> None:
+    """CannotCheck when every answer until now says that the credential is not valid."""
+    if {each.status for each in talk.evidence.exchanges} == {401}:
+        raise CannotCheck(asking.refused_credential(talk.run))
 
 
 # --- judge
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What a part of a check came to."""
-
-    status: Status
-    text: str
-
-
-WORST_FIRST = (Status.FAIL, Status.SKIP, Status.WARN, Status.PASS)
-
-
-def merge(name: str, findings: Sequence[Finding], **about: Any) -> Check:
-    """The check that its parts make: the worst of them, and of those that matter all words. An
-    essential check is not decided while a part of it is not."""
-    decided = [each for each in findings if each.status is not Status.SKIP]
-    counted = findings if about.get("essential") or not decided else decided
-    status = min((each.status for each in counted), key=WORST_FIRST.index)
-    bad = [each for each in findings if each.status in (Status.FAIL, Status.WARN)]
-    telling = bad if bad and status is not Status.SKIP else findings
-    return Check(name, status, "; ".join(each.text for each in telling), **about)
-
-
 def brief(names: Iterable[str]) -> str:
-    """Names as one can read them in a line."""
-    every = list(names)
-    shown = [shorten(name, SHOWN_NAME) for name in every[:SHOWN_NAMES]]
-    more = [f"{len(every) - SHOWN_NAMES} more"] if len(every) > SHOWN_NAMES else []
-    return ", ".join([*shown, *more]) or "none"
+    """Names of models as one can read them in a line."""
+    return listed(list(names), SHOWN_MODELS, SHOWN_LENGTH) or "none"
 
 
-def count(models: Sequence[str]) -> str:
-    return "1 model" if len(models) == 1 else f"{len(models)} models"
-
-
-def hint(record: Record) -> str:
-    """What to do about a problem, as far as the record tells."""
-    if record.error == "timeout":
+def hint(found: Exchange) -> str:
+    """What to do about a problem, as far as the answer tells."""
+    if found.answer.timed_out:
         return "; a runner that has to wake may take longer: try --timeout 180"
-    if not record.denied:
+    if not found.answer.is_denied:
         return ""
-    if not api.is_concrete(record.asked):
-        return f"; any user may ask for a class, the token has {in_words(record.roles)}"
-    if has_role(record):
-        return f"; though the token has the role {SPECIFIC}"
-    return f"; it takes the role {SPECIFIC}, the token has {in_words(record.roles)}"
+    held = in_words(found.question.roles)
+    if not is_concrete(found.asked):
+        return f"; any user may ask for a class, the token has {held}"
+    if found.may_ask_by_name:
+        return f"; but the token has the role {SPECIFIC}"
+    return f"; it needs the role {SPECIFIC}, the token has {held}"
 
 
-def has_role(record: Record) -> bool:
-    return SPECIFIC in (record.roles or ())
-
-
-def wrong_for_class(record: Record, seen: Seen) -> str | None:
-    """What is wrong with an answer to a class, None if nothing is."""
-    if record.problem:
-        return record.problem + hint(record)
-    if record.model is None:
+def wrong_for_class(found: Exchange, evidence: Evidence) -> str | None:
+    """What is wrong with an answer to a class; None when nothing is."""
+    if found.problem:
+        return found.problem + hint(found)
+    if found.model is None:
         return "the answer names no model"
-    expected = seen.aliases.get(record.asked)
+    answered = brief([found.model])
+    expected = evidence.aliases.get(found.asked)
     if expected:
-        named = f"answered by {brief([record.model])}, not by {brief(expected)} as --alias says"
-        return None if record.model in expected else named
-    if not api.is_concrete(record.model):
-        return f"the answer names {brief([record.model])}: a class, not the model that it chose"
-    if seen.listed and seen.listed_as(record.model) is None:
-        answered = brief([record.model])
-        text = f"answered by {answered}, not listed among {brief(seen.listed)}"
-        return f"{text}; should it be: --alias {brief([record.asked])}={answered}"
+        other = f"answered by {answered}, not by {brief(expected)} as --alias says"
+        return None if found.model in expected else other
+    if not is_concrete(found.model):
+        return f"the answer names {answered}: a class, not the model that was chosen"
+    if evidence.listing.names and evidence.listed_as(found.model) is None:
+        text = f"answered by {answered}, which is not listed among {brief(evidence.listing.names)}"
+        return f"{text}; if that is right, use --alias {brief([found.asked])}={answered}"
     return None
 
 
-def wrong_for_name(record: Record, seen: Seen) -> str | None:
-    """What is wrong with an answer to a model's name, None if nothing is."""
-    if record.problem:
-        unlisted = seen.lists and record.asked not in seen.listed
-        if unlisted and not record.denied and record.status not in (None, 401):
-            return f"{record.problem}; listed are {brief(seen.listed)}"
-        return record.problem + hint(record)
-    if record.model is None:
+def wrong_for_name(found: Exchange, evidence: Evidence) -> str | None:
+    """What is wrong with an answer to a model's name; None when nothing is."""
+    if found.problem:
+        is_unlisted = evidence.listing.lists and found.asked not in evidence.listing.names
+        if is_unlisted and not found.answer.is_denied and found.status not in (None, 401):
+            return f"{found.problem}; listed are {brief(evidence.listing.names)}"
+        return found.problem + hint(found)
+    if found.model is None:
         return "the answer names no model"
-    known = (record.asked, *seen.aliases.get(record.asked, ()))
-    other = next((name for name in record.models if name not in known), None)
+    known = (found.asked, *evidence.aliases.get(found.asked, ()))
+    other = next((name for name in found.models if name not in known), None)
     if other is None:
         return None
-    begun = f"{brief([record.model])}, then by " if other != record.model else ""
-    asked, answered = brief([record.asked]), brief([other])
-    return f"answered by {begun}{answered}; should that be the same: --alias {asked}={answered}"
+    first = f"{brief([found.model])}, then by " if other != found.model else ""
+    asked, answered = brief([found.asked]), brief([other])
+    text = f"answered by {first}{answered}"
+    return f"{text}; if these are the same, use --alias {asked}={answered}"
 
 
-Wrong = Callable[[Record, Seen], "str | None"]
+Wrong = Callable[[Exchange, Evidence], "str | None"]
 
 
-def routed(model: str, seen: Seen, wrong: Wrong) -> Finding:
+def routed(model: str, evidence: Evidence, wrong: Wrong) -> Finding:
     """What became of all requests for a model."""
-    name = brief([model])
-    if model in seen.no_token:
-        return Finding(Status.SKIP, f"{name}: {seen.no_token[model]}")
-    records = seen.find(ROUTING, model)
-    undecided = [r for r in records if r.busy or (r.status == 401 and seen.is_expired(r))]
-    decided = [(r, wrong(r, seen)) for r in records if r not in undecided]
-    good = [record for record, problem in decided if problem is None]
-    problems = Counter(problem for _, problem in decided if problem)
-    by = brief(dict.fromkeys(record.model or "" for record in good))
-    told = f"{name}: {len(good)} of {len(records)} answered" + (f" by {by}" if good else "")
+    name, whole = brief([model]), 2 * ROUNDS
+    if model in evidence.no_token:
+        return Finding(Status.SKIP, f"{name}: {evidence.no_token[model]}")
+    asked = evidence.find(ROUTING, model)
+    refused = [each for each in asked if each.status == 401 and evidence.is_token_refused(each)]
+    decided = [each for each in asked if not each.busy and each not in refused]
+    told = [(each, wrong(each, evidence)) for each in decided]
+    good = [each for each, problem in told if problem is None]
+    problems = Counter(problem for _, problem in told if problem)
     if problems:
         words = (f"{n} times {text}" if n > 1 else text for text, n in problems.items())
-        return Finding(
-            Status.FAIL, f"{name}: {len(good)} of {len(records)} good: {', '.join(words)}"
-        )
-    thoughts = sum(record.hidden for record in good)
-    if len(good) == len(records) == 2 * ROUNDS and thoughts:
-        text = f"{told}, {thoughts} times without a word: {MAX_TOKENS} tokens of reasoning?"
-        return Finding(Status.WARN, text)
-    if len(good) == len(records) == 2 * ROUNDS:
-        return Finding(Status.PASS, told)
-    left = f"{told}, not decided" if records else f"{name} not asked"
-    return Finding(Status.SKIP, f"{left}: {reason_left(records, seen)}")
+        count = f"{len(good)} of {len(asked)} good"
+        return Finding(Status.FAIL, f"{name}: {count}: {', '.join(words)}")
+    by = f" by {brief(dict.fromkeys(each.model or '' for each in good))}" if good else ""
+    text = f"{name}: {len(good)} of {len(asked)} answered{by}"
+    if not len(good) == len(asked) == whole:
+        left = f"{text}, not decided" if asked else f"{name} not asked"
+        return Finding(Status.SKIP, f"{left}: {reason_left(asked, evidence)}")
+    thoughts = sum(each.is_hidden for each in good)
+    if thoughts:
+        silent = f"{thoughts} times without a word: were all {MAX_TOKENS} tokens reasoning?"
+        return Finding(Status.WARN, f"{text}, {silent}")
+    return Finding(Status.PASS, text)
 
 
-def reason_left(records: Sequence[Record], seen: Seen) -> str:
+def reason_left(asked: Sequence[Exchange], evidence: Evidence) -> str:
     """Why there is no verdict on what was asked, or was not."""
-    roles = next((in_words(r.roles) for r in records if r.status == 401 and r.roles), None)
-    whose = f"the token with {roles}" if roles else "the token"
-    refused = f"{whose} is refused (401)" if any(r.status == 401 for r in records) else None
-    busy = next((record.busy for record in records if record.busy), None)
-    return busy or refused or seen.stopped or "not asked"
+    busy = next((each.busy for each in asked if each.busy), None)
+    refused = [each for each in asked if each.status == 401]
+    if busy or not refused:
+        return busy or str(evidence.stopped or "not asked")
+    held = next((in_words(each.question.roles) for each in refused if each.question.roles), None)
+    return f"the token{f' with {held}' if held else ''} is refused (401)"
 
 
-def check_class(seen: Seen) -> Check:
-    findings = [routed(model, seen, wrong_for_class) for model in seen.classes]
-    return merge("class", findings, evidence=answered_by(seen, seen.classes), essential=True)
+def check_class(evidence: Evidence) -> Check:
+    findings = [routed(model, evidence, wrong_for_class) for model in evidence.classes]
+    facts = answered_by(evidence, evidence.classes)
+    return merge("class", findings, evidence=facts, essential=True)
 
 
-def check_model(seen: Seen) -> Check:
-    """Silently another model is the worst that routing can do."""
-    findings = [routed(model, seen, wrong_for_name) for model in seen.names]
-    return merge("model", findings, evidence=answered_by(seen, seen.names), essential=True)
+def check_model(evidence: Evidence) -> Check:
+    """To be answered by another model, without a word, is the worst that routing can do."""
+    findings = [routed(model, evidence, wrong_for_name) for model in evidence.names]
+    facts = answered_by(evidence, evidence.names)
+    return merge("model", findings, evidence=facts, essential=True)
 
 
-def answered_by(seen: Seen, models: Iterable[str]) -> dict[str, Any]:
+def answered_by(evidence: Evidence, models: Iterable[str]) -> dict[str, Any]:
     """For each model that was asked for, how often which one answered."""
-    return {model: dict(answers(seen, model)) for model in models}
+    return {model: dict(answers(evidence, model)) for model in models}
 
 
-def answers(seen: Seen, model: str) -> Counter[str]:
-    found = (r for r in seen.find(ROUTING, model) if r.problem is None)
-    return Counter(r.model or "(no name)" for r in found)
+def answers(evidence: Evidence, model: str) -> Counter[str]:
+    answered = [each for each in evidence.find(ROUTING, model) if each.is_answered]
+    return Counter(each.model or "(no name)" for each in answered)
 
 
-def check_classes_differ(seen: Seen) -> Check:
-    """A class that is answered by what answers another one decides nothing."""
-    name, got = "classes_differ", {model: set(answers(seen, model)) for model in seen.classes}
-    got = {model: models for model, models in got.items() if models}
-    evidence = {model: sorted(models) for model, models in got.items()}
+def check_classes_differ(evidence: Evidence) -> Check:
+    """Where one class is answered by what answers the other, to name a class decides nothing."""
+    name, chat_models = "classes_differ", evidence.listing.for_chat
+    found = {model: set(answers(evidence, model)) for model in evidence.classes}
+    got = {model: models for model, models in found.items() if models}
+    facts = {model: sorted(models) for model, models in got.items()}
     if len(got) < 2:
-        return Check(name, Status.SKIP, "there are no answers to two classes", evidence)
-    pairs = [(a, b) for a in got for b in got if a < b and not meant_alike(seen, a, b)]
-    same = [(a, b) for a, b in pairs if got[a] == got[b]]
+        return Check(name, Status.SKIP, "there are no answers to two classes", facts)
+    pairs = [(a, b) for a in got for b in got if a < b and not is_one_by_alias(evidence, a, b)]
     shared = [(a, b) for a, b in pairs if got[a] & got[b]]
-    if shared and len(seen.for_chat) < 2:
-        detail = f"/v1/models lists {count(seen.for_chat)} to chat with: they cannot differ"
-        return Check(name, Status.SKIP, detail, evidence)
+    count = plural(len(chat_models), "model")
+    if shared and len(chat_models) < 2:
+        detail = f"/v1/models lists {count} that can chat: the classes cannot differ"
+        return Check(name, Status.SKIP, detail, facts)
     told = [f"{a} and {b} are both answered by {brief(sorted(got[a] & got[b]))}" for a, b in shared]
-    if same:
-        detail = f"{'; '.join(told)}, though {count(seen.for_chat)} are listed"
-        return Check(name, Status.FAIL, detail, evidence)
+    if any(got[a] == got[b] for a, b in shared):
+        detail = f"{'; '.join(told)}, but /v1/models lists {count}"
+        return Check(name, Status.FAIL, detail, facts)
     if shared:
-        return Check(name, Status.WARN, f"{'; '.join(told)}, and by others", evidence)
+        return Check(name, Status.WARN, f"{'; '.join(told)}, and by others", facts)
     each = (f"{model} by {brief(sorted(models))}" for model, models in got.items())
-    return Check(name, Status.PASS, ", ".join(each), evidence)
+    return Check(name, Status.PASS, ", ".join(each), facts)
 
 
-def meant_alike(seen: Seen, one: str, other: str) -> bool:
+def is_one_by_alias(evidence: Evidence, one: str, other: str) -> bool:
     """Whether --alias says that one model answers both classes."""
-    return bool(set(seen.aliases.get(one, ())) & set(seen.aliases.get(other, ())))
+    return bool(set(evidence.aliases.get(one, ())) & set(evidence.aliases.get(other, ())))
 
 
-def check_listing(seen: Seen) -> Check:
-    """A list that cannot be read is no empty one; an empty one cannot be true after an answer."""
-    name, last = "listing", seen.lists[-1] if seen.lists else []
-    evidence = {"models": seen.listed}
-    if seen.unreadable is not None:
-        return Check(name, Status.FAIL, seen.unreadable, evidence)
-    if not seen.lists:
-        return Check(name, Status.SKIP, f"not read: {seen.stopped or 'the deployment is busy'}")
-    served = [r for r in seen.find(ROUTING) if r.problem is None]
+def check_listing(evidence: Evidence) -> Check:
+    """A list that cannot be read is not an empty one; after an answer an empty one is not true."""
+    name, lists = "listing", evidence.listing.lists
+    last, facts = lists[-1] if lists else [], {"models": evidence.listing.names}
+    if evidence.listing.problem is not None:
+        return Check(name, Status.FAIL, evidence.listing.problem, facts)
+    if not lists:
+        reason = evidence.stopped or "the deployment is busy"
+        return Check(name, Status.SKIP, f"not read: {reason}")
+    served = [each for each in evidence.find(ROUTING) if each.is_answered]
     if served and not last:
         by = brief([served[-1].model or "a model"])
-        detail = f"/v1/models lists nothing, though {by} has just answered"
-        return Check(name, Status.FAIL, detail, evidence)
+        detail = f"/v1/models lists nothing, but {by} has just answered"
+        return Check(name, Status.FAIL, detail, facts)
     if not last:
         return Check(name, Status.SKIP, "/v1/models lists nothing, and nothing has answered")
-    unlisted = [model for model in seen.names if is_unlisted(model, seen)]
+    unlisted = [model for model in evidence.names if is_unlisted(model, evidence)]
     if unlisted:
         detail = f"{brief(unlisted)} can be asked for, but is not listed among {brief(last)}"
-        return Check(name, Status.WARN, detail, evidence)
-    before = f" ({len(seen.lists[0])} at first)" if len(seen.lists[0]) != len(last) else ""
-    return Check(name, Status.PASS, f"{count(last)}{before}: {brief(last)}", evidence)
+        return Check(name, Status.WARN, detail, facts)
+    before = f" ({len(lists[0])} at first)" if len(lists[0]) != len(last) else ""
+    return Check(name, Status.PASS, f"{plural(len(last), 'model')}{before}: {brief(last)}", facts)
 
 
-def is_unlisted(model: str, seen: Seen) -> bool:
-    """Whether it answers although it is not listed."""
-    good = (r for r in seen.find(ROUTING, model) if wrong_for_name(r, seen) is None)
-    return any(good) and model not in seen.listed
+def is_unlisted(model: str, evidence: Evidence) -> bool:
+    """Whether a model answers although it is not listed."""
+    if model in evidence.listing.names:
+        return False
+    asked = evidence.find(ROUTING, model)
+    return any(wrong_for_name(each, evidence) is None for each in asked)
 
 
-def check_stream(seen: Seen) -> Check:
-    """Whoever asks for a stream gets one, and one model answers it from the first chunk on."""
-    asked = [r for r in seen.find(ROUTING) if r.streamed and r.problem is None]
+def check_stream(evidence: Evidence) -> Check:
+    """Who asks for a stream gets one, and one model answers it from the first chunk to the last."""
+    name, answered = "stream", [each for each in evidence.find(ROUTING) if each.is_answered]
+    asked = [each for each in answered if each.answer.wants_stream]
     if not asked:
-        return Check("stream", Status.SKIP, "no stream was answered")
-    whole = [record for record in asked if not record.is_stream]
-    mixed = [record for record in asked if len(record.models) > 1]
-    evidence = {"streams": len(asked), "whole": len(whole), "mixed": len(mixed)}
+        return Check(name, Status.SKIP, "no stream was answered")
+    whole = [each for each in asked if not each.answer.is_stream]
+    mixed = [each for each in asked if len(each.models) > 1]
+    facts = {"streams": len(asked), "whole": len(whole), "mixed": len(mixed)}
     if whole:
         detail = f"{len(whole)} of {len(asked)} answers to stream: true came in one piece, as JSON"
-        return Check("stream", Status.WARN, detail, evidence)
+        return Check(name, Status.WARN, detail, facts)
     if mixed:
-        detail = f"{len(mixed)} of {len(asked)} streams name several models, as "
-        return Check("stream", Status.WARN, detail + brief(mixed[0].models), evidence)
-    return Check("stream", Status.PASS, f"{len(asked)} streams, each of one model", evidence)
+        detail = f"{len(mixed)} of {len(asked)} streams name several models, such as "
+        return Check(name, Status.WARN, detail + brief(mixed[0].models), facts)
+    return Check(name, Status.PASS, f"{plural(len(asked), 'stream')}, each by one model", facts)
 
 
-def check_unknown_model(seen: Seen) -> Check:
-    return check_unknown("unknown_model", UNKNOWN_MODEL, seen)
-
-
-def check_unknown_class(seen: Seen) -> Check:
-    return check_unknown("unknown_class", UNKNOWN_CLASS, seen)
-
-
-def check_unknown(name: str, asked: str, seen: Seen) -> Check:
-    """What does not exist is refused, with whatever error."""
-    records = seen.find(UNKNOWN, asked)
-    if asked in seen.no_token:
-        return Check(name, Status.SKIP, f"not decided: {seen.no_token[asked]}")
-    if not records or any(record.busy or is_unsaid(record, seen) for record in records):
-        return Check(name, Status.SKIP, f"not decided: {reason_left(records, seen)}")
-    said = dict.fromkeys(r.problem or f"answered by {brief(r.models)}" for r in records)
-    detail, evidence = f"{asked}: {' and '.join(said)}", {"statuses": [r.status for r in records]}
-    wrong = [record for record in records if not is_refusal(record)]
+def check_unknown(name: str, evidence: Evidence) -> Check:
+    """What does not exist is refused, with any error."""
+    asked = UNKNOWN_CHECKS[name]
+    found = evidence.find(UNKNOWN, asked)
+    if asked in evidence.no_token:
+        return Check(name, Status.SKIP, f"not decided: {evidence.no_token[asked]}")
+    if not found or any(each.busy or is_only_token_refused(each, evidence) for each in found):
+        return Check(name, Status.SKIP, f"not decided: {reason_left(found, evidence)}")
+    said = dict.fromkeys(each.problem or f"answered by {brief(each.models)}" for each in found)
+    detail, facts = f"{asked}: {' and '.join(said)}", {"statuses": [each.status for each in found]}
+    wrong = [each for each in found if each.error or (each.status or 0) < 400]
     if not wrong:
-        return refused(name, records, detail, seen)
-    if all(record.error == "timeout" for record in wrong):
+        return check_refusals(name, found, detail, evidence)
+    if all(each.answer.timed_out for each in wrong):
         detail += "; is a runner woken for it? a longer --timeout would show whether it is refused"
-        return Check(name, Status.WARN, detail, evidence)
-    if not all(record.problem is None for record in wrong):
-        return Check(name, Status.FAIL, f"{detail}: that is no refusal", evidence)
-    if not seen.classes and len(seen.listed) == 1:  # one server with one model, and no fleet
+        return Check(name, Status.WARN, detail, facts)
+    if not all(each.is_answered for each in wrong):
+        return Check(name, Status.FAIL, f"{detail}: that is not a refusal", facts)
+    if not evidence.classes and len(evidence.listing.names) == 1:  # not a fleet: one model only
         detail += "; the only model that is listed answers to any name"
-        return Check(name, Status.WARN, detail, evidence)
-    kind = "model" if api.is_concrete(asked) else "class"
-    return Check(name, Status.FAIL, f"{detail}, though there is no such {kind}", evidence)
+        return Check(name, Status.WARN, detail, facts)
+    kind = "model" if is_concrete(asked) else "class"
+    return Check(name, Status.FAIL, f"{detail}, but there is no such {kind}", facts)
 
 
-def refused(name: str, records: Sequence[Record], detail: str, seen: Seen) -> Check:
-    """The verdict on refusals only: they mean something where others are answered."""
-    evidence = {"statuses": [record.status for record in records]}
-    if not seen.served():
-        detail += ": so is everything else, which decides nothing"
-        return Check(name, Status.SKIP, detail, evidence, essential=True)
-    if api.is_concrete(records[0].asked) and all(map(is_only_permission, records)):
-        detail += f": the role {SPECIFIC} would show whether it is known"
-        return Check(name, Status.SKIP, detail, evidence)
-    return Check(name, Status.PASS, detail, evidence)
+def check_refusals(name: str, found: Sequence[Exchange], detail: str, evidence: Evidence) -> Check:
+    """The verdict on refusals only: they mean something where other requests are answered."""
+    facts = {"statuses": [each.status for each in found]}
+    if not evidence.is_served:
+        detail += ": everything else is refused as well, which decides nothing"
+        return Check(name, Status.SKIP, detail, facts, essential=True)
+    unknown = [each for each in found if not each.answer.is_denied or each.may_ask_by_name]
+    if is_concrete(found[0].asked) and not unknown:  # the model was not even looked for
+        detail += f": only with the role {SPECIFIC} it shows whether the model is known"
+        return Check(name, Status.SKIP, detail, facts)
+    return Check(name, Status.PASS, detail, facts)
 
 
-def is_unsaid(record: Record, seen: Seen) -> bool:
-    """Whether only the token was refused; some servers refuse what is unknown to them so, too."""
-    good = seen.was_accepted(record.credential) and not seen.is_expired(record)
-    return record.status == 401 and not good
-
-
-def is_refusal(record: Record) -> bool:
-    return record.error is None and (record.status or 0) >= 400
-
-
-def is_only_permission(record: Record) -> bool:
-    """Whether the model was not even looked for."""
-    return record.denied and not has_role(record)
+def is_only_token_refused(found: Exchange, evidence: Evidence) -> bool:
+    """Whether a 401 is about the token; some servers refuse what is unknown to them so as well."""
+    if found.status != 401:
+        return False
+    same = evidence.of_credential(found.question.credential)
+    is_good = any(each.accepts_token for each in same) and not evidence.is_token_refused(found)
+    return not is_good
 
 
 # the roles
 
 
-def may_classes(seen: Seen, role: str) -> list[Finding]:
-    """Any user may ask for a class; whether it has a model is no question of permission."""
+def may_classes(evidence: Evidence, role: str) -> list[Finding]:
+    """Any user may ask for a class; whether it has a model is not a question of permission."""
     findings = []
-    for record in seen.find(role, *CLASSES):
-        if record.problem is None:
-            findings.append(Finding(Status.PASS, f"{record.asked} yes"))
-        elif record.denied or record.error or record.status == 401:
-            findings.append(Finding(Status.FAIL, f"{record.asked} is refused: {record.problem}"))
+    for each in evidence.find(role, *CLASSES):
+        if each.is_answered:
+            findings.append(Finding(Status.PASS, f"{each.asked} answered"))
+        elif each.answer.is_denied or each.error or each.status == 401:
+            findings.append(Finding(Status.FAIL, f"{each.asked} is refused: {each.problem}"))
         else:
-            reason = record.busy or record.problem
-            findings.append(Finding(Status.SKIP, f"{record.asked} not decided: {reason}"))
+            reason = each.busy or each.problem
+            findings.append(Finding(Status.SKIP, f"{each.asked} not decided: {reason}"))
     return findings
 
 
-def by_name(seen: Seen, role: str) -> list[Record]:
-    return [r for r in seen.find(role) if api.is_concrete(r.asked) and not is_path(r.asked)]
-
-
-def may_not_name(seen: Seen) -> Finding:
+def may_not_name(evidence: Evidence) -> list[Finding]:
     """Without a role no model by its name: 400 "permission" or 403."""
-    record = next(iter(by_name(seen, NO_ROLE)), None)
-    if record is None:
-        return Finding(Status.SKIP, "no model is listed to ask for by name")
-    asked, said = brief([record.asked]), record.problem or "answered"
-    if record.busy:
-        return Finding(Status.SKIP, f"{asked} not decided: {record.busy}")
-    if record.problem is None or record.error:
+    found = evidence.by_name(NO_ROLE)
+    return [judge_refused_name(found[0], evidence) if found else Finding(Status.SKIP, NO_MODEL)]
+
+
+def judge_refused_name(found: Exchange, evidence: Evidence) -> Finding:
+    asked, said = brief([found.asked]), found.problem or "answered"
+    if found.busy:
+        return Finding(Status.SKIP, f"{asked} not decided: {found.busy}")
+    if found.is_answered or found.error:
         return Finding(Status.FAIL, f"{asked} is not refused: {said}")
-    if record.denied:
-        return Finding(Status.PASS, f"{asked} refused with {record.status}")
-    status = Status.WARN if seen.served() else Status.SKIP  # where all fails, it means nothing
-    return Finding(status, f"{asked} fails, but not for want of permission: {said}")
+    if found.answer.is_denied:
+        return Finding(Status.PASS, f"{asked} refused with {found.status}")
+    status = Status.WARN if evidence.is_served else Status.SKIP  # where all fails, it means nothing
+    return Finding(status, f"{asked} fails, but not because of a permission: {said}")
 
 
-def may_name(seen: Seen) -> list[Finding]:
-    """With model:specific any listed model, and that one."""
+def may_name(evidence: Evidence) -> list[Finding]:
+    """With model:specific any listed model, answered by that one."""
     findings = []
-    for record in by_name(seen, SPECIFIC):
-        asked, wrong = brief([record.asked]), wrong_for_name(record, seen)
+    for each in evidence.by_name(SPECIFIC):
+        asked, wrong = brief([each.asked]), wrong_for_name(each, evidence)
         if wrong is None:
-            findings.append(Finding(Status.PASS, f"{asked} yes"))
-        elif record.busy:
-            findings.append(Finding(Status.SKIP, f"{asked} not decided: {record.busy}"))
-        elif record.denied or record.error or record.problem is None or record.status == 401:
+            findings.append(Finding(Status.PASS, f"{asked} answered"))
+        elif each.busy:
+            findings.append(Finding(Status.SKIP, f"{asked} not decided: {each.busy}"))
+        elif each.answer.is_denied or each.error or each.is_answered or each.status == 401:
             findings.append(Finding(Status.FAIL, f"{asked}: {wrong}"))
         else:
             text = f"{asked} is listed, but cannot be asked for: {wrong}"
-            findings.append(Finding(Status.WARN if seen.served() else Status.SKIP, text))
-    return [*findings, tried_of_listed(seen)]
+            findings.append(Finding(Status.WARN if evidence.is_served else Status.SKIP, text))
+    return [*findings, tried_of_listed(evidence)]
 
 
-def tried_of_listed(seen: Seen) -> Finding:
-    """How many that was; by itself it decides nothing."""
-    tried, listed = {r.asked for r in by_name(seen, SPECIFIC)}, set(seen.for_chat)
-    if not tried:
-        return Finding(Status.SKIP, "no model is listed to ask for by name")
-    text = f"{len(tried & listed)} of {len(listed)} listed models asked for by name"
-    return Finding(Status.SKIP, text)
+def tried_of_listed(evidence: Evidence) -> Finding:
+    """How many models that was; by itself it decides nothing."""
+    tried = {each.asked for each in evidence.by_name(SPECIFIC)}
+    listed_ones = set(evidence.listing.for_chat)
+    count = f"{len(tried & listed_ones)} of {len(listed_ones)} listed models asked for by name"
+    return Finding(Status.SKIP, count if tried else NO_MODEL)
 
 
-def may_administer(seen: Seen, role: str) -> list[Finding]:
-    """The admin API: for admin, and for nobody else."""
-    findings = []
-    for record in seen.find(role, *ADMIN_PATHS):
-        if role == SPECIFIC and ADMIN in (record.roles or ()):
-            continue  # it may, as the other
-        path, refused = record.asked.partition("?")[0], record.denied or record.status == 401
-        if record.problem is None:
-            granted = Status.PASS if role == ADMIN else Status.FAIL
-            findings.append(Finding(granted, f"{path} {'yes' if role == ADMIN else 'is open'}"))
-        elif refused:
-            closed = Status.FAIL if role == ADMIN else Status.PASS
-            findings.append(Finding(closed, f"{path} refused with {record.status}"))
-        elif record.error:
-            findings.append(Finding(Status.FAIL, f"{path}: {record.problem}"))
-        else:
-            findings.append(Finding(Status.SKIP, f"{path} not decided: {record.problem}"))
-    return findings
+def may_administer(evidence: Evidence, role: str) -> list[Finding]:
+    """The admin API is for admin and nobody else. A token that has admin as well proves nothing."""
+    pages = evidence.find(role, *ADMIN_PATHS)
+    alone = [each for each in pages if ADMIN not in (each.question.roles or ())]
+    return [judge_page(each, role) for each in (pages if role == ADMIN else alone)]
 
 
-def undecided_role(seen: Seen, role: str) -> Check | None:
-    """The verdict when nothing can be said about a role."""
-    name, records = ROLE_CHECKS[role], seen.find(role)
-    if role in seen.no_token:
-        return Check(name, Status.SKIP, seen.no_token[role])
-    if not records:
-        return Check(name, Status.SKIP, f"not asked: {seen.stopped}")
+def judge_page(found: Exchange, role: str) -> Finding:
+    path, is_admin = found.asked.partition("?")[0], role == ADMIN
+    if found.is_answered:
+        if is_admin:
+            return Finding(Status.PASS, f"{path} answered")
+        return Finding(Status.FAIL, f"{path} is answered, expected 401 or 403")
+    if found.answer.is_denied or found.status == 401:
+        status = Status.FAIL if is_admin else Status.PASS
+        return Finding(status, f"{path} refused with {found.status}")
+    if found.error:
+        return Finding(Status.FAIL, f"{path}: {found.problem}")
+    return Finding(Status.SKIP, f"{path} not decided: {found.problem}")
+
+
+def undecided_role(evidence: Evidence, role: str) -> Check | None:
+    """The verdict when nothing can be said about what a role may do."""
+    name, found = ROLE_CHECKS[role], evidence.find(role)
+    if role in evidence.no_token:
+        return Check(name, Status.SKIP, evidence.no_token[role])
+    if not found:
+        return Check(name, Status.SKIP, f"not asked: {evidence.stopped}")
     said = f"the token {'without roles' if role == NO_ROLE else f'for {role}'} is refused (401)"
-    if all(record.status == 401 for record in records if not is_path(record.asked)):
-        if any(seen.is_expired(record) for record in records):
-            return Check(name, Status.SKIP, said, essential=True)
-        return Check(name, Status.FAIL, f"{said}, though another one is not")
-    return None
+    if not all(each.status == 401 for each in found if not each.question.is_path):
+        return None
+    if any(evidence.is_token_refused(each) for each in found):
+        return Check(name, Status.SKIP, said, essential=True)
+    return Check(name, Status.FAIL, f"{said}, but another one is not")
 
 
-def check_role_none(seen: Seen) -> Check:
-    findings = [*may_classes(seen, NO_ROLE), may_not_name(seen), *may_administer(seen, NO_ROLE)]
-    return undecided_role(seen, NO_ROLE) or merge("role_none", findings)
+def check_role(role: str, evidence: Evidence) -> Check:
+    """Classes are for everybody, models by their names for one role, the admin API for another."""
+    judges = {NO_ROLE: may_not_name, SPECIFIC: may_name}
+    named = judges[role](evidence) if role in judges else []
+    findings = [*may_classes(evidence, role), *named, *may_administer(evidence, role)]
+    return undecided_role(evidence, role) or merge(ROLE_CHECKS[role], findings)
 
 
-def check_role_specific(seen: Seen) -> Check:
-    findings = [*may_classes(seen, SPECIFIC), *may_name(seen), *may_administer(seen, SPECIFIC)]
-    return undecided_role(seen, SPECIFIC) or merge("role_specific", findings)
-
-
-def check_role_admin(seen: Seen) -> Check:
-    undecided = undecided_role(seen, ADMIN)
-    findings = [*may_classes(seen, ADMIN), *may_administer(seen, ADMIN)]
-    return undecided or merge("role_admin", findings)
-
-
-def check_full_access(seen: Seen) -> Check:
-    """The guide grants admin "full access"; the fleet's gateway grants models to the other role."""
-    name, record = "full_access", next(iter(by_name(seen, ADMIN)), None)
-    undecided = undecided_role(seen, ADMIN)
-    if undecided or record is None:
-        detail = undecided.detail if undecided else "no model is listed to ask for by name"
+def check_full_access(evidence: Evidence) -> Check:
+    """The guide grants admin "full access"; the fleet's gateway grants models to another role."""
+    name, found = "full_access", next(iter(evidence.by_name(ADMIN)), None)
+    undecided = undecided_role(evidence, ADMIN)
+    if undecided or found is None:
+        detail = undecided.detail if undecided else NO_MODEL
         return Check(name, Status.SKIP, detail)
-    asked = brief([record.asked])
-    if has_role(record):
+    asked = brief([found.asked])
+    if found.may_ask_by_name:
         return Check(name, Status.SKIP, f"the token has the role {SPECIFIC} as well")
-    if record.problem is None:
+    if found.is_answered:
         return Check(name, Status.PASS, f"admin may ask for {asked}")
-    if record.denied:
-        detail = f"admin may not ask for {asked} ({record.status}), though the guide says "
+    if found.answer.is_denied:
+        detail = f"admin may not ask for {asked} ({found.status}), but the guide says "
         return Check(name, Status.WARN, detail + '"admin role: Full access"')
-    return Check(name, Status.SKIP, f"{asked} not decided: {record.busy or record.problem}")
+    return Check(name, Status.SKIP, f"{asked} not decided: {found.busy or found.problem}")
 
 
-def judges(seen: Seen, permissions: bool) -> list[Callable[[Seen], Check]]:
-    """Those checks that what was asked for can decide."""
-    chosen: list[Callable[[Seen], Check]] = []
-    chosen += [check_class] if seen.classes else []
-    chosen += [check_classes_differ] if len(seen.classes) > 1 else []
-    chosen += [check_model] if seen.names else []
-    chosen += [check_listing, check_stream, check_unknown_model, check_unknown_class]
+def judge(evidence: Evidence, permissions: bool) -> list[Check]:
+    """Those checks that can be decided by what was asked for."""
+    checks = [check_class(evidence)] if evidence.classes else []
+    checks += [check_classes_differ(evidence)] if len(evidence.classes) > 1 else []
+    checks += [check_model(evidence)] if evidence.names else []
+    checks += [check_listing(evidence), check_stream(evidence)]
+    checks += [check_unknown(name, evidence) for name in UNKNOWN_CHECKS]
     if permissions:
-        chosen += [check_role_none, check_role_specific, check_role_admin, check_full_access]
-    return chosen
+        checks += [check_role(role, evidence) for role in ROLES]
+        checks.append(check_full_access(evidence))
+    return checks
 
 
-# --- report
+# --- show
 
 
-def figures(records: Sequence[Record]) -> dict[str, Any]:
-    """How a group of requests went; the first answer's time apart, as a runner may have woken."""
-    times = [r.answer_ms for r in records if r.problem is None and r.answer_ms is not None]
+def figures(exchanges: Sequence[Exchange]) -> dict[str, Any]:
+    """How a group of requests went. The first time stands alone: a runner may have woken in it."""
+    answered = [each for each in exchanges if each.is_answered]
+    times = [each.answer_ms for each in answered if each.answer_ms is not None]
     return {
-        "requests": len(records),
-        "answered": sum(record.problem is None for record in records),
-        "answered_by": dict(Counter(r.model for r in records if r.problem is None and r.model)),
+        "requests": len(exchanges),
+        "answered": len(answered),
+        "answered_by": dict(Counter(each.model for each in answered if each.model)),
         "first_ms": times[0] if times else None,
         "p50_ms": round(statistics.median(times), 4) if times else None,
     }
 
 
-def metrics(seen: Seen) -> dict[str, Any]:
-    return {
-        "listed": seen.listed,
-        "models": {model: figures(seen.find(ROUTING, model)) for model in seen.asked},
-    }
+def metrics(evidence: Evidence) -> dict[str, Any]:
+    models = {model: figures(evidence.find(ROUTING, model)) for model in evidence.asked}
+    return {"listed": evidence.listing.names, "models": models}
 
 
-def lines(seen: Seen, url: str) -> list[str]:
+def lines(evidence: Evidence, url: str) -> list[str]:
     """A line for each thing that was asked for, by whom."""
-    rows = [shorten(f"Model routing at {url}", 80)]
+    rows = [shorten(f"Model routing at {url}", WIDTH)]
     rows.append(f"  {'asked for':25}answered     first      p50  by")
-    for part in (ROUTING, CONTROL, UNKNOWN, *ROLE_CHECKS):
-        records = seen.find(part)
-        if records and part in ROLE_CHECKS:
-            rows.append(heading(part, records[0].roles))
-        for asked in dict.fromkeys(record.asked for record in records):
-            rows.append(line(asked, [r for r in records if r.asked == asked]))
+    for part in (ROUTING, CONTROL, UNKNOWN, *ROLES):
+        found = evidence.find(part)
+        if found and part in ROLES:
+            rows.append(heading(part, found[0].question.roles))
+        for asked in dict.fromkeys(each.asked for each in found):
+            rows.append(row(asked, [each for each in found if each.asked == asked]))
     return rows
 
 
-def heading(role: str, roles: Sequence[str] | None) -> str:
-    """In whose name the requests below were sent, and what else the token says."""
+def heading(role: str, told: Sequence[str] | None) -> str:
+    """With which token the requests below were sent, and what else the token says."""
     name = "no role" if role == NO_ROLE else role
-    known = in_words(roles)
+    known = in_words(told)
     return f"With {name}" if known == name else f"With {name} (the token has {known})"
 
 
-def line(asked: str, records: Sequence[Record]) -> str:
-    found = figures(records)
+def row(asked: str, exchanges: Sequence[Exchange]) -> str:
+    found = figures(exchanges)
     name = shorten(asked.partition("?")[0], 26)
     start = f"  {name:27}{found['answered']:>5}/{found['requests']}  "
     if not found["answered"]:
-        return start + shorten(records[0].problem or "-", 80 - len(start))
-    first, p50 = (
-        "-" if each is None else f"{each:.0f} ms" if each < 1e4 else f"{each / 1e3:.1f} s"
-        for each in (found["first_ms"], found["p50_ms"])
-    )
-    start += f"{first:>8}{p50:>9}  "
-    problems = dict.fromkeys(r.problem for r in records if r.problem)
-    by = ", ".join([*found["answered_by"], *filter(None, problems)])
-    return start + shorten(by or "-", 80 - len(start))
+        return start + shorten(exchanges[0].problem or "-", WIDTH - len(start))
+    start += f"{duration(found['first_ms']):>8} {duration(found['p50_ms']):>8}  "
+    problems = dict.fromkeys(each.problem for each in exchanges if each.problem)
+    by = ", ".join([*found["answered_by"], *problems])
+    return start + shorten(by or "-", WIDTH - len(start))
 
 
-# --- run
+# --- main
 
 
 def measure(run: Run) -> None:
-    args, document = run.args, run.document("model_routing")
-    seen = Seen(models_to_ask(args))
+    args, document, identities = run.args, run.document("model_routing"), Identities(run)
+    evidence = Evidence(models_to_ask(args))
     for asked, answered in args.alias:
-        seen.aliases.setdefault(asked, []).append(answered)
-    run.target["model"] = ", ".join(seen.asked)
-    with wire.Wire(
-        wire.Target(run.url, None, verify=not args.no_verify_ssl), args.timeout
-    ) as wired:
-        run.client["clock"] = wired.clock
-        asker = Asker(run, wired, seen)
+        evidence.aliases.setdefault(asked, []).append(answered)
+    run.target["model"] = ", ".join(evidence.asked)
+    with asking.open_wire(run) as wire:
+        talk = Conversation(Asker(run, wire, reason_to_stop), identities, evidence)
         try:
-            asker.list_models(api.meet(run, wired, asker.token()))
-            ask_all(asker)
+            contact = api.first_contact(run, wire, identities.token())
+            evidence.listing.read(contact)
+            evidence.stopped = talk.asker.stopped = reason_to_stop(contact)
+            ask_all(talk)
         finally:
-            document.requests = [vars(record) for record in seen.records]
-            document.metrics = metrics(seen)
-    chosen = judges(seen, args.test_permissions)
-    document.add(*(judge(seen) for judge in chosen))
-    run.show(lines(seen, run.url), document)
+            document.requests = [each.record() for each in evidence.exchanges]
+            document.metrics = metrics(evidence)
+    document.add(*judge(evidence, args.test_permissions))
+    run.show(lines(evidence, run.url), document)
     if not document.checks:
-        run.note("nothing to check: --only and --skip leave none of the checks (see --help)")
+        run.note("there is nothing to check: --only and --skip leave no check (see --help)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = build_parser().parse_args(argv)
-    with common.run(args) as run:
-        measure(run)
-    return run.exit_code
+    return common.main(build_parser(), measure, argv)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,27 @@
 #!/usr/bin/env python3
 """Does the deployment queue what it can hold, and refuse the rest at once?
 
-The limits C (served at once) and Q (waiting) come from /health or the options. One request; then
-C + Q + --extra at once, long enough to overlap, while /health, /ping and /metrics are watched; a
-retry after Retry-After; a client that hangs up while it is served, and one while it waits.
+C is the number of requests that are served at once, Q the number that may wait; both are read from
+/health or given by options. The steps: one request alone; C + Q + --extra requests at once, while
+/ping, /health and /metrics are read; one request after Retry-After; a client that disconnects while
+it is served; a client that disconnects while it waits; and as many requests at once as should fit.
 
-PASS: exactly the surplus was refused, at once and as the guide promises (503, Retry-After, JSON),
-everything else was served whole and in its turn, every figure told of it, and no place was lost.
-Cost: 3 * C + 2 * Q + --extra + 7 requests at the most; for 2 * C + Q + --extra + 2 of them answers
-of --max-tokens (longer ones if these do not overlap). /ping, /health and /metrics are read up to
-20 times a second. It wakes a sleeping worker and fills the queue: be alone on the deployment.
+PASS: exactly the surplus was refused, at once and as the guide promises (503, Retry-After, JSON);
+all others were served completely; /health and /metrics gave the right figures; and the place of a
+client that disconnected became free.
+Cost: 3 * C + 2 * Q + --extra + 7 requests at most, and more when their answers do not overlap: then
+a step is repeated, up to twice, with longer answers. 2 * C + Q + --extra + 2 of them ask for long
+answers (--max-tokens). /ping, /health and /metrics are read up to 20 times per second. The script
+wakes a sleeping worker and fills the queue: use it on a deployment that nobody else is using.
 
 Examples:
     # limits read from /health
     python3 test_queue.py --url https://host:8000 --api-key sk-key
     # the guide's step 7: 4 at once, of which 1 is served, 2 wait and 1 is refused
     python3 test_queue.py --url https://host:8000 --max-concurrent 1 --max-queue 2
-    # a slow model: shorter answers, and more time for the last in the queue
+    # a slow model: shorter answers, and more time for the last one in the queue
     python3 test_queue.py --url https://host:8000 --max-tokens 50 --timeout 600
-    # only the overflow, as a gate
+    # only what a pipeline has to know: the overflow
     python3 test_queue.py --url https://host:8000 --only refusals retry_after served
 """
 
@@ -26,862 +29,446 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 import re
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import common
 from common import CannotCheck, Check, Document, Run, Status
-from livecheck.core.text import shorten
-from livecheck.gateway.queue_state import METRICS, Look, Probe, Watch, read_health
-from livecheck.wire import metrics, sse, wire
-from livecheck.wire import old_chat as chat
-from livecheck.wire.records import (
-    classify,
-    is_rate_limit,
-    make_records,
-    ms,
-    outcome,
-    read_streams,
-    words,
+from livecheck.core.text import counted, plural, shorten
+from livecheck.gateway.burst import (
+    JITTER_S,
+    Burst,
+    Limits,
+    ended_s,
+    first_output_s,
+    last_event_s,
+    most_at_once,
+    sent_s,
+    spent_s,
 )
+from livecheck.gateway.disconnection import (
+    NOTICE_S,
+    Disconnection,
+    Disconnections,
+    measure_disconnections,
+)
+from livecheck.gateway.queue_client import QueueClient
+from livecheck.gateway.queue_state import (
+    METRICS,
+    Probe,
+    Reading,
+    Watcher,
+    read_health,
+    watch_target,
+)
+from livecheck.wire import chat
+from livecheck.wire.answer import Answer
+from livecheck.wire.asking import open_wire, rate_limit_words, refused_credential
+from livecheck.wire.metrics import percentile
 
 OVERFLOW = ("refusals", "retry_after", "error_body", "refused_fast", "served", "concurrency")
 BURST = ("burst", *OVERFLOW, "health", "metrics", "probes")
-LEAVING = ("left_streaming", "left_queued", "order")
-CHECKS = ("limits", "idle", "single", *BURST, "retry", *LEAVING)
+DISCONNECTING = ("left_streaming", "left_queued", "order")
+CHECKS = ("limits", "idle", "single", *BURST, "retry", *DISCONNECTING)
 
-PROMPT = "Write a very long story about the sea, in many chapters."
-IDLE_WAIT_S = 60.0  # for others to leave, before the first request
-ATTEMPTS = 3  # with twice the tokens each, until the answers are long enough
-OVERLAP_S = 0.15  # all in flight together: far beyond the skew of their arrivals
-JITTER_S = 0.05  # what two processes on busy machines add to a round trip
-REFUSED_S = 1.0  # refusing needs no model: more than this is a wait as well
+IDLE_WAIT_S = 60.0  # for the requests of others to end, before the first one of ours
+ATTEMPTS = 3  # each with answers twice as long, until they overlap
+REFUSED_S = 1.0  # a refusal needs no model: one that takes longer has waited as well
 SETTLE_S = 10.0  # for the gauges to be 0 again, after the last answer
-FREE_S = 30.0  # after which the place of someone who left is lost
-PROMPT_S = 3.0  # to notice that a client hung up; llama.cpp looks after each token
-SLOW_MS = 500.0  # beyond its idle time, for a probe: half of what Kubernetes allows it
-WAIT_SHARE = 0.2  # error of queue_wait_seconds_total against the waits seen from here
-BRIEF_S = 0.5  # an answer of which only that it comes matters
-STREAMED_BYTES = 1000  # the head and a few tokens: in mid-stream
-MOST_AT_ONCE = 1000
-BAR = 52  # columns of the timeline
+SLOW_MS = 500.0  # beyond its time when idle, for a probe: half of what Kubernetes allows
+WAIT_SHARE = 0.2  # allowed error of queue_wait_seconds_total against the waits seen from here
+MOST_AT_ONCE = 1000  # requests
+BAR_WIDTH = 52  # columns of the timeline
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
-    add = parser.add_argument_group("what to expect, and to ask").add_argument
-    for option, metavar, least, default, text in (
-        ("--max-concurrent", "N", 1, None, "requests served at once (default: as /health says)"),
-        ("--max-queue", "N", 0, None, "requests that may wait, 0 is no limit (default: as above)"),
-        ("--retry-after", "SECONDS", 0, 5, "what a refusal must carry (default %(default)s)"),
-        ("--extra", "N", 1, 1, "requests more than there is room for (default %(default)s)"),
-        ("--max-tokens", "N", 1, 200, "longest answer (default %(default)s)"),
-    ):
+    group = parser.add_argument_group("what to expect and what to send")
+
+    def add(option: str, least: int, default: int | None, text: str, metavar: str = "N") -> None:
         kind = common.whole_number(least)
-        add(option, type=kind, default=default, metavar=metavar, help=text)
-    add("--model", metavar="NAME", help="model to ask for (default: the first listed)")
+        group.add_argument(option, type=kind, default=default, metavar=metavar, help=text)
+
+    add("--max-concurrent", 1, None, "requests served at once (default: from /health)")
+    add("--max-queue", 0, None, "requests that may wait; 0: no limit (default: from /health)")
+    add("--retry-after", 0, 5, "what a refusal must say (default %(default)s)", "SECONDS")
+    add("--extra", 1, 1, "requests sent beyond the room there is (default %(default)s)")
+    add("--max-tokens", 1, 200, "tokens of a long answer (default %(default)s)")
+    group.add_argument("--model", metavar="NAME", help="model to ask for (default: first listed)")
     return parser
-
-
-# --- limits
-
-
-@dataclass(frozen=True)
-class Limits:
-    """C and Q. `max_queue` 0: as many as there are may wait."""
-
-    max_concurrent: int
-    max_queue: int
-
-    @property
-    def room(self) -> int:
-        """Requests that must be accepted at once; at least one of them waits."""
-        return self.max_concurrent + (self.max_queue or 1)
-
-    def burst(self, extra: int) -> int:
-        """Requests at once that are so many too many."""
-        return self.max_concurrent + self.max_queue + extra
-
-    def waiting(self, accepted: int) -> int:
-        """How many of so many accepted ones wait."""
-        queued = max(0, accepted - self.max_concurrent)
-        return min(queued, self.max_queue) if self.max_queue else queued
-
-    def __str__(self) -> str:
-        queue = f"{self.max_queue} may wait" if self.max_queue else "any number may wait"
-        return f"{self.max_concurrent} served at once, {queue}"
-
-
-def find_limits(args: argparse.Namespace, health: wire.Reply) -> tuple[Limits | None, Check]:
-    """C and Q by option, else from /health; and whether that says what it should.
-
-    CannotCheck when there is no /health and no option.
-    """
-    given = (args.max_concurrent, args.max_queue)
-    limits = Limits(*given) if None not in given else None
-    if health.failure is None and 400 <= (health.status or 0) < 500:
-        if limits is None:
-            reason = f"no limits to check, /health answered {health.status}"
-            raise CannotCheck(f"{reason}: give --max-concurrent and --max-queue")
-        return limits, Check("limits", Status.SKIP, f"{limits} (by option; there is no /health)")
-    if health.failure or health.status != 200:
-        return limits, Check("limits", Status.FAIL, f"/health: {outcome(health)}")
-    said = read_health(health.body)
-    if said.get("max_concurrent", 0) < 1 or "max_queue_size" not in said:
-        detail = "/health answers 200 without queue.max_concurrent and queue.max_queue_size"
-        return limits, Check("limits", Status.FAIL, detail)
-    announced = Limits(int(said["max_concurrent"]), int(said["max_queue_size"]))
-    limits = Limits(
-        announced.max_concurrent if given[0] is None else given[0],
-        announced.max_queue if given[1] is None else given[1],
-    )
-    if limits != announced:
-        detail = f"/health announces {announced}; expected: {limits}"
-        return limits, Check("limits", Status.FAIL, detail)
-    return limits, Check("limits", Status.PASS, str(limits), dataclasses.asdict(limits))
 
 
 # --- measure
 
 
-@dataclass
-class Batch:
-    """Requests of one step, and what came back (of those in the background, what has ended)."""
-
-    name: str
-    answered: list[wire.Reply] = field(default_factory=list)
-    background: Background | None = None
-
-    @property
-    def replies(self) -> list[wire.Reply]:
-        if self.background is None:
-            return self.answered
-        return [each for each in list(self.background.replies) if each.end_ns]
-
-    @property
-    def streams(self) -> list[sse.Stream]:
-        return read_streams(self.replies)
-
-    @property
-    def limited(self) -> wire.Reply | None:
-        """The answer of the key's rate limiter, if it spoke."""
-        return next((reply for reply in self.replies if is_rate_limit(reply)), None)
+def announced_limits(health: Answer) -> Limits | None:
+    """C and Q as /health says them."""
+    figures = read_health(health.body) if health.is_ok else {}
+    if figures.get("max_concurrent", 0) < 1 or "max_queue_size" not in figures:
+        return None
+    return Limits(int(figures["max_concurrent"]), int(figures["max_queue_size"]))
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One request's answer, times in s on one clock. `start_s`, `last_s`: first and last event."""
-
-    index: int
-    reply: wire.Reply
-    error: tuple[str, str] | None
-    sent_s: float
-    end_s: float
-    start_s: float | None
-    last_s: float
-
-    @property
-    def spent_s(self) -> float:
-        return self.end_s - self.sent_s
+def has_no_health(health: Answer) -> bool:
+    """Whether the deployment answers /health, and says that there is no such thing."""
+    return health.failure is None and 400 <= (health.status or 0) < 500
 
 
-def read_answers(batch: Batch) -> list[Answer]:
-    """The batch's answers, but for the ones that were never sent."""
-    found = []
-    for index, (reply, stream) in enumerate(zip(batch.replies, batch.streams, strict=True)):
-        sent, end = reply.t0_ns or reply.end_ns or 0, reply.end_ns or reply.t0_ns or 0
-        start = stream.output_ns[0] / 1e9 if stream.output_ns else None
-        last = (stream.end_ns or end) / 1e9
-        error = classify(reply, stream)
-        found.append(Answer(index, reply, error, sent / 1e9, end / 1e9, start, last))
-    return found
+def find_limits(args: argparse.Namespace, health: Answer) -> Limits | None:
+    """C and Q as the options say them, else /health; None when neither tells both.
 
-
-@dataclass
-class Burst:
-    """C + Q + extra at once: what became of each, and what the deployment said meanwhile."""
-
-    limits: Limits
-    extra: int
-    served: list[Answer]
-    refused: list[Answer]
-    failed: list[Answer]
-    looks: list[Look]
-    before: Look | None  # at rest, the last one
-    after: Look | None  # at rest again; the last one, if it never came to that
-    idle: list[Look]  # some at rest before, to compare with
-    round_trip_s: float
-    limited: wire.Reply | None
-    attempts: int = 1
-
-    @property
-    def everyone(self) -> list[Answer]:
-        return self.served + self.refused + self.failed
-
-    @property
-    def all_sent_s(self) -> float:
-        return max(each.sent_s for each in self.everyone)
-
-    @property
-    def skew_ms(self) -> float:
-        return (self.all_sent_s - min(each.sent_s for each in self.everyone)) * 1e3
-
-    @property
-    def overlap_s(self) -> float:
-        """How long all were in flight together: from the last send to the first end."""
-        return min((each.last_s for each in self.served), default=math.inf) - self.all_sent_s
-
-    @property
-    def plateau(self) -> list[Look]:
-        """The looks while every place was surely taken, and nobody had left yet."""
-        start = self.all_sent_s + self.round_trip_s + JITTER_S
-        end = self.all_sent_s + self.overlap_s
-        return [a for a in self.looks if a.sent_ns / 1e9 >= start and a.end_ns / 1e9 <= end]
-
-    @property
-    def waits_s(self) -> list[float]:
-        """How long each queued request waited: the k-th of them got its place when the k-th
-        answer ended, whoever it was. Independent of how long a first token takes."""
-        accepted = sorted(self.served + self.failed, key=lambda each: each.last_s)
-        queued = max(0, len(accepted) - self.limits.max_concurrent)
-        return [max(0.0, each.last_s - self.all_sent_s) for each in accepted[:queued]]
-
-
-def sort_out(
-    answers: Sequence[Answer], extra: int
-) -> tuple[list[Answer], list[Answer], list[Answer]]:
-    """(served, refused, failed). A refusal is a 503 or a 429; for want of those, any other answer
-    that is no 200, the quickest first."""
-    served = [each for each in answers if each.error is None]
-    answered = [a for a in answers if a.error and not a.reply.failure and a.reply.status != 200]
-    refused = [each for each in answered if each.reply.status in (429, 503)]
-    others = sorted((a for a in answered if a not in refused), key=lambda each: each.end_s)
-    refused += others[: max(0, extra - len(refused))]
-    failed = [each for each in answers if each not in served and each not in refused]
-    return served, refused, failed
-
-
-class Background(threading.Thread):
-    """An exchange in a thread of its own, so that others can be staged around it."""
-
-    def __init__(self, target: wire.Target, timeout_s: float, requests: Sequence[wire.Request]):
-        super().__init__(name="background", daemon=True)  # Ctrl-C does not wait for it
-        self._instrument = wire.Wire(target, timeout_s)
-        self._requests, self._longest_s = requests, timeout_s + 5
-        self._error: Exception | None = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            with self._instrument:
-                self._instrument.exchange(self._requests, len(self._requests))
-        except Exception as error:  # raised where the answers are collected
-            self._error = error
-
-    @property
-    def replies(self) -> list[wire.Reply]:
-        return self._instrument.replies
-
-    @property
-    def begun(self) -> int:
-        """How many have begun to be answered."""
-        return sum(1 for each in list(self.replies) if each.stamps_ns)
-
-    def collect(self) -> None:
-        """Wait until all have ended."""
-        self.join(self._longest_s)
-        if self._error:
-            raise self._error
-
-
-@dataclass
-class Departure:
-    """Somebody hung up at `left_s`, and when their place was seen free again.
-
-    `visible`: whether any figure tells how many are served and wait. `unfit`: why nothing can be
-    said. `lost`: what shows that the place is taken for good.
+    CannotCheck when there is no /health that could tell.
     """
-
-    left_s: float = 0.0
-    visible: bool = True
-    free_s: float | None = None
-    unfit: str | None = None
-    lost: str | None = None
-    limited: wire.Reply | None = None
+    announced = announced_limits(health)
+    concurrent, queue = args.max_concurrent, args.max_queue
+    if announced:
+        concurrent = announced.max_concurrent if concurrent is None else concurrent
+        queue = announced.max_queue if queue is None else queue
+    if concurrent is not None and queue is not None:
+        return Limits(concurrent, queue)
+    if has_no_health(health):
+        raise CannotCheck(
+            f"the limits are not known, because /health answered {health.status}: "
+            "give --max-concurrent and --max-queue"
+        )
+    return None
 
 
 @dataclass
-class Measured:
-    """All that a run finds out, step by step."""
+class Evidence:
+    """What a run has found out besides the answers, which the client keeps."""
 
-    round_trip_s: float = 0.0
-    answer_s: float = 0.0  # what an answer of --max-tokens takes from its first token on
-    batches: list[Batch] = field(default_factory=list)
     burst: Burst | None = None
-    streaming: Departure | None = None
-    queued: Departure | None = None
-    queue: list[Answer] = field(default_factory=list)  # two that waited, in the order sent
+    disconnections: Disconnections = field(default_factory=Disconnections)
 
 
-class Sender:
-    """Sends the requests of this run; what comes back is in `measured`, whatever happens."""
-
-    def __init__(self, run: Run, target: wire.Target, instrument: wire.Wire, watch: Watch):
-        self.run, self.args, self.target = run, run.args, target
-        self.instrument, self.watch = instrument, watch
-        self.model = chat.UNKNOWN_MODEL
-        self.measured = Measured()
-
-    def request(self, tokens: int | None = None, **leave: Any) -> wire.Request:
-        prompt = chat.unique(PROMPT)
-        asked = chat.completion(self.model, prompt, tokens or self.args.max_tokens)
-        return dataclasses.replace(asked, **leave)
-
-    def send(self, name: str, requests: Sequence[wire.Request], label: str) -> Batch:
-        """All of them at once."""
-        batch = Batch(name)
-        self.measured.batches.append(batch)
-        with self.run.progress(label, len(requests)) as step:
-
-            def on_reply(reply: wire.Reply) -> None:
-                step()
-                chat.show(self.run, reply)
-
-            try:
-                self.instrument.exchange(requests, len(requests), on_reply)
-            finally:
-                batch.answered = self.instrument.replies
-        return batch
-
-    def in_background(self, name: str, requests: Sequence[wire.Request]) -> Batch:
-        """The same, without waiting for the answers: see `collect`."""
-        batch = Batch(name, background=Background(self.target, self.args.timeout, requests))
-        self.measured.batches.append(batch)
-        return batch
-
-    def tokens_for(self, seconds: float) -> int:
-        """An answer that takes about so long, and no longer than --max-tokens."""
-        most: int = self.args.max_tokens
-        share = seconds / max(self.measured.answer_s, 1e-3)
-        return min(most, max(8, math.ceil(share * most)))
-
-
-def now_s() -> float:
-    return time.perf_counter_ns() / 1e9
-
-
-def in_ns(seconds: float) -> int:
-    return int(seconds * 1e9)
-
-
-def is_idle(look: Look) -> bool:
-    return look.busy == (0, 0)
-
-
-def any_look(look: Look) -> bool:
-    return True
-
-
-def wait_until_idle(sender: Sender, longest_s: float) -> Look | None:
-    """The first look that shows nobody served and nobody waiting, None if none can tell.
+def wait_until_idle(client: QueueClient, longest_s: float) -> Reading | None:
+    """The first reading that says that nobody is there; when it cannot say, just the first one.
 
     CannotCheck when somebody is there all that time.
     """
-    watch, begun = sender.watch, time.perf_counter_ns()
-    first = watch.first(any_look, begun, sender.args.timeout)
-    if first is None or first.busy is None or is_idle(first):
+    watcher, begun_s = client.watcher, time.perf_counter()
+    first = watcher.next_reading(client.args.timeout)
+    if first is None or first.occupancy is None or first.is_idle:
         return first
-    sender.run.note(f"waiting until the deployment is idle, up to {longest_s:g} s")
-    found = watch.first(is_idle, begun, longest_s)
+    client.run.note(f"waiting up to {longest_s:g} s until the deployment is idle")
+    found = watcher.wait_for(lambda reading: reading.is_idle, begun_s, longest_s)
     if found is None:
-        served, waiting = watch.looks[-1].busy or first.busy
+        served, waiting = watcher.readings[-1].occupancy or first.occupancy
         raise CannotCheck(
-            f"not idle in {longest_s:g} s: {served} served and {waiting} waiting, none of them "
-            "ours: ask whose they are, or try again later"
+            f"not idle in {longest_s:g} s: {served} served and {waiting} waiting, which are not "
+            "requests of this script: find out who sends them, or try again later"
         )
     return found
 
 
-def measure_single(sender: Sender) -> Answer:
-    """One request, alone: how long an answer takes, and the way to the gateway."""
-    batch, measured = sender.send("single", [sender.request()], "one request"), sender.measured
-    answer = read_answers(batch)[0]
-    if answer.reply.status == 401:
-        raise CannotCheck(chat.refused_credential(sender.run))
-    if answer.start_s is not None:
-        measured.answer_s = answer.last_s - answer.start_s
-    measured.round_trip_s = round_trip(sender.watch.looks, answer.reply)
-    sender.watch.interval_s = min(1.0, max(0.05, measured.answer_s / 20))
+def measure_single(client: QueueClient) -> Answer:
+    """One request alone: how long an answer takes, and the way to the gateway."""
+    watcher = client.watcher
+    answer = client.send_one("single", client.request(client.args.max_tokens), "one request")
+    if answer.status == 401:
+        raise CannotCheck(refused_credential(client.run))
+    start_s = first_output_s(answer)
+    if start_s is not None:
+        client.answer_s = last_event_s(answer) - start_s
+    client.round_trip_s = round_trip_s(watcher.readings, answer)
+    watcher.interval_s = min(1.0, max(0.05, client.answer_s / 20))
     return answer
 
 
-def round_trip(looks: Sequence[Look], reply: wire.Reply) -> float:
-    """To the gateway and back, in s: by an idle /ping, which no edge in between answers."""
-    pings = [look.ping.spent_ms for look in looks if look.ping.spent_ms and not look.ping.trouble]
-    shake = reply.handshake
-    network = (shake.rtt_ns or shake.connect_ns) / 1e9 if shake else 0.0
-    return max(network, metrics.percentile(pings, 50) / 1e3 if pings else 0.0)
+def round_trip_s(readings: Sequence[Reading], answer: Answer) -> float:
+    """To the gateway and back. A proxy in front answers the handshake itself, but not /ping."""
+    pings = times_ms([reading.ping for reading in readings if not reading.ping.trouble])
+    shake = answer.handshake
+    network_s = (shake.rtt_ns or shake.connect_ns) / 1e9 if shake else 0.0
+    return max(network_s, percentile(pings, 50) / 1e3 if pings else 0.0)
 
 
-def expect_duration(sender: Sender, limits: Limits) -> float:
-    """How long the last in the queue waits for its whole answer, in s; CannotCheck if too long."""
-    args, count = sender.args, limits.burst(sender.args.extra)
-    rounds = math.ceil(count / limits.max_concurrent)
-    lasts_s: float = rounds * sender.measured.answer_s
-    if lasts_s > args.timeout:
-        raise CannotCheck(
-            f"the last of {count} requests would take about {lasts_s:.0f} s, --timeout is "
-            f"{args.timeout:g}: give more, or a smaller --max-tokens"
-        )
-    return lasts_s
-
-
-def measure_burst(sender: Sender, limits: Limits) -> Burst:
-    """All at once, and again with longer answers until they overlap. The last time counts."""
-    args, count = sender.args, limits.burst(sender.args.extra)
-    lasts_s = expect_duration(sender, limits)
+def measure_burst(client: QueueClient, evidence: Evidence) -> Burst:
+    """C + Q + --extra at once, and again with longer answers until they overlap; the last time
+    counts."""
+    args = client.args
+    count = client.limits.at_once(args.extra)
+    lasts_s = expected_duration_s(client, count)
     for attempt in range(ATTEMPTS):
-        before = wait_until_idle(sender, SETTLE_S)
-        label = f"{count} requests at once, about {lasts_s * 2**attempt:.0f} s"
-        requests = [sender.request(args.max_tokens << attempt) for _ in range(count)]
-        batch = sender.send("burst", requests, label)
-        burst = gather(sender, limits, batch, before)
+        factor = 2**attempt
+        before = wait_until_idle(client, SETTLE_S)
+        requests = [client.request(args.max_tokens * factor) for _ in range(count)]
+        label = f"{count} requests at once, about {lasts_s * factor:.0f} s"
+        burst = evidence.burst = gather(client, client.send("burst", requests, label), before)
         burst.attempts = attempt + 1
-        sender.measured.burst = burst
-        if batch.limited or burst.failed or overlapped(burst):
+        if burst.rate_limited or burst.failed or burst.overlapped:
             break
     return burst
 
 
-def gather(sender: Sender, limits: Limits, batch: Batch, before: Look | None) -> Burst:
-    """The burst's answers, and the looks until the gauges are at rest again."""
-    watch, answers = sender.watch, read_answers(batch)
-    started_ns = in_ns(min(each.sent_s for each in answers))
-    ended_ns = in_ns(max(each.end_s for each in answers))
-    after = watch.first(at_rest, ended_ns, SETTLE_S)
-    looks = list(watch.looks)
-    single_s = read_answers(sender.measured.batches[0])[0].sent_s
+def expected_duration_s(client: QueueClient, count: int) -> float:
+    """How long the last one in the queue waits for its whole answer; CannotCheck if too long."""
+    rounds = math.ceil(count / client.limits.max_concurrent)
+    lasts_s: float = rounds * client.answer_s
+    if lasts_s > client.args.timeout:
+        raise CannotCheck(
+            f"the last of {count} requests would take about {lasts_s:.0f} s, but --timeout is "
+            f"{client.args.timeout:g} s: give a larger --timeout or a smaller --max-tokens"
+        )
+    return lasts_s
+
+
+def gather(client: QueueClient, answers: list[Answer], before: Reading | None) -> Burst:
+    """The answers, and the readings until the gauges are at rest again."""
+    watcher, first = client.watcher, client.steps[0].answers[0]
+    begin_s, end_s = min(map(sent_s, answers)), max(map(ended_s, answers))
+    after = watcher.wait_for(lambda reading: reading.is_at_rest, end_s, SETTLE_S)
+    readings = list(watcher.readings)
     return Burst(
-        limits,
-        sender.args.extra,
-        *sort_out(answers, sender.args.extra if limits.max_queue else 0),
-        looks=[each for each in looks if each.end_ns >= started_ns and each.sent_ns <= ended_ns],
+        client.limits,
+        client.args.extra,
+        answers,
+        client.round_trip_s,
+        readings=[r for r in readings if r.ended_s >= begin_s and r.sent_s <= end_s],
         before=before,
-        after=after or (looks[-1] if looks else None),
-        idle=[each for each in looks if each.end_ns / 1e9 <= single_s],
-        round_trip_s=sender.measured.round_trip_s,
-        limited=batch.limited,
+        after=after or (readings[-1] if readings else None),
+        quiet=[each for each in readings if each.ended_s <= sent_s(first)],
     )
 
 
-def at_rest(look: Look) -> bool:
-    """Whether every gauge there is says 0."""
-    gauges = [look.health.values.get("active"), look.health.values.get("waiting")]
-    gauges += [each.values.get("queue_depth") for each in (look.json, look.text)]
-    return not any(gauges)
-
-
-def overlapped(burst: Burst) -> bool:
-    """Whether all were in flight together, and long enough for somebody to look."""
-    if burst.overlap_s < max(OVERLAP_S, 4 * burst.round_trip_s):
-        return False
-    visible = any(look.health.values or look.json.values for look in burst.looks)
-    return bool(burst.plateau) or not visible
-
-
-def measure_retry(sender: Sender, burst: Burst) -> Batch:
-    """One request, when a refused client may come again and everybody else is done."""
-    refusal = max(burst.refused, key=lambda each: each.end_s)
-    announced, expected = retry_after(refusal.reply), sender.args.retry_after
-    wait_s = expected if announced is None else min(announced, expected)
-    left_s = refusal.end_s + wait_s - now_s()
+def measure_retry(client: QueueClient, burst: Burst) -> Answer:
+    """One request, as soon as a refused client may come again."""
+    refusal = max(burst.refused, key=ended_s)
+    announced_s, expected_s = retry_after_s(refusal), client.args.retry_after
+    wait_s = expected_s if announced_s is None else min(announced_s, expected_s)
+    left_s = ended_s(refusal) + wait_s - time.perf_counter()
     if left_s > 0:
-        sender.run.note(f"waiting {left_s:.1f} s, as Retry-After says")
+        client.run.note(f"waiting {left_s:.1f} s, as Retry-After says")
         time.sleep(left_s)
-    return sender.send("retry", [sender.request(sender.tokens_for(BRIEF_S))], "a retry")
+    return client.send_one("retry", client.short_request(), "one request again")
 
 
-def retry_after(reply: wire.Reply) -> int | None:
+def retry_after_s(answer: Answer) -> int | None:
     """The header's value if it is a valid number of seconds (RFC 9110, section 10.2.3)."""
-    text = reply.message.header("retry-after") or ""
+    text = answer.header("retry-after") or ""
     return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
-
-
-# two who hang up
-
-
-def leave_streaming(sender: Sender) -> Departure:
-    """A client that hangs up after a few tokens."""
-    found = sender.measured.streaming = Departure()
-    if trouble := unsettled(sender):
-        found.unfit = trouble
-        return found
-    asked = sender.request(cancel_at_bytes=STREAMED_BYTES)
-    batch = sender.send("left_streaming", [asked], "a client that hangs up in mid-stream")
-    answer = read_answers(batch)[0]
-    found.limited, found.left_s = batch.limited, answer.end_s
-    if not answer.reply.cancelled or answer.reply.status != 200:
-        found.unfit = f"it was over before it could leave ({outcome(answer.reply)})"
-    else:
-        # a gateway that does not notice works on until the answer would have ended
-        wait_until_free(sender, found, answer.end_s + sender.measured.answer_s)
-    return found
-
-
-def unsettled(sender: Sender) -> str | None:
-    """Who is still there after the last step, None when nobody is or nothing tells."""
-    begun = time.perf_counter_ns()
-    look = sender.watch.first(lambda each: each.busy in (None, (0, 0)), begun, SETTLE_S)
-    if look is None:
-        served, waiting = sender.watch.looks[-1].busy or (0, 0)
-        return f"the steps before have left {served} served and {waiting} waiting"
-    return None
-
-
-def wait_until_free(sender: Sender, found: Departure, ended_s: float) -> None:
-    """Until the figures say that nobody is there, at most FREE_S after `ended_s`."""
-    watch, begun = sender.watch, time.perf_counter_ns()
-    look = watch.first(any_look, begun, sender.args.timeout)
-    found.visible = look is not None and look.busy is not None
-    if not found.visible:
-        return
-    free = watch.first(is_idle, begun, PROMPT_S)
-    if free is None:
-        longest_s = max(0.0, ended_s + FREE_S - now_s())
-        sender.run.note(f"waiting up to {longest_s:.0f} s for the place of who left")
-        free = watch.first(is_idle, begun, longest_s)
-    if free is None:
-        served, waiting = watch.looks[-1].busy or (0, 0)
-        found.lost = (
-            f"still {served} served and {waiting} waiting {FREE_S:g} s after every answer ended"
-        )
-    elif found.free_s is None:
-        found.free_s = free.end_ns / 1e9
-
-
-@dataclass
-class Stage:
-    """All places are held, one waits, another waits and leaves, a third comes after."""
-
-    holders: Batch
-    lasts_s: float  # until the first place gets free, about
-    first: Batch | None = None
-    leaver: Batch | None = None
-    second: Batch | None = None
-
-    @property
-    def backgrounds(self) -> list[Background]:
-        batches = (self.holders, self.first)
-        return [each.background for each in batches if each and each.background]
-
-    @property
-    def limited(self) -> wire.Reply | None:
-        batches = (self.holders, self.first, self.leaver, self.second)
-        return next((each.limited for each in batches if each and each.limited), None)
-
-
-def leave_queued(sender: Sender, limits: Limits) -> None:
-    """A client that hangs up while it waits. Again with longer answers if they were too short."""
-    ended_s = 0.0
-    for attempt in range(ATTEMPTS):
-        found = sender.measured.queued = Departure()
-        if trouble := unsettled(sender):
-            found.unfit = trouble
-            return
-        stage = take_places(sender, limits, attempt)
-        begun = stage.backgrounds[0].begun
-        if begun < limits.max_concurrent:
-            found.unfit = f"only {begun} of {limits.max_concurrent} requests were served at once"
-            blame(sender.measured.streaming, found.unfit)
-            return
-        play(sender, limits, stage, found)
-        ended_s = review(sender, stage, found)
-        if found.limited or not found.unfit:
-            break
-    if not (found.limited or found.unfit):
-        wait_until_free(sender, found, ended_s)
-
-
-def take_places(sender: Sender, limits: Limits, attempt: int) -> Stage:
-    """Every place is held. Of several holders one is done sooner: so the places get free one
-    after the other, and the order in the queue shows."""
-    count, tokens = limits.max_concurrent, sender.args.max_tokens << attempt
-    lengths = [max(8, tokens // 2) if count > 1 else tokens, *[tokens] * (count - 1)]
-    sender.run.note(f"{count} to take every place, then a client that hangs up in the queue")
-    holders = sender.in_background("holders", [sender.request(length) for length in lengths])
-    stage = Stage(holders, lengths[0] / sender.args.max_tokens * sender.measured.answer_s)
-    # a lost place keeps one of them waiting: the same grace as for who left
-    deadline_s = now_s() + min(sender.args.timeout, FREE_S + sender.measured.answer_s)
-    thread = stage.backgrounds[0]
-    while thread.begun < count and thread.is_alive() and now_s() < deadline_s:
-        time.sleep(0.005)
-    return stage
-
-
-def blame(streaming: Departure | None, reason: str) -> None:
-    """The figures said that the first departure's place was free, but nobody gets it."""
-    if streaming and not (streaming.unfit or streaming.limited):
-        streaming.lost = f"afterwards {reason}"
-
-
-def play(sender: Sender, limits: Limits, stage: Stage, found: Departure) -> None:
-    """The queue's part while the holders are served, until all answers have ended."""
-    trip_s, lasts_s = sender.measured.round_trip_s, stage.lasts_s
-    short = sender.tokens_for(BRIEF_S)
-    if limits.max_queue != 1:  # with room for one only, that one is who leaves
-        stage.first = sender.in_background("queued", [sender.request(short)])
-        time.sleep(min(0.3, lasts_s / 10) + trip_s)
-    asked = sender.request(short, cancel_after_s=min(1.0, lasts_s / 10) + trip_s)
-    stage.leaver = sender.send("left_queued", [asked], "  one hangs up in the queue")
-    found.left_s = read_answers(stage.leaver)[0].end_s
-    see_it_gone(sender, stage, found)
-    stage.second = sender.send("queued_after", [sender.request(short)], "  another comes")
-    for each in stage.backgrounds:
-        each.collect()
-
-
-def see_it_gone(sender: Sender, stage: Stage, found: Departure) -> None:
-    """Whether the queue gets shorter by who left, before anybody else leaves it."""
-    others, longest_s = 1 if stage.first else 0, min(PROMPT_S, stage.lasts_s * 0.4)
-
-    def is_gone(look: Look) -> bool:
-        return look.busy is not None and look.busy[1] <= others
-
-    gone = sender.watch.first(is_gone, in_ns(found.left_s), longest_s)
-    if gone and not stage.holders.replies:  # none has ended
-        found.free_s = gone.end_ns / 1e9
-
-
-def review(sender: Sender, stage: Stage, found: Departure) -> float:
-    """Whether the play went as written, and what it says about the queue's order; when all
-    answers had ended, in s."""
-    assert stage.leaver and stage.second
-    held, second = read_answers(stage.holders), read_answers(stage.second)[0]
-    leaver = read_answers(stage.leaver)[0]
-    waited = read_answers(stage.first) if stage.first else []
-    found.limited = stage.limited
-    first_end_s = min(each.last_s for each in held)
-    if not leaver.reply.cancelled:
-        found.unfit = f"it did not wait ({outcome(leaver.reply)})"
-    elif leaver.start_s is not None:
-        found.unfit = "it was served at once, though every place was taken"
-    elif leaver.end_s > first_end_s:
-        found.unfit = "the answers were too short to hang up in between"
-    elif waited and second.sent_s + JITTER_S < first_end_s:
-        sender.measured.queue = [*waited, second]
-    return max(each.end_s for each in (*held, *waited, second))
-
-
-def refill(sender: Sender, limits: Limits, found: Departure) -> None:
-    """As many as there is room for, at once: proof by use that no place is lost."""
-    requests = [sender.request(sender.tokens_for(BRIEF_S)) for _ in range(limits.room)]
-    label = f"{len(requests)} at once, as many as there is room for"
-    batch = sender.send("refill", requests, label)
-    bad = [each for each in read_answers(batch) if each.error]
-    if bad and not batch.limited:
-        kinds = Counter(f"{each.reply.status or each.error[0]}" for each in bad if each.error)
-        found.lost = (
-            f"afterwards {len(bad)} of {len(requests)} at once were not served ({tally(kinds)})"
-        )
 
 
 # --- judge
 
 
-def tally(counts: Counter[str]) -> str:
-    """Each once, with its count."""
-    return ", ".join(f"{name} x{count}" for name, count in counts.most_common(4))
+def rate_limited(name: str, answer: Answer) -> Check:
+    evidence = {"retry_after": answer.shown_header("retry-after")}
+    return Check(name, Status.SKIP, rate_limit_words(answer), evidence, essential=True)
 
 
-def rate_limited(name: str, reply: wire.Reply) -> Check:
-    wait = reply.message.header("retry-after")
-    detail = (
-        f"stopped by the key's rate limit (429 rate_limit_exceeded, Retry-After {wait}): "
-        "wait, or raise it for this key"
-    )
-    return Check(name, Status.SKIP, detail, {"retry_after": wait}, essential=True)
+def not_tried(cause: Check) -> list[Check]:
+    """The checks that come after this one, which is the reason why the run ends here."""
+    names = CHECKS[CHECKS.index(cause.name) + 1 :]
+    return [Check(n, Status.SKIP, f"not tried: {cause.detail}", essential=True) for n in names]
 
 
-def check_idle(look: Look | None) -> Check:
-    if look is None or look.busy is None:
-        return Check("idle", Status.SKIP, "neither /health nor /metrics tells who is there")
+def check_limits(args: argparse.Namespace, health: Answer, limits: Limits | None) -> Check:
+    """/health announces the limits, and they are the expected ones."""
+    if has_no_health(health):
+        detail = f"{limits}, as the options say; there is no /health"
+        return Check("limits", Status.SKIP, detail)
+    if not health.is_ok:
+        return Check("limits", Status.FAIL, f"/health: {health.outcome(timed=True)}")
+    announced = announced_limits(health)
+    if announced is None:
+        detail = "/health answers 200 without queue.max_concurrent and queue.max_queue_size"
+        return Check("limits", Status.FAIL, detail)
+    if limits != announced:
+        detail = f"/health announces {announced}; expected: {limits}"
+        return Check("limits", Status.FAIL, detail)
+    return Check("limits", Status.PASS, str(limits), dataclasses.asdict(announced))
+
+
+def check_idle(reading: Reading | None) -> Check:
+    if reading is None or reading.occupancy is None:
+        detail = "neither /health nor /metrics says how many requests there are"
+        return Check("idle", Status.SKIP, detail)
     return Check("idle", Status.PASS, "0 served and 0 waiting before the first request")
 
 
 def check_single(answer: Answer) -> Check:
-    if is_rate_limit(answer.reply):
-        return rate_limited("single", answer.reply)
-    if answer.error:
-        return Check("single", Status.FAIL, f"{answer.error[0]}: {answer.error[1]}")
-    ttft_s = (answer.start_s or 0) - answer.sent_s
-    detail = f"200, whole after {answer.spent_s:.2f} s, the first token after {ttft_s:.2f} s"
-    return Check("single", Status.PASS, detail, {"e2e_s": round(answer.spent_s, 3)})
+    error = answer.stream_error
+    if answer.is_rate_limited:
+        return rate_limited("single", answer)
+    if error:
+        return Check("single", Status.FAIL, f"{error.kind}: {error.text}")
+    ttft_s = (first_output_s(answer) or 0) - sent_s(answer)
+    detail = f"200, complete after {spent_s(answer):.2f} s, the first token after {ttft_s:.2f} s"
+    return Check("single", Status.PASS, detail, {"e2e_s": round(spent_s(answer), 3)})
+
+
+def judge_burst(burst: Burst, expected_retry_after_s: int) -> list[Check]:
+    """Every check of the burst; only the first one when it says nothing about the queue."""
+    checks = [check_burst(burst)]
+    if not burst.is_conclusive:
+        return checks
+    checks.append(check_refusals(burst))
+    if burst.refused:
+        checks.append(check_retry_after(burst, expected_retry_after_s))
+        checks += [check_error_body(burst), check_refused_fast(burst)]
+    else:
+        names = ("retry_after", "error_body", "refused_fast", "retry")
+        checks += [Check(name, Status.SKIP, "no request was refused") for name in names]
+    checks += [check_served(burst), check_concurrency(burst)]
+    return [*checks, check_health(burst), check_metrics(burst), check_probes(burst)]
 
 
 def check_burst(burst: Burst) -> Check:
     """The requests were in flight together, so what became of them says something."""
-    count = len(burst.everyone)
-    if burst.limited:
-        return rate_limited("burst", burst.limited)
-    if not burst.served or burst.failed or overlapped(burst):
-        detail = f"{count} requests sent within {burst.skew_ms:.1f} ms"
-        if burst.served:
-            detail += f", {max(0.0, burst.overlap_s):.2f} s all in flight together"
-        return Check("burst", Status.PASS, detail)
-    detail = (
-        f"undecidable: {count} requests were in flight together for {burst.overlap_s:.2f} s "
-        f"only, even the {burst.attempts}. time: give a larger --max-tokens"
-    )
-    return Check("burst", Status.SKIP, detail, essential=True)
+    count = len(burst.answers)
+    if burst.rate_limited:
+        return rate_limited("burst", burst.rate_limited)
+    if not burst.is_conclusive:
+        detail = (
+            f"after {plural(burst.attempts, 'attempt')} the {count} requests were in flight "
+            f"together for only {max(0.0, burst.overlap_s):.2f} s: give a larger --max-tokens"
+        )
+        return Check("burst", Status.SKIP, detail, essential=True)
+    skew_ms = (burst.all_sent_s - burst.first_sent_s) * 1e3
+    detail = f"{count} requests were sent within {skew_ms:.1f} ms"
+    if burst.served:
+        detail += f", all in flight together for {max(0.0, burst.overlap_s):.2f} s"
+    return Check("burst", Status.PASS, detail)
+
+
+# what was refused
 
 
 def check_refusals(burst: Burst) -> Check:
-    expected = burst.extra if burst.limits.max_queue else 0
-    counts = Counter(str(each.reply.status) for each in burst.refused)
-    said = f"{len(burst.refused)} of {len(burst.everyone)} refused"
-    said += f" ({tally(counts)})" if counts else ""
-    evidence = {"expected": expected, "refused": dict(counts)}
-    if len(burst.refused) != expected or set(counts) - {"503"}:
-        wanted = f"{expected} x 503" if expected else "none"
-        return Check("refusals", Status.FAIL, f"{said}, expected {wanted}", evidence)
-    return Check("refusals", Status.PASS, said, evidence)
+    statuses = [str(answer.status) for answer in burst.refused]
+    expected = burst.expected_refusals
+    detail = f"{len(statuses)} of {plural(len(burst.answers), 'request')} refused"
+    detail += f": {counted(statuses)}" if statuses else ""
+    evidence = {"expected": expected, "refused": dict(Counter(statuses))}
+    if len(statuses) != expected or set(statuses) - {"503"}:
+        wanted = f"{expected} with 503" if expected else "none"
+        return Check("refusals", Status.FAIL, f"{detail}; expected: {wanted}", evidence)
+    return Check("refusals", Status.PASS, detail, evidence)
 
 
-def check_retry_after(burst: Burst, expected: int) -> Check:
-    values = Counter(str(each.reply.message.header("retry-after")) for each in burst.refused)
-    wrong = [each for each in burst.refused if retry_after(each.reply) is None]
-    evidence = {"expected_s": expected, "values": dict(values)}
-    if wrong:
-        text = wrong[0].reply.message.header("retry-after")
-        reason = "no Retry-After" if text is None else f"Retry-After {shorten(text, 40)!r}"
-        detail = f"{reason} in {len(wrong)} of {len(burst.refused)}, expected {expected}"
-        return Check("retry_after", Status.FAIL, detail + " (whole seconds)", evidence)
-    if any(retry_after(each.reply) != expected for each in burst.refused):
-        detail = f"Retry-After {tally(values)}, expected {expected}"
+def check_retry_after(burst: Burst, expected_s: int) -> Check:
+    values = [str(answer.shown_header("retry-after")) for answer in burst.refused]
+    evidence = {"expected_s": expected_s, "values": dict(Counter(values))}
+    invalid = [answer for answer in burst.refused if retry_after_s(answer) is None]
+    if invalid:
+        text = invalid[0].shown_header("retry-after")
+        seen = "no Retry-After" if text is None else f"Retry-After {text!r}"
+        detail = f"{seen} in {len(invalid)} of {plural(len(values), 'refusal')}"
+        detail += f", expected {expected_s} (whole seconds)"
         return Check("retry_after", Status.FAIL, detail, evidence)
-    return Check("retry_after", Status.PASS, f"Retry-After {tally(values)}", evidence)
+    if any(retry_after_s(answer) != expected_s for answer in burst.refused):
+        detail = f"Retry-After {counted(values)}, expected {expected_s}"
+        return Check("retry_after", Status.FAIL, detail, evidence)
+    return Check("retry_after", Status.PASS, f"Retry-After {counted(values)}", evidence)
 
 
 def check_error_body(burst: Burst) -> Check:
-    for each in burst.refused:
-        error = read_error(each.reply.body)
-        if error is None:
-            said = shorten(each.reply.body[:400].decode("utf-8", "replace"), 60)
-            detail = f"no JSON with error.message in a {each.reply.status}: {said!r}"
+    """Each refusal has the JSON of OpenAI's error answers, and says that it is JSON."""
+    for answer in burst.refused:
+        if error_object(answer) is None:
+            said = shorten(answer.body[:400].decode("utf-8", "replace"), 60)
+            detail = f"a {answer.status} without JSON that has error.message: {said!r}"
             return Check("error_body", Status.FAIL, detail)
-    kind = burst.refused[0].reply.message.header("content-type") or "missing"
-    said = words(burst.refused[0].reply)
-    if "json" not in kind.lower():
+    first = burst.refused[0]
+    if "json" not in first.content_type:
+        kind = first.shown_header("content-type") or "missing"
         return Check("error_body", Status.WARN, f"JSON, but Content-Type is {kind}")
-    code = (read_error(burst.refused[0].reply.body) or {}).get("code")
-    return Check("error_body", Status.PASS, f"JSON, code {code}: {said}")
+    code = first.shown(str((error_object(first) or {}).get("code")))
+    return Check("error_body", Status.PASS, f"JSON, code {code}: {first.words}")
 
 
-def read_error(body: bytes) -> dict[str, Any] | None:
+def error_object(answer: Answer) -> dict[str, Any] | None:
     """The `error` object of OpenAI's error answers, if it has a message."""
-    try:
-        error = json.loads(body)["error"]
-        return error if isinstance(error["message"], str) and error["message"] else None
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return None
+    error = answer.json.get("error") if isinstance(answer.json, dict) else None
+    message = error.get("message") if isinstance(error, dict) else None
+    return error if isinstance(error, dict) and isinstance(message, str) and message else None
 
 
 def check_refused_fast(burst: Burst) -> Check:
-    worst_s = max(each.spent_s for each in burst.refused)
-    limit_s = REFUSED_S + burst.round_trip_s
-    status = Status.PASS if worst_s <= limit_s else Status.FAIL
-    detail = f"after {worst_s * 1e3:.0f} ms at the latest, {REFUSED_S:g} s allowed"
-    return Check("refused_fast", status, detail, {"slowest_ms": round(worst_s * 1e3, 1)})
+    slowest_s = max(map(spent_s, burst.refused))
+    status = Status.PASS if slowest_s <= REFUSED_S + burst.round_trip_s else Status.FAIL
+    detail = f"refused after at most {slowest_s * 1e3:.0f} ms, {REFUSED_S:g} s allowed"
+    return Check("refused_fast", status, detail, {"slowest_ms": round(slowest_s * 1e3, 1)})
+
+
+# what was accepted
 
 
 def check_served(burst: Burst) -> Check:
-    accepted = burst.served + burst.failed
-    queued = burst.limits.waiting(len(accepted))
-    said = f"{len(burst.served)} of {len(accepted)} accepted requests were served whole"
-    if burst.failed:
-        texts = Counter(f"{each.error[0]}: {each.error[1]}" for each in burst.failed if each.error)
-        detail = f"{said}; {tally(texts)}"
-        return Check("served", Status.FAIL, detail)
-    if not accepted:
+    count = len(burst.accepted)
+    detail = f"{len(burst.served)} of {count} accepted requests were served completely"
+    errors = [answer.stream_error for answer in burst.failed if answer.stream_error]
+    if errors:
+        texts = counted(f"{error.kind}: {error.text}" for error in errors)
+        return Check("served", Status.FAIL, f"{detail}; {texts}")
+    if not count:
         return Check("served", Status.FAIL, "no request was accepted")
-    longest_s = max(each.spent_s for each in accepted)
-    detail = f"{said}, {queued} of them from the queue, the last after {longest_s:.2f} s"
+    last_s = max(map(spent_s, burst.accepted))
+    queued = burst.limits.waiting(count)
+    detail += f", {queued} of them from the queue, the last after {last_s:.2f} s"
     return Check("served", Status.PASS, detail)
 
 
 def check_concurrency(burst: Burst) -> Check:
-    """Never more than C at once, as far as their tokens show; what a round trip explains, one
-    answer's end overtaken by the next one's beginning, is not counted."""
+    """Never more than C at once, as far as their tokens show. Within a round trip the beginning of
+    one answer may overtake the end of another: that is not counted."""
     slack_s = burst.round_trip_s + JITTER_S
-    spans = [
-        (each.start_s + slack_s, each.last_s)
-        for each in burst.served + burst.failed
-        if each.start_s is not None
-    ]
-    most, allowed = most_at_once(spans), burst.limits.max_concurrent
+    starts = [(first_output_s(answer), last_event_s(answer)) for answer in burst.accepted]
+    most = most_at_once([(start + slack_s, end) for start, end in starts if start is not None])
+    allowed = burst.limits.max_concurrent
     evidence = {"at_once": most, "allowed": allowed}
     if most > allowed:
-        detail = f"{most} were generating at once, {allowed} allowed"
+        detail = f"{most} were generated at once, {allowed} allowed"
         return Check("concurrency", Status.FAIL, detail, evidence)
     if not most:
-        detail = "not to be seen: the answers came in one piece each"
+        detail = "how many cannot be seen, because each answer came in one piece"
         return Check("concurrency", Status.SKIP, detail, evidence)
     return Check("concurrency", Status.PASS, f"{most} at once, {allowed} allowed", evidence)
 
 
-def most_at_once(spans: Iterable[tuple[float, float]]) -> int:
-    """How many of the spans of time overlap at the most; those that are none do not count."""
-    true = [(start, end) for start, end in spans if start < end]
-    # at the same moment the end comes first
-    steps = sorted([(start, 1) for start, _ in true] + [(end, -1) for _, end in true])
-    now = most = 0
-    for _, step in steps:
-        now += step
-        most = max(most, now)
-    return most
+# what the gateway said meanwhile
 
 
 def check_health(burst: Burst) -> Check:
-    """/health told how many were served and waited, and then that nobody is left."""
-    readings = [
-        (a, a.health.values) for a in burst.looks if {"active", "waiting"} <= set(a.health.values)
-    ]
-    statuses = {look.health.status for look in burst.looks if look.health.trouble}
-    if not readings:
-        if statuses and all(code and 400 <= code < 500 for code in statuses):
-            return Check("health", Status.SKIP, "there is no /health here")
-        trouble = next((a.health.trouble for a in burst.looks if a.health.trouble), None)
-        reason = trouble or "200 without queue.active and queue.waiting"
-        return Check("health", Status.FAIL, f"/health during the burst: {reason}")
-    limits, accepted = burst.limits, len(burst.served + burst.failed)
+    """/health said how many were served and waited, and then that nobody is left."""
+    told = [r for r in burst.readings if {"active", "waiting"} <= set(r.health.values)]
+    if not told:
+        return check_health_without_figures(burst)
+    limits, accepted = burst.limits, len(burst.accepted)
     wanted = (min(accepted, limits.max_concurrent), limits.waiting(accepted))
-    seen = tuple(int(max(v[name] for _, v in readings)) for name in ("active", "waiting"))
-    evidence = {"readings": len(readings), "active": seen[0], "waiting": seen[1]}
-    detail = f"up to {seen[0]} active and {seen[1]} waiting in {len(readings)} readings"
-    if seen[0] > wanted[0] or seen[1] > wanted[1]:
-        return Check(
-            "health", Status.FAIL, f"{detail}, at most {wanted[0]} and {wanted[1]} fit", evidence
-        )
-    if seen != wanted:
-        told = any(look in burst.plateau for look, _ in readings)
-        status = Status.FAIL if told else Status.SKIP
+    active, waiting = (int(max(r.health.values[n] for r in told)) for n in ("active", "waiting"))
+    evidence = {"readings": len(told), "active": active, "waiting": waiting}
+    detail = f"up to {active} active and {waiting} waiting in {plural(len(told), 'reading')}"
+    if active > wanted[0] or waiting > wanted[1]:
+        detail += f", expected at most {wanted[0]} and {wanted[1]}"
+        return Check("health", Status.FAIL, detail, evidence)
+    if (active, waiting) != wanted:
+        in_time = any(reading in burst.readings_while_full for reading in told)
+        status = Status.FAIL if in_time else Status.SKIP
         detail += f", expected {wanted[0]} and {wanted[1]}"
-        return Check("health", status, detail, evidence, essential=not told)
+        return Check("health", status, detail, evidence, essential=not in_time)
     rest = burst.after.health.values if burst.after else {}
     if rest.get("active") or rest.get("waiting"):
         left = f"{rest.get('active'):g} active and {rest.get('waiting'):g} waiting"
-        return Check(
-            "health", Status.FAIL, f"still {left} {SETTLE_S:g} s after the last answer", evidence
-        )
-    return Check("health", Status.PASS, f"{detail}, 0 and 0 after", evidence)
+        detail = f"still {left}, {SETTLE_S:g} s after the last answer"
+        return Check("health", Status.FAIL, detail, evidence)
+    return Check("health", Status.PASS, f"{detail}, 0 and 0 afterwards", evidence)
+
+
+def check_health_without_figures(burst: Burst) -> Check:
+    probes = [reading.health for reading in burst.readings if reading.health.trouble]
+    if probes and all(probe.is_missing for probe in probes):
+        return Check("health", Status.SKIP, "there is no /health here")
+    seen = probes[0].trouble if probes else "200 without queue.active and queue.waiting"
+    return Check("health", Status.FAIL, f"/health during the burst: {seen}")
 
 
 def check_metrics(burst: Burst) -> Check:
@@ -889,21 +476,20 @@ def check_metrics(burst: Burst) -> Check:
     before, after = burst.before, burst.after
     if before is None or after is None:
         return Check("metrics", Status.FAIL, "/metrics was not answered at all")
-    if after.json.status == 404 and after.health.status == 404:
-        return Check("metrics", Status.SKIP, "there is no /metrics here, nor /health")
-    problems = []
-    for form, one, other in (
-        ("JSON", before.json, after.json),
-        ("Prometheus", before.text, after.text),
-    ):
-        problems += form_problems(form, one, other, burst)
-    problems += disagreements(before) or disagreements(after)
-    evidence = {"before": before.json.values, "after": after.json.values}
+    if after.metrics_json.status == 404 and after.health.status == 404:
+        return Check("metrics", Status.SKIP, "there is neither /metrics nor /health here")
+    problems = [
+        *form_problems("JSON", before.metrics_json, after.metrics_json, burst),
+        *form_problems("Prometheus", before.metrics_text, after.metrics_text, burst),
+        *(disagreements(before) or disagreements(after)),
+    ]
+    evidence = {"before": before.metrics_json.values, "after": after.metrics_json.values}
     if problems:
         return Check("metrics", Status.FAIL, "; ".join(problems), evidence)
-    grown = growth(before.json, after.json)
+    grown = growth(before.metrics_json, after.metrics_json)
+    depths = queue_depths("JSON", burst.readings) + queue_depths("Prometheus", burst.readings)
     detail = (
-        f"both forms: queue_depth {depth(burst):g}, then 0; queue_rejections "
+        f"both forms: queue_depth {max(depths, default=0):g}, then 0; queue_rejections "
         f"+{grown['queue_rejections']:g}; queue_wait_seconds_total "
         f"+{grown['queue_wait_seconds_total']:.2f} ({sum(burst.waits_s):.2f} s seen from here)"
     )
@@ -914,50 +500,45 @@ def growth(before: Probe, after: Probe) -> dict[str, float]:
     return {name: after.values[name] - before.values[name] for name in METRICS}
 
 
-def depth(burst: Burst) -> float:
-    """The deepest queue the two forms have shown."""
-    values = [p.values.get("queue_depth", 0) for a in burst.looks for p in (a.json, a.text)]
-    return max(values, default=0)
+def queue_depths(form: str, readings: Sequence[Reading]) -> list[float]:
+    """What one form of /metrics said."""
+    probes = [each.metrics_json if form == "JSON" else each.metrics_text for each in readings]
+    return [each.values["queue_depth"] for each in probes if "queue_depth" in each.values]
 
 
 def form_problems(form: str, before: Probe, after: Probe, burst: Burst) -> list[str]:
-    """What one form lacks, or has wrong."""
+    """What one form lacks, or what is wrong in it."""
     if after.trouble:
         return [f"{form}: {after.trouble}"]
     missing = [name for name in METRICS if name not in before.values or name not in after.values]
     if missing:
         return [f"{form} lacks {', '.join(missing)}"]
     problems, grown = [], growth(before, after)
-    wanted = sum(1 for each in burst.refused if each.reply.status == 503)
-    if grown["queue_rejections"] != wanted:
-        problems.append(f"{form}: queue_rejections +{grown['queue_rejections']:g}, not +{wanted}")
+    refused = sum(1 for answer in burst.refused if answer.status == 503)
+    if grown["queue_rejections"] != refused:
+        seen = grown["queue_rejections"]
+        problems.append(f"{form}: queue_rejections +{seen:g}, expected +{refused}")
     waited_s, seen_s = grown["queue_wait_seconds_total"], sum(burst.waits_s)
     allowed_s = WAIT_SHARE * seen_s + (JITTER_S + burst.round_trip_s) * (1 + len(burst.waits_s))
     if abs(waited_s - seen_s) > allowed_s:
-        problems.append(
-            f"{form}: queue_wait_seconds_total +{waited_s:.2f}, {seen_s:.2f} s seen from here"
-        )
+        said = f"{form}: queue_wait_seconds_total +{waited_s:.2f}"
+        problems.append(f"{said}, expected about +{seen_s:.2f}")
     if after.values["queue_depth"]:
-        left = f"{after.values['queue_depth']:g} {SETTLE_S:g} s after the last answer"
-        problems.append(f"{form}: queue_depth still {left}")
-    return problems + depth_problems(form, burst)
+        left = after.values["queue_depth"]
+        problems.append(f"{form}: queue_depth still {left:g}, {SETTLE_S:g} s after the last answer")
+    depths = queue_depths(form, burst.readings_while_full)
+    waiting = burst.limits.waiting(len(burst.accepted))
+    if depths and max(depths) != waiting:
+        problems.append(f"{form}: queue_depth {max(depths):g} while {waiting} waited")
+    return problems
 
 
-def depth_problems(form: str, burst: Burst) -> list[str]:
-    """queue_depth while every place was taken."""
-    wanted = burst.limits.waiting(len(burst.served + burst.failed))
-    probes = [look.json if form == "JSON" else look.text for look in burst.plateau]
-    seen = [probe.values["queue_depth"] for probe in probes if "queue_depth" in probe.values]
-    if seen and max(seen) != wanted:
-        return [f"{form}: queue_depth {max(seen):g} while {wanted} waited"]
-    return []
-
-
-def disagreements(look: Look) -> list[str]:
-    """Where the two forms differ, asked at the same moment and with nothing going on."""
+def disagreements(reading: Reading) -> list[str]:
+    """Where the two forms differ, though asked at the same moment and with nobody there."""
     found = []
     for name in METRICS:
-        one, other = look.json.values.get(name), look.text.values.get(name)
+        one = reading.metrics_json.values.get(name)
+        other = reading.metrics_text.values.get(name)
         if one is not None and other is not None and abs(one - other) > 0.01 + 1e-3 * one:
             found.append(f"{name} is {one:g} in JSON and {other:g} in Prometheus text")
     return found
@@ -967,277 +548,230 @@ def check_probes(burst: Burst) -> Check:
     """/ping and /health were about as quick as without the burst."""
     problems, parts, evidence = [], [], {}
     for name in ("ping", "health"):
-        probes = [getattr(look, name) for look in burst.looks]
-        quiet = [getattr(look, name).spent_ms for look in burst.idle]
-        bad = [p.trouble for p in probes if p.trouble and not (p.status and 400 <= p.status < 500)]
-        spent = [p.spent_ms for p in probes if p.spent_ms is not None]
+        probes: list[Probe] = [getattr(reading, name) for reading in burst.readings]
+        quiet: list[Probe] = [getattr(reading, name) for reading in burst.quiet]
+        bad = [probe.trouble for probe in probes if probe.trouble and not probe.is_missing]
+        spent = times_ms(probes)
         if bad:
             problems.append(f"/{name} failed {len(bad)} of {len(probes)} times: {bad[0]}")
         elif spent:
-            base = [each for each in quiet if each is not None]
-            usual, now = metrics.percentile(base or [0], 50), metrics.percentile(spent, 90)
+            usual = percentile(times_ms(quiet) or [0], 50)
+            now = percentile(spent, 90)
             evidence[f"{name}_p90_ms"] = round(now, 2)
-            parts.append(f"/{name} p90 {now:.1f} ms ({usual:.1f} when idle)")
+            parts.append(f"/{name} p90 {now:.1f} ms ({usual:.1f} ms when idle)")
             if now - usual > SLOW_MS:
-                problems.append(f"/{name} is slow: p90 {now:.0f} ms, {usual:.1f} when idle")
+                problems.append(f"/{name} is slow: p90 {now:.0f} ms, {usual:.1f} ms when idle")
     if problems:
         return Check("probes", Status.WARN, "; ".join(problems), evidence)
-    return Check(
-        "probes", Status.PASS if parts else Status.SKIP, "; ".join(parts) or "none", evidence
-    )
+    status = Status.PASS if parts else Status.SKIP
+    return Check("probes", status, "; ".join(parts) or "no probe was answered", evidence)
 
 
-def check_retry(batch: Batch, wait_s: int) -> Check:
-    answer = read_answers(batch)[0]
-    if batch.limited:
-        return rate_limited("retry", batch.limited)
-    if answer.error:
-        detail = f"{wait_s} s after the refusal, and nobody else there: {answer.error[1]}"
-        return Check("retry", Status.FAIL, detail)
-    detail = f"served after {answer.spent_s:.2f} s, {wait_s} s or more after the refusal"
+def times_ms(probes: Sequence[Probe]) -> list[float]:
+    return [probe.spent_ms for probe in probes if probe.spent_ms is not None]
+
+
+# what came after the burst
+
+
+def check_retry(answer: Answer, wait_s: int) -> Check:
+    if answer.is_rate_limited:
+        return rate_limited("retry", answer)
+    if answer.stream_error:
+        detail = f"not served {wait_s} s after the refusal, though nobody else was there"
+        return Check("retry", Status.FAIL, f"{detail}: {answer.stream_error.text}")
+    detail = f"served after {spent_s(answer):.2f} s, {wait_s} s or more after the refusal"
     return Check("retry", Status.PASS, detail)
 
 
-def check_left(name: str, found: Departure | None, round_trip_s: float) -> Check:
-    """Who hung up does not keep their place."""
-    if found and found.limited:
-        return rate_limited(name, found.limited)
-    if found is None or (found.unfit and not found.lost):
-        reason = found.unfit if found else "the step before failed"
+def judge_disconnections(found: Disconnections, limits: Limits, trip_s: float) -> list[Check]:
+    return [
+        check_left("left_streaming", found.while_served, trip_s),
+        check_left("left_queued", found.while_waiting, trip_s),
+        check_order(found.pair, limits, trip_s + JITTER_S),
+    ]
+
+
+def check_left(name: str, found: Disconnection | None, round_trip_s: float) -> Check:
+    """A client that disconnected does not keep its place."""
+    if found and found.rate_limited:
+        return rate_limited(name, found.rate_limited)
+    if found and found.still_taken:
+        return Check(name, Status.FAIL, f"the place did not become free: {found.still_taken}")
+    if found is None or found.undecided:
+        reason = found.undecided if found else "the step before failed"
         return Check(name, Status.SKIP, f"not tried: {reason}", essential=True)
-    if found.lost:
-        return Check(name, Status.FAIL, f"the place is not free again: {found.lost}")
-    if not found.visible or found.free_s is None:
-        return Check(
-            name, Status.PASS, "the place was used again (no figure tells when it was free)"
-        )
-    late_s = found.free_s - found.left_s
+    late_s = found.free_after_s
+    if not found.visible or late_s is None:
+        detail = "the place was used again (no figure says when it became free)"
+        return Check(name, Status.PASS, detail)
     evidence = {"free_after_s": round(late_s, 3)}
-    if late_s > PROMPT_S + round_trip_s:
-        return Check(name, Status.WARN, f"the place is freed late: after {late_s:.1f} s", evidence)
+    if late_s > NOTICE_S + round_trip_s:
+        detail = f"the place became free late: after {late_s:.1f} s, {NOTICE_S:g} s allowed"
+        return Check(name, Status.WARN, detail, evidence)
     return Check(name, Status.PASS, f"the place was free again after {late_s:.2f} s", evidence)
 
 
-def check_order(queue: Sequence[Answer], limits: Limits, slack_s: float) -> Check:
+def check_order(pair: Sequence[Answer], limits: Limits, slack_s: float) -> Check:
     """Of two in the queue the one that came first was served first."""
     if limits.max_queue == 1:
-        return Check("order", Status.SKIP, "a queue of one has no order")
-    if len(queue) < 2 or any(each.error or each.start_s is None for each in queue):
+        return Check("order", Status.SKIP, "a queue for one request has no order")
+    starts = [first_output_s(answer) for answer in pair if not answer.stream_error]
+    begun = [start for start in starts if start is not None]
+    if len(begun) < 2:
         return Check("order", Status.SKIP, "there were no two in the queue to compare")
-    first, second = (each.start_s or 0.0 for each in queue)
+    first, second = begun
     apart = f"{abs(second - first):.2f} s"
     if second < first - slack_s:
-        detail = f"not first in, first out: the second one in the queue began {apart} earlier"
+        detail = f"not first in, first out: the one that came second began {apart} earlier"
         return Check("order", Status.WARN, detail)
     return Check("order", Status.PASS, f"first in, first out: they began {apart} apart")
 
 
-# --- report
+# --- show
 
 
-def timeline(burst: Burst) -> list[str]:
-    """One bar a request: waiting, generating, refused; those served first on top."""
-    begun = min(each.sent_s for each in burst.everyone)
-    span = max(each.end_s for each in burst.everyone) - begun or 1e-9
+def lines(burst: Burst) -> list[str]:
+    """A bar for each request: waiting, generating, refused; those served first are on top."""
+    begun_s = burst.first_sent_s
+    span_s = max(map(ended_s, burst.answers)) - begun_s or 1e-9
 
     def column(time_s: float) -> int:
-        return min(BAR, max(0, round((time_s - begun) / span * BAR)))
+        return min(BAR_WIDTH, max(0, round((time_s - begun_s) / span_s * BAR_WIDTH)))
 
-    lines = [f"{len(burst.everyone)} at once, {span:.2f} s: ░ waiting  █ generating  × refused"]
-    for each in sorted(burst.served + burst.failed, key=lambda a: (a.start_s or a.end_s, a.index)):
-        start, end = column(each.start_s or each.end_s), column(each.last_s)
-        bar = "░" * start + ("█" * max(1, end - start) if each.start_s else "")
-        word = f"{each.reply.status} {each.spent_s:.2f} s" if not each.error else each.error[0]
-        lines.append(f"{each.index + 1:>4} {bar[: BAR + 1]:<{BAR + 1}} {word[:20]}")
-    for each in burst.refused:
-        bar = "░" * max(0, column(each.end_s) - 1) + "×"
-        word = f"{each.reply.status} {each.spent_s * 1e3:.0f} ms"
-        lines.append(f"{each.index + 1:>4} {bar:<{BAR + 1}} {word}")
-    return lines
+    def line(answer: Answer, bar: str, word: str) -> str:
+        return f"{answer.reply.index + 1:>4} {bar[: BAR_WIDTH + 1]:<{BAR_WIDTH + 1}} {word}"
 
-
-def make_rows(measured: Measured) -> list[dict[str, Any]]:
-    """A record for each request of each step, times on one scale."""
-    batches = measured.batches
-    replies = [reply for batch in batches for reply in batch.replies]
-    names = [batch.name for batch in batches for _ in batch.replies]
-    rows = []
-    for number, (name, reply, record) in enumerate(
-        zip(names, replies, make_records(replies, read_streams(replies)), strict=True)
-    ):
-        if reply.cancelled:  # on purpose
-            record |= {"error": None, "error_text": None, "excluded": True}
-        rows.append({"step": name, **record, "index": number, "cancelled": reply.cancelled})
-    return rows
+    shown = [f"{len(burst.answers)} at once, {span_s:.2f} s: ░ waiting  █ generating  × refused"]
+    for answer in sorted(burst.accepted, key=lambda a: (begin_s(a), a.reply.index)):
+        start, end = column(begin_s(answer)), column(last_event_s(answer))
+        bar = "░" * start + ("█" * max(1, end - start) if first_output_s(answer) else "")
+        error = answer.stream_error
+        word = error.kind if error else f"{answer.status} {spent_s(answer):.2f} s"
+        shown.append(line(answer, bar, word))
+    for answer in burst.refused:
+        bar = "░" * max(0, column(ended_s(answer)) - 1) + "×"
+        shown.append(line(answer, bar, f"{answer.status} {spent_s(answer) * 1e3:.0f} ms"))
+    return shown
 
 
-def make_metrics(measured: Measured, looks: Sequence[Look]) -> dict[str, Any]:
-    burst = measured.burst
-    figures: dict[str, Any] = {
-        "round_trip_ms": round(measured.round_trip_s * 1e3, 3),
-        "answer_s": round(measured.answer_s, 3),
-        "looks": len(looks),
+def begin_s(answer: Answer) -> float:
+    """Its first token; of an answer without tokens, its end."""
+    return first_output_s(answer) or ended_s(answer)
+
+
+def metrics(client: QueueClient, evidence: Evidence) -> dict[str, Any]:
+    """What the run has measured, for the result file."""
+    found: dict[str, Any] = {
+        "round_trip_ms": round(client.round_trip_s * 1e3, 3),
+        "answer_s": round(client.answer_s, 3),
+        "looks": len(client.watcher.readings),
     }
-    if burst:
-        figures |= {
-            "max_concurrent": burst.limits.max_concurrent,
-            "max_queue": burst.limits.max_queue,
-            "served": len(burst.served),
-            "refused": len(burst.refused),
-            "failed": len(burst.failed),
-            "attempts": burst.attempts,
-            "overlap_s": round(burst.overlap_s, 3) if burst.served else None,
-            "queue_wait_s": [round(each, 3) for each in burst.waits_s],
-            "readings": [reading(look, burst) for look in burst.looks],
-        }
-    for name, found in (("streaming", measured.streaming), ("queued", measured.queued)):
-        free = found.free_s - found.left_s if found and found.free_s is not None else None
-        figures[f"left_{name}_free_after_s"] = round(free, 3) if free is not None else None
-    return figures
+    if evidence.burst:
+        found |= burst_figures(evidence.burst)
+    left = evidence.disconnections
+    for name, each in (("streaming", left.while_served), ("queued", left.while_waiting)):
+        free_s = each.free_after_s if each else None
+        found[f"left_{name}_free_after_s"] = None if free_s is None else round(free_s, 3)
+    return found
 
 
-def reading(look: Look, burst: Burst) -> dict[str, Any]:
-    begun_ns = in_ns(min(each.sent_s for each in burst.everyone))
+def burst_figures(burst: Burst) -> dict[str, Any]:
     return {
-        "sent_ms": ms(look.sent_ns - begun_ns),
-        "ping_ms": look.ping.spent_ms,
-        "health_ms": look.health.spent_ms,
-        "active": look.health.values.get("active"),
-        "waiting": look.health.values.get("waiting"),
-        "queue_depth": look.json.values.get("queue_depth"),
+        **dataclasses.asdict(burst.limits),
+        "served": len(burst.served),
+        "refused": len(burst.refused),
+        "failed": len(burst.failed),
+        "attempts": burst.attempts,
+        "overlap_s": round(burst.overlap_s, 3) if burst.served else None,
+        "queue_wait_s": [round(wait_s, 3) for wait_s in burst.waits_s],
+        "readings": [
+            {
+                "sent_ms": round((reading.sent_s - burst.first_sent_s) * 1e3, 3),
+                "ping_ms": reading.ping.spent_ms,
+                "health_ms": reading.health.spent_ms,
+                "active": reading.health.values.get("active"),
+                "waiting": reading.health.values.get("waiting"),
+                "queue_depth": reading.metrics_json.values.get("queue_depth"),
+            }
+            for reading in burst.readings
+        ],
     }
 
 
-# --- run
-
-
-class Findings:
-    """Takes checks into the document, and onto the screen as soon as they are known."""
-
-    def __init__(self, run: Run, document: Document):
-        self.run, self.document = run, document
-
-    def add(self, *checks: Check) -> None:
-        known = len(self.document.checks)
-        self.document.add(*checks)
-        for check in self.document.checks[known:]:
-            self.run.say_check(check)
-
-    def close(self, cause: Check) -> None:
-        """What was wanted and could not be tried; `cause` says why, unless it is among those
-        left out: then each of them has to."""
-        if self.run.wants(cause.name):
-            return
-        known = {check.name for check in self.document.checks}
-        detail = f"not tried: {cause.detail}"
-        left = [name for name in CHECKS if name not in known]
-        self.add(*(Check(name, Status.SKIP, detail, essential=True) for name in left))
-
-
-def go_through(sender: Sender, limits: Limits, findings: Findings) -> Check | None:
-    """Step by step, each judged before the next. Returns the check that leaves no sense in
-    going on, if one does."""
-    wanted = {name for name in CHECKS if sender.run.wants(name)}
-    findings.add(check_idle(wait_until_idle(sender, IDLE_WAIT_S)))
-    if wanted <= {"limits", "idle"}:
-        return None
-    answer = measure_single(sender)
-    single = check_single(answer)
-    findings.add(single)
-    if answer.error:
-        return single
-    if wanted & {*BURST, "retry"}:
-        burst = measure_burst(sender, limits)
-        overlap = check_burst(burst)
-        findings.add(overlap)
-        if overlap.status is Status.SKIP:
-            return overlap
-        judge_burst(sender, burst, findings)
-    if wanted & set(LEAVING):
-        go_and_leave(sender, limits, findings)
-    return None
-
-
-def judge_burst(sender: Sender, burst: Burst, findings: Findings) -> None:
-    """Every check of the burst, and the retry."""
-    args = sender.args
-    findings.add(check_refusals(burst))
-    if burst.refused:
-        findings.add(check_retry_after(burst, args.retry_after), check_error_body(burst))
-        findings.add(check_refused_fast(burst))
-    else:
-        names = ("retry_after", "error_body", "refused_fast", "retry")
-        findings.add(*(Check(name, Status.SKIP, "nothing was refused") for name in names))
-    findings.add(check_served(burst), check_concurrency(burst), check_health(burst))
-    findings.add(check_metrics(burst), check_probes(burst))
-    if burst.refused and sender.run.wants("retry"):
-        findings.add(check_retry(measure_retry(sender, burst), args.retry_after))
-
-
-def go_and_leave(sender: Sender, limits: Limits, findings: Findings) -> None:
-    """The two who hang up, then everybody once more."""
-    measured, slack_s = sender.measured, sender.measured.round_trip_s + JITTER_S
-    streaming = leave_streaming(sender)
-    if not (streaming.lost or streaming.limited):
-        leave_queued(sender, limits)
-    queued = measured.queued
-    if queued and not (queued.lost or queued.unfit or queued.limited):
-        refill(sender, limits, queued)
-    for name, found in (("left_streaming", streaming), ("left_queued", queued)):
-        findings.add(check_left(name, found, measured.round_trip_s))
-    findings.add(check_order(measured.queue, limits, slack_s))
-
-
-def probe_target(run: Run, token: str | None) -> wire.Target:
-    """Who watches needs no key at the gateway, and then does not use up its rate limit."""
-    anonymous = wire.Target(run.url, None, verify=not run.args.no_verify_ssl)
-    with wire.Wire(anonymous, run.args.timeout) as instrument:
-        paths = ("/health", "/metrics")
-        replies = instrument.exchange([wire.Request("GET", path) for path in paths], len(paths))
-    refused = any(reply.status in (401, 403) for reply in replies)
-    return dataclasses.replace(anonymous, token=token) if refused else anonymous
+# --- main
 
 
 def measure(run: Run) -> None:
-    args = run.args
-    findings = Findings(run, run.document("queue_behavior"))
-    target = wire.Target(run.url, run.token(), verify=not args.no_verify_ssl)
-    with wire.Wire(target, args.timeout) as instrument:
-        run.client["clock"] = instrument.clock
-        replies = chat.meet(run, instrument, ("/health", chat.MODELS))
-        limits, check = find_limits(args, replies["/health"])
-        findings.add(check)
+    """The whole run: the limits, then the steps."""
+    document = run.document("queue_behavior")
+    with open_wire(run, run.token()) as wire:
+        requests = [chat.get("/health"), chat.get(chat.MODELS)]
+        health, models = chat.first_contact(run, wire, requests)
+        limits = find_limits(run.args, health)
+        checked = check_limits(run.args, health, limits)
+        run.decide(document, checked)
         if limits is None:
-            findings.close(check)
+            end_early(run, document, checked)
             return
-        if limits.burst(args.extra) > MOST_AT_ONCE:
-            raise CannotCheck(f"{limits}: more than this check sends at once ({MOST_AT_ONCE})")
-        with Watch(probe_target(run, target.token), args.timeout) as watch:
-            sender = Sender(run, target, instrument, watch)
-            sender.model = args.model or chat.first_model(replies[chat.MODELS]) or sender.model
-            run.target["model"] = sender.model
-            follow(sender, limits, findings)
+        if limits.at_once(run.args.extra) > MOST_AT_ONCE:
+            raise CannotCheck(f"{limits}: this script sends at most {MOST_AT_ONCE} at once")
+        model = run.args.model or chat.first_model(models) or chat.UNKNOWN_MODEL
+        run.target["model"] = model
+        with Watcher(watch_target(wire), run.args.timeout) as watcher:
+            client = QueueClient(run, wire, watcher, limits, model)
+            go_through_steps(client, document)
 
 
-def follow(sender: Sender, limits: Limits, findings: Findings) -> None:
-    """Go through it all; what was found out until the end, or until an interruption, is kept."""
-    run, measured, document = sender.run, sender.measured, findings.document
+def go_through_steps(client: QueueClient, document: Document) -> None:
+    """Measure and judge; what was found out is saved, also when this is interrupted."""
+    evidence = Evidence()
     try:
-        if cause := go_through(sender, limits, findings):
-            findings.close(cause)
+        decide_step_by_step(client, document, evidence)
     finally:
-        document.requests = make_rows(measured)
-        document.metrics = make_metrics(measured, sender.watch.looks)
-    if measured.burst:
-        for line in ("", *timeline(measured.burst), ""):
-            run.say(line)
+        document.requests = client.records()
+        document.metrics = metrics(client, evidence)
+    if evidence.burst:
+        for line in ("", *lines(evidence.burst), ""):
+            client.run.say(line)
+
+
+def decide_step_by_step(client: QueueClient, document: Document, evidence: Evidence) -> None:
+    """Each step is judged, and its checks are shown, before the next one is measured."""
+    run, args = client.run, client.args
+    wanted = {name for name in CHECKS if run.wants(name)}
+    run.decide(document, check_idle(wait_until_idle(client, IDLE_WAIT_S)))
+    if wanted <= {"limits", "idle"}:
+        return
+    single = measure_single(client)
+    run.decide(document, check_single(single))
+    if single.stream_error:
+        end_early(run, document, check_single(single))
+        return
+    if wanted & {*BURST, "retry"}:
+        burst = measure_burst(client, evidence)
+        run.decide(document, *judge_burst(burst, args.retry_after))
+        if not burst.is_conclusive:
+            end_early(run, document, check_burst(burst))
+            return
+        if burst.refused and run.wants("retry"):
+            again = measure_retry(client, burst)
+            run.decide(document, check_retry(again, args.retry_after))
+    if wanted & set(DISCONNECTING):
+        found = evidence.disconnections
+        measure_disconnections(client, found)
+        run.decide(document, *judge_disconnections(found, client.limits, client.round_trip_s))
+
+
+def end_early(run: Run, document: Document, cause: Check) -> None:
+    """The checks after `cause` cannot be tried. It stands for them, unless it was left out by
+    --only or --skip: then each of them says why."""
+    if not run.wants(cause.name):
+        run.decide(document, *not_tried(cause))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = build_parser().parse_args(argv)
-    with common.run(args) as run:
-        measure(run)
-    return run.exit_code
+    return common.main(build_parser(), measure, argv)
 
 
 if __name__ == "__main__":

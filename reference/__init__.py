@@ -1,4 +1,4 @@
-"""A deployment on loopback to try and to test the scripts against; see `python -m reference`.
+"""A deployment on loopback, to try the scripts and to test them. See docs/reference.md.
 
 from reference import running
 

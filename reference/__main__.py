@@ -1,16 +1,17 @@
-"""A deployment on loopback, to try the scripts against and to test them with.
+"""A deployment on loopback, to try the scripts and to test them.
 
 Examples:
     python -m reference up                               # the gateway with a real model
-    python -m reference up --engine sim --port 0         # no model, a free port
+    python -m reference up --engine sim --port 0         # without a model, on a free port
     MAX_CONCURRENT_REQUESTS=1 MAX_QUEUE_SIZE=2 python -m reference up
-    python -m reference up --profile fleet               # the router and two runners
+    python -m reference up --profile fleet               # the fleet with two runners
     python -m reference up --profile fleet --asleep true # ... which a magic packet wakes
-    python -m reference up --fault stream-cut            # a deployment that is broken
-    python -m reference faults                           # what can be broken
+    python -m reference up --fault stream-cut            # a deployment with a fault
+    python -m reference faults                           # the faults that can be planted
 
-`up` prints `export` lines for the shell that is to use it, then "# ready", and runs until
-Ctrl-C. Exit code 0 after Ctrl-C or a signal to end, 1 when it cannot start, 2 for bad settings.
+`up` prints `export` lines for the shell in which you run the scripts, then "# ready". It runs
+until Ctrl-C. The exit code is 0 after Ctrl-C or a signal to end, 1 when the deployment cannot
+start, 2 for bad settings.
 """
 
 from __future__ import annotations
@@ -26,32 +27,55 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import settings
 from .process import StartError
 
-Deploy = Callable[[Any, Sequence[Any]], AbstractAsyncContextManager[Mapping[str, str]]]
+if TYPE_CHECKING:  # `hooks` and `faults` import aiohttp, which takes a while
+    from .faults import Fault
+    from .hooks import Hooks
+
+DeploymentContext = AbstractAsyncContextManager[Mapping[str, str]]
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One kind of deployment: its settings class and the function that runs it."""
+    """One kind of deployment: the class of its settings and the function that runs it."""
 
     settings: type
-    deploy: Deploy
+    deploy: Callable[[Any, Hooks], DeploymentContext]
 
 
 def profiles() -> dict[str, Profile]:
-    from . import fleet, gateway  # late: aiohttp takes a while to import
-
     return {
-        "gateway": Profile(settings.GatewaySettings, gateway.deploy),
-        "fleet": Profile(settings.FleetSettings, fleet.deploy),
+        "gateway": Profile(settings.GatewaySettings, deploy_gateway),
+        "fleet": Profile(settings.FleetSettings, deploy_fleet),
     }
 
 
+# A gateway is imported only when it is started: this takes a while, and wrong options are reported
+# at once.
+
+
+def deploy_gateway(values: settings.GatewaySettings, hooks: Hooks) -> DeploymentContext:
+    from . import gateway
+
+    return gateway.deploy(values, hooks)
+
+
+def deploy_fleet(values: settings.FleetSettings, hooks: Hooks) -> DeploymentContext:
+    from . import fleet
+
+    return fleet.deploy(values, hooks)
+
+
+# --- the command line
+
+
 class OneLineParser(argparse.ArgumentParser):
+    """Reports a wrong option in one line."""
+
     def error(self, message: str) -> NoReturn:
         print(f"reference: {message} (see --help)", file=sys.stderr)
         raise SystemExit(2)
@@ -68,37 +92,44 @@ def build_parser(known: Mapping[str, Profile], profile: str) -> OneLineParser:
     commands.add_parser("faults", help="list the faults that can be planted")
     up = commands.add_parser("up", help="run a deployment", allow_abbrev=False)
     up.add_argument("--profile", choices=sorted(known), default=profile, help="kind of deployment")
-    up.add_argument("--fault", action="append", default=[], metavar="NAME", help="repeatable")
+    up.add_argument(
+        "--fault", action="append", default=[], metavar="NAME", help="plant a fault, repeatable"
+    )
     up.add_argument("--until-eof", action="store_true", help="also end when standard input ends")
     settings.add_options(up, known[profile].settings)
     return parser
 
 
 def chosen_profile(argv: Sequence[str], known: Mapping[str, Profile]) -> str:
-    """The profile named on the command line: it decides which other options there are."""
+    """The profile that the command line names. The other options depend on it."""
     early = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     early.add_argument("--profile", default="gateway")
     try:
         name = early.parse_known_args(argv)[0].profile
     except argparse.ArgumentError:
-        return "gateway"  # the real parser will say what is wrong
+        return "gateway"  # the real parser will report the error
     return name if name in known else "gateway"
 
 
-def chosen_faults(names: Sequence[str], profile: str) -> list[Any]:
+def chosen_faults(names: Sequence[str], profile: str) -> list[Fault]:
+    """The faults with these names. Raises ValueError for one that this profile does not have."""
+    if not names:
+        return []
     from .faults import FAULTS
 
     known = {fault.name: fault for fault in FAULTS if fault.profile == profile}
     for name in names:
         if name not in known:
-            raise ValueError(f"no fault {name!r} in profile {profile}: python -m reference faults")
+            raise ValueError(
+                f"there is no fault {name!r} in profile {profile}, see: python -m reference faults"
+            )
     return [known[name] for name in names]
 
 
 # --- running
 
 
-async def serve(deployment: AbstractAsyncContextManager[Mapping[str, str]]) -> None:
+async def serve(deployment: DeploymentContext) -> None:
     async with deployment as environment:
         for name, value in environment.items():
             print(f"export {name}={shlex.quote(value) if value else ''}")
@@ -106,10 +137,8 @@ async def serve(deployment: AbstractAsyncContextManager[Mapping[str, str]]) -> N
         await asyncio.Event().wait()
 
 
-async def serve_until_stopped(
-    deployment: AbstractAsyncContextManager[Mapping[str, str]], until_eof: bool
-) -> None:
-    """Serve until a signal to end or (asked for) the end of standard input, then clean up."""
+async def serve_until_stopped(deployment: DeploymentContext, until_eof: bool) -> None:
+    """Serve until a signal, or with `until_eof` the end of standard input; then clean up."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in signals_to_end():
@@ -121,7 +150,7 @@ async def serve_until_stopped(
     waiting = asyncio.create_task(stopped.wait())
     await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
-    # Not cancelled twice: a second Ctrl-C must not interrupt the cleaning up.
+    # It is cancelled only once: a second Ctrl-C must not interrupt the clean-up.
     if not serving.done():
         serving.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -129,7 +158,7 @@ async def serve_until_stopped(
 
 
 def signals_to_end() -> list[signal.Signals]:
-    """Those after which there is something to clean up. `nohup` wants SIGHUP ignored."""
+    """The signals after which to clean up and end. SIGHUP is not one of them under `nohup`."""
     known = signal.Signals.__members__
     names = ["SIGINT", "SIGTERM", "SIGQUIT"]
     if "SIGHUP" in known and signal.getsignal(known["SIGHUP"]) is not signal.SIG_IGN:
@@ -145,6 +174,16 @@ def wait_for_eof(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> Non
         loop.call_soon_threadsafe(stopped.set)
 
 
+def plant(faults: Sequence[Fault]) -> Hooks:
+    """The hooks that a deployment gets, with these faults in them."""
+    from .hooks import Hooks
+
+    hooks = Hooks()
+    for fault in faults:
+        fault.install(hooks)
+    return hooks
+
+
 def up(args: argparse.Namespace, profile: Profile) -> int:
     try:
         faults = chosen_faults(args.fault, args.profile)
@@ -153,36 +192,42 @@ def up(args: argparse.Namespace, profile: Profile) -> int:
         print(f"reference: {error}", file=sys.stderr)
         return 2
     try:
-        asyncio.run(serve_until_stopped(profile.deploy(values, faults), args.until_eof))
+        deployment = profile.deploy(values, plant(faults))
+        asyncio.run(serve_until_stopped(deployment, args.until_eof))
     except (StartError, OSError) as error:
         print(f"reference: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         pass
     finally:
-        # All is cleaned up: a second, impatient Ctrl-C has nothing left to interrupt.
+        # Everything is cleaned up: a second Ctrl-C has nothing left to interrupt.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return 0
+
+
+def list_faults() -> int:
+    from .faults import table
+
+    try:
+        print(table(), flush=True)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
+    known = profiles()
+    args = build_parser(known, chosen_profile(argv, known)).parse_args(argv)
     try:
-        known = profiles()
+        return list_faults() if args.command == "faults" else up(args, known[args.profile])
     except ImportError as error:
         print(f"reference: {error}: pip install -r requirements-dev.txt", file=sys.stderr)
         return 1
-    args = build_parser(known, chosen_profile(argv, known)).parse_args(argv)
-    if args.command == "faults":
-        from .faults import table
-
-        print(table())
-        return 0
-    return up(args, known[args.profile])
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except KeyboardInterrupt:  # before there was anything to end
+    except KeyboardInterrupt:  # Ctrl-C before there was anything to end
         sys.exit(0)

@@ -1,11 +1,11 @@
-"""The tour: a real model on this machine, the scripts as an operator runs them, what was found.
+"""Runs the scripts against a deployment on this machine and shows what they found.
 
 Examples:
-    python -m reference.demo                    # llama.cpp and SmolLM2-135M: the benchmark
+    python -m reference.demo                    # the benchmark, with llama.cpp and SmolLM2-135M
     python -m reference.demo --all              # every script
     python -m reference.demo --engine sim       # without a model, in seconds
 
-Exit code: the first script's that is not 0; 130 on Ctrl-C. No process is left behind.
+The exit code is the first one of a script that is not 0, or 130 after Ctrl-C. No process is left.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from typing import Any
 from .deployment import Deployment, running
 from .process import ROOT, StartError
 
-SIM = {"ttft_ms": 20, "itl_ms": 4}  # a simulated engine that does not waste a visitor's time
-PATIENT = {"rate_limit": 1000}  # a visitor need not wait for the next minute
+SIM = {"ttft_ms": 20, "itl_ms": 4}  # a fast simulated engine, so that the demo is short
+HIGH_RATE_LIMIT = {"rate_limit": 1000}  # so that no script has to wait for the next minute
 ENGINES = {"llama": "llama.cpp with SmolLM2-135M", "sim": "a simulated engine"}
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command, and the deployment it is for.
+    """One command, and the deployment that it needs.
 
     The command may name what the deployment exports, in lower case: {health_url}.
     """
@@ -43,7 +43,7 @@ class Step:
     settings: Mapping[str, object] = field(default_factory=dict)
     profile: str = "gateway"
 
-    def runs_on_that_of(self, other: Step) -> bool:
+    def shares_deployment_with(self, other: Step) -> bool:
         return (self.profile, self.settings) == (other.profile, other.settings)
 
 
@@ -51,17 +51,17 @@ STEPS = (
     Step(
         "Gateway overhead (step 3 of the guide)",
         "benchmark.py --gateway-only --requests 100 --warmup 5",
-        PATIENT,
+        HIGH_RATE_LIMIT,
     ),
     Step(
         "Inference at one, four and eight requests in flight (step 4)",
         "benchmark.py --inference-only --concurrency 1 4 8 --requests 24 --max-tokens 64",
-        PATIENT,
+        HIGH_RATE_LIMIT,
     ),
     Step(
-        "What the gateway costs: the same requests through it and past it, in turn",
+        "What the gateway adds: the same requests with it and without it, in turn",
         "benchmark.py --inference-only --direct-url {engine_url} --requests 30 --max-tokens 32",
-        PATIENT,
+        HIGH_RATE_LIMIT,
     ),
 )
 ALL_STEPS = (
@@ -69,7 +69,7 @@ ALL_STEPS = (
     Step(
         "The openai package, unmodified (step 5)",
         "test_openai_sdk.py",
-        PATIENT,
+        HIGH_RATE_LIMIT,
     ),
     Step(
         "Scale to zero, with an idle timeout of 3 s (step 6)",
@@ -77,42 +77,42 @@ ALL_STEPS = (
         {"idle_timeout": 3},
     ),
     Step(
-        "One served, two waiting, the fourth refused (step 7)",
+        "The queue: one request is served, two wait, the fourth is refused (step 7)",
         "test_queue.py",
         {"max_concurrent_requests": 1, "max_queue_size": 2},
     ),
     Step(
-        "A web page, and others that have no business there",
+        "CORS: one web page is allowed, others are not",
         "test_cors.py --origin https://app.example",
         {"cors_origins": "https://app.example"},
     ),
     Step(
-        "A fleet asleep: a request, a magic packet, an answer",
+        "A sleeping fleet: a request, a magic packet, an answer",
         "test_wol.py --token-binary {token_binary} --listen-wol {wol_port} --timing",
         {"asleep": True, "boot_ms": 2000},
         profile="fleet",
     ),
     Step(
-        "Who may come in, and who may do what",
+        "Which tokens are accepted, and what each role may do",
         "test_auth.py --token-binary {token_binary}",
         profile="fleet",
     ),
     Step(
-        "The model that was asked for is the model that answers",
+        "The model that answers is the one that was asked for",
         "test_model_routing.py --token-binary {token_binary} --models class:fast class:big"
         " --test-permissions",
         profile="fleet",
     ),
     Step(
-        "Ten requests at once, two runners",
+        "Ten requests at once go to two runners",
         "test_workload_routing.py --token-binary {token_binary} --analyze-timing",
         profile="fleet",
     ),
 )
 
 REPORT = "baseline_report.md"
-# How much slower than the run before matters here: a small machine that others use as well, and two
-# dozen requests. What is less than twice as slow may be either.
+# Only a result that is twice as slow as the last one counts as slower: the demo sends two dozen
+# requests, and other programs use the same machine.
 MARGIN_PERCENT = 100
 
 
@@ -122,9 +122,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--all", action="store_true", help="every script, not the benchmark alone")
-    parser.add_argument("--engine", choices=sorted(ENGINES), default="llama")
-    parser.add_argument("--results", type=Path, help="where each run gets a folder of its own")
+    parser.add_argument(
+        "--all", action="store_true", help="run every script, not only the benchmark"
+    )
+    parser.add_argument(
+        "--engine", choices=sorted(ENGINES), default="llama", help="kind of engine (llama)"
+    )
+    parser.add_argument(
+        "--results", type=Path, help="folder for the results; each run gets its own below it"
+    )
     args = parser.parse_args(argv)
     tour = "demo-all" if args.all else "demo"
     suffix = "" if args.engine == "llama" else f"-{args.engine}"
@@ -132,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     before = last_run(folders)
     results = folders / time.strftime("%Y-%m-%d-%H%M%S")
     what = "a gateway, then a fleet" if args.all else "a gateway"
-    print(f"A deployment on this machine: {what}, {ENGINES[args.engine]}", flush=True)
+    print(f"Starting {what} on this machine, with {ENGINES[args.engine]}", flush=True)
     try:
         codes = run_steps(ALL_STEPS if args.all else STEPS, args.engine, results)
         print(findings(results), flush=True)
@@ -141,18 +147,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"cannot start the deployment: {error}", file=sys.stderr)
         return 3
     except KeyboardInterrupt:
-        print("interrupted; the deployment is stopped", file=sys.stderr)
+        print("interrupted; the deployment has been stopped", file=sys.stderr)
         return 130
     return next((code for code in codes if code), 0)
 
 
 def run_steps(steps: Sequence[Step], engine: str, results: Path) -> list[int]:
-    """The exit code of each step. Steps for the same kind of deployment share one."""
+    """Run the steps. Returns their exit codes. Steps that need the same deployment share one."""
     codes: list[int] = []
     while steps:
         first = steps[0]
-        same = [step for step in steps if step.runs_on_that_of(first)]
-        steps = [step for step in steps if not step.runs_on_that_of(first)]
+        same = [step for step in steps if step.shares_deployment_with(first)]
+        steps = [step for step in steps if not step.shares_deployment_with(first)]
         options: dict[str, Any] = {**(SIM if engine == "sim" else {}), **first.settings}
         with running(engine=engine, profile=first.profile, **options) as deployment:
             codes += [run_step(deployment, results, step) for step in same]
@@ -160,7 +166,7 @@ def run_steps(steps: Sequence[Step], engine: str, results: Path) -> list[int]:
 
 
 def run_step(deployment: Deployment, results: Path, step: Step) -> int:
-    """One command as an operator types it, with the deployment's address in the environment."""
+    """Run one command as an operator types it, with the deployment's address in the environment."""
     exported = {name.lower(): shlex.quote(value) for name, value in deployment.environment.items()}
     command = step.command.format(**exported)
     print(f"\n== {step.title}", flush=True)
@@ -168,14 +174,14 @@ def run_step(deployment: Deployment, results: Path, step: Step) -> int:
 
 
 def run(command: str, more: Mapping[str, str] = MappingProxyType({})) -> int:
-    """Show a command, run it with `more` in its environment; its exit code."""
+    """Show a command and run it with `more` in its environment. Returns its exit code."""
     print(f"$ python3 {command}\n", flush=True)
     script, *arguments = shlex.split(command)
     environment = {**os.environ, **more}
     with subprocess.Popen([sys.executable, ROOT / script, *arguments], env=environment) as process:
         try:
             code = process.wait()
-        except KeyboardInterrupt:  # it got the Ctrl-C too, and saves what it has
+        except KeyboardInterrupt:  # the script got the Ctrl-C, too, and saves what it has
             process.wait()
             raise
     if code == 130:
@@ -191,19 +197,19 @@ def thresholds_of(tour: str) -> Path:
 
 
 def last_run(folders: Path) -> Path | None:
-    """The folder of the latest run that went to its end: a report was written there."""
+    """The folder of the latest complete run: the one in which a report was written."""
     ended = sorted(each.parent for each in folders.glob(f"*/{REPORT}"))
     return ended[-1] if ended else None
 
 
 def report_command(tour: str, results: Path, before: Path | None) -> str:
-    """Step 8 of the guide, with the run before as the baseline."""
+    """Step 8 of the guide, with the last run as the baseline."""
     words: list[object] = ["report.py", results, "--html", results / "report.html"]
     words += ["--thresholds", os.path.relpath(thresholds_of(tour))]
     words += ["--title", tour, "--model-name", "SmolLM2-135M"]
     if before:
         words += ["--baseline", before, "--margin", MARGIN_PERCENT]
-        print("\n== Good enough, and as fast as the last time? (step 8)", flush=True)
+        print("\n== Good enough? And as fast as last time? (step 8)", flush=True)
     else:
         print("\n== Good enough? (step 8; the next run will be compared with this one)", flush=True)
     return shlex.join(map(str, words))
@@ -213,17 +219,20 @@ def report_command(tour: str, results: Path, before: Path | None) -> str:
 
 
 def findings(results: Path) -> str:
-    """A line for each document that was saved."""
+    """One line for each document that was saved."""
     lines = ["", "== What was found", ""]
     for path in sorted(results.glob("*.json")):
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         lines.append(f"{document['verdict'].upper():9} {path.stem:17} {figures(document)}".rstrip())
-    lines += ["", f"Every figure, request and arrival time: {results}/*.json, the screen: *.log"]
+    lines += [
+        "",
+        f"All figures, requests and arrival times are in {results}/*.json, the output in *.log",
+    ]
     return "\n".join(lines)
 
 
 def figures(document: dict[str, Any]) -> str:
-    """What one would ask first: the overhead, the speed, else how many checks there were."""
+    """The most important figures: the overhead or the speed, else the number of checks."""
     metrics = document["metrics"]
     if document["script"] != "benchmark":
         return f"{len(document['checks'])} checks"
@@ -236,7 +245,7 @@ def figures(document: dict[str, Any]) -> str:
     return (
         f"TTFT p50 {shown(metrics['ttft_ms']['p50'])} ms, "
         f"{shown(metrics['tokens_per_s']['mean'])} tok/s each, "
-        f"{shown(metrics['output_tokens_per_s'])} together"
+        f"{shown(metrics['output_tokens_per_s'])} tok/s together"
     )
 
 

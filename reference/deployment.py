@@ -1,4 +1,4 @@
-"""Run a deployment from Python: for tests and for the demo."""
+"""Run a deployment from Python, for the tests and for the demo."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .settings import FleetSettings, GatewaySettings, without_settings
 
 STOP_TIMEOUT_S = 15.0
 SETTINGS = {"gateway": GatewaySettings, "fleet": FleetSettings}
-# What `running` chooses unless told otherwise: ports nobody else has.
+# The defaults of `running`: 0 picks a free port.
 FREE_PORTS = {"gateway": {"port": 0, "health_port": 0}, "fleet": {"port": 0, "wol_port": 0}}
 
 
@@ -25,8 +25,8 @@ FREE_PORTS = {"gateway": {"port": 0, "health_port": 0}, "fleet": {"port": 0, "wo
 class Deployment:
     """A running deployment of either profile.
 
-    environment: the variables `up` printed; the scripts read their settings from these.
-    process: `python -m reference up`, the parent of all others.
+    environment: the variables that `up` printed. The scripts read their settings from them.
+    process: `python -m reference up`, the parent of all other processes.
     """
 
     environment: dict[str, str]
@@ -34,46 +34,53 @@ class Deployment:
 
     @property
     def url(self) -> str:
-        """The gateway, of whichever profile."""
+        """The base URL of the gateway, in both profiles."""
         return self.environment.get("SIMPLEAI_URL") or self.environment["INFERENCE_URL"]
 
     @property
     def api_key(self) -> str:
-        """The accepted key; "" when the deployment asks for none."""
+        """Gateway profile: the accepted key, "" when the deployment needs none."""
         return self.environment["INFERENCE_API_KEY"]
 
     @property
     def token(self) -> str:
-        """Fleet: a token of a user without roles."""
+        """Fleet profile: a token of a user without roles."""
         return self.environment["SIMPLEAI_TEST_TOKEN"]
 
     @property
     def token_binary(self) -> str:
-        """Fleet: the command that gives other tokens; it needs `environment`."""
+        """Fleet profile: the command that prints other tokens. It needs `environment`."""
         return self.environment["TOKEN_BINARY"]
 
     @property
     def wol_port(self) -> int:
-        """Fleet: the UDP port of the magic packets."""
+        """Fleet profile: the UDP port of the magic packets."""
         return int(self.environment["WOL_PORT"])
 
     @property
     def health_url(self) -> str:
+        """Gateway profile: the health server."""
         return self.environment["HEALTH_URL"]
 
     @property
     def engine_url(self) -> str:
-        """The engine itself, past the gateway; valid until it first stops for idleness."""
+        """Gateway profile: the engine itself, without the gateway in front.
+
+        It is valid until the engine is stopped for the first time because it is idle.
+        """
         return self.environment["ENGINE_URL"]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Signal it to end and wait; its exit code. By force when it does not end."""
+        """Send a signal to the deployment and wait for its end. Returns its exit code.
+
+        Raises subprocess.TimeoutExpired, after killing it, when it does not end.
+        """
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
             return self.process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            self.process.kill()  # its children notice that and end too
+            self.process.kill()  # its children notice this and end too
             self.process.wait()
             raise
 
@@ -85,10 +92,11 @@ def running(
     profile: str = "gateway",
     **options: object,
 ) -> Iterator[Deployment]:
-    """A deployment on free ports that is ready; stopped at the end, whatever happens.
+    """A deployment on free ports, ready to serve. It is stopped at the end, whatever happens.
 
+    faults: names of faults to plant.
     options: settings by name, e.g. `max_queue_size=2`, `cors_origins=["https://a.example"]`.
-    Settings in this process's environment do not count. StartError when it cannot start.
+    Settings in this process's environment are ignored. Raises StartError.
     """
     settings = {"engine": engine, **FREE_PORTS[profile], **options}
     command = [sys.executable, "-m", "reference", "up", "--until-eof", "--profile", profile]
@@ -101,7 +109,7 @@ def running(
             command,
             cwd=ROOT,
             env=without_settings(SETTINGS[profile]),
-            # Held open: should this process die, the deployment sees its end and goes too.
+            # Kept open. If this process dies, the pipe ends, and the deployment ends too.
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -125,7 +133,10 @@ def as_text(value: object) -> str:
 
 
 def wait_until_ready(process: subprocess.Popen[str], log: IO[str]) -> dict[str, str]:
-    """The exported variables, once the deployment says that it is ready."""
+    """The exported variables, once the deployment has printed that it is ready.
+
+    Raises StartError with the last line of its log when it ends before.
+    """
     environment: dict[str, str] = {}
     assert process.stdout is not None
     for line in process.stdout:

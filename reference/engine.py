@@ -1,4 +1,4 @@
-"""The engine behind a gateway: started as a process, stopped when idle, started again on demand."""
+"""The engine behind a gateway: a process that is stopped when idle and started on demand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IDLE_CHECK_S = 0.1
 
 
 def command(settings: EngineSettings) -> tuple[str, list[str]]:
-    """The module to run for the engine, and its arguments."""
+    """The module to run as the engine, and its arguments."""
     if settings.engine == "sim":
         names = ("slots", "ttft_ms", "itl_ms", "load_ms", "output_tokens")
     else:
@@ -28,7 +28,10 @@ def command(settings: EngineSettings) -> tuple[str, list[str]]:
 
 
 class Engine:
-    """One engine process that sleeps after `idle_timeout_s` without use (0: never)."""
+    """One engine process. It is stopped after `idle_timeout_s` without use (0: never).
+
+    on_start: called with the base URL each time when the engine has started.
+    """
 
     def __init__(self, settings: EngineSettings, idle_timeout_s: float = 0.0) -> None:
         self.settings = settings
@@ -43,7 +46,7 @@ class Engine:
 
     @property
     def url(self) -> str | None:
-        """Base URL of the running engine, None while it sleeps, starts or is dead."""
+        """Base URL of the running engine, None while it is stopped, starting or dead."""
         return self._child.url if self._child is not None and self._child.alive else None
 
     async def __aenter__(self) -> Engine:
@@ -61,10 +64,10 @@ class Engine:
         await self.stop()
 
     async def start(self) -> str:
-        """Start the process unless it runs; its base URL. StartError when it cannot."""
+        """Start the process unless it runs. Returns its base URL, raises StartError."""
         async with self._changing:
             if self.url is None:
-                await self._discard()
+                await self._stop_child()
                 module, arguments = command(self.settings)
                 name = f"the {self.settings.engine} engine"
                 timeout_s = self.settings.start_timeout
@@ -77,25 +80,25 @@ class Engine:
 
     async def stop(self) -> None:
         async with self._changing:
-            await self._discard()
+            await self._stop_child()
 
-    async def _discard(self) -> None:
+    async def _stop_child(self) -> None:
         if self._child is not None:
             child, self._child = self._child, None
             await child.stop()
 
     @contextlib.asynccontextmanager
     async def use(self) -> AsyncIterator[str]:
-        """Keep the engine awake for a request, waking it first; gives its base URL."""
+        """Keep the engine running for a request; start it first if needed. Gives its base URL."""
         self._users += 1
         try:
-            yield self.url or await self._wake()
+            yield self.url or await self._start_shared()
         finally:
             self._users -= 1
             self._idle_since_s = time.monotonic()
 
-    async def _wake(self) -> str:
-        # One start serves everybody who waits for it, so a client that leaves must not end it.
+    async def _start_shared(self) -> str:
+        # Several requests may wait for one start. A client that leaves must not cancel it.
         if self._starting is None or self._starting.done():
             self._starting = asyncio.create_task(self.start())
         return await asyncio.shield(self._starting)
@@ -109,6 +112,6 @@ class Engine:
             if self.url is None or not self._is_idle():
                 continue
             async with self._changing:
-                # A request may have come while we waited for the lock.
+                # A request may have come while this waited for the lock.
                 if self._is_idle():
-                    await self._discard()
+                    await self._stop_child()

@@ -1,14 +1,14 @@
-"""The fleet's gateway on loopback: what BACKENDS.md tells of the real one (B), quirks included.
+"""The fleet's gateway on loopback. It behaves as the real one does, including its quirks.
 
-Not in BACKENDS.md, so decided here:
+What the real gateway's documents leave open was decided here:
 
-* A runner offers two models, a small one and a big one: two names for the same file, so that
-  each runner can serve each class. `models` gives another layout.
-* `sub` "disabled" is the user who is locked out.
-* The request log has every chat request of a user who may come in, when it has ended; its
-  `status` is the HTTP status, 499 for a client that left, 502 for a stream that broke off.
-* What an engine refuses is told as plain text with the engine's status.
-* A client that shuts down its sending side counts as gone.
+* A runner offers two models, a small one and a big one. They are two names for the same file, so
+  that each runner can serve each class. The setting `models` gives another layout.
+* The user whose `sub` is "disabled" is locked out.
+* The request log contains each chat request of an accepted user once it has ended. Its `status`
+  is the HTTP status, or 499 for a client that left, or 502 for a stream that was cut off.
+* When an engine refuses a request, its message is passed on as plain text with its status.
+* A client that shuts down its sending side is treated as gone.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import itertools
 import json
 import re
 import shlex
 import tempfile
 import time
 import uuid
-from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
-from . import magic, tokens
+from . import magic_packet, tokens
+from .engine_client import Client, EngineError, Reply, events
+from .fleet_registry import Registry, Runner, WakeFailed, Waker, utc_now
 from .fleet_routing import Place, Router
-from .fleet_runners import Registry, Runner, WakeFailed, Waker, utc_now
-from .hooks import Answer, Hooks, Reset
+from .hooks import Handler, Hooks, ResetConnection
 from .process import ROOT, Child, raise_descriptor_limit
+from .refusals import TextRefusal
+from .request_log import RequestLog
 from .server import (
     HOST,
-    BrokenOff,
-    RawStream,
-    Refused,
-    Site,
+    BaseGateway,
+    StreamAborted,
+    UnframedStream,
+    abort_stream,
     bind,
-    break_off,
     listening,
     new_server,
     read_body,
@@ -52,10 +52,7 @@ from .server import (
     too_long,
 )
 from .settings import EngineSettings, FleetSettings
-from .upstream import Client, EngineError, Reply, events
-
-if TYPE_CHECKING:  # so that faults may import this module
-    from .faults import Fault
+from .token_verifier import Denied, User, Verifier
 
 VERSION = "0.1.0"
 CHAT = "/v1/chat/completions"
@@ -63,11 +60,11 @@ DEFAULT_MODEL = "class:fast"
 MODELS = ("smollm2:135m", "smollm2:135m-big")
 NAMES = ("desk", "tower")
 MACHINE_TYPES = ("desktop", "gpu")
-LOG_ENTRIES = 1000
 PER_PAGE = 50
 MAX_PER_PAGE = 100
+# Statuses in the request log that the client never saw.
 CLIENT_LEFT = 499
-BROKE_OFF = 502
+STREAM_ABORTED = 502
 TOO_LONG = {414: "The URL is too long", 431: "A header is too long"}
 MODEL_FIELD = re.compile(rb'("model"\s*:\s*)"(?:[^"\\]|\\.)*"')
 CORS = {
@@ -75,55 +72,26 @@ CORS = {
     "Vary": "origin, access-control-request-method, access-control-request-headers",
 }
 PREFLIGHT = {"Access-Control-Allow-Methods": "*", "Access-Control-Allow-Headers": "*"}
-NOT_SPECIFIC = "Permission denied: cannot request specific models. Use class:fast or class:big."
-
-
-class Refusal(Refused):
-    """An answer other than 2xx, in plain text."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-        self.text = text
-
-    def response(self) -> web.Response:
-        headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
-        return web.Response(status=self.status, text=self.text, headers=headers)
+SPECIFIC_DENIED = "Permission denied: cannot request specific models. Use class:fast or class:big."
 
 
 def malformed(status: int) -> web.Response:
-    """The answer to what is not even HTTP, or to a mistake of our own."""
+    """The answer to a malformed HTTP request (400) or to an error in this gateway (500)."""
     return web.Response(
         status=status, text="malformed HTTP request" if status < 500 else "internal error"
     )
 
 
-class RequestLog:
-    """The last requests, newest first, as /admin/api/requests shows them."""
+class Fleet(BaseGateway):
+    """Answers requests as the real backend does.
 
-    def __init__(self) -> None:
-        self.entries: deque[dict[str, Any]] = deque(maxlen=LOG_ENTRIES)
-
-    def add(self, entry: dict[str, Any]) -> None:
-        self.entries.appendleft(entry)
-
-    def page(self, number: int, per_page: int) -> dict[str, Any]:
-        first = (number - 1) * per_page
-        return {
-            "requests": list(itertools.islice(self.entries, first, first + per_page)),
-            "total": len(self.entries),
-            "page": number,
-            "per_page": per_page,
-        }
-
-
-class Fleet(Site):
-    """Answers requests as the real backend does."""
+    Faults may replace the methods whose names do not begin with an underscore.
+    """
 
     def __init__(
         self,
         settings: FleetSettings,
-        verifier: tokens.Verifier,
+        verifier: Verifier,
         router: Router,
         client: Client,
         hooks: Hooks,
@@ -139,13 +107,13 @@ class Fleet(Site):
         for change in hooks.setup:
             change(self)
         self._answer_all = hooks.wrap("all", self._answer)
-        self.endpoints: dict[str, dict[str, Answer]] = {
-            "/health": {"GET": hooks.wrap("health", self._say_health)},
-            "/metrics": {"GET": hooks.wrap("metrics", self._say_metrics)},
-            "/v1/models": {"GET": hooks.wrap("models", self._say_models)},
-            "/.well-known/jwks.json": {"GET": hooks.wrap("jwks", self._say_jwks)},
-            "/admin/runners": {"GET": hooks.wrap("runners", self._say_runners)},
-            "/admin/api/requests": {"GET": hooks.wrap("requests", self._say_requests)},
+        self.endpoints: dict[str, dict[str, Handler]] = {
+            "/health": {"GET": hooks.wrap("health", self._answer_health)},
+            "/metrics": {"GET": hooks.wrap("metrics", self._answer_metrics)},
+            "/v1/models": {"GET": hooks.wrap("models", self._answer_models)},
+            "/.well-known/jwks.json": {"GET": hooks.wrap("jwks", self._answer_jwks)},
+            "/admin/runners": {"GET": hooks.wrap("runners", self._answer_runners)},
+            "/admin/api/requests": {"GET": hooks.wrap("requests", self._answer_requests)},
             CHAT: {"POST": hooks.wrap("inference", self._infer)},
         }
 
@@ -153,48 +121,49 @@ class Fleet(Site):
 
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
         if status := too_long(request):
-            raise Refusal(status, TOO_LONG[status])
+            raise TextRefusal(status, TOO_LONG[status])
         if request.method == "OPTIONS":
             return web.Response(headers=PREFLIGHT)
         methods = self.endpoints.get(request.path)
         if methods is None:
-            raise Refusal(404, "Not found")
-        answer = methods.get("GET" if request.method == "HEAD" else request.method)
-        if answer is None:
-            raise Refusal(405, "Method not allowed")
-        return await answer(request)
+            raise TextRefusal(404, "Not found")
+        handler = methods.get("GET" if request.method == "HEAD" else request.method)
+        if handler is None:
+            raise TextRefusal(405, "Method not allowed")
+        return await handler(request)
 
-    def _dress(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+    def add_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         response.headers.update(CORS)
 
-    # --- who may what
+    # --- users and what they may do
 
-    def user(self, request: web.BaseRequest) -> tokens.User:
-        """Who sent this; 401 or 403 when that is nobody who may come in."""
+    def user(self, request: web.BaseRequest) -> User:
+        """Who sent this request. TextRefusal: 401 without a valid token, 403 if locked out."""
         sent = request.headers.getall("Authorization", [])
         if len(sent) > 1:
-            raise Refusal(400, "More than one authorization header")
+            raise TextRefusal(400, "More than one authorization header")
         try:
             return self.verifier.user(sent[0] if sent else None, request.query)
-        except tokens.Denied as denied:
-            raise Refusal(denied.status, str(denied)) from None
+        except Denied as denied:
+            raise TextRefusal(denied.status, str(denied)) from None
 
-    def may_ask_specific(self, user: tokens.User) -> bool:
+    def may_ask_specific(self, user: User) -> bool:
         return tokens.SPECIFIC in user.roles
 
-    def may_administer(self, user: tokens.User) -> bool:
+    def may_administer(self, user: User) -> bool:
         return tokens.ADMIN in user.roles
 
-    def _check_admin(self, request: web.BaseRequest) -> None:
+    def check_admin(self, request: web.BaseRequest) -> None:
+        """Raises TextRefusal unless the request comes from an administrator."""
         if not self.may_administer(self.user(request)):
-            raise Refusal(403, "Admin access required")
+            raise TextRefusal(403, "Admin access required")
 
     # --- the gateway's own endpoints
 
-    async def _say_health(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer_health(self, request: web.BaseRequest) -> web.StreamResponse:
         return web.json_response({"status": "ok", "version": VERSION})
 
-    async def _say_metrics(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer_metrics(self, request: web.BaseRequest) -> web.StreamResponse:
         gauges = {
             "simpleai_runners_online": ("Runners connected", len(self.registry.online)),
             "simpleai_requests_active": ("Requests being served", self.router.active),
@@ -206,28 +175,28 @@ class Fleet(Site):
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         return web.Response(body="".join(lines).encode(), headers=headers)
 
-    async def _say_models(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer_models(self, request: web.BaseRequest) -> web.StreamResponse:
         data = [
             {"id": model, "object": "model", "created": 0, "owned_by": "simpleai"}
             for model in self.registry.models()
         ]
         return web.json_response({"object": "list", "data": data})
 
-    async def _say_jwks(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer_jwks(self, request: web.BaseRequest) -> web.StreamResponse:
         return web.json_response(tokens.jwks(self.verifier.key))
 
-    async def _say_runners(self, request: web.BaseRequest) -> web.StreamResponse:
-        self._check_admin(request)
+    async def _answer_runners(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.check_admin(request)
         runners = [runner.as_dict() for runner in self.registry.runners]
         return web.json_response({"runners": runners, "total": len(runners)})
 
-    async def _say_requests(self, request: web.BaseRequest) -> web.StreamResponse:
-        self._check_admin(request)
+    async def _answer_requests(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.check_admin(request)
         page = whole_number(request, "page", 1)
         per_page = min(whole_number(request, "per_page", PER_PAGE), MAX_PER_PAGE)
         return web.json_response(self.log.page(page, per_page))
 
-    # --- inference: user, model, runner, engine
+    # --- inference: find the user, the model, the runner, then ask its engine
 
     async def _infer(self, request: web.BaseRequest) -> web.StreamResponse:
         user = self.user(request)
@@ -245,18 +214,18 @@ class Fleet(Site):
             response = await self._serve(request, user, entry)
             entry["status"] = response.status
             return response
-        except Refusal as refusal:
+        except TextRefusal as refusal:
             entry["status"] = refusal.status
             raise
-        except BrokenOff:
-            entry["status"] = BROKE_OFF
+        except StreamAborted:
+            entry["status"] = STREAM_ABORTED
             raise
         finally:
             entry["latency_ms"] = round((time.perf_counter() - started_s) * 1e3)
             self.log.add(entry)
 
     async def _serve(
-        self, request: web.BaseRequest, user: tokens.User, entry: dict[str, Any]
+        self, request: web.BaseRequest, user: User, entry: dict[str, Any]
     ) -> web.StreamResponse:
         fields = await read_fields(request)
         place = Place(self.resolve(user, fields.get("model")))
@@ -264,28 +233,31 @@ class Fleet(Site):
         try:
             async with self.router.hold(place) as runner:
                 entry.update(model=place.model, runner_id=runner.id)
-                return await self._backend(request, fields, place)
+                return await self.ask_engine(request, fields, place)
         except WakeFailed as failure:
-            raise Refusal(500, f"Failed to wake inference runners: {failure}") from None
+            raise TextRefusal(500, f"Failed to wake inference runners: {failure}") from None
         finally:
             entry["wol_sent"] = place.wol_sent
 
-    def resolve(self, user: tokens.User, model: object) -> str:
-        """What is wanted: `class:X` or an exact id that some runner has, or a Refusal."""
+    def resolve(self, user: User, model: object) -> str:
+        """The model that is wanted: `class:X` or the exact id of a model that some runner has.
+
+        Raises TextRefusal when this user may not ask for it or no runner has it.
+        """
         wanted = DEFAULT_MODEL if model is None else model
         if not isinstance(wanted, str):
-            raise Refusal(400, "Failed to parse the request: model is not a string")
+            raise TextRefusal(400, "Failed to parse the request: model is not a string")
         is_class = wanted.startswith("class:")
         if not is_class and not self.may_ask_specific(user):
-            raise Refusal(400, NOT_SPECIFIC)
+            raise TextRefusal(400, SPECIFIC_DENIED)
         if not self.router.knows(wanted):
             name = wanted.removeprefix("class:")[:100]
             if is_class:
-                raise Refusal(500, f"No runners have models of class '{name}'")
-            raise Refusal(500, f"No runners available for model '{name}'")
+                raise TextRefusal(500, f"No runners have models of class '{name}'")
+            raise TextRefusal(500, f"No runners available for model '{name}'")
         return wanted
 
-    async def _backend(
+    async def ask_engine(
         self, request: web.BaseRequest, fields: dict[str, Any], place: Place
     ) -> web.StreamResponse:
         request["place"] = place
@@ -296,13 +268,13 @@ class Fleet(Site):
         return await self.hooks.wrap("backend", relay)(request)
 
     def answered_model(self, place: Place) -> str:
-        """The `model` an answer names."""
+        """The model that the answer names."""
         return place.model
 
     async def _relay(
         self, request: web.BaseRequest, fields: dict[str, Any], place: Place
     ) -> web.StreamResponse:
-        """The engine's answer under the model's name: as it comes when it is a stream."""
+        """The engine's answer with the model's name. A stream is passed on as it arrives."""
         assert place.runner is not None and place.runner.engine_url is not None
         body = json.dumps({**fields, "model": place.model}).encode()
         ask = self.client.request("POST", place.runner.engine_url, CHAT, body)
@@ -318,15 +290,15 @@ class Fleet(Site):
                 return stream
         except EngineError as error:
             if stream is not None:
-                break_off(request)
-            raise Refusal(500, f"Runner '{place.runner.name}' failed: {error}") from None
-        except Reset:
+                abort_stream(request)
+            raise TextRefusal(500, f"Runner '{place.runner.name}' failed: {error}") from None
+        except ResetConnection:
             send_reset_on_close(request)
-            break_off(request)
+            abort_stream(request)
 
     def _whole(self, reply: Reply, body: bytes, name: bytes, runner: Runner) -> web.Response:
         if reply.status >= 400:
-            raise Refusal(reply.status, error_text(body))
+            raise TextRefusal(reply.status, error_text(body))
         headers = {"Content-Type": reply.content_type, **self._runner_header(runner)}
         return web.Response(status=reply.status, body=with_model(body, name), headers=headers)
 
@@ -337,10 +309,10 @@ class Fleet(Site):
     def _new_stream(self, request: web.BaseRequest, runner: Runner) -> web.StreamResponse:
         headers = CIMultiDict({"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         headers.update({**self._runner_header(runner), **CORS})
-        for change in self.hooks.head:
+        for change in self.hooks.stream_headers:
             change(headers)
         if "Content-Length" in headers or request.version < aiohttp.HttpVersion11:
-            return RawStream(headers)
+            return UnframedStream(headers)
         return web.StreamResponse(headers=headers)
 
     async def _pass_on(
@@ -352,37 +324,38 @@ class Fleet(Site):
 
 
 def whole_number(request: web.BaseRequest, name: str, default: int) -> int:
-    """A query parameter of at least 1; 400 for anything else."""
+    """A query parameter that must be at least 1. Raises TextRefusal (400) for anything else."""
     text = request.query.get(name, str(default))
     if not re.fullmatch("0*[1-9][0-9]{0,8}", text):
-        raise Refusal(400, f"Failed to deserialize query string: {name}: invalid number")
+        raise TextRefusal(400, f"Failed to deserialize query string: {name}: invalid number")
     return int(text)
 
 
 async def read_fields(request: web.BaseRequest) -> dict[str, Any]:
-    """The JSON object in a request's body."""
+    """The JSON object in a request's body. Raises TextRefusal when there is none."""
     try:
         fields = json.loads(await read_body(request))
     except web.HTTPRequestEntityTooLarge:
-        raise Refusal(413, "Failed to buffer the request body: length limit exceeded") from None
+        raise TextRefusal(413, "Failed to buffer the request body: length limit exceeded") from None
     except web.RequestPayloadError:
-        raise Refusal(400, "Failed to buffer the request body") from None
+        raise TextRefusal(400, "Failed to buffer the request body") from None
     except (ValueError, RecursionError):
-        raise Refusal(400, "Failed to parse the request body as JSON") from None
+        raise TextRefusal(400, "Failed to parse the request body as JSON") from None
     if not isinstance(fields, dict):
-        raise Refusal(400, "Failed to parse the request body: not an object")
+        raise TextRefusal(400, "Failed to parse the request body: not an object")
     return fields
 
 
 def error_text(body: bytes) -> str:
-    """An engine's own words for what it refuses, without their JSON."""
+    """The message in an engine's error, without the JSON around it."""
     with contextlib.suppress(ValueError, LookupError, TypeError):
         return str(json.loads(body)["error"]["message"])
     return body[:200].decode("utf-8", "replace")
 
 
 def with_model(text: bytes, name: bytes) -> bytes:
-    """JSON text with this `model`. In a string's content the quotes would be escaped."""
+    """JSON text with this name as its `model`. The pattern cannot match inside a string, because
+    the quotes would be escaped there."""
     return MODEL_FIELD.sub(lambda match: match[1] + name, text, count=1)
 
 
@@ -390,7 +363,7 @@ def with_model(text: bytes, name: bytes) -> bytes:
 
 
 def new_runners(settings: FleetSettings) -> list[Runner]:
-    """The machines there are. MACs are locally administered ones, counted from 02:…:01."""
+    """The machines of the fleet. Their MACs are locally administered and end in 01, 02, …"""
     count = settings.runners or len(NAMES)
     names = list(settings.models) or [
         NAMES[index] if index < len(NAMES) else f"runner-{index + 1}" for index in range(count)
@@ -435,12 +408,15 @@ def runner_arguments(
 async def start_runners(
     settings: FleetSettings, registry: Registry, gateway_port: int, wol_port: int
 ) -> contextlib.AsyncExitStack:
-    """All of them at once; closing the stack ends them. StartError from the first that fails."""
+    """Start all runners at once. Closing the stack ends them.
+
+    Raises StartError with the reason of the first one that fails.
+    """
     stack = contextlib.AsyncExitStack()
 
     async def start(runner: Runner) -> None:
         arguments = runner_arguments(settings, runner, gateway_port, wol_port)
-        # The engine's own time-out is the shorter one: it says more.
+        # The time-out of the engine inside is shorter, because its message says more.
         timeout_s = settings.start_timeout + 5
         name = f"runner {runner.name}"
         runner.child = await Child.start(name, "reference.fleet_runner", arguments, timeout_s)
@@ -459,24 +435,21 @@ async def start_runners(
 
 
 @contextlib.asynccontextmanager
-async def deploy(settings: FleetSettings, faults: Sequence[Fault]) -> AsyncIterator[dict[str, str]]:
-    """Runners and gateway; gives the environment variables that lead to them."""
+async def deploy(settings: FleetSettings, hooks: Hooks) -> AsyncIterator[dict[str, str]]:
+    """Run the runners and the gateway. Gives the variables for the scripts."""
     raise_descriptor_limit()
-    hooks = Hooks()
-    for fault in faults:
-        fault.install(hooks)
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fleet-"))
         key, key_file = tokens.new_key(), Path(folder) / "key.pem"
         tokens.write_key(key, key_file)
         sock = stack.enter_context(bind(settings.port))
-        wol_port = settings.wol_port or magic.free_port()
+        wol_port = settings.wol_port or magic_packet.free_port()
         registry = Registry(new_runners(settings))
         waker = Waker(wol_port, settings.wake_timeout)
         stack.callback(waker.close)
         client = Client(settings.request_timeout)
         stack.callback(client.close)
-        verifier = tokens.Verifier(key.public_key())
+        verifier = Verifier(key.public_key())
         fleet = Fleet(settings, verifier, Router(registry, waker), client, hooks)
         gateway_port = await stack.enter_async_context(registry.listening())
         await stack.enter_async_context(
@@ -490,7 +463,7 @@ async def deploy(settings: FleetSettings, faults: Sequence[Fault]) -> AsyncItera
         yield {
             "SIMPLEAI_URL": f"http://{HOST}:{sock.getsockname()[1]}",
             "SIMPLEAI_TEST_TOKEN": tokens.new_token(key, tokens.DEFAULT_USER, ()),
-            # A command, not only a path: quoted, should the path have a space.
+            # This is a command, so the path is quoted in case it contains a space.
             "TOKEN_BINARY": shlex.quote(str(ROOT / "reference" / "get-token")),
             tokens.KEY_VARIABLE: str(key_file),
             "WOL_PORT": str(wol_port),

@@ -1,13 +1,11 @@
-"""Who serves a request: the least busy runner, then the class's machine type, then latency.
+"""Which runner serves a request: the least busy one, then the preferred machine type, then latency.
 
-BACKENDS.md tells of a preferred machine type, and of queue depth and latency that are weighed
-against it, not how. What must hold is that no runner idles while another has a queue. So how busy
-a runner is comes first: its requests share one machine, and a second one there would wait for
-the first while a whole machine does nothing. The type decides between runners that are equally
-busy: requests one after another all go to it.
+The real gateway prefers a machine type for each class and weighs it against queue depth and
+latency; how it does so is not documented. It must not let a runner idle while another one has a
+queue, so here the least busy runner comes first. The machine type decides between runners that
+are equally busy: requests that are sent one after another all go to the preferred type.
 
-Requests that no runner has a place for wait here, in order, and go to the first place that
-becomes free.
+Requests that find no free place wait here in order. The first of them gets the next free place.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
-from .fleet_runners import Registry, Runner, WakeFailed, Waker
+from .fleet_registry import Registry, Runner, WakeFailed, Waker
 
 PREFERRED_TYPE = {"class:fast": "desktop", "class:big": "gpu"}
 SMOOTHING = 0.3  # weight of the newest latency in a runner's figure
@@ -27,10 +25,10 @@ SMOOTHING = 0.3  # weight of the newest latency in a runner's figure
 
 @dataclass(eq=False)
 class Place:
-    """A request's place: in the queue until `runner` is set.
+    """A request's place. It is in the queue until `runner` is set.
 
-    wanted: `class:X` or an exact id. model: what it was resolved to.
-    wol_sent: a runner was woken for it.
+    wanted: `class:X` or the exact id of a model. model: the model it was resolved to.
+    wol_sent: whether a runner was woken for this request.
     """
 
     wanted: str
@@ -49,8 +47,8 @@ class Router:
         self.registry = registry
         self.waker = waker
         self._queue: deque[Place] = deque()
-        registry.changed = self.look
-        waker.failed = self._give_up
+        registry.on_change = self.assign_waiting
+        waker.on_failure = self._fail_waiting
 
     @property
     def active(self) -> int:
@@ -61,15 +59,18 @@ class Router:
         return len(self._queue)
 
     def knows(self, wanted: str) -> bool:
-        """Whether any runner, online or not, could serve this."""
+        """Whether any runner, online or not, has this model or class."""
         return any(runner.model_for(wanted) for runner in self.registry.runners)
 
     @contextlib.asynccontextmanager
     async def hold(self, place: Place) -> AsyncIterator[Runner]:
-        """Wait for a runner, and have it for as long as the request takes; or WakeFailed."""
+        """Wait for a runner and hold a place there while the block runs.
+
+        Raises WakeFailed when no runner could be woken.
+        """
         self._queue.append(place)
         try:
-            self.look()
+            self.assign_waiting()
             await place.turn
             assert place.runner is not None
             started_s = time.monotonic()
@@ -85,10 +86,10 @@ class Router:
         if place.runner is not None:
             place.runner.active -= 1
             place.runner.last_used_s = time.monotonic()
-        self.look()
+        self.assign_waiting()
 
-    def look(self) -> None:
-        """Give places to those who wait, first come first served, and wake whom they need."""
+    def assign_waiting(self) -> None:
+        """Give free places to waiting requests, in order, and wake the runners that they need."""
         for place in list(self._queue):
             able = [each for each in self.registry.online if each.model_for(place.wanted)]
             if not able:
@@ -96,9 +97,9 @@ class Router:
                 continue
             runner = self.choose(able, place.wanted)
             if runner is not None:
-                self._give(place, runner)
+                self._assign(place, runner)
 
-    def _give(self, place: Place, runner: Runner) -> None:
+    def _assign(self, place: Place, runner: Runner) -> None:
         self._queue.remove(place)
         runner.active += 1
         place.runner, place.model = runner, runner.model_for(place.wanted) or place.wanted
@@ -106,8 +107,8 @@ class Router:
             place.turn.set_result(None)
 
     def choose(self, able: Sequence[Runner], wanted: str) -> Runner | None:
-        """The least busy of these online runners, of equals one of the preferred type, of those
-        the quickest; None when all are full and the request has to wait."""
+        """The least busy of these online runners; among equals, one of the preferred type; among
+        those, the one with the lowest latency. None when all are full: the request waits."""
         free = [runner for runner in able if runner.active < runner.slots]
         kind = PREFERRED_TYPE.get(wanted)
         return min(
@@ -117,15 +118,15 @@ class Router:
         )
 
     def wake_for(self, place: Place) -> None:
-        """See to it that a sleeping runner wakes for this request; one is enough."""
+        """Wake one sleeping runner for this request, unless one that can serve it is waking."""
         able = [each for each in self.registry.runners if each.model_for(place.wanted)]
         if not any(map(self.waker.waking, able)):
             kind = PREFERRED_TYPE.get(place.wanted)
             self.waker.wake(min(able, key=lambda runner: runner.machine_type != kind))
         place.wol_sent = True
 
-    def _give_up(self, runner: Runner, reason: str) -> None:
-        """It did not wake: who waited for it, and has nobody else, is told so."""
+    def _fail_waiting(self, runner: Runner, reason: str) -> None:
+        """This runner did not wake: fail the requests that no other runner can serve."""
         for place in list(self._queue):
             able = [each for each in self.registry.runners if each.model_for(place.wanted)]
             if runner not in able or any(each.online for each in able):

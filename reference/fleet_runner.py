@@ -1,13 +1,15 @@
-"""One machine of the fleet: asleep until a magic packet comes, then an engine that is registered.
+"""One machine of the fleet. It sleeps until a magic packet comes, then it serves with an engine.
 
-Run by the gateway as `python -m reference.fleet_runner`. Awake, it has an engine as its child
-and a TCP connection to the gateway with a line of JSON now and then:
+The gateway runs it as `python -m reference.fleet_runner`. While it is awake, it has an engine as
+its child process and a TCP connection to the gateway:
 
-* first what it is: `{"name": ..., "engine_url": ..., "models": [...]}`, then `{}` as a heartbeat;
-* the gateway may say `sleep`. The runner then stops its engine, hangs up, and is asleep: it
-  holds nothing but a UDP socket.
+* It sends lines of JSON: first `{"name": ..., "engine_url": ..., "models": [...]}`, then `{}` as
+  a heartbeat.
+* The gateway may send the line `sleep`. The runner then stops its engine and disconnects. While
+  it sleeps, it has nothing but a UDP socket.
 
-A line `wake` on standard input wakes it without a packet: a relay in another segment.
+The line `wake` on standard input wakes it without a packet, as a relay in another network segment
+would.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import sys
 import threading
 from typing import Any
 
-from . import engine, magic, settings
+from . import engine, magic_packet, settings
 from .process import Child, StartError, announce
 
 HEARTBEAT_S = 1.0
@@ -31,57 +33,60 @@ SLEEP = "sleep"
 
 
 class Runner:
-    """Sleeps and serves in turn, until its parent ends."""
+    """Sleeps and serves by turns until its parent ends."""
 
     def __init__(self, args: argparse.Namespace, values: settings.EngineSettings) -> None:
         self.args = args
         self.settings = values
-        self.packet = asyncio.Event()
+        self.wake = asyncio.Event()
         self.announced = False
 
     async def run(self) -> None:
-        await magic.Listener.start(self.args.wol_port, self.args.mac, self.packet.set)
+        await magic_packet.Listener.start(self.args.wol_port, self.args.mac, self.wake.set)
         asleep = self.args.asleep
         while True:
             if asleep:
-                self.ready()
-                await self.packet.wait()
+                self.announce_once()
+                await self.wake.wait()
                 await asyncio.sleep(self.args.boot_ms / 1e3)
             try:
                 asleep = await self.serve()
             except StartError as error:
                 if not self.announced:
-                    raise  # the parent passes it on to the operator
+                    raise  # the parent shows it to the operator
                 print(error, file=sys.stderr)
                 asleep = True
-                self.packet.clear()  # it takes another packet to try again
+                self.wake.clear()  # another packet is needed for another try
 
-    def ready(self) -> None:
+    def announce_once(self) -> None:
         if not self.announced:
             announce(f"udp://0.0.0.0:{self.args.wol_port}")
             self.announced = True
 
     async def serve(self) -> bool:
-        """Be awake: until the gateway says sleep (true), or the engine or the gateway is gone."""
+        """Run the engine and stay connected to the gateway.
+
+        Returns True when the gateway said `sleep`, False when the engine or the gateway is gone.
+        """
         module, arguments = engine.command(self.settings)
         name = f"the {self.settings.engine} engine"
         child = await Child.start(name, module, arguments, self.settings.start_timeout)
         writer: asyncio.StreamWriter | None = None
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.args.gateway_port)
-            self.say(writer, **self.introduction(child.url))
-            # The gateway's word that it knows us.
+            self.send(writer, **self.introduction(child.url))
+            # The gateway answers with a line once it has registered this runner.
             if await reader.readline():
-                self.ready()
-            return await self.stay(reader, writer, child)
+                self.announce_once()
+            return await self.stay_connected(reader, writer, child)
         except OSError:
             await asyncio.sleep(RETRY_S)
             return False
         finally:
             await child.stop()
-            # A packet that came while we were awake is not for the sleep that begins now. The
-            # gateway sends the next one when it sees the connection end: after this.
-            self.packet.clear()
+            # A packet that came while this runner was awake must not end the sleep that begins
+            # now. The gateway sends the next one only after the connection has ended.
+            self.wake.clear()
             if writer is not None:
                 writer.close()
 
@@ -92,17 +97,17 @@ class Runner:
             "models": self.args.models.split(","),
         }
 
-    def say(self, writer: asyncio.StreamWriter, **fields: Any) -> None:
+    def send(self, writer: asyncio.StreamWriter, **fields: Any) -> None:
         writer.write(json.dumps(fields).encode() + b"\n")
 
-    async def stay(
+    async def stay_connected(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, child: Child
     ) -> bool:
         while child.alive:
             try:
                 line = await asyncio.wait_for(reader.readline(), HEARTBEAT_S)
             except asyncio.TimeoutError:
-                self.say(writer)
+                self.send(writer)
                 continue
             if line.decode().strip() == SLEEP:
                 return True
@@ -112,22 +117,22 @@ class Runner:
         return False
 
 
-def obey_parent(loop: asyncio.AbstractEventLoop, runner: Runner) -> None:
-    """End with standard input, as every child does; `wake` on it wakes."""
+def watch_parent(loop: asyncio.AbstractEventLoop, runner: Runner) -> None:
+    """Exit when standard input ends, as every child does. A line `wake` on it wakes the runner."""
 
     def watch() -> None:
         with contextlib.suppress(OSError, RuntimeError):
             for line in sys.stdin:
                 if line.strip() == WAKE:
-                    loop.call_soon_threadsafe(runner.packet.set)
+                    loop.call_soon_threadsafe(runner.wake.set)
         os._exit(0)
 
-    threading.Thread(target=watch, name="obey-parent", daemon=True).start()
+    threading.Thread(target=watch, name="watch-parent", daemon=True).start()
 
 
 async def serve(args: argparse.Namespace) -> None:
     runner = Runner(args, settings.read(settings.EngineSettings, vars(args), {}))
-    obey_parent(asyncio.get_running_loop(), runner)
+    watch_parent(asyncio.get_running_loop(), runner)
     await runner.run()
 
 

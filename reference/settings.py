@@ -1,4 +1,4 @@
-"""Settings: each is an environment variable and an option of the same name; the option wins.
+"""Settings. Each is an environment variable and an option of the same name; the option wins.
 
 A settings class is a frozen dataclass whose fields are made with ``setting()``. The field
 ``max_queue_size`` is the variable ``MAX_QUEUE_SIZE`` and the option ``--max-queue-size``.
@@ -19,9 +19,10 @@ Parser = Callable[[str], Any]
 S = TypeVar("S")
 
 MAX_RUNNERS = 16
-TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # of RFC 9110 5.6.2
+HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # `token` in RFC 9110 5.6.2
 CORS_HEADERS = "access-control-"
-TAKEN_HEADERS = frozenset(
+# Headers that an answer has already.
+USED_HEADERS = frozenset(
     (
         *("cache-control", "connection", "content-encoding", "content-length", "content-type"),
         *("date", "keep-alive", "server", "te", "trailer", "transfer-encoding", "upgrade", "vary"),
@@ -30,7 +31,7 @@ TAKEN_HEADERS = frozenset(
 )
 
 
-# --- what a text may mean; each raises ValueError with the end of "must be ..."
+# --- parsers of one value; each raises ValueError with the rest of a sentence "… must be …"
 
 
 def whole(minimum: int, maximum: int | None = None) -> Parser:
@@ -94,7 +95,7 @@ def existing_file(text: str) -> Path:
 
 
 def layout(text: str) -> dict[str, tuple[str, ...]]:
-    """Models by runner, as in `desk=a;tower=a,b`."""
+    """The models of each runner, as in `desk=a;tower=a,b`."""
     found: dict[str, tuple[str, ...]] = {}
     for part in filter(None, map(str.strip, text.split(";"))):
         name, _, models = map(str.strip, part.partition("="))
@@ -109,10 +110,10 @@ def layout(text: str) -> dict[str, tuple[str, ...]]:
 
 
 def header_name(text: str) -> str:
-    """A name that an answer's other headers do not have; empty for none."""
+    """The name of a header that answers do not have yet; empty for no header."""
     name = text.lower()
     if text and (
-        not re.fullmatch(TOKEN, text) or name in TAKEN_HEADERS or name.startswith(CORS_HEADERS)
+        not re.fullmatch(HEADER_NAME, text) or name in USED_HEADERS or name.startswith(CORS_HEADERS)
     ):
         raise ValueError("a header's name that answers do not have yet, as X-Runner")
     return text
@@ -138,7 +139,7 @@ def flag_name(field: dataclasses.Field[Any]) -> str:
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type) -> None:
-    """Add one option for each field of the settings class; absent ones stay None."""
+    """Add one option for each field of the settings class. An option that is not given is None."""
     group = parser.add_argument_group("settings (also environment variables, in upper case)")
     for field in dataclasses.fields(kind):
         metavar = field.name.upper().rsplit("_", 1)[-1]
@@ -146,7 +147,10 @@ def add_options(parser: argparse.ArgumentParser, kind: type) -> None:
 
 
 def read(kind: type[S], options: Mapping[str, Any], environ: Mapping[str, str]) -> S:
-    """Settings from options, else environment, else defaults; ValueError names the bad one."""
+    """Settings from the options, else the environment, else the defaults.
+
+    Raises ValueError, with a text that names the bad option or variable.
+    """
     values: dict[str, Any] = {}
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         name, text = flag_name(field), options.get(field.name)
@@ -163,7 +167,7 @@ def read(kind: type[S], options: Mapping[str, Any], environ: Mapping[str, str]) 
 
 
 def without_settings(kind: type, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment without any variable that would change a deployment of this kind."""
+    """The environment without the variables that would change a deployment of this kind."""
     ours = {variable(field) for field in dataclasses.fields(kind)}
     return {name: value for name, value in environ.items() if name not in ours}
 
@@ -173,75 +177,83 @@ def without_settings(kind: type, environ: Mapping[str, str] = os.environ) -> dic
 
 @dataclasses.dataclass(frozen=True)
 class EngineSettings:
-    """What an engine process is started with."""
+    """The settings of an engine process, common to both profiles."""
 
-    engine: str = setting("llama", one_of("llama", "sim"), "llama (a real model) or sim")
-    slots: int = setting(8, whole(1, 256), "requests the engine serves at once (8)")
-    start_timeout: float = setting(120.0, seconds_or_ms, "longest engine start, seconds (120)")
-    model_path: Path | None = setting(None, existing_file, "llama: GGUF file (SmolLM2-135M)")
-    context_size: int = setting(8192, whole(256), "llama: tokens of all slots together (8192)")
-    threads: int = setting(1, whole(1, 256), "llama: threads (1)")
-    gpu_layers: int = setting(0, whole(-1), "llama: layers to offload, -1 all (0)")
+    engine: str = setting("llama", one_of("llama", "sim"), "llama (a real model) or sim (llama)")
+    slots: int = setting(8, whole(1, 256), "requests that the engine serves at once (8)")
+    start_timeout: float = setting(
+        120.0, seconds_or_ms, "longest start of the engine in seconds (120)"
+    )
+    model_path: Path | None = setting(
+        None, existing_file, "llama: path of a GGUF file (SmolLM2-135M)"
+    )
+    context_size: int = setting(8192, whole(256), "llama: context of all slots in tokens (8192)")
+    threads: int = setting(1, whole(1, 256), "llama: number of threads (1)")
+    gpu_layers: int = setting(0, whole(-1), "llama: layers to run on the GPU, -1 for all (0)")
     ttft_ms: float = setting(50.0, seconds_or_ms, "sim: time to the first token (50)")
-    itl_ms: float = setting(20.0, seconds_or_ms, "sim: time between tokens (20)")
-    load_ms: float = setting(0.0, seconds_or_ms, "sim: time its start takes besides (0)")
-    output_tokens: int = setting(256, whole(1), "sim: length of an answer nobody cuts (256)")
+    itl_ms: float = setting(20.0, seconds_or_ms, "sim: time between two tokens (20)")
+    load_ms: float = setting(0.0, seconds_or_ms, "sim: additional time of each start (0)")
+    output_tokens: int = setting(256, whole(1), "sim: tokens of an answer without a limit (256)")
 
 
 @dataclasses.dataclass(frozen=True)
 class GatewaySettings(EngineSettings):
-    """The GGUF gateway's settings. Defaults that differ from the real one's are said."""
+    """The GGUF gateway's settings. The help says where a default is not the real gateway's."""
 
-    port: int = setting(8000, whole(0, 65535), "gateway port, 0 picks a free one (8000)")
-    health_port: int = setting(8001, whole(0, 65535), "health server's port, 0 as above (8001)")
-    auth_enabled: bool = setting(True, flag, "ask for an API key (true)")
-    api_keys: tuple[str, ...] = setting((), keys, "accepted keys, comma-separated (a random one)")
-    rate_limit: int = setting(100, whole(0), "requests a minute for each key, 0 is no limit (100)")
-    max_concurrent_requests: int = setting(
-        0, whole(0), "inference requests at once, 0 as many as slots (0; the real one: 1)"
+    port: int = setting(8000, whole(0, 65535), "port of the gateway, 0 picks a free one (8000)")
+    health_port: int = setting(
+        8001, whole(0, 65535), "port of the health server, 0 picks one (8001)"
     )
-    max_queue_size: int = setting(0, whole(0), "requests that may wait, 0 is no limit (0)")
-    cors_origins: tuple[str, ...] = setting((), words, "allowed origins, comma-separated, or *")
+    auth_enabled: bool = setting(True, flag, "require an API key (true)")
+    api_keys: tuple[str, ...] = setting(
+        (), keys, "accepted keys, separated by commas (a random one)"
+    )
+    rate_limit: int = setting(100, whole(0), "requests per minute and key, 0 for no limit (100)")
+    max_concurrent_requests: int = setting(
+        0, whole(0), "requests at once, 0 for as many as slots (0; the real one: 1)"
+    )
+    max_queue_size: int = setting(0, whole(0), "requests that may wait, 0 for no limit (0)")
+    cors_origins: tuple[str, ...] = setting(
+        (), words, "allowed origins, separated by commas, or * (none)"
+    )
     connection: str = setting("close", one_of("close", "keep-alive"), "close or keep-alive (close)")
     idle_timeout: float = setting(
-        0.0, seconds_or_ms, "seconds without inference until the engine stops, 0 is never (0)"
+        0.0, seconds_or_ms, "seconds until an idle engine is stopped, 0 for never (0)"
     )
     request_timeout: float = setting(
-        300.0, seconds_or_ms, "longest silence of the engine, seconds, then 504 (300)"
+        300.0, seconds_or_ms, "seconds until a silent engine is a 504 (300)"
     )
-    delay_ms: float = setting(0.0, seconds_or_ms, "what it adds to each answer's time (0)")
-    max_body_bytes: int = setting(10 * 2**20, whole(1), "longest request body (10485760)")
+    delay_ms: float = setting(0.0, seconds_or_ms, "delay that the gateway adds to each answer (0)")
+    max_body_bytes: int = setting(10 * 2**20, whole(1), "longest accepted request body (10485760)")
 
 
 @dataclasses.dataclass(frozen=True)
 class FleetSettings(EngineSettings):
-    """The fleet's settings. The engine's are each runner's own."""
+    """The fleet's settings. Each runner has an engine with the engine settings."""
 
-    slots: int = setting(2, whole(1, 256), "requests a runner serves at once (2)")
-    context_size: int = setting(4096, whole(256), "llama: tokens of all slots together (4096)")
-    port: int = setting(8080, whole(0, 65535), "gateway port, 0 picks a free one (8080)")
+    slots: int = setting(2, whole(1, 256), "requests that a runner serves at once (2)")
+    context_size: int = setting(4096, whole(256), "llama: context of all slots in tokens (4096)")
+    port: int = setting(8080, whole(0, 65535), "port of the gateway, 0 picks a free one (8080)")
     wol_port: int = setting(
-        40009, whole(0, 65535), "UDP port of the magic packets, 0 as above (40009; the real one: 9)"
+        40009, whole(0, 65535), "UDP port of magic packets, 0 picks one (40009; the real one: 9)"
     )
-    runners: int | None = setting(None, whole(1, MAX_RUNNERS), "how many runners (2)")
+    runners: int | None = setting(None, whole(1, MAX_RUNNERS), "number of runners (2)")
     models: dict[str, tuple[str, ...]] = setting(
-        {}, layout, "models by runner, as in desk=a;tower=a,a-big (each a small one and a big one)"
+        {}, layout, "models of each runner: desk=a;tower=a,a-big (a small and a big one)"
     )
-    asleep: bool = setting(False, flag, "runners begin asleep (false)")
+    asleep: bool = setting(False, flag, "start with all runners asleep (false)")
     idle_timeout: float = setting(
-        0.0, seconds_or_ms, "seconds without requests until a runner sleeps, 0 is never (0)"
+        0.0, seconds_or_ms, "seconds until an idle runner sleeps, 0 for never (0)"
     )
-    boot_ms: float = setting(0.0, seconds_or_ms, "time a waking runner takes to boot (0)")
-    wake_timeout: float = setting(
-        90.0, seconds_or_ms, "longest wait for a runner to wake, seconds (90)"
-    )
+    boot_ms: float = setting(0.0, seconds_or_ms, "time that a waking runner needs to boot (0)")
+    wake_timeout: float = setting(90.0, seconds_or_ms, "seconds until a wake has failed (90)")
     request_timeout: float = setting(
-        300.0, seconds_or_ms, "longest silence of an engine, seconds, then 500 (300)"
+        300.0, seconds_or_ms, "seconds until a silent engine is a 500 (300)"
     )
     runner_header: str = setting(
-        "", header_name, "name of a header that says which runner answered (none, as the real one)"
+        "", header_name, "header that names the runner of an answer (none, as the real one)"
     )
-    max_body_bytes: int = setting(10 * 2**20, whole(1), "longest request body (10485760)")
+    max_body_bytes: int = setting(10 * 2**20, whole(1), "longest accepted request body (10485760)")
 
     def __post_init__(self) -> None:
         if self.models and self.runners is not None:

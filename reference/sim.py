@@ -1,8 +1,8 @@
-"""A deterministic engine: no model, the same tokens at the same times for every request.
+"""A simulated engine without a model: the same tokens at the same times for every request.
 
-Run by the gateway as `python -m reference.sim`. It speaks what llama.cpp's server speaks,
-as far as a client of chat completions sees it, and counts with a made-up tokenizer: one token
-a word of the prompt, and a fixed cycle of words for the answer. Unknown fields are ignored.
+The gateway runs it as `python -m reference.sim`. For a client of chat completions it behaves like
+llama.cpp's server. Each word of the prompt counts as one token, and the answer repeats a fixed
+list of words, one token each. Unknown fields of a request are ignored.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ SHUTDOWN_S = 0.5
 
 
 class BadRequest(Exception):
-    """The request cannot be served as it stands; the text says why."""
+    """The request cannot be served. The text is the reason."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a request asks for."""
+    """What a request asks for. max_tokens is None when the request sets no limit."""
 
     stream: bool
     include_usage: bool
@@ -42,9 +42,9 @@ class Task:
 
 @dataclass
 class Timeline:
-    """When tokens are due: the first `ttft_s` after the start, then one every `itl_s`.
+    """When tokens are due: the first one `ttft_s` after the start, then one every `itl_s`.
 
-    Due times are absolute, so a token that is sent late does not delay the ones after it.
+    Due times are absolute, so a token that is sent late does not delay the tokens after it.
     """
 
     ttft_s: float
@@ -54,7 +54,7 @@ class Timeline:
     last_s: float = 0.0
 
     async def token(self, index: int) -> None:
-        """Wait until token `index` is due and note when it really went."""
+        """Wait until token `index` is due and note when it was really sent."""
         due_s = self.started_s + self.ttft_s + index * self.itl_s
         await asyncio.sleep(max(0.0, due_s - time.monotonic()))
         self.last_s = time.monotonic()
@@ -62,7 +62,7 @@ class Timeline:
             self.first_s = self.last_s
 
     def timings(self, prompt_n: int, predicted_n: int) -> dict[str, float]:
-        """llama.cpp's account of a request: what happened, not what was due. Times in ms."""
+        """The `timings` object of llama.cpp: when tokens were sent, not when they were due."""
         prompt_ms = (self.first_s - self.started_s) * 1e3
         predicted_ms = (self.last_s - self.first_s) * 1e3
         rate = predicted_n / predicted_ms * 1e3 if predicted_ms else 0.0
@@ -80,7 +80,7 @@ class Timeline:
 
 
 def read_task(body: bytes) -> Task:
-    """The task in a request body, or BadRequest."""
+    """The task in a request body. Raises BadRequest."""
     try:
         fields = json.loads(body)
     except ValueError as error:
@@ -97,6 +97,7 @@ def read_task(body: bytes) -> Task:
 
 
 def count_prompt(messages: object) -> int:
+    """The tokens of the prompt. Raises BadRequest when `messages` is malformed."""
     if not isinstance(messages, list) or not messages:
         raise BadRequest("'messages' must be an array with at least one message")
     if not all(isinstance(message, dict) for message in messages):
@@ -105,6 +106,7 @@ def count_prompt(messages: object) -> int:
 
 
 def read_limit(fields: dict[str, Any]) -> int | None:
+    """The most tokens that the answer may have, None without a limit. Raises BadRequest."""
     for name in ("max_completion_tokens", "max_tokens"):
         limit = fields.get(name)
         if limit is None:
@@ -136,7 +138,7 @@ def usage(prompt_n: int, predicted_n: int) -> dict[str, int]:
 
 
 class Sim:
-    """The engine: `slots` requests at once, each on its own time line."""
+    """The engine. It serves `slots` requests at once, each on its own time line."""
 
     def __init__(self, slots: int, ttft_s: float, itl_s: float, output_tokens: int) -> None:
         self.slots = Slots(slots, max_waiting=0)
@@ -150,7 +152,7 @@ class Sim:
         app.router.add_get("/health", self.health)
         app.router.add_get("/v1/models", self.models)
         app.router.add_post("/v1/chat/completions", self.chat)
-        app.router.add_route("*", "/{path:.*}", self.nothing)
+        app.router.add_route("*", "/{path:.*}", self.not_found)
         return app
 
     async def health(self, request: web.Request) -> web.Response:
@@ -160,7 +162,7 @@ class Sim:
         model = {"id": MODEL, "object": "model", "created": int(time.time()), "owned_by": "sim"}
         return web.json_response({"object": "list", "data": [model]})
 
-    async def nothing(self, request: web.Request) -> web.Response:
+    async def not_found(self, request: web.Request) -> web.Response:
         return error(404, "File Not Found", "not_found_error")
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
@@ -220,7 +222,7 @@ class Sim:
         for index, token in enumerate(tokens):
             content = chunk({"content": token})
             if index == 0:
-                # Like llama.cpp: the role goes out when the first token is there.
+                # As with llama.cpp, the role is sent together with the first token.
                 content = chunk({"role": "assistant", "content": None}) + content
             await timeline.token(index)
             await response.write(content)
@@ -241,7 +243,7 @@ class Sim:
 async def serve(args: argparse.Namespace) -> None:
     started_s = time.monotonic()
     sim = Sim(args.slots, args.ttft_ms / 1e3, args.itl_ms / 1e3, args.output_tokens)
-    # Cancelling the handler of a client that left is what frees its slot.
+    # When a client leaves, its handler is cancelled, and this frees its slot.
     runner = web.AppRunner(
         sim.application(), handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_S
     )

@@ -1,4 +1,4 @@
-"""Places for requests: so many at once, the others in a queue, first in first out."""
+"""Places for requests: a fixed number at once, the others wait in a queue, first in first out."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator
 
 
 class QueueFull(Exception):
-    """Neither a place nor room in the queue."""
+    """There is no free place and no room in the queue."""
 
 
 class Slots:
-    """A concurrency limit with a bounded queue (`max_waiting` 0: unbounded)."""
+    """A concurrency limit with a bounded queue (`max_waiting` 0: the queue has no bound)."""
 
     def __init__(self, max_active: int, max_waiting: int) -> None:
         self.max_active = max_active
@@ -30,9 +30,9 @@ class Slots:
 
     @contextlib.asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """Hold a place, waiting for one in the queue; QueueFull at once when that is full.
+        """Hold a place, after waiting for it in the queue. Raises QueueFull when the queue is full.
 
-        A caller that is cancelled, waiting or holding, frees its place at that moment.
+        A caller that is cancelled frees its place at once, whether it holds it or waits for it.
         """
         await self._acquire()
         try:
@@ -57,7 +57,7 @@ class Slots:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._release()  # the place was handed over in the very moment of leaving
+                self._release()  # it was handed the place at the moment when it left
             elif turn in self._queue:
                 self._queue.remove(turn)
             raise
@@ -67,8 +67,8 @@ class Slots:
     def _release(self) -> None:
         while self._queue:
             turn = self._queue.popleft()
-            if not turn.done():  # it is when its owner left in this very moment
-                # Handed over without becoming free in between: nobody can jump the queue.
+            if not turn.done():  # it is done when its owner has just left
+                # The place is handed over without becoming free, so nobody can jump the queue.
                 turn.set_result(None)
                 return
         self.active -= 1

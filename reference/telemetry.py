@@ -1,4 +1,4 @@
-"""What the gateway counts, and the two forms it is shown in."""
+"""What the GGUF gateway counts, and the two forms in which `/metrics` shows it."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 TOTAL = "_total"
 HELP = {
     "requests_total": "API requests received",
-    "requests_success": "API requests answered below 400 and completely",
+    "requests_success": "API requests answered completely, with a status below 400",
     "requests_error": "API requests refused, failed or abandoned",
-    "requests_active": "inference requests being served",
+    "requests_active": "Inference requests being served",
     "requests_authenticated": "API requests with an accepted key",
-    "requests_unauthorized": "API requests without one",
+    "requests_unauthorized": "API requests without an accepted key",
     "bytes_sent": "Body bytes of API answers",
-    "queue_depth": "requests waiting for a place",
-    "queue_rejections": "requests refused because the queue was full",
-    "queue_wait_seconds_total": "time requests have waited in the queue",
-    "uptime_seconds": "time since the gateway started",
+    "queue_depth": "Requests waiting for a place",
+    "queue_rejections": "Requests refused because the queue was full",
+    "queue_wait_seconds_total": "Time that requests have waited in the queue",
+    "uptime_seconds": "Time since the gateway started",
 }
 
 
-@dataclass(eq=False)  # compared and hashed as an object: the registry keeps it in a dict
+@dataclass(eq=False)  # it needs the hash of an object: the registry keeps it in a dict
 class Counters:
-    """Counts since the start; what concerns the queue is read from `slots`."""
+    """Counts since the start. What concerns the queue is read from `slots`."""
 
     slots: Slots
     requests_total: int = 0
@@ -59,7 +59,7 @@ class Counters:
         }
 
     def as_text(self, accept: str) -> tuple[bytes, str]:
-        """Prometheus text (or OpenMetrics, where asked for) and its content type."""
+        """Prometheus text, or OpenMetrics if `accept` asks for it, and its content type."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
         if "application/openmetrics-text" in accept:
@@ -68,8 +68,8 @@ class Counters:
         return generate_latest(registry), TEXT_TYPE
 
     def collect(self) -> Iterable[Metric]:
-        """prometheus_client's interface. Names without `_total` go out as gauges: the library
-        would append it to a counter's, and then they were not the documented ones."""
+        """Called by prometheus_client. Figures without `_total` in their name become gauges,
+        because the library would append it to a counter's name, which is documented without."""
         for name, value in self.as_dict().items():
             kind = CounterMetricFamily if name.endswith(TOTAL) else GaugeMetricFamily
             yield kind(f"gateway_{name}", HELP[name], value=value)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from helpers.scripts import restore_ctrl_c
 
 OURS = ("INFERENCE_", "SIMPLEAI_", "TOKEN_BINARY", "RUNPOD_", "CORS_ORIGIN", "OPENAI_")
 FOREIGN = ("PROXY", "NETRC", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT", "NO_COLOR")
@@ -20,7 +21,16 @@ ALONE = {
     "test_script_queue",
     "test_script_report",
     "test_wire",
+    "test_wire_answers",
+    "test_wire_connections",
+    "test_wire_interruptions",
+    "test_wire_open_loop",
+    "test_wire_times",
 }
+
+
+def pytest_configure() -> None:
+    restore_ctrl_c()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from livecheck.core.credentials import CannotCheck
 from livecheck.core.run import Run
 from livecheck.core.text import shorten
-from livecheck.fleet.roles import admin_token
+from livecheck.fleet.roles import Identities, admin_token
 from livecheck.wire import chat
 from livecheck.wire.answer import Answer, number, text_or_none
 from livecheck.wire.asking import show
@@ -25,6 +25,7 @@ CLASSES = ("class:fast", "class:big")
 RUNNERS = "/admin/runners"
 LOG_PAGE = 50  # requests on a page of the log
 LOG = "/admin/api/requests?page={page}&per_page={per_page}"
+ADMIN_PATHS = (RUNNERS, LOG.format(page=1, per_page=1))  # what shows whether a role may read it
 # RFC 3339. Python 3.10 itself reads neither Z nor nine decimals, as Rust writes them.
 TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d{1,12})?([Zz]|[+-]\d\d:\d\d)?", re.ASCII
@@ -164,14 +165,17 @@ def as_list(value: object) -> list[Any]:
 
 
 class Admin:
-    """Reads the admin API. `reason`: why it cannot be read at all; None while it can."""
+    """Reads the admin API. `reason`: why it cannot be read at all; None while it can.
 
-    def __init__(self, run: Run, wire: Wire):
+    `identities`: the run's tokens, for a script that asks with them as well.
+    """
+
+    def __init__(self, run: Run, wire: Wire, identities: Identities | None = None):
         self.run, self.wire = run, wire
         self.token: str | None = None
         self.reason: str | None = None
         try:
-            self.token = admin_token(run)
+            self.token = admin_token(run, identities)
         except CannotCheck as error:
             self.reason = str(error)
 

@@ -1,39 +1,51 @@
-"""Wake-on-LAN's magic packet: what one looks like, and which ones pass by on this network.
+"""Wake-on-LAN's magic packet: what one looks like, and which ones are sent on this network.
 
-Six 0xFF, then the machine's MAC sixteen times, then perhaps a SecureOn password (AMD publication
-20213, "Magic Packet Technology"). Cards find it anywhere in a frame; senders put nothing else in.
+Six 0xFF, then the machine's MAC address sixteen times, then perhaps a SecureOn password (AMD
+publication 20213, "Magic Packet Technology"). Network cards find this anywhere in a frame; senders
+put nothing else into the datagram.
 """
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 import sys
 import threading
 import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from livecheck.core.credentials import CannotCheck
 
 PORT = 9
 SYNC = b"\xff" * 6
 REPEATS = 16
 SIZE = len(SYNC) + 6 * REPEATS
-PASSWORDS = (0, 4, 6)  # bytes of a password, if there is one
-NOBODYS = (b"\x00" * 6, b"\xff" * 6)
-LONGEST = 65536  # bytes of a datagram
-KEPT = 1000  # packets; whoever floods the port shall not fill the memory
+PASSWORD_SIZES = (0, 4, 6)  # 0: there is no password
+NO_MACHINES = (b"\x00" * 6, b"\xff" * 6)  # MACs that no machine has
+MAX_DATAGRAM = 65536  # bytes
+MAX_KEPT = 1000  # packets: a sender that floods the port must not fill the memory
 TICK_S = 0.2  # how long it takes to stop listening
 MAC = re.compile(r"[0-9a-f]{12}|[0-9a-f]{4}(\.[0-9a-f]{4}){2}|[0-9a-f]{2}([:-][0-9a-f]{2}){5}")
+# Linux shares a port by SO_REUSEADDR alone, and with SO_REUSEPORT it would split unicast packets
+# between the listeners; macOS and the BSDs need both options; Windows does not have SO_REUSEPORT.
+SHARE_PORT = (
+    ("SO_REUSEADDR",) if sys.platform in ("linux", "win32") else ("SO_REUSEADDR", "SO_REUSEPORT")
+)
 
 
 @dataclass(frozen=True)
 class Packet:
     """A datagram that is a magic packet, or was meant to be one.
 
-    mac: whom it wakes, None when nobody. problem: why it wakes nobody. oddity: why some cards or
-    switches may not take it, though it is one. A password is not kept: it is one.
+    mac: of the machine that it wakes; None: it wakes none. problem: why it wakes none. oddity: why
+    some network cards or switches may ignore it. The password itself is not kept.
     """
 
-    size: int
+    size: int  # bytes
     mac: str | None = None
     has_password: bool = False
     problem: str | None = None
@@ -42,116 +54,184 @@ class Packet:
 
 @dataclass(frozen=True)
 class Heard:
-    """A packet that came, when (perf_counter_ns) and from which address."""
+    """A packet that was heard, when (on the clock of perf_counter_ns), and its sender's address."""
 
     at_ns: int
     sender: str
     packet: Packet
 
+    @property
+    def words(self) -> str:
+        password = " with a password" if self.packet.has_password else ""
+        return f"{self.packet.size} bytes{password} from {self.sender}"
+
+    def record(self, start_ns: int) -> dict[str, Any]:
+        """The packet as it is saved; its time counts from `start_ns`."""
+        at_s = round((self.at_ns - start_ns) / 1e9, 4)
+        return {"kind": "packet", "at_s": at_s, "sender": self.sender, **vars(self.packet)}
+
 
 def parse_mac(text: str) -> str:
-    """A MAC as 02:00:5e:00:00:01, from any of the usual spellings. ValueError: it is none."""
+    """A MAC address as 02:00:5e:00:00:01, from any of the usual spellings. Raises ValueError."""
     plain = text.strip().lower()
     if not MAC.fullmatch(plain):
-        raise ValueError("no MAC address: write 02:00:5e:00:00:01")
-    return spell(bytes.fromhex(re.sub("[:.-]", "", plain)))
+        raise ValueError("not a MAC address: write it as 02:00:5e:00:00:01")
+    return format_mac(bytes.fromhex(re.sub("[:.-]", "", plain)))
 
 
-def spell(mac: bytes) -> str:
+def format_mac(mac: bytes) -> str:
     return mac.hex(":")
 
 
 def parse(payload: bytes) -> Packet | None:
-    """What a datagram is to a sleeping machine; None for one that has nothing of a magic packet."""
+    """What a datagram is to a sleeping machine; None when it does not resemble a magic packet."""
     size, start = len(payload), payload.find(SYNC)
     while start >= 0:
         mac = payload[start + 6 : start + 12]
         if len(mac) == 6 and payload.startswith(mac * REPEATS, start + 6):
-            return _magic(size, start, mac)
+            return _whole_packet(size, start, mac)
         start = payload.find(SYNC, start + 1)
-    if SYNC in payload or payload[:2] == SYNC[:2] or size - SIZE in PASSWORDS:
+    if SYNC in payload or payload[:2] == SYNC[:2] or size - SIZE in PASSWORD_SIZES:
         return Packet(size, problem=_problem(payload))
     return None
 
 
-def _magic(size: int, start: int, mac: bytes) -> Packet:
-    if mac in NOBODYS:
-        return Packet(size, problem=f"it is for {spell(mac)}, which is no machine's MAC")
+def _whole_packet(size: int, start: int, mac: bytes) -> Packet:
+    if mac in NO_MACHINES:
+        return Packet(size, problem=f"its MAC address {format_mac(mac)} is no machine's")
     after = size - start - SIZE
     if start:
-        return Packet(size, spell(mac), oddity=f"it begins after {start} other bytes")
-    if after not in PASSWORDS:
-        return Packet(size, spell(mac), oddity=f"{after} more bytes follow, a password has 4 or 6")
-    return Packet(size, spell(mac), has_password=after > 0)
+        return Packet(size, format_mac(mac), oddity=f"it begins after {start} other bytes")
+    if after not in PASSWORD_SIZES:
+        oddity = f"{after} more bytes follow, but a password has 4 or 6"
+        return Packet(size, format_mac(mac), oddity=oddity)
+    return Packet(size, format_mac(mac), has_password=after > 0)
 
 
 def _problem(payload: bytes) -> str:
-    """Where it stops being a magic packet."""
+    """Where it differs from a magic packet."""
     start = payload.find(SYNC)
     if start < 0:
         count = len(payload) - len(payload.lstrip(b"\xff"))
-        return f"{count} bytes 0xFF at its start, not 6"
+        return f"it begins with {count} bytes 0xFF, not 6"
     rest = payload[start + 6 :]
     mac = rest[:6]
     if len(mac) < 6:
-        return "no MAC follows the six 0xFF"
+        return "no MAC address follows the six 0xFF"
     count = next(n for n in range(REPEATS + 1) if not rest.startswith(mac * (n + 1)))
-    return f"{spell(mac)} stands there {count} times, not {REPEATS}"
+    return f"it has the MAC address {format_mac(mac)} {count} times, not {REPEATS} times"
+
+
+# --- listen
 
 
 class Listener:
     """Hears magic packets on a UDP port, in a thread, from `with` to its end.
 
-    It shares the port with others that do the same. `others` counts the datagrams that were
-    something else, `count` all packets, `earlier` those that were forgotten. OSError when the port
-    cannot be had.
+    It shares the port with other programs that share it as well. `count`: all packets, also those
+    that were not kept; `forgotten`: those before the last call of `forget`; `other_datagrams`: what
+    was something else. Raises OSError when the port cannot be used.
     """
 
     def __init__(self, port: int = PORT):
-        self.port, self.others, self.count, self.earlier = port, 0, 0, 0
         self.heard: list[Heard] = []
+        self.count = self.forgotten = self.other_datagrams = 0
+        self._sock = open_socket(port)
         self._over = threading.Event()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
 
     def __enter__(self) -> Listener:
-        self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            for option in ("SO_REUSEADDR", "SO_BROADCAST", *_REUSE_PORT):
-                self._sock.setsockopt(socket.SOL_SOCKET, getattr(socket, option), 1)
-            self._sock.bind(("", self.port))
-            self._sock.settimeout(TICK_S)
-        except OSError:
-            self._sock.close()
-            raise
-        self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
         return self
-
-    def forget(self) -> None:
-        """Drop what came until now but its number, so that there is room for what comes."""
-        self.heard, self.earlier = [], self.count
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
         self._sock.close()
 
+    def forget(self) -> None:
+        """Drop the packets that came until now, to have room for those that follow."""
+        self.heard, self.forgotten = [], self.count
+
     def _listen(self) -> None:
         while not self._over.is_set():
             try:
-                payload, sender = self._sock.recvfrom(LONGEST)
+                payload, sender = self._sock.recvfrom(MAX_DATAGRAM)
             except TimeoutError:
                 continue
-            except OSError:  # Windows reports there that an earlier datagram was refused
+            except OSError:  # Windows reports here that an earlier datagram was refused
                 time.sleep(TICK_S)
                 continue
             packet = parse(payload)
             if packet is None:
-                self.others += 1
+                self.other_datagrams += 1
                 continue
             self.count += 1
-            if len(self.heard) < KEPT:
+            if len(self.heard) < MAX_KEPT:
                 self.heard.append(Heard(time.perf_counter_ns(), sender[0], packet))
 
 
-# elsewhere than on Linux it takes this, too, to share a port; there it would split unicast packets
-_REUSE_PORT = ("SO_REUSEPORT",) if sys.platform != "linux" and sys.platform != "win32" else ()
+def open_socket(port: int) -> socket.socket:
+    """A UDP socket that hears broadcasts on this port. Raises OSError."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        for option in (*SHARE_PORT, "SO_BROADCAST"):
+            sock.setsockopt(socket.SOL_SOCKET, getattr(socket, option), 1)
+        sock.bind(("", port))
+        sock.settimeout(TICK_S)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def listen(port: int) -> Listener:
+    """A listener on this port. CannotCheck says why the port cannot be used, and what to do."""
+    try:
+        return Listener(port)
+    except OSError as error:
+        hint = "does another program use the port without sharing it?"
+        if error.errno in (errno.EACCES, errno.EPERM):
+            hint = "ports below 1024 need root: use sudo, or "
+            hint += f"sysctl net.ipv4.ip_unprivileged_port_start={port}"
+        reason = (error.strerror or str(error)).lower()
+        raise CannotCheck(f"cannot listen on UDP port {port} ({reason}): {hint}") from None
+
+
+# --- count
+
+
+@dataclass(frozen=True)
+class WakePackets:
+    """The packets that were heard since a request was sent, and the MACs of the machines that it
+    should wake. An empty `targets` means that these are not known: then any MAC is right."""
+
+    heard: Sequence[Heard]
+    targets: Collection[str]
+
+    @property
+    def well_formed(self) -> list[Heard]:
+        return [each for each in self.heard if each.packet.mac]
+
+    @property
+    def malformed(self) -> list[Heard]:
+        return [each for each in self.heard if each.packet.problem]
+
+    @property
+    def for_targets(self) -> list[Heard]:
+        """Well-formed packets for a machine that should wake."""
+        targets = self.targets
+        return [each for each in self.well_formed if not targets or each.packet.mac in targets]
+
+    def sent_together(self, within_s: float) -> Counter[str]:
+        """How many came for each target within this time of the first one for it."""
+        first_ns: dict[str | None, int] = {}
+        for each in self.for_targets:
+            first_ns.setdefault(each.packet.mac, each.at_ns)
+        within_ns = within_s * 1e9
+        return by_mac(e for e in self.for_targets if e.at_ns <= first_ns[e.packet.mac] + within_ns)
+
+
+def by_mac(packets: Iterable[Heard]) -> Counter[str]:
+    """How many of these packets are for each MAC."""
+    return Counter(each.packet.mac for each in packets if each.packet.mac)

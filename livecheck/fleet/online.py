@@ -2,194 +2,294 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from livecheck.core.run import Run
-from livecheck.core.text import shorten
-from livecheck.fleet import old_api as api
-from livecheck.fleet.old_api import Runner, Unreadable
-from livecheck.wire import old_chat as chat
-from livecheck.wire import wire
-from livecheck.wire.records import is_rate_limit, outcome
+from livecheck.core.text import listed, shorten
+from livecheck.fleet import api
+from livecheck.fleet.api import Runner, Unreadable
+from livecheck.fleet.magic_packet import parse_mac
+from livecheck.fleet.roles import is_concrete
+from livecheck.wire import chat
+from livecheck.wire.answer import Answer
+from livecheck.wire.asking import Cause, Stop, open_wire, reason_to_stop, show
+from livecheck.wire.wire import Wire
 
 NO_ADMIN_API = (401, 403, 404, 405, 501)
-LATEST = ":latest"  # Ollama's word for a name without a tag
+LATEST = ":latest"  # Ollama adds this tag to a name that has none
+POLL_S = 0.5  # between two reads of who is online, while a request waits
+OFTEN_S = 10.0  # this long; then every SLOW_POLL_S, to spare a limit of 100 requests a minute
+SLOW_POLL_S = 2.0
+JOIN_S = 0.1  # a read that hangs is not waited for longer than this
+MAX_CHANGES = 100  # that are kept: a list that differs each time must not fill the memory
+MAX_NAMES = 100  # of a list, in a record
 
 
 @dataclass(frozen=True)
 class State:
-    """Who was online at one time, by the admin API (`runners`) and by /v1/models (`models`); None
-    for a source that was not asked. `error`: what could not be read; `costly`: at what price;
-    `limited`: by the key's rate limit, its Retry-After."""
+    """Who was online at the time `at_ns`, on the clock of `time.perf_counter_ns`.
 
-    at_s: float
+    runners: by the admin API; models: by /v1/models; None when the source was not read.
+    error: what could not be read. stop: why it makes no sense to read it again at once.
+    """
+
+    at_ns: int
     runners: tuple[Runner, ...] | None = None
     models: tuple[str, ...] | None = None
     error: str | None = None
-    costly: bool = False  # a hang or a flood
-    limited: str | None = None
+    stop: Stop | None = None
 
     @property
-    def is_useless(self) -> bool:
-        """Reading it again at once would be of no use."""
-        return self.costly or self.limited is not None
+    def rate_limit(self) -> str | None:
+        """What to say of the key's rate limit, when that answered."""
+        return str(self.stop) if self.stop and self.stop.cause is Cause.RATE_LIMIT else None
 
-    def says_as(self, other: State) -> bool:
-        return (self.runners, self.models, self.error) == (
-            other.runners,
-            other.models,
-            other.error,
-        )
-
-    @property
-    def offered(self) -> set[str]:
-        """Every model that either source names."""
-        runners = self.runners or ()
-        return set(self.models or ()).union(*(runner.models for runner in runners))
+    def says_the_same(self, other: State) -> bool:
+        mine, others = (self.runners, self.models), (other.runners, other.models)
+        return mine == others and self.error == other.error
 
     @property
     def online(self) -> list[Runner]:
         return [runner for runner in self.runners or () if runner.is_online]
 
-    def serving(self, model: str) -> list[str]:
-        """Who could answer a request for this model now: runners, or models if only these show.
-        For a class that is everyone: which models are in it is not to be seen."""
+    @property
+    def known_models(self) -> set[str]:
+        """Every model that either source names."""
+        return set(self.models or ()).union(*(runner.models for runner in self.runners or ()))
+
+    def online_for(self, model: str) -> list[str]:
+        """The names of the runners that could answer a request for this model now; of the models,
+        if there is no list of runners. Which models belong to a class is not known: for a class,
+        everything that is online counts."""
         if self.runners is not None:
             return [runner.name for runner in self.online if may_serve(runner, model)]
-        concrete = api.is_concrete(model)
+        concrete = is_concrete(model)
         return [name for name in self.models or () if not concrete or is_same(name, model)]
 
-    def asleep(self, model: str) -> bool:
-        return self.error is None and not self.serving(model)
+    def is_asleep(self, model: str) -> bool:
+        return self.error is None and not self.online_for(model)
+
+    def lists(self, model: str) -> bool:
+        """Whether /v1/models lists it."""
+        return any(is_same(model, name) for name in self.models or ())
+
+    def has_runner_for(self, model: str) -> bool:
+        """Whether a runner that offers it is online; also true when the runners are not known."""
+        return self.runners is None or any(may_serve(runner, model) for runner in self.online)
 
     @property
     def contradiction(self) -> str | None:
-        """What the two sources do not agree in."""
+        """Where the two sources disagree."""
         if self.runners is None or self.models is None:
             return None
         if any(runner.models for runner in self.online) and not self.models:
-            return f"{names(self.online)} online by {api.RUNNERS}, but {chat.MODELS} is empty"
+            return f"{api.RUNNERS} shows {names(self.online)} online, but {chat.MODELS} is empty"
         if self.models and not self.online:
-            listed = listing(self.models)
-            return f"no runner is online by {api.RUNNERS}, but {chat.MODELS} lists {listed}"
+            models = listed(self.models)
+            return f"{api.RUNNERS} shows no runner online, but {chat.MODELS} lists {models}"
         return None
+
+    def words(self, model: str) -> str:
+        """Who is online, and which source says so."""
+        others = bool(self.online or self.models) and not self.online_for(model)
+        if self.runners is None:
+            but = f", but not {shorten(model, 40)}" if others else ""
+            return f"{chat.MODELS} lists {listed(self.models or ()) or 'no model'}{but}"
+        who = f": {names(self.online)}" if self.online else ""
+        but = f"; none of them offers {shorten(model, 40)}" if self.online and others else ""
+        count = f"{len(self.online)} of {len(self.runners)} runners online"
+        return f"{api.RUNNERS} shows {count}{who}{but}"
+
+    def record(self, start_ns: int) -> dict[str, Any]:
+        """The state as it is saved; its time counts from `start_ns`."""
+        online = [runner.name for runner in self.online]
+        return {
+            "kind": "state",
+            "at_s": round((self.at_ns - start_ns) / 1e9, 4),
+            "online": None if self.runners is None else first_names(online),
+            "models": None if self.models is None else first_names(self.models),
+            "error": self.error,
+        }
+
+
+def first_names(names: Sequence[str]) -> list[str]:
+    """The first of these names, and how many more there are."""
+    first = [shorten(name, 100) for name in names[:MAX_NAMES]]
+    more = len(names) - MAX_NAMES
+    return [*first, f"and {more} more"] if more > 0 else first
+
+
+def names(runners: Iterable[Runner]) -> str:
+    return listed([runner.name for runner in runners])
+
+
+def macs(runners: Iterable[Runner]) -> set[str]:
+    """The MAC addresses of those runners that have one."""
+    found = set()
+    for runner in runners:
+        with contextlib.suppress(ValueError):
+            found.add(parse_mac(runner.mac or ""))
+    return found
 
 
 def may_serve(runner: Runner, model: str) -> bool:
-    """Whether a runner offers this; one that does not say what it offers may."""
-    if not api.is_concrete(model) or not runner.models:
+    """Whether a runner offers this model; a runner that names no models may offer any."""
+    if not is_concrete(model) or not runner.models:
         return True
     return runner.offers([model, model.removesuffix(LATEST), model + LATEST])
 
 
 def is_same(name: str, other: str) -> bool:
-    """Whether these are two names for one model."""
+    """Whether these are two names of one model."""
     return name.removesuffix(LATEST) == other.removesuffix(LATEST)
 
 
-def names(runners: Sequence[Runner]) -> str:
-    return listing([runner.name for runner in runners])
+# --- what changed
 
 
-def listing(words: Sequence[str], most: int = 3) -> str:
-    """A few words with commas, in a line of bounded length."""
-    shown = ", ".join(shorten(word, 40) for word in words[:most])
-    return f"{shown} and {len(words) - most} more" if len(words) > most else shown
+class Newcomers(NamedTuple):
+    """Who came online, and when that was first seen."""
+
+    at_ns: int
+    names: list[str]
 
 
 def came_online(before: State, later: State, model: str) -> list[str]:
-    """Who of those that could serve the model is online now and was not before."""
+    """Who could serve the model, is online now, and was not before."""
     if before.runners is not None and later.runners is not None:
         known = {runner.id for runner in before.online}
         came = [runner for runner in later.online if runner.id not in known]
         return [runner.name for runner in came if may_serve(runner, model)]
     if before.models is not None and later.runners is None:
-        listed = set(before.models)
-        return [name for name in later.serving(model) if name not in listed]
+        known = set(before.models)
+        return [name for name in later.online_for(model) if name not in known]
     return []
 
 
-class Observer:
-    """Reads who is online: the admin API where it can be read, and /v1/models.
+class Changes:
+    """How who is online changed since `before`, and who came online that could serve `model`.
 
-    `reason`: why the admin API cannot be read, None while it can.
+    It keeps records of the changes, not the states: their lists may be long.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        instrument: wire.Wire,
-        now_s: Callable[[], float],
-        token: str | None,
-        admin: api.Admin,
-    ):
-        self.run, self.reason = run, admin.reason
-        self._instrument, self._now_s = instrument, now_s
-        self._token, self._admin_token = token, admin.token
-        self._said: str | None = None
-        self._read_last: dict[str, tuple[bytes, tuple[Any, ...]]] = {}
+    def __init__(self, before: State, model: str, start_ns: int):
+        self.records: list[dict[str, Any]] = []
+        self.newcomers: Newcomers | None = None
+        self._before, self._model, self._start_ns = before, model, start_ns
+        self._latest: State | None = None
 
-    def look(self) -> State:
-        """Both sources."""
+    def add(self, state: State) -> None:
+        """Add a state, if it differs from the last one."""
+        if self._latest is not None and self._latest.says_the_same(state):
+            return
+        self._latest = state
+        if len(self.records) < MAX_CHANGES:
+            self.records.append(state.record(self._start_ns))
+        self.look_for_newcomers(state)
+
+    def look_for_newcomers(self, state: State) -> None:
+        if self.newcomers is None:
+            came = came_online(self._before, state, self._model)
+            self.newcomers = Newcomers(state.at_ns, came) if came else None
+
+
+# --- read it
+
+
+class Observer:
+    """Reads who is online: from the admin API where it can be read, and from /v1/models.
+
+    `no_admin`: why the admin API cannot be read; None while it can.
+    """
+
+    def __init__(self, run: Run, wire: Wire, token: str | None, admin: api.Admin):
+        self.run, self.no_admin = run, admin.reason
+        self._wire, self._token, self._admin = wire, token, admin
+        self._shown = ""
+        self._last: dict[str, tuple[bytes, tuple[Any, ...]]] = {}  # body and list, by path
+
+    def read_both(self) -> State:
+        """From both sources."""
         return self._read(always_models=True)
 
-    def glance(self) -> State:
-        """The better one alone."""
+    def read_one(self) -> State:
+        """From the admin API alone; from /v1/models where there is no admin API."""
         return self._read(always_models=False)
 
+    @contextlib.contextmanager
+    def watching(self, see: Callable[[State], None]) -> Iterator[None]:
+        """Until the block is left, read in a thread who is online; `see` gets each state."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(over, see), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join(JOIN_S)
+
+    def _watch(self, over: threading.Event, see: Callable[[State], None]) -> None:
+        begun_s = time.monotonic()
+
+        def interval_s() -> float:
+            return POLL_S if time.monotonic() < begun_s + OFTEN_S else SLOW_POLL_S
+
+        with open_wire(self.run, timeout_s=self._wire.timeout_s) as wire:
+            observer = Observer(self.run, wire, self._token, self._admin)
+            observer.no_admin = self.no_admin
+            while not over.wait(interval_s()):
+                state = observer.read_one()
+                if over.is_set():
+                    return
+                see(state)
+                if state.stop:
+                    return
+
     def _read(self, always_models: bool) -> State:
-        reply = None
+        answer = None
         try:
             runners = models = None
-            if self.reason is None:
-                reply = self._get(api.RUNNERS, self._admin_token)
-                self.reason = no_admin_api(reply)
-                runners = None if self.reason else self._parse(reply, api.read_runners)
+            if self.no_admin is None:
+                answer = self._get(api.RUNNERS, self._admin.token)
+                self.no_admin = no_admin_api(answer)
+                runners = None if self.no_admin else self._list(answer, api.read_runners)
             if always_models or runners is None:
-                reply = self._get(chat.MODELS, self._token)
-                models = self._parse(reply, api.listed_models)
+                answer = self._get(chat.MODELS, self._token)
+                models = self._list(answer, api.listed_models)
         except Unreadable as error:
-            return self._failed(str(error), reply)
-        return State(self._now_s(), runners, models)
+            stop = reason_to_stop(answer) if answer else None
+            return State(time.perf_counter_ns(), error=str(error), stop=stop)
+        return State(time.perf_counter_ns(), runners, models)
 
-    def _failed(self, error: str, reply: wire.Reply | None) -> State:
-        failure = reply.failure if reply else None
-        costly = failure is not None and failure.kind in ("timeout", "flood")
-        limited = retry_after(reply) if reply and is_rate_limit(reply) else None
-        return State(self._now_s(), error=error, costly=costly, limited=limited)
+    def _list(self, answer: Answer, read: Callable[[Answer], list[Any]]) -> tuple[Any, ...]:
+        """The list in an answer. A body that is the same as the last one is not parsed again."""
+        body, found = self._last.get(answer.path, (b"", ()))
+        if not body or body != answer.body or not answer.is_ok:
+            found = tuple(read(answer))
+            self._last[answer.path] = (answer.body, found)
+        return found
 
-    def _parse(self, reply: wire.Reply, read: Callable[[wire.Reply], list[Any]]) -> tuple[Any, ...]:
-        """The list in an answer; one that says what the last one said is not read again."""
-        path = reply.request.path
-        body, parsed = self._read_last.get(path, (b"", ()))
-        if not body or body != reply.body or reply.status != 200 or reply.failure is not None:
-            parsed = tuple(read(reply))
-            self._read_last[path] = (reply.body, parsed)
-        return parsed
-
-    def _get(self, path: str, token: str | None) -> wire.Reply:
-        (reply,) = self._instrument.exchange([api.under(token, wire.Request("GET", path))])
-        said = f"{path}: {outcome(reply, timed=False)} {reply.body[:300]!r}"
-        if said != self._said:  # what is read twice a second is shown when it changes
-            self._said = said
-            chat.show(self.run, reply)
-        return reply
+    def _get(self, path: str, token: str | None) -> Answer:
+        request = chat.with_credential(chat.get(path), token)
+        answer = Answer(self._wire.exchange([request])[0])
+        said = f"{path}: {answer.outcome()} {answer.body[:300]!r}"
+        if said != self._shown:  # what is read twice a second is shown only when it changes
+            self._shown = said
+            show(self.run, answer)
+        return answer
 
 
-def retry_after(reply: wire.Reply) -> str:
-    """When to come back, in the server's words."""
-    return shorten(reply.message.header("retry-after") or "none", 40)
-
-
-def no_admin_api(reply: wire.Reply) -> str | None:
-    """Why there is no admin API to be read here: it says so, sends one to a login, or a web page
-    stands in its place. A proxy's page about an error is none of these, but a failed read."""
-    if reply.failure is not None or reply.status is None:
+def no_admin_api(answer: Answer) -> str | None:
+    """Why there is no admin API here: the status says so, it redirects to a login, or a web page
+    is in its place. A proxy's page about an error is none of these: that read has failed."""
+    if answer.failure is not None or answer.status is None:
         return None
-    kind = (reply.message.header("content-type") or "").lower()
-    is_page = reply.status == 200 and kind.startswith("text/html")
-    if reply.status in NO_ADMIN_API or 300 <= reply.status < 400 or is_page:
-        return f"{api.RUNNERS} answered {outcome(reply, timed=False)}"
+    is_page = answer.status == 200 and answer.content_type.startswith("text/html")
+    if answer.status in NO_ADMIN_API or 300 <= answer.status < 400 or is_page:
+        return f"{api.RUNNERS} answered {answer.outcome()}"
     return None

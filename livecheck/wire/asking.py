@@ -179,7 +179,3 @@ class Asker:
                 if keep:
                     keep(answers)
         return answers
-
-    def ask_one(self, request: Request, **how: bool) -> Answer | None:
-        """The answer to one request; None when there is a reason not to send it."""
-        return next(iter(self.ask([request], **how)), None)  # type: ignore[arg-type]

@@ -1,13 +1,13 @@
 """Where an HTTP/1.1 response begins and ends, and which of its bytes are the body.
 
-Pure: bytes in, offsets out; no socket, no clock, no decompression. The wire keeps every read and
-feeds it here only to learn where the response ends; the body and the arrival time of each of its
-bytes are worked out afterwards, from offsets into all that was read. So `feed` keeps nothing of the
-body, and returns at once while it is inside one.
+This module takes bytes and returns offsets; it has no socket, no clock and no decompression. The
+wire keeps every read and feeds it here only to learn where the response ends. The body and the
+arrival time of each of its bytes are worked out afterwards, from offsets into all that was read. So
+`feed` does not keep the body, and returns at once while it is inside of one.
 
-Rules: RFC 9112 (message syntax and framing). Where a client may choose, it is lenient in the head
-(a bare LF ends a line, folded values are joined) and strict in the framing of the body, because a
-wrong length there means wrong times.
+Rules: RFC 9112 (message syntax and framing). Where a client may choose, this one is lenient in the
+head (a bare LF ends a line, folded values are joined) and strict in the framing of the body,
+because a wrong length there means wrong times.
 """
 
 from __future__ import annotations
@@ -18,42 +18,41 @@ from collections.abc import Sequence
 
 HEAD_LIMIT_BYTES = 64 * 1024  # for one head, and for the trailer section; empty line included
 
-# What the parser is at. Plain ints: `feed` compares one of them on every read.
+# What the parser expects next. Plain ints, because `feed` compares one of them on every read.
 _HEAD, _CHUNK_LINE, _CHUNK_DATA, _TRAILER, _LENGTH, _CLOSE, _OVER = range(7)
 
 _NEVER = sys.maxsize
-_EMPTY_LINE = re.compile(rb"\n\r?\n")  # the end of the line before, then a line of nothing
+_EMPTY_LINE = re.compile(rb"\n\r?\n")  # the end of a line, then an empty line
 _VERSION = re.compile(rb"HTTP/1\.[0-9] ")
 _VERSION_BYTES = len(b"HTTP/1.1 ")
 _STATUS_LINE = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: (.*))?")
-_LENGTH_VALUE = re.compile(r"[0-9]{1,18}")  # bounded: int() raises on thousands of digits
+_LENGTH_VALUE = re.compile(r"[0-9]{1,18}")  # bounded, because int() raises on thousands of digits
 
-# A chunk's size line (RFC 9112 section 7.1), and the longest beginning of one. Every part is
-# bounded, so that an unfinished line is never long to keep and to match again, and the first wrong
-# byte is the same however the input was split.
+# A chunk's size line (RFC 9112 section 7.1), and any beginning of one. Every part is bounded: so an
+# unfinished line stays short, and the first wrong byte is the same however the input was split.
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]{0,16}(?:;[^\r\n]{0,256})?\r\n")
 _SIZE_LINE_START = re.compile(rb"(?:[0-9A-Fa-f]{1,16}[ \t]{0,16}(?:;[^\r\n]{0,256})?\r?)?")
-# Size lines as servers write them, for the sizes of ordinary events: a look-up costs a third of the
-# match above. Others (upper case, extensions, larger) go the long way.
+# Size lines as most servers write them, for the sizes of ordinary events. A look-up takes a third
+# of the time of a match, which is used for all others (upper case, extensions, larger sizes).
 _COMMON_SIZES = {b"%x" % size: size for size in range(1, 2048)}
 
 
 class Message:
-    """One response, fed as it arrives; any split of the bytes gives the same result.
+    """One response, fed as it arrives. The result does not depend on how the bytes were split.
 
-    Raw offsets count from the first byte fed. Interim (1xx) responses are skipped, their bytes
+    Raw offsets count from the first byte fed. Interim (1xx) responses are skipped, but their bytes
     count. After an error nothing more is read: `complete` stays False, and what was known until
     then (status, headers, spans) stays.
     """
 
     __slots__ = (
-        "_at",
-        "_carry",
+        "_end",
         "_fed",
-        "_lines",
-        "_need",
+        "_next_work",
+        "_section",
         "_spans",
         "_stage",
+        "_unfinished",
         "complete",
         "error",
         "framing",
@@ -65,37 +64,36 @@ class Message:
     )
 
     def __init__(self, method: str = "GET") -> None:
-        """`method` is the request's: the answer to HEAD has no body, whatever its headers say."""
+        """`method` is that of the request: an answer to HEAD never has a body (section 6.3)."""
         self.method = method.upper()
         self.status: int | None = None
         self.reason = ""
         self.version = ""  # "1.1" or "1.0"
         self.headers: list[tuple[str, str]] = []  # names as sent, values stripped, latin-1
-        self.framing: str | None = None  # "chunked", "length", "close", "none"; None: not known yet
+        self.framing: str | None = None  # "chunked", "length", "close", "none"; None: unknown
         self.complete = False
         self.error: str | None = None
         self._fed = 0  # bytes fed so far
-        self._need = 0  # nothing to do before this many were fed
+        self._next_work = 0  # there is nothing to do before this many bytes were fed
         self._stage = _HEAD
-        self._at = 0  # raw offset where the current chunk, length body or complete message ends
-        self._carry = b""  # unfinished chunk framing: a size line, or the CR after a chunk
-        self._lines = bytearray()  # unfinished head or trailer section
-        self._spans: list[
-            tuple[int, int]
-        ] = []  # as announced: the last may reach beyond what was fed
+        self._end = 0  # raw offset where the current chunk, length body or complete message ends
+        self._unfinished = b""  # chunk framing: part of a size line, or the CR after a chunk
+        self._section = bytearray()  # unfinished head or trailer section
+        # (raw offset, length) as announced: the last one may reach beyond what was fed.
+        self._spans: list[tuple[int, int]] = []
 
     # --- feeding
 
     def feed(self, data: bytes) -> bool:
-        """Take the next bytes; True once the message is complete (then, and at every call after).
+        """Read the next bytes; True when the message is complete, and at every call after that.
 
         Never raises. A broken message is never complete: look at `error` as well.
         """
         fed = self._fed = self._fed + len(data)
-        if fed < self._need:
+        if fed < self._next_work:
             return False
-        if self._stage == _CHUNK_LINE and not self._carry:
-            # The common case, one whole chunk a read, in a third of a microsecond.
+        if self._stage == _CHUNK_LINE and not self._unfinished:
+            # The usual case, exactly one chunk in a read: this takes a third of a microsecond.
             line, _, rest = data.partition(b"\r\n")
             size = _COMMON_SIZES.get(line)
             if size is not None and len(rest) == size + 2 and rest[-2:] == b"\r\n":
@@ -104,16 +102,16 @@ class Message:
         return self._advance(data)
 
     def _advance(self, data: bytes) -> bool:
-        if self._carry:
-            data = self._carry + data
-            self._carry = b""
+        if self._unfinished:
+            data = self._unfinished + data
+            self._unfinished = b""
         stage = self._stage
         if stage == _CHUNK_LINE:
             return self._read_chunks(data, 0)
         if stage == _CHUNK_DATA:
-            return self._end_chunk(data, self._at - (self._fed - len(data)))
+            return self._end_chunk(data, self._end - (self._fed - len(data)))
         if stage == _LENGTH:
-            return self._finish(self._at)
+            return self._finish(self._end)
         if stage == _HEAD:
             return self._read_head(data)
         if stage == _TRAILER:
@@ -121,7 +119,7 @@ class Message:
         return self.complete
 
     def eof(self) -> None:
-        """The peer closed the connection: the end of a close-delimited body, else an error."""
+        """The peer closed the connection: this ends a close-delimited body, else it is an error."""
         if self._stage == _OVER:
             return
         if self._stage == _CLOSE:
@@ -130,7 +128,7 @@ class Message:
         self._fail(f"connection closed {self._where()}")
 
     def _where(self) -> str:
-        missing = self._at - self._fed
+        missing = self._end - self._fed
         if self._stage == _LENGTH:
             return f"{missing} bytes before the announced Content-Length"
         if self._stage == _CHUNK_DATA and missing > 0:
@@ -160,51 +158,52 @@ class Message:
         pos = self._collect(data, pos)
         if not self._fits(pos, "trailer section") or pos < 0:
             return False
-        # Collected from the LF before it on. Trailers are checked and dropped (section 7.1.2).
+        # The section begins with the LF before it. Trailers are checked, not kept (section 7.1.2).
         if self._parse_fields(self._take_lines()[1:]) is None:
             return False
         return self._finish(self._fed - len(data) + pos)
 
     def _collect(self, data: bytes, pos: int) -> int:
-        """Add `data` from `pos` on to the open section; the position behind its empty line, or -1.
+        """Add `data` from `pos` on to the section.
 
-        At most the limit is kept, only new bytes are searched, and a section that lies in one read
-        is cut out of it directly: thousands of interim responses in one read must not cost 64 KiB
-        of copying each.
+        Returns the position after the section's empty line, or -1 if that has not come yet. At
+        most the limit is kept, and only new bytes are searched. A section that is whole within one
+        read is cut out of it directly: otherwise thousands of interim responses in one read would
+        cost 64 KiB of copying each.
         """
-        seen = len(self._lines)
+        seen = len(self._section)
         stop = pos + HEAD_LIMIT_BYTES - seen
         if not seen:
             match = _EMPTY_LINE.search(data, pos, stop)
-            self._lines += data[pos : match.end() if match else stop]
+            self._section += data[pos : match.end() if match else stop]
             return match.end() if match else -1
-        self._lines += data[pos:stop]
-        match = _EMPTY_LINE.search(self._lines, max(0, seen - 2))
+        self._section += data[pos:stop]
+        match = _EMPTY_LINE.search(self._section, max(0, seen - 2))
         if match is None:
             return -1
-        del self._lines[match.end() :]
+        del self._section[match.end() :]
         return pos + match.end() - seen
 
     def _fits(self, pos: int, what: str) -> bool:
-        if pos >= 0 or len(self._lines) < HEAD_LIMIT_BYTES:
+        if pos >= 0 or len(self._section) < HEAD_LIMIT_BYTES:
             return True
         return self._fail(f"{what} over {HEAD_LIMIT_BYTES // 1024} KiB")
 
     def _has_version(self) -> bool:
-        """Refuse what is no HTTP/1 once that is certain: garbage may never bring an empty line."""
-        start = bytes(self._lines[:_VERSION_BYTES])
+        """Whether this can be HTTP/1. Garbage is refused early: it may never have an empty line."""
+        start = bytes(self._section[:_VERSION_BYTES])
         ended = _EMPTY_LINE.search(start) is not None
         if _VERSION.match(start) or (len(start) < _VERSION_BYTES and not ended):
             return True
         return self._fail(f"not an HTTP/1.1 response: it starts with {_quote(start)}")
 
     def _take_lines(self) -> list[str]:
-        lines = [line.rstrip("\r") for line in self._lines.decode("latin-1").split("\n")]
-        self._lines.clear()
-        return lines[:-2]  # the empty line, and what split() sees behind its LF
+        lines = [line.rstrip("\r") for line in self._section.decode("latin-1").split("\n")]
+        self._section.clear()
+        return lines[:-2]  # without the empty line, and what split() finds after its LF
 
     def _parse_head(self, lines: list[str]) -> bool:
-        """Status line and fields into the attributes (sections 4 and 5); False on an error."""
+        """Set the attributes from status line and fields (sections 4 and 5); False on an error."""
         match = _STATUS_LINE.fullmatch(lines[0])
         if match is None:
             return self._fail(f"not an HTTP/1.1 status line: {_quote(lines[0].encode('latin-1'))}")
@@ -220,10 +219,8 @@ class Message:
     def _parse_fields(self, lines: list[str]) -> list[tuple[str, str]] | None:
         fields: list[tuple[str, list[str]]] = []
         for line in lines:
-            if line[:1] in (
-                " ",
-                "\t",
-            ):  # obs-fold (section 5.2); before the first field: ignored (section 2.2)
+            if line[:1] in (" ", "\t"):
+                # A folded value (section 5.2). Before the first field it is ignored (section 2.2).
                 if fields:
                     fields[-1][1].append(line.strip(" \t"))
                 continue
@@ -238,7 +235,7 @@ class Message:
     # --- body
 
     def _start_body(self, data: bytes, pos: int) -> bool:
-        """Choose the framing (section 6.3), in that section's order of precedence."""
+        """Choose the framing, in the order of precedence of section 6.3."""
         start = self._fed - len(data) + pos
         if self.method == "HEAD" or self.status in (204, 304):
             self.framing = "none"
@@ -252,7 +249,7 @@ class Message:
         if lengths and not codings:
             return self._start_length(start, lengths)
         self.framing = "close"
-        self._stage, self._need = _CLOSE, _NEVER
+        self._stage, self._next_work = _CLOSE, _NEVER
         self._spans.append((start, _NEVER))
         return False
 
@@ -260,22 +257,22 @@ class Message:
         parts = [part.strip(" \t") for value in values for part in value.split(",")]
         wrong = next((part for part in parts if not _LENGTH_VALUE.fullmatch(part)), None)
         if wrong is not None:
-            return self._fail(f"Content-Length is no length: {_quote(wrong.encode('latin-1'))}")
+            return self._fail(f"Content-Length is not a length: {_quote(wrong.encode('latin-1'))}")
         lengths = {int(part) for part in parts}
         if len(lengths) > 1:
             return self._fail(f"Content-Length given as {min(lengths)} and as {max(lengths)}")
         length = lengths.pop()
         self.framing = "length"
-        self._at = start + length
+        self._end = start + length
         if length:
             self._spans.append((start, length))
-        if self._fed >= self._at:
-            return self._finish(self._at)
-        self._stage, self._need = _LENGTH, self._at
+        if self._fed >= self._end:
+            return self._finish(self._end)
+        self._stage, self._next_work = _LENGTH, self._end
         return False
 
     def _read_chunks(self, data: bytes, pos: int) -> bool:
-        """Go from size line to size line; `pos` is where the first one begins."""
+        """Read chunk after chunk; the first size line begins at `pos`."""
         base = self._fed - len(data)
         while line := _SIZE_LINE.match(data, pos):
             pos = line.end()
@@ -286,48 +283,48 @@ class Message:
             self._spans.append((base + pos, size))
             pos += size
             if data[pos : pos + 2] != b"\r\n":
-                self._stage, self._at, self._need = _CHUNK_DATA, base + pos, base + pos + 1
+                self._stage, self._end, self._next_work = _CHUNK_DATA, base + pos, base + pos + 1
                 return self._end_chunk(data, pos) if pos < len(data) else False
             pos += 2
-        return self._keep_size_line(data, pos)
+        return self._keep_partial_size_line(data, pos)
 
-    def _keep_size_line(self, data: bytes, pos: int) -> bool:
+    def _keep_partial_size_line(self, data: bytes, pos: int) -> bool:
         start = _SIZE_LINE_START.match(data, pos)
         good = start.end() if start else pos
         if good < len(data):
             return self._fail(f"not a chunk size line: {_quote(data[pos : good + 1])}")
-        self._carry = data[pos:]
+        self._unfinished = data[pos:]
         return False
 
     def _end_chunk(self, data: bytes, pos: int) -> bool:
-        """`pos` is just behind a chunk's bytes: CR LF, or the beginning of it, must follow."""
+        """`pos` is just after the bytes of a chunk: CR LF, or the beginning of it, must follow."""
         end = data[pos : pos + 2]
         if end == b"\r\n":
             self._stage = _CHUNK_LINE
             return self._read_chunks(data, pos + 2)
         if end not in (b"", b"\r"):
             return self._fail(f"chunk of {self._spans[-1][1]} bytes not followed by CR LF")
-        self._carry = end
+        self._unfinished = end
         return False
 
     # --- ends
 
     def _finish(self, end: int) -> bool:
         self.complete = True
-        self._stage, self._need, self._at = _OVER, 0, end
+        self._stage, self._next_work, self._end = _OVER, 0, end
         return True
 
     def _fail(self, error: str) -> bool:
         self.error = error
-        self._stage, self._need = _OVER, _NEVER
-        self._carry = b""
-        self._lines.clear()
+        self._stage, self._next_work = _OVER, _NEVER
+        self._unfinished = b""
+        self._section.clear()
         return False
 
     @property
     def surplus(self) -> int:
-        """Bytes that arrived after the end of the message; 0 while it has none."""
-        return self._fed - self._at if self.complete else 0
+        """Bytes that arrived after the end of the message; 0 while it has not ended."""
+        return self._fed - self._end if self.complete else 0
 
     @property
     def keep_alive(self) -> bool:
@@ -337,17 +334,17 @@ class Message:
         options = self._tokens("Connection")
         if "close" in options:
             return False
-        # A 1.0 peer cannot have meant its Transfer-Encoding: close after the answer (section 6.1).
+        # HTTP/1.0 has no Transfer-Encoding: close after an answer that uses it (section 6.1).
         return self.version == "1.1" or ("keep-alive" in options and self.framing != "chunked")
 
     # --- headers
 
     def header(self, name: str) -> str | None:
-        """The first value of that name (any case), or None."""
+        """The first value of that name, or None. Upper and lower case are the same."""
         return next(iter(self.headers_all(name)), None)
 
     def headers_all(self, name: str) -> list[str]:
-        """All values of that name (any case), in order."""
+        """All values of that name, in order. Upper and lower case are the same."""
         wanted = name.lower()
         return [value for key, value in self.headers if key.lower() == wanted]
 
@@ -359,23 +356,23 @@ class Message:
 
     @property
     def spans(self) -> list[tuple[int, int]]:
-        """(raw offset, length) of each run of body bytes that arrived, in order; a new list."""
+        """(raw offset, length) of each run of body bytes that arrived, in order."""
         spans = self._spans.copy()
         if spans:
             start, length = spans[-1]
-            end = min(start + length, self._at if self.complete else self._fed)
+            end = min(start + length, self._end if self.complete else self._fed)
             spans[-1:] = [(start, end - start)] if end > start else []
         return spans
 
     def body(self, raw: bytes) -> bytes:
-        """The body without its framing; `raw` is all that was fed, from the first byte on."""
+        """The body without its framing; `raw` is all that was fed, from the first byte."""
         return b"".join([raw[start : start + length] for start, length in self.spans])
 
     def marks(self, raw_ends: Sequence[int], times_ns: Sequence[int]) -> list[tuple[int, int]]:
-        """(body bytes so far, time in ns) for each read that added some to the body.
+        """(body bytes so far, time in ns) for each read that brought some of the body.
 
-        `raw_ends[i]` is the number of raw bytes after read i, `times_ns[i]` its time; both in the
-        order of arrival.
+        `raw_ends[i]` is the number of raw bytes after read i, `times_ns[i]` its time; both are in
+        the order of arrival.
         """
         marks: list[tuple[int, int]] = []
         spans = iter(self.spans)
@@ -393,5 +390,5 @@ class Message:
 
 
 def _quote(data: bytes) -> str:
-    """Bytes of the peer for a message: one printable line, at most 40 of them."""
+    """The first 40 bytes as one printable line, to be shown in a message."""
     return repr(data[:40])[1:] + ("..." if len(data) > 40 else "")

@@ -1,9 +1,9 @@
-"""From a body and its arrival times to server-sent events, and what was wrong with the stream.
+"""Reads server-sent events from a body and its arrival times, and says what was wrong with them.
 
-Pure: bytes and times in, records out; nothing here raises on any bytes. Two layers: `events`
-follows the WHATWG rules (HTML standard, section 9.2 "Server-sent events") and knows nothing of
-models; `read_stream` reads the OpenAI-style chunks in them. Times are on the clock of the marks, in
-ns; offsets count bytes of the body.
+This module takes bytes and times and returns records; it does not raise, whatever the bytes are.
+It has two layers: `events` follows the WHATWG rules (HTML standard, section 9.2 "Server-sent
+events") and does not know about models; `read_stream` reads the OpenAI-style chunks in the events.
+Times are nanoseconds on the clock of the marks; offsets count bytes of the body.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 from livecheck.core.text import LIMIT, encodable, shorten
 
 _BOM = b"\xef\xbb\xbf"
-# Only these end a line; str.splitlines() also cuts at U+2028 and U+0085, which JSON text may hold.
+# Only these end a line. str.splitlines() also splits at U+2028 and U+0085, which JSON may contain.
 _LINE_END = re.compile(rb"\r\n?|\n")
-# The end of a line and an empty line. The look-ahead keeps one CR LF from counting as two.
+# The end of a line, then an empty line. Without the look-ahead one CR LF would count as both.
 _EMPTY_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(\r\n?|\n)")
 
-# Every kind of complaint, in the order they are reported: the cause before what follows from it.
+# Every kind of complaint, in the order in which they are reported: causes before consequences.
 KINDS = (
     "content_type",
     "error_event",
@@ -39,16 +39,16 @@ KINDS = (
 
 
 class Event(NamedTuple):
-    """One dispatched event."""
+    """One event that a client would be given ("dispatched" in the standard)."""
 
     data: bytes  # the data fields, joined with LF
-    end: int  # body offset just past the byte that completed it: the empty line's first
-    time_ns: int  # arrival of that byte
+    end: int  # offset just after the byte that completes the event: the first of its empty line
+    time_ns: int  # when that byte arrived
     name: str  # event type
 
 
 class Complaint(NamedTuple):
-    """One thing that was wrong with a stream; `kind` is one of KINDS, `text` is for people."""
+    """One thing that was wrong with a stream. `kind` is one of KINDS, `text` is for people."""
 
     kind: str
     text: str
@@ -58,10 +58,10 @@ class Complaint(NamedTuple):
 
 
 def events(body: bytes, marks: Sequence[tuple[int, int]] = ()) -> tuple[list[Event], bytes]:
-    """All events of `body`, and the rest behind the last empty line (an unfinished event, if any).
+    """All events of `body`, and the rest after the last empty line (an unfinished event, if any).
 
-    `marks` are (body bytes arrived so far, time in ns), ascending. An event's time is that of the
-    first mark that reaches its end; of the last one if none does, and 0 without marks.
+    `marks` are (body bytes arrived so far, time in ns), ascending. The time of an event is that of
+    the first mark that reaches its end, or of the last mark if none does; without marks it is 0.
     """
     found: list[Event] = []
     arrivals = iter(marks)
@@ -86,19 +86,20 @@ def events(body: bytes, marks: Sequence[tuple[int, int]] = ()) -> tuple[list[Eve
 
 
 def _blocks(body: bytes, start: int) -> Iterator[tuple[int, int, int]]:
-    """For each run of lines: where it stops, `Event.end` of it, where the next run starts."""
+    """For each run of lines: where it stops, its `Event.end`, and where the next run starts."""
     if b"\r" in body:
         for match in _EMPTY_LINE.finditer(body, start):
             yield match.start(), match.start(1) + 1, match.end()
         return
-    stop = body.find(b"\n\n", start)  # the same for bodies without CR, at a fifth of the time
+    stop = body.find(b"\n\n", start)  # without CR the same takes a fifth of the time
     while stop >= 0:
         yield stop, stop + 2, stop + 2
         stop = body.find(b"\n\n", stop + 2)
 
 
 def _fields(block: bytes) -> tuple[bytes | None, str]:
-    """Data (None: no data field, so nothing to dispatch) and event type of a block of lines."""
+    """Data and event type of a block of lines. Data is None when there is no data field: then the
+    block is not an event."""
     data: list[bytes] = []
     name = b""
     for line in _LINE_END.split(block):
@@ -117,31 +118,30 @@ def _fields(block: bytes) -> tuple[bytes | None, str]:
 
 @dataclass(slots=True)
 class Stream:
-    """What one streamed completion said, when (ns, the clock of the marks), and what was wrong."""
+    """What one streamed completion said, when it said it, and what was wrong with it."""
 
-    events: int = 0  # all that were dispatched, [DONE] included
+    events: int = 0  # all events, [DONE] included
     output_ns: list[int] = field(default_factory=list)  # arrival of each event that carries output
     output_ends: list[int] = field(default_factory=list)  # `Event.end` of the same events
     text: str = ""
     reasoning: str = ""
     usage: dict[str, Any] | None = None  # the last one sent
-    timings: dict[str, Any] | None = None  # llama.cpp's, the last one sent
+    timings: dict[str, Any] | None = None  # an extension of llama.cpp; the last one sent
     finish_reason: str | None = None  # the last one sent
     model: str | None = None
-    fingerprint: str | None = None  # system_fingerprint: the backend's configuration
+    fingerprint: str | None = None  # system_fingerprint: stands for the backend's configuration
     id: str | None = None
     done_ns: int | None = None  # arrival of [DONE]
     end_ns: int | None = None  # arrival of the last event
     error: str | None = None  # the server's words in its first error event, shortened
-    complaints: list[Complaint] = field(
-        default_factory=list
-    )  # each kind once, in the order of KINDS
+    # Each kind once, in the order of KINDS.
+    complaints: list[Complaint] = field(default_factory=list)
 
 
 def read_stream(
     content_type: str | None, body: bytes, marks: Sequence[tuple[int, int]] = ()
 ) -> Stream:
-    """Read a streamed chat (or legacy) completion. `marks` as for `events`."""
+    """Read a streamed chat completion, or one of the legacy endpoint. `marks` as for `events`."""
     found, rest = events(body, marks)
     reader = _Reader()
     if not (content_type or "").strip().lower().startswith("text/event-stream"):
@@ -159,7 +159,7 @@ def read_stream(
 
 
 def _unfinished(rest: bytes) -> bool:
-    """Whether the rest holds more than empty lines and comments."""
+    """Whether the rest has more than empty lines and comments."""
     return any(line and line[:1] != b":" for line in _LINE_END.split(rest))
 
 
@@ -176,7 +176,7 @@ class _Reader:
         self._examples: dict[str, str] = {}
 
     def complain(self, kind: str, example: str) -> None:
-        """Count a complaint; only the first example of a kind is kept."""
+        """Count a complaint. Only the first example of each kind is kept."""
         self._counts[kind] = self._counts.get(kind, 0) + 1
         self._examples.setdefault(kind, example)
 
@@ -204,22 +204,22 @@ class _Reader:
         try:
             text = event.data.decode()
         except UnicodeDecodeError:
-            self.complain("not_utf8", f"an event is no UTF-8: {_excerpt(event.data)}")
+            self.complain("not_utf8", f"an event is not UTF-8: {_excerpt(event.data)}")
             text = event.data.decode("utf-8", "replace")
         try:
             value = _decode(text)
         except (ValueError, RecursionError) as problem:
             value = None
-            if event.name != "error":  # plain words are usual there
+            if event.name != "error":  # an error event often has plain text, not JSON
                 why = shorten(str(problem), 60)
-                self.complain("not_json", f"an event is no JSON ({why}): {_excerpt(event.data)}")
+                self.complain("not_json", f"an event is not JSON ({why}): {_excerpt(event.data)}")
                 return None
         if isinstance(value, dict):
             return value
         if event.name == "error":
             self._note_error(text)
         else:
-            self.complain("no_choices", f"an event is no JSON object: {_excerpt(event.data)}")
+            self.complain("no_choices", f"an event is not a JSON object: {_excerpt(event.data)}")
         return None
 
     def _note_error(self, words: str) -> None:
@@ -242,7 +242,10 @@ class _Reader:
             stream.id = encodable(ident)
 
     def _read_choices(self, chunk: dict[str, Any], event: Event) -> bool:
-        """Whether any choice of the chunk carries output. No choices are legal (with `usage`)."""
+        """Whether any choice of the chunk carries output.
+
+        An empty list of choices is allowed: OpenAI sends one with `usage`.
+        """
         choices = chunk.get("choices")
         if not isinstance(choices, list):
             if event.name == "error" or "error" in chunk:
@@ -257,25 +260,25 @@ class _Reader:
             if isinstance(choice, dict):
                 output |= self._read_choice(choice)
             else:
-                self.complain("no_choices", f"a choice is no object: {_excerpt(event.data)}")
+                self.complain("no_choices", f"a choice is not an object: {_excerpt(event.data)}")
         return output
 
     def _read_choice(self, choice: dict[str, Any]) -> bool:
-        """Whether the choice carries output; a delta with only a role does not."""
+        """Whether the choice carries output. A delta that has only a role does not."""
         if isinstance(reason := choice.get("finish_reason"), str):
             self.stream.finish_reason = encodable(reason)
         delta = choice.get("delta")
         if not isinstance(delta, dict):
-            return _keep(self._text, choice.get("text"))  # the legacy completions endpoint
-        output = _keep(self._text, delta.get("content"))
-        # Two names for the same thing; some servers send both with equal text.
+            return _append(self._text, choice.get("text"))  # the legacy completions endpoint
+        output = _append(self._text, delta.get("content"))
+        # Two names of the same field. Some servers send both, with the same text.
         for key in ("reasoning_content", "reasoning"):
-            if _keep(self._reasoning, delta.get(key)):
+            if _append(self._reasoning, delta.get(key)):
                 return True
         return output or _has_tool_text(delta.get("tool_calls"))
 
     def close(self) -> Stream:
-        """The finished stream, with the complaints that only its end allows."""
+        """The finished stream, with the complaints that can be made only at its end."""
         stream = self.stream
         stream.text = encodable("".join(self._text))
         stream.reasoning = encodable("".join(self._reasoning))
@@ -293,7 +296,8 @@ class _Reader:
         return stream
 
 
-def _keep(parts: list[str], text: object) -> bool:
+def _append(parts: list[str], text: object) -> bool:
+    """Whether there is any text; then it is appended to the parts."""
     if not isinstance(text, str) or not text:
         return False
     parts.append(text)
@@ -301,7 +305,7 @@ def _keep(parts: list[str], text: object) -> bool:
 
 
 def _has_tool_text(calls: object) -> bool:
-    """Whether a tool_calls delta brings a name or arguments; an id or an index is no output."""
+    """Whether a tool_calls delta has a name or arguments. An id or an index is not output."""
     if not isinstance(calls, list):
         return False
     functions = [call.get("function") for call in calls if isinstance(call, dict)]
@@ -310,7 +314,7 @@ def _has_tool_text(calls: object) -> bool:
 
 
 def _error_words(chunk: dict[str, Any]) -> str:
-    """What the server said: `error.message` in OpenAI's form, or the nearest thing to it."""
+    """What the server said: `error.message` as OpenAI sends it, or what comes closest to it."""
     error = chunk.get("error")
     said = error if error not in (None, False, "") else chunk
     if isinstance(said, dict):
@@ -331,7 +335,7 @@ def _dump(value: object) -> str:
 
 
 def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")  # Python would take NaN, other clients fail on it
+    raise ValueError(f"{name} is not a JSON number")  # Python accepts NaN, other clients do not
 
 
 _decode = json.JSONDecoder(parse_constant=_refuse).decode

@@ -1,4 +1,4 @@
-"""What test_auth.py must notice."""
+"""The faults that test_auth.py must notice."""
 
 from __future__ import annotations
 
@@ -13,132 +13,140 @@ from aiohttp import web
 
 from .. import tokens
 from ..fleet_routing import Place
-from ..hooks import Answer, Hooks
-from ..tokens import ADMIN, SPECIFIC, User
-from .fleet import decide, hs256_with_public_key, is_class, on_fleet, policy, refuses, with_fleet
-from .parts import Fault, Install, around, nothing
+from ..hooks import Handler, Hooks
+from ..refusals import TextRefusal
+from ..token_verifier import User
+from ..tokens import ADMIN, SPECIFIC
+from .fault import Fault, Install
+from .fleet_changes import accept_public_key_as_secret, decide, is_class, policy, refuses
+from .gateway_parts import FleetGateway, GgufGateway
+from .planting import around, around_with_gateway, nothing, on_gateway
 
 AUTH = "test_auth.py"
 AUTHORIZATION = "Authorization"
 CHAT = "/v1/chat/completions"
-LOCKED_AFTER = 20
-LONG = 5000
+LOCKED_AFTER = 20  # refusals
+LONG_HEADER_BYTES = 5000
 ANYBODY = User("anybody")
-Sort = Callable[[web.BaseRequest], object]
+Condition = Callable[[web.BaseRequest], object]
 
 
-# --- answers to requests of one sort
+# --- answers to some requests
 
 
-def answered(sort: Sort, status: int, text: str = "planted", where: str = "all") -> Install:
-    """Requests of this sort get this answer."""
+def answers(applies: Condition, status: int) -> Install:
+    """The requests for which `applies` is true get this status."""
 
-    async def wrapper(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
-        if sort(request):
-            return web.Response(status=status, text=text, headers={"Location": "/login"})
-        return await answer(request)
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        if applies(request):
+            return web.Response(status=status, text="planted", headers={"Location": "/login"})
+        return await handler(request)
 
-    return around(where, wrapper)
-
-
-def to_chat(sort: Sort) -> Sort:
-    return lambda request: request.path == CHAT and sort(request)
+    return around("all", wrapper)
 
 
-def sent(request: web.BaseRequest) -> str:
+def on_chat(applies: Condition) -> Condition:
+    return lambda request: request.path == CHAT and applies(request)
+
+
+def authorization(request: web.BaseRequest) -> str:
     value: str = request.headers.get(AUTHORIZATION, "")
     return value
 
 
-def has_none(request: web.BaseRequest) -> bool:
+def has_no_credential(request: web.BaseRequest) -> bool:
     return AUTHORIZATION not in request.headers
 
 
-def header_of(request: web.BaseRequest) -> object:
-    """The JOSE header that was sent, read carelessly."""
+def token_header(request: web.BaseRequest) -> object:
+    """The JOSE header of the token, read without any check; {} if it cannot be read."""
     with contextlib.suppress(ValueError, RecursionError):
-        return json.loads(tokens.decoded(sent(request).partition(" ")[2].partition(".")[0]))
+        return json.loads(
+            tokens.decoded(authorization(request).partition(" ")[2].partition(".")[0])
+        )
     return {}
 
 
-def is_no_object(request: web.BaseRequest) -> bool:
-    return not isinstance(header_of(request), dict)
+def header_is_not_an_object(request: web.BaseRequest) -> bool:
+    return not isinstance(token_header(request), dict)
 
 
-def has_odd_kid(request: web.BaseRequest) -> bool:
-    header = header_of(request)
+def kid_is_a_list(request: web.BaseRequest) -> bool:
+    header = token_header(request)
     return isinstance(header, dict) and isinstance(header.get("kid"), list)
 
 
-def locks_out(hooks: Hooks) -> None:
-    """After so many refusals everybody is refused."""
+def lock_everybody_out(hooks: Hooks) -> None:
+    """After a number of refusals every request is refused."""
     refusals = 0
 
-    async def wrapper(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
         nonlocal refusals
         if refusals >= LOCKED_AFTER:
             return web.Response(status=401, text="Locked")
-        response = await answer(request)
+        response = await handler(request)
         refusals += response.status == 401
         return response
 
     hooks.around["all"].append(wrapper)
 
 
-# --- who may come in
+# --- who is accepted
 
 
-def lets_in(sort: Sort, user: User = ANYBODY) -> Install:
-    """Requests of this sort need no token."""
+def accepts(applies: Condition, user: User = ANYBODY) -> Install:
+    """The requests for which `applies` is true need no token."""
 
-    def setup(fleet: Any) -> None:
-        sound = fleet.user
-        fleet.user = lambda request: user if sort(request) else sound(request)
+    def setup(fleet: FleetGateway) -> None:
+        original = fleet.user
+        fleet.user = lambda request: user if applies(request) else original(request)
 
-    return on_fleet(setup)
+    return on_gateway(setup)
 
 
-def trusts(trusted: Callable[[str, tokens.Verifier], bool]) -> Install:
-    """A signature is not looked at when this says that the token can be trusted."""
+def trusts(trusted: Callable[[str], bool]) -> Install:
+    """The signature of a token is not checked if `trusted(token)` is true."""
 
-    def setup(fleet: Any) -> None:
-        verifier = fleet.verifier
-        sound = verifier._check_signature
+    def setup(fleet: FleetGateway) -> None:
+        original = fleet.verifier.check_signature
 
         def check(token: str, header: Any) -> None:
-            if not trusted(token, verifier):
-                sound(token, header)
+            if not trusted(token):
+                original(token, header)
 
-        verifier._check_signature = check
+        fleet.verifier.check_signature = check  # type: ignore[method-assign]
 
-    return on_fleet(setup)
+    return on_gateway(setup)
 
 
-def unsigned(token: str, verifier: tokens.Verifier) -> bool:
+def jose_header(token: str) -> Any:
+    return json.loads(tokens.decoded(token.partition(".")[0]))
+
+
+def has_empty_signature(token: str) -> bool:
     return token.endswith(".")
 
 
-def none_in_capitals(token: str, verifier: tokens.Verifier) -> bool:
-    algorithm = json.loads(tokens.decoded(token.partition(".")[0])).get("alg")
+def has_alg_none_in_capitals(token: str) -> bool:
+    algorithm = jose_header(token).get("alg")
     return algorithm != "none" and str(algorithm).lower() == "none"
 
 
-def unsigned_without_kid(token: str, verifier: tokens.Verifier) -> bool:
-    """No kid, no key, nothing to verify with."""
-    header = json.loads(tokens.decoded(token.partition(".")[0]))
+def has_alg_none_and_no_kid(token: str) -> bool:
+    """A verifier that looks for a key by `kid` finds none, and then verifies nothing."""
+    header = jose_header(token)
     return "kid" not in header and header.get("alg") == "none"
 
 
-def believes_administrators(fleet: Any) -> None:
+def trust_every_token_on_admin_api(fleet: FleetGateway) -> None:
     """The admin API reads a token without verifying it."""
-    sound = fleet.user
+    original = fleet.user
 
     def user(request: web.BaseRequest) -> User:
         if not request.path.startswith("/admin/"):
-            found: User = sound(request)
-            return found
+            return original(request)
         try:
-            claims = json.loads(tokens.decoded(sent(request).split(".")[1]))
+            claims = json.loads(tokens.decoded(authorization(request).split(".")[1]))
             return User(str(claims["sub"]), frozenset(claims["roles"]))
         except (LookupError, TypeError, ValueError):
             return User("nobody")
@@ -146,91 +154,102 @@ def believes_administrators(fleet: Any) -> None:
     fleet.user = user
 
 
-def remembers_signatures(fleet: Any) -> None:
-    """A signature that was good once is good, whatever it is under."""
-    verifier = fleet.verifier
-    sound, good = verifier._check_signature, set()
+def accept_known_signatures(fleet: FleetGateway) -> None:
+    """A signature that was valid once is accepted again, whatever it signs."""
+    original, valid = fleet.verifier.check_signature, set()
 
     def check(token: str, header: Any) -> None:
         signature = token.rpartition(".")[2]
-        if signature not in good:
-            sound(token, header)
-            good.add(signature)
+        if signature not in valid:
+            original(token, header)
+            valid.add(signature)
 
-    verifier._check_signature = check
+    fleet.verifier.check_signature = check  # type: ignore[method-assign]
 
 
 def key_matches(matches: Callable[[bytes, bytes], bool]) -> Install:
-    """The GGUF gateway: another way to compare a key (sent, accepted)."""
+    """The GGUF gateway accepts a key if `matches(sent, accepted)` is true."""
 
-    def setup(gateway: Any) -> None:
-        sound = gateway._authorize
+    def setup(gateway: GgufGateway) -> None:
+        original = gateway.authorize
 
         def authorize(request: web.BaseRequest) -> None:
-            key = sent(request).removeprefix("Bearer ").encode("utf-8", "surrogateescape")
+            key = authorization(request).removeprefix("Bearer ").encode("utf-8", "surrogateescape")
             if not any(matches(key, accepted) for accepted in gateway.keys):
-                sound(request)
+                original(request)
 
-        gateway._authorize = authorize
+        gateway.authorize = authorize
 
-    return lambda hooks: hooks.setup.append(setup)
+    return on_gateway(setup)
 
 
 # --- what a role may do
 
 
-async def fails_for_users(fleet: Any, answer: Answer, request: web.BaseRequest) -> Any:
-    """The role is not looked for: it is missed."""
+async def fail_without_role(
+    fleet: FleetGateway, handler: Handler, request: web.BaseRequest
+) -> web.StreamResponse:
+    """A missing role is an error of the gateway instead of a refusal."""
     if not fleet.user(request).roles:
         return web.Response(status=500, text="no such role")
-    return await answer(request)
+    return await handler(request)
 
 
 # --- refusals
 
 
-def printable(request: web.BaseRequest) -> str:
-    return sent(request).encode("ascii", "ignore").decode()[:LONG]
+def credential_text(request: web.BaseRequest) -> str:
+    """The Authorization header as text that may stand in an answer."""
+    return authorization(request).encode("ascii", "ignore").decode()[:LONG_HEADER_BYTES]
 
 
-async def echoes(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
-    response = await answer(request)
+async def repeat_credential(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+    response = await handler(request)
     if response.status == 401:
-        return web.Response(status=401, text=f"Invalid token: {printable(request)}")
+        return web.Response(status=401, text=f"Invalid token: {credential_text(request)}")
     return response
 
 
-async def echoes_in_head(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
-    response = await answer(request)
+async def repeat_credential_in_header(
+    handler: Handler, request: web.BaseRequest
+) -> web.StreamResponse:
+    response = await handler(request)
     if response.status == 401:
-        error = f'Bearer error_description="{printable(request)}"'
+        error = f'Bearer error_description="{credential_text(request)}"'
         response.headers["WWW-Authenticate"] = error
     return response
 
 
-async def echoes_end(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
-    response = await answer(request)
+async def repeat_end_of_credential(
+    handler: Handler, request: web.BaseRequest
+) -> web.StreamResponse:
+    response = await handler(request)
     if response.status == 401:
-        return web.Response(status=401, text=f"Invalid token: ...{printable(request)[-60:]}")
+        return web.Response(status=401, text=f"Invalid token: ...{credential_text(request)[-60:]}")
     return response
 
 
-async def routed_first(
-    fleet: Any, answer: Answer, request: web.BaseRequest, status: object = None
-) -> Any:
-    """The token is looked at once a runner has been found."""
-    from ..fleet import Refusal
-
+async def route_first(
+    fleet: FleetGateway, handler: Handler, request: web.BaseRequest, status: object = None
+) -> web.StreamResponse:
+    """The token is checked only after a runner was found; `status` is what the log says."""
     try:
         fleet.user(request)
-    except Refusal as refusal:
+    except TextRefusal as refusal:
         place = Place("class:fast")
         async with fleet.router.hold(place) as runner:
-            told = {"model": place.model, "status": status or refusal.status, "latency_ms": 1}
-            log = {"id": f"refused-{len(fleet.log.entries)}", "timestamp": "", **told}
-            fleet.log.add({**log, "runner_id": runner.id, "wol_sent": place.wol_sent})
+            entry = {
+                "id": f"refused-{len(fleet.log.entries)}",
+                "timestamp": "",
+                "model": place.model,
+                "status": status or refusal.status,
+                "latency_ms": 1,
+                "runner_id": runner.id,
+                "wol_sent": place.wol_sent,
+            }
+            fleet.log.add(entry)
         raise
-    return await answer(request)
+    return await handler(request)
 
 
 # --- the faults
@@ -248,34 +267,36 @@ ROWS: tuple[Fault, ...] = (
     ),
     _auth(
         "auth-broken",
-        "every valid token is a 500",
+        "every request with a valid token is a 500",
         check="control",
         install=refuses(500, "No runners available", lambda user, model: True),
     ),
     _auth(
         "auth-locks-out",
-        "after 20 refusals valid tokens are refused, too",
+        "after 20 refusals valid tokens are refused as well",
         check="control",
-        install=locks_out,
+        install=lock_everybody_out,
     ),
     _auth(
         "auth-open",
         "no token is needed",
         check="no_credentials",
-        install=lets_in(has_none),
+        install=accepts(has_no_credential),
     ),
     _auth(
         "auth-open-streams",
         "no token is needed for a stream",
         check="no_credentials",
-        install=lets_in(lambda request: has_none(request) and "event" in request.headers["Accept"]),
+        install=accepts(
+            lambda request: has_no_credential(request) and "event" in request.headers["Accept"]
+        ),
     ),
     _auth(
         "auth-open-admin",
         "no token is needed for the admin API",
         check="no_credentials",
-        install=lets_in(
-            lambda request: has_none(request) and request.path.startswith("/admin/"),
+        install=accepts(
+            lambda request: has_no_credential(request) and request.path.startswith("/admin/"),
             User("anybody", frozenset({ADMIN})),
         ),
     ),
@@ -283,67 +304,67 @@ ROWS: tuple[Fault, ...] = (
         "auth-none-500",
         "a request without a token is a 500",
         check="no_credentials",
-        install=answered(to_chat(has_none), 500),
+        install=answers(on_chat(has_no_credential), 500),
     ),
     _auth(
         "auth-none-login",
         "a request without a token is redirected to a login page",
         check="no_credentials",
-        install=answered(to_chat(has_none), 302),
+        install=answers(on_chat(has_no_credential), 302),
     ),
     _auth(
         "auth-non-ascii-500",
-        "a letter beyond ASCII in the header is a 500",
+        "a letter outside of ASCII in the header is a 500",
         check="malformed",
-        install=answered(lambda request: not sent(request).isascii(), 500),
+        install=answers(lambda request: not authorization(request).isascii(), 500),
     ),
     _auth(
         "auth-long-500",
-        "a long header is a 500",
+        "a long Authorization header is a 500",
         check="malformed",
-        install=answered(lambda request: len(sent(request)) > LONG, 500),
+        install=answers(lambda request: len(authorization(request)) > LONG_HEADER_BYTES, 500),
     ),
     _auth(
         "auth-no-object-500",
-        "a token whose segments are no objects is a 500",
+        "a token whose header is not a JSON object is a 500",
         check="malformed",
-        install=answered(to_chat(is_no_object), 500),
+        install=answers(on_chat(header_is_not_an_object), 500),
     ),
     _auth(
         "auth-garbage-422",
         "a token of one segment is a 422",
         check="malformed",
-        install=answered(lambda request: sent(request) == "Bearer a", 422),
+        install=answers(lambda request: authorization(request) == "Bearer a", 422),
     ),
     _auth(
         "auth-empty-bearer",
-        "Bearer without a token lets in",
+        "Bearer without a token is accepted",
         check="malformed",
-        install=lets_in(lambda request: sent(request) == "Bearer"),
+        install=accepts(lambda request: authorization(request) == "Bearer"),
     ),
     _auth(
         "auth-any-scheme",
-        "Basic is as good as Bearer",
+        "the scheme Basic is accepted like Bearer",
         check="scheme",
         install=policy(schemes=("bearer", "basic")),
     ),
     _auth(
         "auth-signature-unchecked",
-        "the signature is not looked at",
+        "signatures are not checked",
         check="signature",
         install=policy(signature=False),
     ),
     _auth(
         "auth-signature-optional",
-        "a token without a signature is not looked at",
+        "a token with an empty signature is accepted",
         check="signature",
-        install=trusts(unsigned),
+        install=trusts(has_empty_signature),
     ),
     _auth(
         "auth-signature-remembered",
-        "a signature that was good once is good for any payload",
+        "a signature that was valid once is accepted for any payload",
         check="payload",
-        install=on_fleet(remembers_signatures),
+        install=on_gateway(accept_known_signatures),
     ),
     _auth(
         "auth-alg-none",
@@ -353,49 +374,49 @@ ROWS: tuple[Fault, ...] = (
     ),
     _auth(
         "auth-alg-none-capitals",
-        "alg none is accepted unless it is written just so",
+        "alg none is accepted when it is written in capitals",
         check="alg_none",
-        install=trusts(none_in_capitals),
+        install=trusts(has_alg_none_in_capitals),
     ),
     _auth(
         "auth-alg-none-no-kid",
-        "alg none is accepted where there is no kid",
+        "alg none is accepted when there is no kid",
         check="alg_none",
-        install=trusts(unsigned_without_kid),
+        install=trusts(has_alg_none_and_no_kid),
     ),
     _auth(
         "auth-admin-unverified",
-        "the admin API does not verify the token that it reads",
+        "the admin API reads tokens without verifying them",
         check="payload",
-        install=on_fleet(believes_administrators),
+        install=on_gateway(trust_every_token_on_admin_api),
     ),
     _auth(
         "auth-hs256-public-key",
-        "HS256 with the public key is accepted",
+        "a token signed by HS256 with the public key is accepted",
         check="hmac",
-        install=on_fleet(hs256_with_public_key),
+        install=on_gateway(accept_public_key_as_secret),
     ),
     _auth(
         "auth-hs256-empty-key",
-        "HS256 with an empty key is accepted",
+        "a token signed by HS256 with an empty key is accepted",
         check="hmac",
         install=policy(hs256_secrets=(b"",)),
     ),
     _auth(
         "auth-hs256-guessed-key",
-        "HS256 with a key that is easily guessed",
+        "a token signed by HS256 with an easily guessed key is accepted",
         check="hmac",
         install=policy(hs256_secrets=(b"secret",)),
     ),
     _auth(
         "auth-kid-path",
-        "kid is the name of the key's file",
+        "kid is used as the name of the file that has the key",
         check="header",
         install=policy(kid_is_path=True),
     ),
     _auth(
         "auth-jwk-trusted",
-        "the key in the token's own header is trusted",
+        "a key in the token's own header is trusted",
         check="header",
         install=policy(embedded_key=True),
     ),
@@ -403,21 +424,21 @@ ROWS: tuple[Fault, ...] = (
         "auth-kid-list-500",
         "a kid that is a list is a 500",
         check="header",
-        install=answered(has_odd_kid, 500),
+        install=answers(kid_is_a_list, 500),
     ),
     _key(
         "auth-key-prefix",
-        "an API key's beginning is enough",
+        "the beginning of an API key is accepted",
         install=key_matches(lambda key, accepted: len(key) > 8 and accepted.startswith(key)),
     ),
     _key(
         "auth-key-any-case",
-        "an API key in any case",
+        "an API key is accepted in upper case as well",
         install=key_matches(lambda key, accepted: hmac.compare_digest(key.lower(), accepted)),
     ),
     _auth(
         "auth-bearer-case",
-        "only Bearer with a capital B",
+        "Bearer is accepted only with a capital B",
         check="bearer_case",
         status="WARN",
         install=policy(any_case=False, schemes=("Bearer",)),
@@ -426,7 +447,7 @@ ROWS: tuple[Fault, ...] = (
         "auth-bearer-case-500",
         "bearer in lower case is a 500",
         check="bearer_case",
-        install=answered(lambda request: sent(request).startswith("bearer "), 500),
+        install=answers(lambda request: authorization(request).startswith("bearer "), 500),
     ),
     _auth(
         "auth-bare-token",
@@ -450,7 +471,7 @@ ROWS: tuple[Fault, ...] = (
     ),
     _roles(
         "auth-user-no-runner",
-        "for a user without roles there is no runner with class:big",
+        "a user without roles is told that no runner has class:big",
         check="user:classes",
         install=refuses(
             500,
@@ -466,7 +487,7 @@ ROWS: tuple[Fault, ...] = (
     ),
     _roles(
         "auth-user-model-500",
-        "a model that is not permitted is a 500",
+        "a user without roles gets a 500 for a model by its name",
         check="user:models",
         install=refuses(500, "Error", lambda user, model: not is_class(model) and not user.roles),
     ),
@@ -480,29 +501,29 @@ ROWS: tuple[Fault, ...] = (
         "auth-user-admin-500",
         "the admin API answers a user without roles with a 500",
         check="user:admin_api",
-        install=with_fleet("runners", fails_for_users),
+        install=around_with_gateway("runners", fail_without_role),
     ),
     _roles(
         "auth-specific-no-class",
-        "with the role model:specific the classes are refused",
+        "a user with the role model:specific may not use the classes",
         check="specific:classes",
         install=refuses(400, "No", lambda user, model: is_class(model) and SPECIFIC in user.roles),
     ),
     _roles(
         "auth-specific-refused",
-        "the role model:specific gives nothing",
+        "the role model:specific gives no right to use models by name",
         check="specific:models",
         install=decide("may_ask_specific", lambda user: False),
     ),
     _roles(
         "auth-specific-some-refused",
-        "the role model:specific does not give every model",
+        "the role model:specific does not include every model",
         check="specific:models",
         install=refuses(403, "Not this one", lambda user, model: model.endswith("-big")),
     ),
     _roles(
         "auth-specific-admin",
-        "the role model:specific gives the admin API",
+        "a user with the role model:specific may use the admin API",
         check="specific:admin_api",
         install=decide("may_administer", lambda user: bool(user.roles)),
     ),
@@ -521,13 +542,13 @@ ROWS: tuple[Fault, ...] = (
     ),
     _roles(
         "auth-admin-model-500",
-        "a model that is not permitted to an admin is a 500",
+        "an admin gets a 500 for a model by its name",
         check="admin:models",
         install=refuses(500, "No", lambda user, model: not is_class(model) and ADMIN in user.roles),
     ),
     _roles(
         "auth-admin-refused",
-        "the admin role gives no admin API",
+        "an admin may not use the admin API",
         check="admin:admin_api",
         install=decide("may_administer", lambda user: False),
     ),
@@ -535,40 +556,40 @@ ROWS: tuple[Fault, ...] = (
         "auth-echo",
         "a refusal repeats the token",
         check="echo",
-        install=around("all", echoes),
+        install=around("all", repeat_credential),
     ),
     _auth(
         "auth-echo-head",
-        "a refusal repeats the token in its WWW-Authenticate",
+        "a refusal repeats the token in its WWW-Authenticate header",
         check="echo",
-        install=around("all", echoes_in_head),
+        install=around("all", repeat_credential_in_header),
     ),
     _auth(
         "auth-echo-end",
         "a refusal repeats the end of the token",
         check="echo",
-        install=around("all", echoes_end),
+        install=around("all", repeat_end_of_credential),
     ),
     _auth(
         "auth-routed-first",
-        "a request takes a runner's place before its token is looked at",
+        "a request takes a place at a runner before its token is checked",
         check="cost",
         status="WARN",
-        install=with_fleet("inference", routed_first),
+        install=around_with_gateway("inference", route_first),
     ),
     _auth(
         "auth-routed-first-error",
-        "the same, and the log calls it an error",
+        "the same as auth-routed-first, and the log calls it an error",
         check="cost",
         status="WARN",
-        install=with_fleet("inference", functools.partial(routed_first, status="error")),
+        install=around_with_gateway("inference", functools.partial(route_first, status="error")),
     ),
     _auth(
         "auth-wakes",
         "a request without a token wakes a runner",
         check="cost",
         status="WARN",
-        install=with_fleet("inference", routed_first),
+        install=around_with_gateway("inference", route_first),
         options={"asleep": True},
     ),
 )

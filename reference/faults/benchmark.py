@@ -1,4 +1,4 @@
-"""What benchmark.py must notice."""
+"""The faults that benchmark.py must notice."""
 
 from __future__ import annotations
 
@@ -7,152 +7,138 @@ import functools
 
 from aiohttp import web
 
-from ..hooks import Answer
-from .parts import (
+from ..hooks import Handler
+from .answers import always_full, error_500, every_third_fails, instead, never_answer
+from .fault import Fault
+from .planting import around, on_events, stream_header
+from .streams import (
     HUGE_LINE,
     NOT_JSON,
-    Fault,
-    around,
-    busy,
     cut,
     endless,
-    error_500,
-    every_third,
+    error_event,
     flood,
-    header,
     insert,
-    instead,
     invalid_utf8,
-    never,
     no_content,
     no_done,
-    on_events,
     one_letter_each,
-    only_error,
     reset,
     stall,
     wrong_usage,
 )
 
 BENCHMARK = "benchmark.py"
-SHORT = ("--timeout", "2")  # for faults that only a time-out ends
-
-SEARCH = ("--find-capacity", "--slo", "ttft_p50=100ms", "--max-level", "2")
+SHORT_TIMEOUT = ("--timeout", "2")  # for faults that only a time-out ends
+FIND_CAPACITY = ("--find-capacity", "--slo", "ttft_p50=100ms", "--max-level", "2")
 LATE_S = 0.2
 
 
-async def late(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
+async def answer_late(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
     await asyncio.sleep(LATE_S)
-    return await answer(request)
+    return await handler(request)
 
 
 _benchmark = functools.partial(Fault, script=BENCHMARK, check="requests")
+_quickly = functools.partial(_benchmark, arguments=SHORT_TIMEOUT)
 
 ROWS: tuple[Fault, ...] = (
-    Fault("ping-500", "/ping answers 500", BENCHMARK, "ping", error_500("ping")),
-    Fault(
-        "ping-hangs",
-        "/ping never answers",
-        BENCHMARK,
-        "ping",
-        around("ping", never),
-        arguments=SHORT,
+    _benchmark("ping-500", "/ping answers 500", check="ping", install=error_500("ping")),
+    _quickly(
+        "ping-hangs", "/ping never answers", check="ping", install=around("ping", never_answer)
     ),
-    Fault("health-500", "/health answers 500", BENCHMARK, "health", error_500("health")),
-    _benchmark("inference-500", "the engine's answer is a 500", install=error_500("backend")),
+    _benchmark("health-500", "/health answers 500", check="health", install=error_500("health")),
+    _benchmark("inference-500", "every answer is a 500", install=error_500("backend")),
     _benchmark(
         "inference-502-empty",
-        "502 with an empty body: the engine is dead",
+        "every answer is a 502 with an empty body, as if the engine were dead",
         install=instead("backend", status=502),
     ),
     _benchmark(
         "inference-503-always",
-        "503 queue_full, though nobody is served",
-        install=busy("backend"),
+        "every answer is a 503 queue_full although no request is served",
+        install=around("backend", always_full),
     ),
-    _benchmark("some-fail", "every third request is a 500", install=every_third),
+    _benchmark("some-fail", "every third answer is a 500", install=every_third_fails),
     _benchmark(
         "html-200",
-        "200 with an HTML page",
+        "every answer is a 200 with an HTML page",
         install=instead("backend", text="<html>welcome</html>", content_type="text/html"),
     ),
-    _benchmark(
+    _quickly(
         "never-answers",
-        "the request is accepted and never answered",
-        install=around("backend", never),
-        arguments=SHORT,
+        "requests are accepted and never answered",
+        install=around("backend", never_answer),
     ),
-    _benchmark(
+    _quickly(
         "wrong-content-length",
-        "the stream promises more bytes than it has",
-        install=header("Content-Length", "1000000"),
-        arguments=SHORT,
+        "the Content-Length of a stream is larger than the stream",
+        install=stream_header("Content-Length", "1000000"),
     ),
     _benchmark(
         "late-answers",
         "every answer begins 200 ms late, which is more than the objective allows",
         check="capacity",
-        install=around("backend", late),
-        arguments=SEARCH,
+        install=around("backend", answer_late),
+        arguments=FIND_CAPACITY,
     ),
-    _benchmark("stream-cut", "ends cleanly after a few tokens", install=on_events(cut)),
-    _benchmark("stream-reset", "TCP reset after a few tokens", install=on_events(reset)),
+    _benchmark("stream-cut", "streams end after a few tokens", install=on_events(cut)),
     _benchmark(
+        "stream-reset", "streams end with a TCP reset after a few tokens", install=on_events(reset)
+    ),
+    _quickly(
         "stream-stalls",
-        "silence after a few tokens, connection open",
+        "streams are silent after a few tokens, and the connection stays open",
         install=on_events(stall),
-        arguments=SHORT,
     ),
-    _benchmark(
+    _quickly(
         "stream-endless",
-        "tokens for ever, at a normal pace",
+        "streams never end; tokens come at a normal pace",
         install=on_events(endless),
-        arguments=SHORT,
     ),
-    _benchmark(
+    _quickly(
         "flood",
-        "events for ever, as fast as they can be read",
+        "streams never end; events come as fast as they can be read",
         install=on_events(flood),
-        arguments=SHORT,
     ),
     _benchmark(
         "stream-error-event",
-        "an error object inside the 200 stream, then [DONE]",
-        install=on_events(only_error),
+        "streams with status 200 contain an error object, then [DONE]",
+        install=on_events(error_event),
     ),
     _benchmark(
         "stream-not-json",
-        "one event in the midst is no JSON",
+        "one event in the middle of a stream is not JSON",
         install=on_events(functools.partial(insert, NOT_JSON)),
     ),
     _benchmark(
         "stream-huge-line",
-        "one event in the midst is a line of 10 MB",
+        "one event in the middle of a stream is a line of 10 MB",
         install=on_events(functools.partial(insert, HUGE_LINE)),
     ),
     _benchmark(
         "stream-invalid-utf8",
-        "the text is not UTF-8",
+        "the text of a stream is not valid UTF-8",
         install=on_events(invalid_utf8),
     ),
     _benchmark(
         "stream-empty",
-        "a role and a finish_reason, no content",
+        "streams have a role and a finish_reason, but no content",
         install=on_events(no_content),
     ),
     _benchmark(
         "no-done",
-        "the stream lacks its [DONE]",
+        "streams have no [DONE]",
         check="stream",
         status="WARN",
         install=on_events(no_done),
     ),
     _benchmark(
         "wrong-content-type",
-        "the stream is called application/json",
+        "streams have the content type application/json",
         check="stream",
         status="WARN",
-        install=header("Content-Type", "application/json"),
+        install=stream_header("Content-Type", "application/json"),
     ),
     _benchmark(
         "usage-wrong",
@@ -163,7 +149,7 @@ ROWS: tuple[Fault, ...] = (
     ),
     _benchmark(
         "split-events",
-        "one event for each letter: more events than tokens",
+        "streams have one event for each letter: more events than tokens",
         check="tokens",
         status="WARN",
         install=on_events(one_letter_each),

@@ -1,4 +1,4 @@
-"""What test_cors.py must notice."""
+"""The faults that test_cors.py must notice."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable
-from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from ..hooks import Answer
-from .parts import Fault, Install, nothing
+from ..hooks import Handler
+from .fault import Fault, Install
+from .gateway_parts import GgufGateway
+from .planting import around, nothing, on_gateway
 
 CORS = "test_cors.py"
 ORIGIN = "https://app.example"
@@ -21,61 +22,64 @@ ALLOW_METHODS = "Access-Control-Allow-Methods"
 ALLOW_HEADERS = "Access-Control-Allow-Headers"
 ALLOW_CREDENTIALS = "Access-Control-Allow-Credentials"
 
-Concerns = Callable[[web.BaseRequest, web.StreamResponse], bool]
+Condition = Callable[[web.BaseRequest, web.StreamResponse], bool]
 Change = Callable[[web.StreamResponse, str], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class CorsFault(Fault):
-    """browser: a single `fetch` of a page shows it, so a browser's verdict can be compared.
-    credentials: if that fetch asks for credentials, too."""
+    """A row for test_cors.py.
+
+    browser: one `fetch` of a page shows the fault, so a test can compare a browser's verdict.
+    credentials: that fetch has to ask for credentials.
+    """
 
     browser: bool = True
     credentials: bool = False
 
 
-# --- which answers
+# --- conditions: which answers are changed
 
 
-def to_preflight(request: web.BaseRequest, response: web.StreamResponse) -> bool:
+def is_preflight(request: web.BaseRequest, response: web.StreamResponse) -> bool:
     return request.method == "OPTIONS"
 
 
-def a_stream(request: web.BaseRequest, response: web.StreamResponse) -> bool:
+def is_stream(request: web.BaseRequest, response: web.StreamResponse) -> bool:
     return not isinstance(response, web.Response)
 
 
-def an_error(request: web.BaseRequest, response: web.StreamResponse) -> bool:
+def is_error(request: web.BaseRequest, response: web.StreamResponse) -> bool:
     return response.status >= 400
 
 
-def a_whole_answer(request: web.BaseRequest, response: web.StreamResponse) -> bool:
-    others = to_preflight, a_stream, an_error
-    return not any(concerns(request, response) for concerns in others)
+def is_whole_answer(request: web.BaseRequest, response: web.StreamResponse) -> bool:
+    others = is_preflight, is_stream, is_error
+    return not any(applies(request, response) for applies in others)
 
 
-def anything(request: web.BaseRequest, response: web.StreamResponse) -> bool:
+def always(request: web.BaseRequest, response: web.StreamResponse) -> bool:
     return True
 
 
-# --- what is done to them
+# --- changes of these answers
 
 
-def on(concerns: Concerns, change: Change) -> Install:
-    """Change these answers, once the gateway has added its headers; `change` gets the origin."""
+def change_headers(applies: Condition, change: Change) -> Install:
+    """Change these answers after the gateway has added its headers; `change` gets the origin."""
 
-    def setup(gateway: Any) -> None:
-        sound = gateway._dress
+    def setup(gateway: GgufGateway) -> None:
+        original = gateway.add_headers
 
-        def dress(request: web.BaseRequest, response: web.StreamResponse) -> None:
-            sound(request, response)
+        def add_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
+            original(request, response)
             origin = request.headers.get("Origin")
-            if origin is not None and concerns(request, response):
+            if origin is not None and applies(request, response):
                 change(response, origin)
 
-        gateway._dress = dress
+        gateway.add_headers = add_headers
 
-    return lambda hooks: hooks.setup.append(setup)
+    return on_gateway(setup)
 
 
 def without(name: str) -> Change:
@@ -85,8 +89,9 @@ def without(name: str) -> Change:
     return change
 
 
-def saying(**headers: str) -> Change:
-    """These headers for the allowed page, {} being its origin; `Allow_Origin` for short."""
+def with_headers(**headers: str) -> Change:
+    """Other CORS headers for an allowed origin, which replaces {}. `Allow_Origin` stands for
+    `Access-Control-Allow-Origin`, and so on."""
 
     def change(response: web.StreamResponse, origin: str) -> None:
         if ALLOW_ORIGIN in response.headers:
@@ -97,62 +102,62 @@ def saying(**headers: str) -> Change:
     return change
 
 
-def twice(response: web.StreamResponse, origin: str) -> None:
+def repeat_origin(response: web.StreamResponse, origin: str) -> None:
     for value in response.headers.getall(ALLOW_ORIGIN, []):
         response.headers.add(ALLOW_ORIGIN, value)
 
 
-def reflected(response: web.StreamResponse, origin: str) -> None:
+def reflect_origin(response: web.StreamResponse, origin: str) -> None:
     response.headers[ALLOW_ORIGIN] = origin
     response.headers["Vary"] = "Origin"
 
 
 def preflight_status(status: int, **headers: str) -> Install:
-    """Preflights end like this, with all the headers they should have."""
+    """Preflights have this status, with all the headers that they should have."""
 
-    async def wrapper(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
-        response = await answer(request)
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        response = await handler(request)
         if request.method == "OPTIONS" and "Authorization" not in request.headers:
             response.set_status(status)
             response.headers.update(headers)
         return response
 
-    return lambda hooks: hooks.around["all"].append(wrapper)
+    return around("all", wrapper)
 
 
-def also_allowed(matches: Callable[[str, str], object]) -> Install:
-    """Origins that match an allowed one (origin, allowed) are answered as that one is."""
+def also_allows(matches: Callable[[str, str], object]) -> Install:
+    """An origin for which `matches(origin, allowed)` is true is allowed, too."""
 
-    def setup(gateway: Any) -> None:
-        sound = gateway._cors
+    def setup(gateway: GgufGateway) -> None:
+        original = gateway.cors_headers
 
-        def cors(origin: str | None) -> dict[str, str]:
+        def cors_headers(origin: str | None) -> dict[str, str]:
             for allowed in gateway.settings.cors_origins:
                 if origin is not None and matches(origin, allowed):
-                    return {**sound(allowed), ALLOW_ORIGIN: origin}
-            headers: dict[str, str] = sound(origin)
-            return headers
+                    return {**original(allowed), ALLOW_ORIGIN: origin}
+            return original(origin)
 
-        gateway._cors = cors
+        gateway.cors_headers = cors_headers
 
-    return lambda hooks: hooks.setup.append(setup)
+    return on_gateway(setup)
 
 
 def same(origin: str, allowed: str, *parts: str) -> bool:
+    """Whether these parts of the two URLs are equal."""
     one, other = urlsplit(origin), urlsplit(allowed)
     return all(getattr(one, part) == getattr(other, part) for part in parts)
 
 
-def begins_alike(origin: str, allowed: str) -> bool:
+def has_host_prefix(origin: str, allowed: str) -> bool:
     host = urlsplit(allowed).hostname or ""
     return same(origin, allowed, "scheme", "port") and urlsplit(origin).netloc.startswith(host)
 
 
-def ends_alike(origin: str, allowed: str) -> bool:
+def has_host_suffix(origin: str, allowed: str) -> bool:
     return same(origin, allowed, "scheme") and origin.endswith(urlsplit(allowed).netloc)
 
 
-def begins_with(origin: str, allowed: str) -> bool:
+def has_prefix(origin: str, allowed: str) -> bool:
     return origin.startswith(allowed)
 
 
@@ -170,7 +175,7 @@ LISTED = "http://app.example:3000"  # with a port
 ROWS: tuple[CorsFault, ...] = (
     _cors(
         "cors-preflight-needs-key",
-        "a preflight without a key is a 401",
+        "a preflight without a key gets a 401",
         check="preflight",
         install=preflight_status(401),
     ),
@@ -182,161 +187,171 @@ ROWS: tuple[CorsFault, ...] = (
     ),
     _cors(
         "cors-preflight-405",
-        "OPTIONS is not allowed",
+        "a preflight gets a 405: OPTIONS is not supported",
         check="preflight",
         install=preflight_status(405),
     ),
     _cors(
         "cors-preflight-bare",
-        "no Access-Control-Allow-Origin on preflights",
+        "answers to preflights have no Access-Control-Allow-Origin",
         check="preflight_origin",
-        install=on(to_preflight, without(ALLOW_ORIGIN)),
+        install=change_headers(is_preflight, without(ALLOW_ORIGIN)),
     ),
     _cors(
         "cors-answer-bare",
-        "no Access-Control-Allow-Origin on answers",
+        "whole answers have no Access-Control-Allow-Origin",
         check="answer",
-        install=on(a_whole_answer, without(ALLOW_ORIGIN)),
+        install=change_headers(is_whole_answer, without(ALLOW_ORIGIN)),
     ),
     _cors(
         "cors-stream-bare",
-        "no Access-Control-Allow-Origin on streams",
+        "streams have no Access-Control-Allow-Origin",
         check="stream",
-        install=on(a_stream, without(ALLOW_ORIGIN)),
+        install=change_headers(is_stream, without(ALLOW_ORIGIN)),
     ),
     _cors(
         "cors-errors-bare",
-        "no Access-Control-Allow-Origin on errors",
+        "errors have no Access-Control-Allow-Origin",
         check="errors",
-        install=on(an_error, without(ALLOW_ORIGIN)),
+        install=change_headers(is_error, without(ALLOW_ORIGIN)),
     ),
     _cors(
         "cors-doubled",
-        "Access-Control-Allow-Origin twice: a proxy adds its own",
+        "Access-Control-Allow-Origin comes twice, as if a proxy added its own",
         check="answer",
-        install=on(anything, twice),
+        install=change_headers(always, repeat_origin),
     ),
     _cors(
         "cors-list",
-        "Access-Control-Allow-Origin is a comma list",
+        "Access-Control-Allow-Origin is a list of two origins",
         check="preflight_origin",
-        install=on(anything, saying(Allow_Origin="{}, https://www.example")),
+        install=change_headers(always, with_headers(Allow_Origin="{}, https://www.example")),
     ),
     _cors(
         "cors-wrong-origin",
-        "another origin than the page's is allowed, to all",
+        "one fixed origin is allowed, and it is not the page's",
         check="preflight_origin",
-        install=on(anything, saying(Allow_Origin="https://www.example")),
+        install=change_headers(always, with_headers(Allow_Origin="https://www.example")),
     ),
     _cors(
         "cors-trailing-slash",
-        "the allowed origin ends in a slash",
+        "the allowed origin has a slash at its end",
         check="preflight_origin",
-        install=on(anything, saying(Allow_Origin="{}/")),
+        install=change_headers(always, with_headers(Allow_Origin="{}/")),
     ),
     _cors(
         "cors-no-post",
-        "POST is not among the methods",
+        "POST is not among the allowed methods",
         check="methods",
-        install=on(to_preflight, saying(Allow_Methods="GET, OPTIONS")),
-        browser=False,  # they let POST pass unasked: it is safelisted
+        install=change_headers(is_preflight, with_headers(Allow_Methods="GET, OPTIONS")),
+        browser=False,  # browsers allow POST without asking, because it is safelisted
     ),
     _cors(
         "cors-methods-no-list",
-        "the methods are no comma list",
+        "the allowed methods are not separated by commas",
         check="methods",
-        install=on(to_preflight, saying(Allow_Methods="GET POST OPTIONS")),
+        install=change_headers(is_preflight, with_headers(Allow_Methods="GET POST OPTIONS")),
     ),
     _cors(
         "cors-no-authorization",
-        "authorization is not among the headers",
+        "authorization is not among the allowed headers",
         check="headers",
-        install=on(to_preflight, saying(Allow_Headers="Content-Type")),
+        install=change_headers(is_preflight, with_headers(Allow_Headers="Content-Type")),
     ),
     _cors(
         "cors-any-header",
-        "* for the headers, which does not cover authorization",
+        "the allowed headers are *, which does not include authorization",
         check="headers",
-        install=on(to_preflight, saying(Allow_Headers="*")),
+        install=change_headers(is_preflight, with_headers(Allow_Headers="*")),
     ),
     _cors(
         "cors-no-content-type",
-        "content-type is not among the headers",
+        "content-type is not among the allowed headers",
         check="headers",
-        install=on(to_preflight, saying(Allow_Headers="Authorization")),
+        install=change_headers(is_preflight, with_headers(Allow_Headers="Authorization")),
     ),
     _cors(
         "cors-headers-no-list",
-        "the headers are no comma list",
+        "the allowed headers are not separated by commas",
         check="headers",
-        install=on(to_preflight, saying(Allow_Headers="Authorization; Content-Type")),
+        install=change_headers(
+            is_preflight, with_headers(Allow_Headers="Authorization; Content-Type")
+        ),
     ),
     _cors(
         "cors-any-with-credentials",
-        "* together with credentials",
+        "the origin * is allowed together with credentials",
         check="credentials",
-        install=on(anything, saying(Allow_Origin="*", Allow_Credentials="true")),
+        install=change_headers(always, with_headers(Allow_Origin="*", Allow_Credentials="true")),
         credentials=True,
     ),
     _others(
         "cors-reflects",
-        "any origin is allowed: sent back as it came",
-        install=also_allowed(lambda origin, allowed: True),
+        "any origin is allowed: it is sent back as it came",
+        install=also_allows(lambda origin, allowed: True),
     ),
     _others(
         "cors-reflects-on-answers",
-        "any origin is sent back, but not on preflights",
-        install=on(lambda *both: not to_preflight(*both), reflected),
+        "any origin is allowed, except on preflights",
+        install=change_headers(lambda *both: not is_preflight(*both), reflect_origin),
     ),
     _others(
         "cors-reflects-on-streams",
-        "any origin is sent back on streams: the engine's own header",
-        install=on(a_stream, reflected),
-        browser=False,  # without a key no page gets a stream, with one it needs a preflight
+        "any origin is allowed on streams, as if the engine added the header",
+        install=change_headers(is_stream, reflect_origin),
+        browser=False,  # without a key a page gets no stream, and with a key it needs a preflight
     ),
-    _others("cors-prefix", "the host need only begin alike", install=also_allowed(begins_alike)),
+    _others(
+        "cors-prefix",
+        "a host is allowed that only begins like the allowed one",
+        install=also_allows(has_host_prefix),
+    ),
     _others(
         "cors-prefix-port",
-        "the origin need only begin alike",
-        install=also_allowed(begins_with),
+        "an origin is allowed that only begins like the allowed one",
+        install=also_allows(has_prefix),
         options={"cors_origins": LISTED},
         arguments=("--origin", LISTED),
-        browser=False,  # needs a server on the port that has one more digit
+        browser=False,  # it needs a server on a port with one more digit
     ),
-    _others("cors-suffix", "the origin need only end alike", install=also_allowed(ends_alike)),
+    _others(
+        "cors-suffix",
+        "an origin is allowed that only ends like the allowed one",
+        install=also_allows(has_host_suffix),
+    ),
     _others(
         "cors-unescaped-dot",
-        "the origin is a pattern, with its dots",
-        install=also_allowed(lambda origin, allowed: re.fullmatch(allowed, origin)),
+        "the dots of the allowed origin match any letter",
+        install=also_allows(lambda origin, allowed: re.fullmatch(allowed, origin)),
     ),
     _others(
         "cors-any-scheme",
-        "http is as good as https",
-        install=also_allowed(lambda origin, allowed: same(origin, allowed, "netloc")),
+        "http is allowed where only https should be",
+        install=also_allows(lambda origin, allowed: same(origin, allowed, "netloc")),
     ),
     _others(
         "cors-any-port",
-        "any port will do",
-        install=also_allowed(lambda origin, allowed: same(origin, allowed, "scheme", "hostname")),
+        "any port of the allowed host is allowed",
+        install=also_allows(lambda origin, allowed: same(origin, allowed, "scheme", "hostname")),
     ),
     _others(
         "cors-null",
-        "null is allowed: any sandboxed frame",
-        install=also_allowed(lambda origin, allowed: origin == "null"),
+        "the origin null is allowed, which any sandboxed frame has",
+        install=also_allows(lambda origin, allowed: origin == "null"),
     ),
     _cors(
         "cors-no-vary",
-        "no Vary: Origin",
+        "answers have no Vary: Origin",
         check="vary",
-        install=on(anything, without("Vary")),
-        browser=False,  # it takes a cache and two pages
+        install=change_headers(always, without("Vary")),
+        browser=False,  # it needs a cache and two pages
     ),
     _cors(
         "cors-not-disabled",
-        "CORS is on where it should be off",
+        "CORS is enabled where it should be disabled",
         check="disabled",
         install=nothing,
         arguments=("--origin", ORIGIN, "--expect-disabled"),
-        browser=False,  # nothing is wrong but the expectation
+        browser=False,  # only the expectation is wrong
     ),
 )

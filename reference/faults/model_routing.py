@@ -1,4 +1,4 @@
-"""What test_model_routing.py must notice."""
+"""The faults that test_model_routing.py must notice."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from typing import Any
 
 from ..fleet_routing import Place
 from ..hooks import Hooks
-from ..tokens import ADMIN, SPECIFIC, User
-from .fleet import decide, is_class, names_model, on_fleet, plain, refuses, resolves
-from .parts import Fault, Install, as_event, instead, no_content, nothing, on_events, payload
+from ..token_verifier import User
+from ..tokens import ADMIN, SPECIFIC
+from .answers import instead, plain_text
+from .fault import Fault, Install
+from .fleet_changes import decide, is_class, names_model, refuses, resolves
+from .gateway_parts import FleetGateway
+from .planting import nothing, on_events, on_gateway
+from .streams import as_event, no_content, payload
 
 SCRIPT = "test_model_routing.py"
 FAST, BIG = "class:fast", "class:big"
@@ -20,46 +25,49 @@ ONE_MODEL = {"models": "desk=small:1b;tower=small:1b"}
 PERMISSIONS = ("--test-permissions",)
 
 
-# --- what is done
+# --- changes to the gateway
 
 
 def serves_unknown(matches: Callable[[object], bool]) -> Install:
-    """What nobody has is answered as class:fast, silently."""
+    """Unknown models for which `matches` is true are answered by class:fast, without an error."""
 
-    def setup(fleet: Any) -> None:
-        sound = fleet.resolve
+    def setup(fleet: FleetGateway) -> None:
+        original = fleet.resolve
 
         def resolve(user: User, model: object) -> str:
             unknown = matches(model) and not fleet.router.knows(str(model))
-            wanted: str = sound(user, FAST if unknown else model)
-            return wanted
+            return original(user, FAST if unknown else model)
 
         fleet.resolve = resolve
 
-    return on_fleet(setup)
+    return on_gateway(setup)
 
 
-def mixes_classes(hooks: Hooks) -> None:
+def mix_classes(hooks: Hooks) -> None:
     """Every third request for class:big is answered by class:fast."""
     count = itertools.count(1)
-    mixed = resolves(lambda it: FAST if it == BIG and next(count) % 3 == 0 else it)
-    mixed(hooks)
+
+    def change(wanted: str) -> str:
+        return FAST if wanted == BIG and next(count) % 3 == 0 else wanted
+
+    resolves(change)(hooks)
 
 
-def ignores_stream(fleet: Any) -> None:
-    sound = fleet._backend
+def ignore_stream(fleet: FleetGateway) -> None:
+    """The engine is always asked for a whole answer."""
+    original = fleet.ask_engine
 
-    async def backend(request: Any, fields: dict[str, Any], place: Place) -> Any:
-        return await sound(request, {**fields, "stream": False}, place)
+    async def ask_engine(request: Any, fields: dict[str, Any], place: Place) -> Any:
+        return await original(request, {**fields, "stream": False}, place)
 
-    fleet._backend = backend
+    fleet.ask_engine = ask_engine
 
 
 def lists_only(model: str) -> Install:
-    return on_fleet(lambda fleet: setattr(fleet.registry, "models", lambda: [model]))
+    return on_gateway(lambda fleet: setattr(fleet.registry, "models", lambda: [model]))
 
 
-async def named_twice(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def class_in_first_chunk(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """The first chunk of a stream names the class, the others the model."""
     first = True
     async for event in stream:
@@ -68,15 +76,15 @@ async def named_twice(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         first = first and not fields
 
 
-async def named_otherwise(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Streams are served by another model than whole answers."""
+async def small_model_in_chunks(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """All chunks of a stream name the small model."""
     async for event in stream:
         fields = payload(event)
         yield as_event({**fields, "model": SMALL_MODEL}) if fields else event
 
 
-async def turns_other(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The first chunk names the model that was asked for, all others the small one."""
+async def small_model_after_first_chunk(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The first chunk names the right model, all others the small one."""
     first = True
     async for event in stream:
         fields = payload(event)
@@ -96,12 +104,12 @@ ROWS: tuple[Fault, ...] = (
     _class("routing-no-big", "no runner has a big model", install=nothing, options=ONE_MODEL),
     _class(
         "routing-class-denied",
-        "who has no role may not ask for a class",
+        "a user without roles may not ask for a class",
         install=refuses(403, "Forbidden", lambda user, model: is_class(model) and not user.roles),
     ),
     _class(
         "routing-class-as-model",
-        "answers name the class, not the model",
+        "answers name the class instead of the model",
         install=names_model(lambda place: place.wanted),
     ),
     _class(
@@ -129,38 +137,38 @@ ROWS: tuple[Fault, ...] = (
         "routing-classes-mixed",
         "some requests for class:big are answered by the small model",
         check="classes_differ",
-        install=mixes_classes,
+        install=mix_classes,
         status="WARN",
     ),
     _model(
         "routing-silently-other",
-        "asked for by its name, the big model is replaced by the small one",
+        "a request for the big model by its name is answered by the small one",
         install=resolves(lambda wanted: SMALL_MODEL if wanted == BIG_MODEL else wanted),
     ),
     _model(
         "routing-streams-other",
-        "streams are answered by the small model",
-        install=on_events(named_otherwise),
+        "streams are answered by the small model, whole answers are not",
+        install=on_events(small_model_in_chunks),
     ),
     _model(
         "routing-streams-turn",
-        "streams go on with another model than they begin with",
-        install=on_events(turns_other),
+        "streams end with another model than they begin with",
+        install=on_events(small_model_after_first_chunk),
     ),
     _model(
         "routing-name-denied",
-        "model:specific may not ask for models by their names",
+        "a user with the role model:specific may not ask for models by their names",
         install=decide("may_ask_specific", lambda user: False),
     ),
     _fault(
         "routing-list-broken",
         "/v1/models is a 500",
         check="listing",
-        install=plain("models", 500),
+        install=plain_text("models", 500),
     ),
     _fault(
         "routing-list-empty",
-        "/v1/models lists nothing, as it does when an error keeps it from it",
+        "/v1/models lists nothing, as if an error prevented it",
         check="listing",
         install=instead("models", **EMPTY_LIST),
     ),
@@ -176,14 +184,14 @@ ROWS: tuple[Fault, ...] = (
         "routing-stream-ignored",
         "stream: true is ignored",
         check="stream",
-        install=on_fleet(ignores_stream),
+        install=on_gateway(ignore_stream),
         status="WARN",
     ),
     _fault(
         "routing-stream-renamed",
         "the first chunk of a stream names the class",
         check="stream",
-        install=on_events(named_twice),
+        install=on_events(class_in_first_chunk),
         status="WARN",
         arguments=("--model", SMALL_MODEL, "--alias", f"{SMALL_MODEL}={FAST}"),
     ),
@@ -201,7 +209,7 @@ ROWS: tuple[Fault, ...] = (
     ),
     _fault(
         "routing-any-name",
-        "one model, and it answers to any name",
+        "there is only one model, and it answers to any name",
         check="unknown_model",
         install=serves_unknown(lambda model: not is_class(model)),
         status="WARN",
@@ -222,7 +230,7 @@ ROWS: tuple[Fault, ...] = (
     ),
     _roles(
         "routing-hidden-models",
-        "models that one may not ask for are not found",
+        "a model for which the permission is missing is not found",
         check="role_none",
         install=refuses(
             404,
@@ -233,44 +241,44 @@ ROWS: tuple[Fault, ...] = (
     ),
     _roles(
         "routing-role-powerless",
-        "model:specific may not ask for models by their names",
+        "a user with the role model:specific may not ask for models by their names",
         check="role_specific",
         install=decide("may_ask_specific", lambda user: ADMIN in user.roles),
     ),
     _roles(
         "routing-role-unknown",
-        "tokens with a role are refused as if they were forged",
+        "tokens with the role model:specific are refused as if they were forged",
         check="role_specific",
         install=refuses(401, "Unauthorized", lambda user, model: SPECIFIC in user.roles),
     ),
     _roles(
         "routing-admin-for-specific",
-        "the admin API is open to model:specific",
+        "the admin API is open to the role model:specific",
         check="role_specific",
         install=decide("may_administer", lambda user: bool(user.roles & {ADMIN, SPECIFIC})),
     ),
     _roles(
         "routing-listed-in-vain",
-        "a model is listed and cannot be asked for",
+        "a model is listed, but a request for it is a 500",
         check="role_specific",
         install=refuses(500, "model failed to load", lambda user, model: model == BIG_MODEL),
         status="WARN",
     ),
     _roles(
         "routing-admin-no-class",
-        "admin may not ask for a class",
+        "an admin may not ask for a class",
         check="role_admin",
         install=refuses(403, "Forbidden", lambda user, model: ADMIN in user.roles),
     ),
     _roles(
         "routing-admin-no-api",
-        "admin may not use the admin API",
+        "an admin may not use the admin API",
         check="role_admin",
         install=decide("may_administer", lambda user: False),
     ),
     _roles(
         "routing-admin-not-all",
-        "admin may not ask for models by their names: the real one is like that",
+        "an admin may not ask for models by their names, as in the real fleet",
         check="full_access",
         install=nothing,
         status="WARN",

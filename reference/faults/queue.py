@@ -1,4 +1,4 @@
-"""What test_queue.py must notice."""
+"""The faults that test_queue.py must notice."""
 
 from __future__ import annotations
 
@@ -13,40 +13,46 @@ from typing import Any
 
 from aiohttp import web
 
-from ..hooks import Answer, Hooks
+from ..engine_client import events
+from ..hooks import Handler, Hooks, Wrapper
 from ..slots import QueueFull, Slots
-from .parts import Fault, Install, around, busy, cut, error_500, events
+from .answers import error_500, queue_full
+from .fault import Fault, Install
+from .gateway_parts import GgufGateway
+from .planting import around, around_with_gateway, on_gateway
+from .streams import cut
 
 QUEUE = "test_queue.py"
 SLOW_REFUSAL_S = 2.0
 SLOW_PROBE_S = 0.8
-LATE_S = 10.0
-# the guide's deployment, with answers of 0.4 s
+KEPT_LONG_S = 10.0
+# The deployment of the guide, with answers of 0.4 s.
 GUIDE = {"max_concurrent_requests": 1, "max_queue_size": 2, "itl_ms": 2}
-LONGER = {**GUIDE, "itl_ms": 10}  # for probes that are slow themselves
+LONGER_ANSWERS = {**GUIDE, "itl_ms": 10}  # so that slow probes fit into one answer
 UNLIMITED = {**GUIDE, "max_queue_size": 0}
+# The checks that let clients leave; the other ones look at a burst of requests.
 LEAVING = ("left_streaming", "left_queued", "order")
-BRIEFLY = ("--skip", "retry", *LEAVING)  # what the burst shows needs nothing after it
-LEAVE = ("--only", *LEAVING)
 
 
 def _burst(name: str, breaks: str, check: str, install: Install, **more: Any) -> Fault:
-    given = {"options": GUIDE, "arguments": BRIEFLY, **more}
+    """A row for a check of the burst. What comes after the burst is skipped."""
+    given = {"options": GUIDE, "arguments": ("--skip", "retry", *LEAVING), **more}
     return Fault(name, breaks, QUEUE, check, install, **given)
 
 
 def _leave(name: str, breaks: str, check: str, install: Install, **more: Any) -> Fault:
-    return _burst(name, breaks, check, install, arguments=LEAVE, **more)
+    """A row for a check in which clients leave."""
+    return _burst(name, breaks, check, install, arguments=("--only", *LEAVING), **more)
 
 
 # --- refusals
 
 
 def refusal(change: Callable[[web.Response], None]) -> Install:
-    """Another refusal than the promised one."""
+    """Change the refusals of the full queue."""
 
-    async def wrapper(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
-        response = await answer(request)
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        response = await handler(request)
         if response.status == 503 and isinstance(response, web.Response):
             change(response)
         return response
@@ -54,62 +60,62 @@ def refusal(change: Callable[[web.Response], None]) -> Install:
     return around("all", wrapper)
 
 
-def status(code: int) -> Install:
+def refusal_status(code: int) -> Install:
     return refusal(lambda response: response.set_status(code))
 
 
-def retry_after(value: str) -> Install:
+def refusal_retry_after(value: str) -> Install:
     return refusal(lambda response: response.headers.update({"Retry-After": value}))
 
 
-def no_retry_after(response: web.Response) -> None:
+def remove_retry_after(response: web.Response) -> None:
     del response.headers["Retry-After"]
 
 
-def plain_text(response: web.Response) -> None:
+def make_plain_text(response: web.Response) -> None:
     response.text = "Server busy, try again later\n"
     response.content_type = "text/plain"
 
 
-async def refuse_slowly(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
-    response = await answer(request)
+async def refuse_slowly(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+    response = await handler(request)
     if response.status == 503:
         await asyncio.sleep(SLOW_REFUSAL_S)
     return response
 
 
-def refuse_again(hooks: Hooks) -> None:
-    """Who was refused once is refused for ever, and everybody else too."""
-    refused_s: list[float] = []
-    refuse = Hooks()
-    busy("again")(refuse)
+def refuse_for_ever(hooks: Hooks) -> None:
+    """From one second after the first refusal on, every request is refused."""
+    first_refusal_s: float | None = None
 
-    async def wrapper(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
-        if refused_s and time.monotonic() - refused_s[0] > 1 and request.method == "POST":
-            return await refuse.wrap("again", answer)(request)
-        response = await answer(request)
-        if response.status == 503:
-            refused_s.append(time.monotonic())
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal first_refusal_s
+        now_s = time.monotonic()
+        if first_refusal_s is not None and now_s - first_refusal_s > 1 and request.method == "POST":
+            return queue_full()
+        response = await handler(request)
+        if response.status == 503 and first_refusal_s is None:
+            first_refusal_s = time.monotonic()
         return response
 
     hooks.around["all"].append(wrapper)
 
 
-# --- another queue
+# --- other queues
 
 
 def slots(kind: type[Slots]) -> Install:
-    """Requests get their places from these."""
+    """The gateway uses slots of this kind."""
 
-    def change(gateway: Any) -> None:
+    def change(gateway: GgufGateway) -> None:
         other = kind(gateway.slots.max_active, gateway.slots.max_waiting)
         gateway.slots = gateway.counters.slots = other
 
-    return lambda hooks: hooks.setup.append(change)
+    return on_gateway(change)
 
 
-class Shifted(Slots):
-    """Limits other than the announced ones."""
+class OtherLimits(Slots):
+    """Its limits are not the announced ones."""
 
     more_active = 0
     more_waiting = 0
@@ -124,17 +130,17 @@ class Shifted(Slots):
             await self._wait()
 
 
-class Unbounded(Shifted):
+class Unbounded(OtherLimits):
     more_waiting = 1000
 
 
-class OneLess(Shifted):
+class OneWaitingLess(OtherLimits):
     more_waiting = -1
 
 
-class OneMoreAtOnce(Shifted):
+class OneMoreAtOnce(OtherLimits):
     more_active = 1
-    more_waiting = -1  # so that as many are refused as there should be
+    more_waiting = -1  # so that the number of refusals is right
 
 
 class UncountedRejections(Slots):
@@ -157,8 +163,8 @@ class UncountedWaits(Slots):
         pass
 
 
-class Milliseconds(Slots):
-    """The sum of the waits is in another unit than its name says."""
+class WaitsInMilliseconds(Slots):
+    """The sum of the waits is not in seconds, as its name says, but in milliseconds."""
 
     _sum_ms = 0.0
 
@@ -178,8 +184,8 @@ class LastInFirstOut(Slots):
         super()._release()
 
 
-class KeptPlace(Slots):
-    """Who hangs up while being served keeps the place, for so long or for good."""
+class PlaceKept(Slots):
+    """A client that leaves while it is served keeps its place for `kept_s`, or for ever (None)."""
 
     kept_s: float | None = None
 
@@ -198,39 +204,39 @@ class KeptPlace(Slots):
         self._release()
 
 
-class PlaceKeptLong(KeptPlace):
-    kept_s = LATE_S
+class PlaceKeptLong(PlaceKept):
+    kept_s = KEPT_LONG_S
 
 
-class KeptInQueue(Slots):
-    """Who hangs up while waiting is counted among those who wait, for so long or for good."""
+class WaitingKept(Slots):
+    """A client that leaves the queue still counts as waiting, for `kept_s` or for ever (None)."""
 
     kept_s: float | None = None
-    ghosts = 0
+    left = 0
 
     @property
     def waiting(self) -> int:
-        return len(self._queue) + self.ghosts
+        return len(self._queue) + self.left
 
     async def _wait(self) -> None:
         try:
             await super()._wait()
         except asyncio.CancelledError:
-            self.ghosts += 1
+            self.left += 1
             if self.kept_s is not None:
                 asyncio.get_running_loop().call_later(self.kept_s, self._forget)
             raise
 
     def _forget(self) -> None:
-        self.ghosts -= 1
+        self.left -= 1
 
 
-class KeptInQueueLong(KeptInQueue):
-    kept_s = LATE_S
+class WaitingKeptLong(WaitingKept):
+    kept_s = KEPT_LONG_S
 
 
-class LostUnseen(KeptPlace):
-    """The place is lost, and the figures say that nobody is there."""
+class PlaceLostUnseen(PlaceKept):
+    """A client that leaves keeps its place, but the figures say that the place is free."""
 
     lost = 0
 
@@ -252,8 +258,8 @@ class LostUnseen(KeptPlace):
         self._release()
 
 
-class LostInQueueUnseen(Slots):
-    """Who hangs up while waiting makes the queue shorter, and no figure tells."""
+class WaitingLostUnseen(Slots):
+    """A client that leaves while it waits makes the queue shorter, but no figure shows it."""
 
     lost = 0
 
@@ -271,18 +277,18 @@ class LostInQueueUnseen(Slots):
             raise
 
 
-# --- what becomes of those who waited
+# --- requests that waited in the queue
 
 _waited: contextvars.ContextVar[bool] = contextvars.ContextVar("waited", default=False)
 
 
 def mark_waiting(hooks: Hooks) -> None:
-    """Let `_waited` tell, within a request, whether it had to wait."""
+    """Set `_waited` for each request: whether it had to wait in the queue."""
 
-    def change(gateway: Any) -> None:
-        async def wrapper(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
+    def change(gateway: GgufGateway) -> None:
+        async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
             _waited.set(gateway.slots.active >= gateway.slots.max_active)
-            return await answer(request)
+            return await handler(request)
 
         hooks.around["inference"].append(wrapper)
 
@@ -290,18 +296,18 @@ def mark_waiting(hooks: Hooks) -> None:
 
 
 def queued_502(hooks: Hooks) -> None:
-    async def wrapper(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
-        return web.Response(status=502) if _waited.get() else await answer(request)
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=502) if _waited.get() else await handler(request)
 
     mark_waiting(hooks)
     hooks.around["backend"].append(wrapper)
 
 
 def queued_dropped(hooks: Hooks) -> None:
-    async def wrapper(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
         if _waited.get() and request.transport is not None:
             request.transport.abort()
-        return await answer(request)
+        return await handler(request)
 
     mark_waiting(hooks)
     hooks.around["backend"].append(wrapper)
@@ -309,17 +315,17 @@ def queued_dropped(hooks: Hooks) -> None:
 
 def queued_cut(hooks: Hooks) -> None:
     mark_waiting(hooks)
-    hooks.stream.append(lambda chunks: cut(events(chunks)) if _waited.get() else chunks)
+    hooks.stream_filters.append(lambda chunks: cut(events(chunks)) if _waited.get() else chunks)
 
 
-# --- what the gateway says of itself
+# --- what the gateway reports about itself
 
 
-def in_json(where: str, change: Callable[[dict[str, Any]], object]) -> Install:
-    """Other figures in a JSON answer."""
+def change_json(where: str, change: Callable[[dict[str, Any]], object]) -> Install:
+    """Change the figures in a JSON answer."""
 
-    async def wrapper(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
-        response = await answer(request)
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        response = await handler(request)
         if isinstance(response, web.Response) and response.content_type == "application/json":
             content = json.loads(response.text or "{}")
             change(content)
@@ -329,11 +335,11 @@ def in_json(where: str, change: Callable[[dict[str, Any]], object]) -> Install:
     return around(where, wrapper)
 
 
-def in_text(pattern: str, replacement: str) -> Install:
-    """Other lines in the Prometheus form of /metrics."""
+def change_text(pattern: str, replacement: str) -> Install:
+    """Change lines in the Prometheus form of /metrics."""
 
-    async def wrapper(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
-        response = await answer(request)
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        response = await handler(request)
         if isinstance(response, web.Response) and response.content_type == "text/plain":
             text = (response.body or b"").decode()  # type: ignore[union-attr, unused-ignore]
             response.body = re.sub(pattern, replacement, text, flags=re.MULTILINE).encode()
@@ -342,23 +348,23 @@ def in_text(pattern: str, replacement: str) -> Install:
     return around("metrics", wrapper)
 
 
-async def only_json(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
-    return await answer(request.clone(headers={"Accept": "application/json"}))
+async def only_json(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+    return await handler(request.clone(headers={"Accept": "application/json"}))
 
 
 def stuck_depth(hooks: Hooks) -> None:
     """queue_depth keeps its highest value."""
 
-    def change(gateway: Any) -> None:
-        honest, deepest = gateway.counters.as_dict, 0
+    def change(gateway: GgufGateway) -> None:
+        original, deepest = gateway.counters.as_dict, 0
 
         def as_dict() -> dict[str, float]:
             nonlocal deepest
-            figures: dict[str, float] = honest()
+            figures = original()
             deepest = max(deepest, int(figures["queue_depth"]))
             return {**figures, "queue_depth": deepest}
 
-        gateway.counters.as_dict = as_dict
+        gateway.counters.as_dict = as_dict  # type: ignore[method-assign]
 
     hooks.setup.append(change)
 
@@ -372,47 +378,42 @@ def stuck_waiting(hooks: Hooks) -> None:
         deepest = max(deepest, content["queue"]["waiting"])
         content["queue"]["waiting"] = deepest
 
-    in_json("health", change)(hooks)
+    change_json("health", change)(hooks)
 
 
-def when_full(where: str, wrapper: Callable[[Answer, web.BaseRequest], Any]) -> Install:
-    """The wrapper, while somebody waits in the queue."""
+def when_waiting(where: str, wrapper: Wrapper) -> Install:
+    """Use the wrapper while a request waits in the queue."""
 
-    def install(hooks: Hooks) -> None:
-        def change(gateway: Any) -> None:
-            async def either(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
-                chosen: web.StreamResponse = await (
-                    wrapper(answer, request) if gateway.slots.waiting else answer(request)
-                )
-                return chosen
+    async def either(
+        gateway: GgufGateway, handler: Handler, request: web.BaseRequest
+    ) -> web.StreamResponse:
+        if gateway.slots.waiting:
+            return await wrapper(handler, request)
+        return await handler(request)
 
-            hooks.around[where].append(either)
-
-        hooks.setup.append(change)
-
-    return install
+    return around_with_gateway(where, either)
 
 
-async def slowly(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
+async def answer_slowly(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
     await asyncio.sleep(SLOW_PROBE_S)
-    return await answer(request)
+    return await handler(request)
 
 
-async def failing(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
+async def answer_500(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
     return web.Response(status=500)
 
 
-def without_depth(content: dict[str, Any]) -> None:
+def remove_depth(content: dict[str, Any]) -> None:
     del content["gateway"]["queue_depth"]
 
 
 ROWS: tuple[Fault, ...] = (
     Fault(
         "health-no-queue",
-        "/health does not tell the limits",
+        "/health does not report the limits",
         QUEUE,
         "limits",
-        in_json("health", lambda content: content.pop("queue")),
+        change_json("health", lambda content: content.pop("queue")),
         options=GUIDE,
     ),
     Fault(
@@ -423,51 +424,93 @@ ROWS: tuple[Fault, ...] = (
         error_500("backend"),
         options=GUIDE,
     ),
-    _burst("queue-unbounded", "the bound is announced, not kept", "refusals", slots(Unbounded)),
-    _burst("queue-one-less", "one more is refused than should be", "refusals", slots(OneLess)),
-    _burst("queue-429", "429 on overflow, not 503", "refusals", status(429)),
-    _burst("queue-500", "500 on overflow, not 503", "refusals", status(500)),
+    _burst(
+        "queue-unbounded",
+        "the queue takes more requests than the announced bound",
+        "refusals",
+        slots(Unbounded),
+    ),
+    _burst(
+        "queue-one-less",
+        "the queue takes one request less than announced",
+        "refusals",
+        slots(OneWaitingLess),
+    ),
+    _burst(
+        "queue-429", "a full queue refuses with 429 instead of 503", "refusals", refusal_status(429)
+    ),
+    _burst(
+        "queue-500", "a full queue refuses with 500 instead of 503", "refusals", refusal_status(500)
+    ),
     Fault(
         "queue-not-unlimited",
-        "an unlimited queue is announced, and refuses all the same",
+        "an unlimited queue is announced, but it refuses requests",
         QUEUE,
         "refusals",
-        slots(Shifted),
+        slots(OtherLimits),
         options=UNLIMITED,
-        arguments=("--extra", "3", *BRIEFLY),
+        arguments=("--extra", "3", "--skip", "retry", *LEAVING),
     ),
     _burst(
-        "no-retry-after", "a refusal without Retry-After", "retry_after", refusal(no_retry_after)
+        "no-retry-after", "a refusal has no Retry-After", "retry_after", refusal(remove_retry_after)
     ),
-    _burst("retry-after-30", "Retry-After is 30, not 5", "retry_after", retry_after("30")),
     _burst(
-        "retry-after-5s", "Retry-After is 5s, which is no number", "retry_after", retry_after("5s")
+        "retry-after-30",
+        "the Retry-After of a refusal is 30 instead of 5",
+        "retry_after",
+        refusal_retry_after("30"),
     ),
-    _burst("refusal-plain-text", "a refusal in plain text", "error_body", refusal(plain_text)),
+    _burst(
+        "retry-after-5s",
+        "the Retry-After of a refusal is 5s, which is not a number",
+        "retry_after",
+        refusal_retry_after("5s"),
+    ),
+    _burst(
+        "refusal-plain-text",
+        "a refusal is plain text instead of JSON",
+        "error_body",
+        refusal(make_plain_text),
+    ),
     _burst(
         "refusal-called-text",
-        "JSON in a refusal, called text/plain",
+        "the JSON of a refusal has the content type text/plain",
         "error_body",
         refusal(lambda response: setattr(response, "content_type", "text/plain")),
         status="WARN",
     ),
     _burst("refusal-slow", "a refusal takes 2 s", "refused_fast", around("all", refuse_slowly)),
-    _burst("queued-502", "who waited gets a 502", "served", queued_502),
-    _burst("queued-dropped", "the connection of who waited is reset", "served", queued_dropped),
-    _burst("queued-cut", "the answer of who waited ends early", "served", queued_cut),
-    _burst("one-more-at-once", "C + 1 are served at once", "concurrency", slots(OneMoreAtOnce)),
+    _burst("queued-502", "requests that waited in the queue get a 502", "served", queued_502),
+    _burst(
+        "queued-dropped",
+        "the connection of a request that waited is dropped",
+        "served",
+        queued_dropped,
+    ),
+    _burst("queued-cut", "the answer to a request that waited ends early", "served", queued_cut),
+    _burst(
+        "one-more-at-once",
+        "one request more than announced is served at once",
+        "concurrency",
+        slots(OneMoreAtOnce),
+    ),
     _burst(
         "health-waiting-0",
-        "/health says that nobody waits",
+        "/health says that no request waits",
         "health",
-        in_json("health", lambda content: content["queue"].update(waiting=0)),
+        change_json("health", lambda content: content["queue"].update(waiting=0)),
     ),
-    _burst("health-waiting-stuck", "/health's waiting never falls", "health", stuck_waiting),
+    _burst(
+        "health-waiting-stuck",
+        "the figure `waiting` of /health never falls",
+        "health",
+        stuck_waiting,
+    ),
     _burst(
         "metrics-no-depth",
         "the JSON form of /metrics lacks queue_depth",
         "metrics",
-        in_json("metrics", without_depth),
+        change_json("metrics", remove_depth),
     ),
     _burst(
         "metrics-only-json",
@@ -476,82 +519,95 @@ ROWS: tuple[Fault, ...] = (
         around("metrics", only_json),
     ),
     _burst(
-        "metrics-no-rejections", "refusals are not counted", "metrics", slots(UncountedRejections)
+        "metrics-no-rejections",
+        "the metrics do not count refusals",
+        "metrics",
+        slots(UncountedRejections),
     ),
-    _burst("metrics-no-waits", "waits are not counted", "metrics", slots(UncountedWaits)),
-    _burst("metrics-waits-ms", "waits are counted in milliseconds", "metrics", slots(Milliseconds)),
+    _burst("metrics-no-waits", "the metrics do not count waits", "metrics", slots(UncountedWaits)),
+    _burst(
+        "metrics-waits-ms",
+        "the metrics count waits in milliseconds",
+        "metrics",
+        slots(WaitsInMilliseconds),
+    ),
     _burst(
         "metrics-disagree",
-        "the two forms of /metrics differ",
+        "the two forms of /metrics have different figures",
         "metrics",
-        in_text(r"^(gateway_queue_rejections) .*", r"\1 77"),
+        change_text(r"^(gateway_queue_rejections) .*", r"\1 77"),
     ),
-    _burst("metrics-depth-stuck", "queue_depth never falls", "metrics", stuck_depth),
+    _burst(
+        "metrics-depth-stuck",
+        "the figure queue_depth of /metrics never falls",
+        "metrics",
+        stuck_depth,
+    ),
     _burst(
         "health-slow-when-full",
-        "/health takes 0.8 s while somebody waits",
+        "/health takes 0.8 s while a request waits",
         "probes",
-        when_full("health", slowly),
+        when_waiting("health", answer_slowly),
         status="WARN",
-        options=LONGER,
+        options=LONGER_ANSWERS,
     ),
     _burst(
         "ping-fails-when-full",
-        "/ping is a 500 while somebody waits",
+        "/ping is a 500 while a request waits",
         "probes",
-        when_full("ping", failing),
+        when_waiting("ping", answer_500),
         status="WARN",
     ),
     Fault(
         "refused-for-good",
-        "after an overflow nobody is served",
+        "after the queue was full once, no request is served",
         QUEUE,
         "retry",
-        refuse_again,
+        refuse_for_ever,
         options=GUIDE,
         arguments=("--skip", *LEAVING),
     ),
     _leave(
         "left-place-kept",
-        "who hangs up in mid-stream keeps the place",
+        "a client that leaves during its stream keeps its place",
         "left_streaming",
-        slots(KeptPlace),
+        slots(PlaceKept),
     ),
     _leave(
         "left-place-lost-unseen",
-        "the same, and the figures deny it",
+        "the same as left-place-kept, but the figures say that the place is free",
         "left_streaming",
-        slots(LostUnseen),
+        slots(PlaceLostUnseen),
     ),
     _leave(
         "left-place-late",
-        "it is freed after 10 s",
+        "a client that leaves during its stream keeps its place for 10 s",
         "left_streaming",
         slots(PlaceKeptLong),
         status="WARN",
     ),
     _leave(
         "left-queue-kept",
-        "who hangs up in the queue is kept in it",
+        "a client that leaves the queue keeps its place there",
         "left_queued",
-        slots(KeptInQueue),
+        slots(WaitingKept),
     ),
     _leave(
         "left-queue-lost-unseen",
-        "the same, and the figures deny it",
+        "the same as left-queue-kept, but the figures say that the place is free",
         "left_queued",
-        slots(LostInQueueUnseen),
+        slots(WaitingLostUnseen),
     ),
     _leave(
         "left-queue-late",
-        "that place is freed after 10 s",
+        "a client that leaves the queue keeps its place there for 10 s",
         "left_queued",
-        slots(KeptInQueueLong),
+        slots(WaitingKeptLong),
         status="WARN",
     ),
     _leave(
         "last-in-first-out",
-        "the last one in the queue is served first",
+        "the request that came last into the queue is served first",
         "order",
         slots(LastInFirstOut),
         status="WARN",

@@ -1,292 +1,296 @@
-"""What test_wol.py must notice."""
+"""The faults that test_wol.py must notice."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
-from .. import magic
-from ..hooks import Answer
-from .fleet import (
-    and_wakes,
-    both,
-    malformed,
+from .. import magic_packet
+from ..fleet_registry import Runner
+from ..hooks import Handler
+from .answers import every_third_fails, never_answer, plain_text
+from .fault import Fault, Install
+from .fleet_changes import (
+    and_wake,
     names_model,
-    no_packet,
-    on_fleet,
-    packet_each_request,
-    plain,
-    refused_while_waking,
+    refuse_while_waking,
+    send_malformed,
+    send_nothing,
+    send_packet_for_each_request,
+    send_to_wrong_mac,
     sends,
-    unheard,
-    with_fleet,
-    wrong_mac,
+    wake_without_packet,
 )
-from .parts import Fault, Install, cut, every_third, never, no_content, on_events
-
-if TYPE_CHECKING:
-    from ..fleet import Fleet
-    from ..fleet_runners import Runner
+from .gateway_parts import FleetGateway
+from .planting import all_of, around, around_with_gateway, on_events, on_gateway
+from .streams import cut, no_content
 
 WOL = "test_wol.py"
 ASLEEP = {"asleep": True, "wake_timeout": 3, "boot_ms": 300}
 AWAKE = {"asleep": False}
-QUICK = ("--timeout", "5")
-LISTEN = (*QUICK, "--listen-wol", "{wol_port}")
-DEAD_END = "http://127.0.0.1:9"  # nobody listens there
-PADDING = bytes(42)  # to the length that some senders think a frame must have
+SHORT_TIMEOUT = ("--timeout", "5")
+LISTEN = (*SHORT_TIMEOUT, "--listen-wol", "{wol_port}")
+NOBODY_LISTENS = "http://127.0.0.1:9"
+PADDING = bytes(42)  # more than any password; some senders fill the packet to a fixed length
 
-_wol = functools.partial(Fault, script=WOL, options=ASLEEP, arguments=QUICK, profile="fleet")
+_wol = functools.partial(
+    Fault, script=WOL, options=ASLEEP, arguments=SHORT_TIMEOUT, profile="fleet"
+)
 _heard = functools.partial(_wol, check="packet", arguments=LISTEN)
 
 
-# --- who is said to be online
+# --- which runners are reported online
 
 
-def listed(change: Callable[[Runner], dict[str, object]]) -> Install:
-    """/admin/runners tells this of its runners besides."""
-
-    def setup(fleet: Fleet) -> None:
-        async def answer(request: web.BaseRequest) -> web.StreamResponse:
-            fleet._check_admin(request)
-            runners = [{**each.as_dict(), **change(each)} for each in fleet.registry.runners]
-            return web.json_response({"runners": runners, "total": len(runners)})
-
-        fleet._say_runners = answer  # type: ignore[method-assign]
-
-    return on_fleet(setup)
+Entry = dict[str, object]
 
 
-def lists_models(models: Callable[[Fleet], list[str]]) -> Install:
-    """/v1/models lists these instead."""
-
-    def setup(fleet: Any) -> None:
-        fleet.registry.models = lambda: models(fleet)
-
-    return on_fleet(setup)
+def list_of_runners(fleet: FleetGateway, change: Callable[[Runner], Entry]) -> web.Response:
+    """The answer of /admin/runners, with these fields changed for each runner."""
+    runners = [{**each.as_dict(), **change(each)} for each in fleet.registry.runners]
+    return web.json_response({"runners": runners, "total": len(runners)})
 
 
-def none(fleet: Fleet) -> list[str]:
+def lists_runners(change: Callable[[Runner], Entry]) -> Install:
+    """/admin/runners reports these fields for each runner instead of the true ones."""
+
+    async def wrapper(
+        fleet: FleetGateway, handler: Handler, request: web.BaseRequest
+    ) -> web.StreamResponse:
+        fleet.check_admin(request)
+        return list_of_runners(fleet, change)
+
+    return around_with_gateway("runners", wrapper)
+
+
+def lists_models(models: Callable[[FleetGateway], list[str]]) -> Install:
+    """/v1/models lists these models instead of the true ones."""
+
+    def setup(fleet: FleetGateway) -> None:
+        fleet.registry.models = lambda: models(fleet)  # type: ignore[method-assign]
+
+    return on_gateway(setup)
+
+
+def no_models(fleet: FleetGateway) -> list[str]:
     return []
 
 
-def all_of_them(fleet: Fleet) -> list[str]:
+def all_models(fleet: FleetGateway) -> list[str]:
     return sorted({model for runner in fleet.registry.runners for model in runner.models})
 
 
-def none_until_asked(fleet: Fleet) -> list[str]:
-    """Empty by an error that the first request mends."""
-    return all_of_them(fleet) if fleet.log.entries else []
+def no_models_before_first_request(fleet: FleetGateway) -> list[str]:
+    """An error makes the list empty, and the first request repairs it."""
+    return all_models(fleet) if fleet.log.entries else []
 
 
-def offline_until_asked(fleet: Any) -> None:
-    """/admin/runners learns only from the first request who is online."""
-    sound = fleet._say_runners
-
-    async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        if fleet.log.entries:
-            listed_now: web.StreamResponse = await sound(request)
-            return listed_now
-        fleet._check_admin(request)
-        runners = [{**each.as_dict(), "is_online": False} for each in fleet.registry.runners]
-        return web.json_response({"runners": runners, "total": len(runners)})
-
-    fleet._say_runners = answer
+async def offline_before_first_request(
+    fleet: FleetGateway, handler: Handler, request: web.BaseRequest
+) -> web.StreamResponse:
+    """/admin/runners reports runners as offline until the first request was served."""
+    if fleet.log.entries:
+        return await handler(request)
+    fleet.check_admin(request)
+    return list_of_runners(fleet, lambda runner: {"is_online": False})
 
 
-def online_for_ever(runner: Runner) -> dict[str, object]:
-    """A machine that fell asleep without signing off."""
+def always_online(runner: Runner) -> Entry:
+    """As if the machine had fallen asleep without disconnecting."""
     return {"is_online": True, "health": "healthy", "loaded_models": list(runner.models)}
 
 
-async def gone_engine(fleet: Fleet, answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
-    """The runner that was chosen went away, and nobody noticed."""
-    request["place"].runner.engine_url = DEAD_END
-    return await answer(request)
+async def engine_is_gone(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+    """The chosen runner went away, and the gateway has not noticed it."""
+    request["place"].runner.engine_url = NOBODY_LISTENS
+    return await handler(request)
 
 
-# --- what goes out
+# --- the packets that are sent
 
 
-def padded(fleet: Fleet, runner: Runner) -> None:
-    magic.broadcast(magic.magic_packet(runner.mac) + PADDING, fleet.waker.port)
+def send_padded(fleet: FleetGateway, runner: Runner) -> None:
+    magic_packet.broadcast(magic_packet.build(runner.mac) + PADDING, fleet.waker.port)
 
 
-def twice(fleet: Fleet, runner: Runner) -> None:
-    """A broken packet, then a good one."""
-    malformed(fleet, runner)
-    magic.broadcast(magic.magic_packet(runner.mac), fleet.waker.port)
+def send_malformed_then_good(fleet: FleetGateway, runner: Runner) -> None:
+    send_malformed(fleet, runner)
+    magic_packet.broadcast(magic_packet.build(runner.mac), fleet.waker.port)
 
 
-# --- the log, and the request after it
+# --- the log and the next request
 
 
-def logs(change: Callable[[Fleet, dict[str, Any]], dict[str, Any] | None]) -> Install:
-    """Entries of the request log are changed, or left out."""
+def logs(change: Callable[[FleetGateway, dict[str, Any]], dict[str, Any] | None]) -> Install:
+    """Entries of the request log are changed, or left out (None)."""
 
-    def setup(fleet: Any) -> None:
-        sound = fleet.log.add
+    def setup(fleet: FleetGateway) -> None:
+        original = fleet.log.add
 
         def add(entry: dict[str, Any]) -> None:
             changed = change(fleet, entry)
             if changed is not None:
-                sound(changed)
+                original(changed)
 
-        fleet.log.add = add
+        fleet.log.add = add  # type: ignore[method-assign]
 
-    return on_fleet(setup)
+    return on_gateway(setup)
 
 
-async def refuses_warm(
-    fleet: Fleet, answer: Answer, request: web.BaseRequest
+async def refuse_second_request(
+    fleet: FleetGateway, handler: Handler, request: web.BaseRequest
 ) -> web.StreamResponse:
-    """The token is good for one request."""
+    """The token expires after one request."""
     if fleet.log.entries:
         return web.Response(status=401, text="Token expired")
-    return await answer(request)
+    return await handler(request)
 
 
-async def fails_warm(fleet: Fleet, answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
-    """The request that wakes is served, the next one is not."""
+async def fail_second_request(
+    fleet: FleetGateway, handler: Handler, request: web.BaseRequest
+) -> web.StreamResponse:
     if fleet.log.entries:
         return web.Response(status=500, text="planted")
-    return await answer(request)
+    return await handler(request)
 
 
 ROWS: tuple[Fault, ...] = (
-    # who is online
+    # which runners are online
     _wol(
         "wol-admin-500",
         "/admin/runners is a 500",
         check="state",
-        install=plain("runners", 500),
+        install=plain_text("runners", 500),
     ),
     _wol(
         "wol-models-500",
         "/v1/models is a 500",
         check="state",
-        install=plain("models", 500),
+        install=plain_text("models", 500),
     ),
     _wol(
         "wol-models-empty",
-        "/v1/models is empty by an error while runners are online",
+        "/v1/models is empty because of an error while runners are online",
         check="state",
         status="WARN",
         options=AWAKE,
-        install=lists_models(none_until_asked),
-        arguments=(*QUICK, "--allow-awake"),
+        install=lists_models(no_models_before_first_request),
+        arguments=(*SHORT_TIMEOUT, "--allow-awake"),
     ),
     # the request
     _wol(
         "wol-not-held",
         "the request that wakes a runner is refused instead of held",
         check="request",
-        install=with_fleet("inference", refused_while_waking),
+        install=around_with_gateway("inference", refuse_while_waking),
     ),
     _wol(
         "wol-hangs",
         "a request to a sleeping fleet is never answered",
         check="request",
-        install=lambda hooks: hooks.around["inference"].append(never),
+        install=around("inference", never_answer),
     ),
     _wol(
         "wol-no-content",
-        "the request that wakes is answered without content",
+        "the answer to the request that wakes a runner has no content",
         check="request",
         install=on_events(no_content),
     ),
     _wol(
         "wol-cut",
-        "the answer of the request that wakes is cut off",
+        "the answer to the request that wakes a runner is cut off",
         check="request",
         install=on_events(cut),
     ),
     _wol(
         "wol-third-lost",
-        "of the requests that wait for a runner every third is lost",
+        "every third request that waits for a runner gets a 500",
         check="request",
-        install=every_third,
-        arguments=(*QUICK, "--burst", "4"),
+        install=every_third_fails,
+        arguments=(*SHORT_TIMEOUT, "--burst", "4"),
     ),
     _wol(
         "wol-stale-ready",
-        "runners are gone, but still listed online and asked",
+        "runners are gone, but still listed as online, and requests are sent to them",
         check="request",
         options=AWAKE,
-        install=with_fleet("backend", gone_engine),
+        install=around("backend", engine_is_gone),
     ),
     _wol(
         "wol-other-model",
-        "a model that sleeps is answered for by another one",
+        "a request for a sleeping model is answered by another model",
         check="request",
         install=names_model(lambda place: "smollm2:135m"),
-        arguments=(*QUICK, "--model", "smollm2:135m-big"),
+        arguments=(*SHORT_TIMEOUT, "--model", "smollm2:135m-big"),
     ),
     # the wake
-    _wol("wol-no-packet", "no packet is sent", check="wake", install=sends(no_packet)),
+    _wol("wol-no-packet", "no packet is sent", check="wake", install=sends(send_nothing)),
     _wol(
         "wol-list-empty",
-        "/v1/models is empty by an error, and nothing else tells who is online",
+        "/v1/models is empty because of an error, and there is no /admin/runners",
         check="wake",
         status="WARN",
         options=AWAKE,
-        install=both(lists_models(none_until_asked), plain("runners", 404)),
+        install=all_of(lists_models(no_models_before_first_request), plain_text("runners", 404)),
     ),
     _wol(
         "wol-stale-list",
-        "runners are asleep, but still listed online",
+        "runners are asleep, but still listed as online",
         check="wake",
         status="WARN",
-        install=both(listed(online_for_ever), lists_models(all_of_them)),
+        install=all_of(lists_runners(always_online), lists_models(all_models)),
         arguments=LISTEN,
     ),
     _wol(
         "wol-stale-offline",
-        "runners are online, but not listed so before the first request",
+        "runners are online, but listed as offline before the first request",
         check="wake",
         status="WARN",
         options=AWAKE,
-        install=both(on_fleet(offline_until_asked), lists_models(none_until_asked)),
+        install=all_of(
+            around_with_gateway("runners", offline_before_first_request),
+            lists_models(no_models_before_first_request),
+        ),
     ),
     _wol(
         "wol-lists-sleepers",
-        "/v1/models lists the models of runners that sleep",
+        "/v1/models lists the models of sleeping runners",
         check="wake",
         status="WARN",
         options={**ASLEEP, "boot_ms": 1200, "wake_timeout": 4},
-        install=lists_models(all_of_them),
+        install=lists_models(all_models),
     ),
     # afterwards
     _wol(
         "wol-not-listed",
         "/v1/models stays empty after the wake",
         check="registered",
-        install=lists_models(none),
+        install=lists_models(no_models),
     ),
     _wol(
         "wol-not-online",
-        "/admin/runners stays offline after the wake",
+        "/admin/runners reports all runners as offline after the wake",
         check="registered",
-        install=listed(lambda runner: {"is_online": False}),
+        install=lists_runners(lambda runner: {"is_online": False}),
     ),
     _wol(
         "wol-nameless",
-        "the answer names no model, and nobody is listed after it",
+        "the answer names no model, and no model is listed after it",
         check="registered",
-        install=both(names_model(lambda place: "class:fast"), lists_models(none)),
+        install=all_of(names_model(lambda place: "class:fast"), lists_models(no_models)),
     ),
     _wol(
         "wol-wrong-runner",
-        "the log says that a runner served which still sleeps",
+        "the log names a runner that still sleeps as the one that served",
         check="registered",
         install=logs(lambda fleet, entry: {**entry, "runner_id": fleet.registry.runners[-1].id}),
     ),
     _wol(
         "wol-not-logged",
-        "the log does not know that a packet was sent",
+        "the log says that no packet was sent",
         check="wol_sent",
         status="WARN",
         install=logs(lambda fleet, entry: {**entry, "wol_sent": False}),
@@ -299,55 +303,63 @@ ROWS: tuple[Fault, ...] = (
         install=logs(lambda fleet, entry: None),
     ),
     # the packet
-    _heard("wol-no-packet-heard", "no packet is sent, and one listens", install=sends(no_packet)),
-    _heard("wol-wrong-mac", "the packet is for another machine", install=sends(wrong_mac)),
+    _heard(
+        "wol-no-packet-heard",
+        "no packet is sent, while the script listens for it",
+        install=sends(send_nothing),
+    ),
+    _heard("wol-wrong-mac", "the packet is for another machine", install=sends(send_to_wrong_mac)),
     _heard(
         "wol-wrong-mac-woken",
-        "a packet for a stranger is all that is heard, and the runner wakes all the same",
+        "the packet is for another machine, but the runner wakes all the same",
         status="WARN",
-        install=sends(and_wakes(wrong_mac)),
+        install=sends(and_wake(send_to_wrong_mac)),
     ),
-    _heard("wol-malformed", "the MAC stands 15 times in the packet", install=sends(malformed)),
+    _heard(
+        "wol-malformed",
+        "the packet has the MAC 15 times instead of 16",
+        install=sends(send_malformed),
+    ),
     _heard(
         "wol-also-malformed",
-        "a malformed packet goes before the good one",
+        "a malformed packet is sent before the good one",
         status="WARN",
-        install=sends(twice),
+        install=sends(send_malformed_then_good),
     ),
     _heard(
         "wol-padded",
         "the packet is longer than any with a password",
         status="WARN",
-        install=sends(and_wakes(padded)),
+        install=sends(and_wake(send_padded)),
     ),
     _heard(
         "wol-unheard",
-        "the runner wakes, but no packet is heard here: a relay in its own segment",
+        "the runner wakes, but no packet arrives here, as with a relay in another segment",
         status="WARN",
-        install=sends(unheard),
+        install=sends(wake_without_packet),
     ),
     _heard(
         "wol-packet-each",
-        "every request that waits sends a packet of its own",
+        "every waiting request sends a packet of its own",
         check="woken_once",
         status="WARN",
-        install=on_fleet(packet_each_request),
+        install=on_gateway(send_packet_for_each_request),
         arguments=(*LISTEN, "--burst", "4"),
     ),
     # the time
     _wol(
         "wol-warm-401",
-        "the token has ended when the second request comes",
+        "the token has expired when the second request comes",
         check="timing",
         status="WARN",
-        install=with_fleet("inference", refuses_warm),
-        arguments=(*QUICK, "--timing"),
+        install=around_with_gateway("inference", refuse_second_request),
+        arguments=(*SHORT_TIMEOUT, "--timing"),
     ),
     _wol(
         "wol-fails-warm",
-        "the request after the one that wakes is a 500",
+        "the request after the one that wakes a runner is a 500",
         check="timing",
-        install=with_fleet("inference", fails_warm),
-        arguments=(*QUICK, "--timing"),
+        install=around_with_gateway("inference", fail_second_request),
+        arguments=(*SHORT_TIMEOUT, "--timing"),
     ),
 )

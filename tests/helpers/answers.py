@@ -42,6 +42,21 @@ def answer(
     return Answer(reply)
 
 
+def answer_to(request: Request, response: bytes = b"", failure: str | None = None) -> Answer:
+    """What became of a request to a server that sent these bytes, head and body.
+
+    `failure`: a kind of failure, such as "timeout", of a request that got no whole answer.
+    """
+    reply = Reply(0, request, SENT_NS, secret=(request.secret or "").encode())
+    reply.end_ns = SENT_NS + 1_000_000
+    if response:
+        read(reply, response, 1.0)
+        reply.message.eof()
+    if failure:
+        reply.failure = Failure(failure, "as the test wants it")
+    return Answer(reply)
+
+
 def streamed(
     ttft_ms: float | None,
     *,

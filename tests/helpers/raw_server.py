@@ -1,10 +1,10 @@
-"""A server that does exactly what a test's script says, byte by byte and moment by moment.
+"""A server that sends exactly the bytes that a test's script says, at the times it says.
 
-def script(peer):                # runs in a thread of its own for every connection
-    peer.request()               # what the client sent
-    peer.send(OK)                # these very bytes
+def script(peer):                # runs in its own thread for every connection
+    peer.request()               # wait for a request of the client
+    peer.send(OK)                # send these bytes
     time.sleep(0.1)
-    peer.reset()                 # ends with RST; returning ends with FIN
+    peer.reset()                 # close with RST; returning closes with FIN
 
 with RawServer(script) as server: ...
 """
@@ -50,12 +50,12 @@ class Peer:
         self.accepted_ns = time.perf_counter_ns()
         self.gone_ns: int | None = None  # when the client's end of the connection was noticed
         self.heads: list[bytes] = []
-        self.asked_ns: list[int] = []  # when each request had come whole
+        self.asked_ns: list[int] = []  # when the last byte of each request had arrived
         self.sent_ns: list[tuple[int, int]] = []  # before and after each send
         self._rest = bytearray()
 
     def request(self) -> bytes | None:
-        """The next request's body, once it has come whole; None when the client is gone."""
+        """The body of the next request, when all of it has arrived; None: the client is gone."""
         if self._fill(lambda: b"\r\n\r\n" in self._rest) is None:
             return None
         head, _, self._rest = self._rest.partition(b"\r\n\r\n")
@@ -89,17 +89,21 @@ class Peer:
             self.sent_ns.append((before, time.perf_counter_ns()))
 
     def wait_gone(self, timeout_s: float = 30) -> None:
-        """Until the client lets go."""
+        """Wait until the client closes the connection."""
         self.sock.settimeout(timeout_s)
         self._fill(lambda: False)
 
+    def start_tls(self, context: ssl.SSLContext) -> None:
+        self.sock = context.wrap_socket(self.sock, server_side=True)
+
     def reset(self) -> None:
+        """Close with RST."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
 
 class RawServer:
-    """Listens on loopback; `peers` are the connections it was given, in order."""
+    """Listens on loopback; `peers` are the connections that it accepted, in order."""
 
     def __init__(
         self,
@@ -143,9 +147,9 @@ class RawServer:
             threading.Thread(target=self._serve, args=(self.peers[-1],), daemon=True).start()
 
     def _serve(self, peer: Peer) -> None:
-        with contextlib.suppress(OSError):  # whoever leaves early is the test's business
+        with contextlib.suppress(OSError):  # the client may close the connection at any time
             if self._tls:
-                peer.sock = self._tls.wrap_socket(peer.sock, server_side=True)
+                peer.start_tls(self._tls)
             self._script(peer)
         with contextlib.suppress(OSError):
             peer.sock.shutdown(socket.SHUT_RDWR)
@@ -153,6 +157,6 @@ class RawServer:
 
 
 def keep_answering(peer: Peer, reply: bytes = OK) -> None:
-    """A well-behaved server."""
+    """A script that answers every request at once."""
     while peer.request() is not None:
         peer.send(reply)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -37,6 +38,16 @@ class Finished:
         found = [each for each in self.document(name)["checks"] if each["name"] == check]
         assert len(found) == 1, found
         return found[0]
+
+
+def restore_ctrl_c() -> None:
+    """Let SIGINT have its usual effect, in this process and in all that it starts.
+
+    A shell starts a background job (`make test &`) with SIGINT ignored, and every child inherits
+    that. Tests that interrupt a script would then wait in vain.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def start_script(

@@ -1,9 +1,10 @@
-"""The fleet profile: real processes, real sockets, real magic packets."""
+"""The fleet profile of the reference deployment: real processes, sockets and magic packets."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import http.client
 import json
 import os
@@ -36,15 +37,17 @@ from helpers.plain_client import (
     with_model,
 )
 
-from reference import Deployment, magic, running, tokens
+from reference import Deployment, magic_packet, running, tokens
 from reference.__main__ import main, signals_to_end
-from reference.faults import Fault
-from reference.faults import fleet as parts
+from reference.faults import answers, fleet_changes, planting
+from reference.faults.fault import Install
 from reference.fleet import deploy
 from reference.fleet import with_model as renamed
+from reference.fleet_registry import Registry, Runner, Waker
 from reference.fleet_routing import Place, Router
-from reference.fleet_runners import Registry, Runner, Waker
+from reference.hooks import Hooks
 from reference.settings import FleetSettings
+from reference.token_verifier import Denied, Policy, Verifier
 
 QUICK: dict[str, Any] = {"profile": "fleet", "ttft_ms": 4, "itl_ms": 1}
 FAST, BIG = "smollm2:135m", "smollm2:135m-big"
@@ -60,7 +63,7 @@ def awake() -> Iterator[Deployment]:
 def token(
     deployment: Deployment, *roles: str, user: str = tokens.DEFAULT_USER, life_s: float = 60
 ) -> str:
-    """What get-token would print, without the time its process takes to start."""
+    """A token as `get-token` prints it, without the time that its process needs to start."""
     key = tokens.read_key(Path(deployment.environment[tokens.KEY_VARIABLE]))
     return tokens.new_token(key, user, roles, life_s)
 
@@ -93,14 +96,14 @@ def log(deployment: Deployment, query: str = "") -> list[dict[str, Any]]:
     return entries
 
 
-class Ear:
-    """Hears what is broadcast on a deployment's Wake-on-LAN port."""
+class PacketReceiver:
+    """Receives what is broadcast on a deployment's Wake-on-LAN port."""
 
     def __init__(self, port: int) -> None:
-        self.sock = magic.bind(port)
+        self.sock = magic_packet.bind(port)
 
     def packets(self, quiet_s: float = 0.2) -> list[bytes]:
-        """All that came, until nothing does for a while."""
+        """All packets that have come, until none comes for `quiet_s`."""
         found = []
         self.sock.settimeout(quiet_s)
         with contextlib.suppress(TimeoutError):
@@ -110,10 +113,10 @@ class Ear:
 
 
 @contextlib.contextmanager
-def listening(deployment: Deployment) -> Iterator[Ear]:
-    ear = Ear(deployment.wol_port)
-    with contextlib.closing(ear.sock):
-        yield ear
+def receiving(deployment: Deployment) -> Iterator[PacketReceiver]:
+    receiver = PacketReceiver(deployment.wol_port)
+    with contextlib.closing(receiver.sock):
+        yield receiver
 
 
 # --- starting and ending
@@ -142,7 +145,7 @@ def test_it_prints_the_environment_then_ready_and_ends_without_a_trace(name: str
 
 
 @on_linux
-def test_nohup_keeps_it_running_when_the_terminal_closes() -> None:
+def test_with_nohup_it_goes_on_when_the_terminal_closes() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         assert signal.SIGHUP not in signals_to_end()
@@ -151,10 +154,10 @@ def test_nohup_keeps_it_running_when_the_terminal_closes() -> None:
 
 
 @on_linux
-def test_a_killed_gateway_takes_runners_and_engines_along(
+def test_runners_and_engines_of_a_killed_gateway_end_as_well(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))  # nobody is left to remove the key
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # no process is left that removes the key
     with running(**QUICK) as deployment:
         pids = family(deployment.process.pid)
         assert len(pids) == 5
@@ -168,7 +171,7 @@ def test_it_ends_at_once_while_requests_are_held_or_served(options: dict[str, An
     with running(**{**QUICK, "runners": 1, **options}) as deployment, ThreadPoolExecutor(3) as pool:
         pids = family(deployment.process.pid)
         for _ in range(3):
-            pool.submit(ask_in_vain, deployment)
+            pool.submit(ask_without_answer, deployment)
         time.sleep(0.2)
         started_s = time.monotonic()
         assert deployment.stop(signal.SIGINT) == 0
@@ -176,7 +179,7 @@ def test_it_ends_at_once_while_requests_are_held_or_served(options: dict[str, An
         assert eventually(lambda: gone(pids))
 
 
-def ask_in_vain(deployment: Deployment) -> None:
+def ask_without_answer(deployment: Deployment) -> None:
     with contextlib.suppress(OSError, http.client.HTTPException):
         ask(deployment)
 
@@ -199,9 +202,9 @@ def ask_in_vain(deployment: Deployment) -> None:
 def test_bad_settings_end_in_one_line(
     options: str, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Should it start all the same, it cannot: the test must not hang.
-    anyway = ["up", "--profile=fleet", "--engine=sim", "--port=0", "--start-timeout=0"]
-    code = exit_code(main, [*anyway, *options.split()])
+    # With this time-out it cannot start, so the test cannot hang if the options are accepted.
+    never_starts = ["up", "--profile=fleet", "--engine=sim", "--port=0", "--start-timeout=0"]
+    code = exit_code(main, [*never_starts, *options.split()])
     out, err = capsys.readouterr()
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert words in err
@@ -225,7 +228,9 @@ def test_a_runner_that_cannot_start_says_why(tmp_path: Path) -> None:
 # --- tokens
 
 
-def test_get_token_works_through_a_link_from_anywhere(awake: Deployment, tmp_path: Path) -> None:
+def test_get_token_works_through_a_symbolic_link_in_any_folder(
+    awake: Deployment, tmp_path: Path
+) -> None:
     (tmp_path / "folder").symlink_to(ROOT / "reference")
     (tmp_path / "step").symlink_to("folder/get-token")
     (tmp_path / "get-token").symlink_to("step")
@@ -242,9 +247,7 @@ def test_get_token_works_through_a_link_from_anywhere(awake: Deployment, tmp_pat
 
 
 @pytest.mark.parametrize("life", ["inf", "nan", "an hour"])
-def test_a_life_that_is_no_number_of_seconds_is_one_line(
-    life: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_lifetime_ends_in_one_line(life: str, capsys: pytest.CaptureFixture[str]) -> None:
     code = exit_code(tokens.main, ["--expires-in", life])
     out, err = capsys.readouterr()
     assert (code, out, err.count("\n")) == (2, "", 1)
@@ -258,14 +261,14 @@ def test_a_token_can_be_checked_with_the_published_keys(awake: Deployment) -> No
 
 
 KEY, OTHER_KEY = tokens.new_key(), tokens.new_key()
-VERIFIER = tokens.Verifier(KEY.public_key())
+VERIFIER = Verifier(KEY.public_key())
 CLAIMS = {"iss": tokens.ISSUER, "aud": tokens.AUDIENCE, "sub": "ann", "exp": 2**33, "roles": []}
 
 
 def signed(
     key: Any = KEY, algorithm: str = "RS256", header: dict[str, Any] | None = None, **claims: Any
 ) -> str:
-    """A token with these claims changed (None: left out), and headers beside the right kid."""
+    """A token with these claims changed (None leaves one out) and with these additional headers."""
     payload = {name: each for name, each in {**CLAIMS, **claims}.items() if each is not None}
     return jwt.encode(payload, key, algorithm, {"kid": VERIFIER.kid, **(header or {})})
 
@@ -278,10 +281,10 @@ def edited(token: str, **claims: Any) -> str:
 
 
 def hs256(secret: bytes, kid: str = VERIFIER.kid) -> str:
-    """By hand: PyJWT refuses to sign with a public key or an empty one."""
+    """A token signed by HS256. PyJWT refuses to sign with a public key or an empty one."""
     header = json.dumps({"alg": "HS256", "kid": kid}).encode()
     message = f"{tokens.encoded(header)}.{tokens.encoded(json.dumps(CLAIMS).encode())}"
-    return f"{message}.{tokens.encoded(tokens.hmac.digest(secret, message.encode(), 'sha256'))}"
+    return f"{message}.{tokens.encoded(hmac.digest(secret, message.encode(), 'sha256'))}"
 
 
 def unsigned(algorithm: str = "none") -> str:
@@ -291,7 +294,7 @@ def unsigned(algorithm: str = "none") -> str:
 
 JWK = tokens.public_jwk(OTHER_KEY.public_key())
 PEM = tokens.public_pem(KEY.public_key())
-# What is wrong with the header, and the weakness of a policy that lets it pass.
+# Tokens that must be refused, by what is wrong, with the weak policy that accepts each.
 REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "another key": (signed(OTHER_KEY), {"signature": False}),
     "edited": (edited(signed(), roles=["admin"]), {"signature": False}),
@@ -314,12 +317,12 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_sound_verifier_refuses_and_the_weakened_one_accepts(name: str) -> None:
+def test_a_sound_verifier_refuses_it_and_a_weak_one_accepts_it(name: str) -> None:
     refused, weakness = REFUSED[name]
-    with pytest.raises(tokens.Denied) as denied:
+    with pytest.raises(Denied) as denied:
         VERIFIER.user(f"Bearer {refused}", {})
     assert denied.value.status == 401 and refused not in str(denied.value)
-    weak = tokens.Verifier(KEY.public_key(), tokens.Policy(**weakness))
+    weak = Verifier(KEY.public_key(), Policy(**weakness))
     assert weak.user(f"Bearer {refused}", {}).name == "ann"
     assert weak.user(f"Bearer {signed()}", {}).name == "ann"
 
@@ -333,18 +336,18 @@ def test_a_sound_verifier_refuses_and_the_weakened_one_accepts(name: str) -> Non
         *(f"Bearer {tokens.encoded(b'[' * 9999)}.e30.", f"Bearer {signed()[:-3]}\xe4\xf6\xfc"),
     ],
 )
-def test_no_malformed_credential_is_more_than_denied(text: str) -> None:
-    with pytest.raises(tokens.Denied):
+def test_a_malformed_credential_is_denied(text: str) -> None:
+    with pytest.raises(Denied):
         VERIFIER.user(text, {"access_token": signed()})
 
 
-def test_the_scheme_s_case_does_not_matter_and_the_clock_may_be_a_minute_off() -> None:
+def test_the_scheme_may_have_any_case_and_the_clock_may_be_a_minute_wrong() -> None:
     assert VERIFIER.user(f"bEARER  {signed(exp=int(time.time()) - 50)}", {}).name == "ann"
     assert VERIFIER.user(f"Bearer {signed(roles='admin')}", {}).roles == frozenset()
     assert VERIFIER.user(f"Bearer {signed(aud=['others', 'fleet'])}", {}).name == "ann"
 
 
-def test_who_is_not_let_in_gets_plain_text(awake: Deployment) -> None:
+def test_a_refused_credential_gets_plain_text(awake: Deployment) -> None:
     answer = call(awake.url, CHAT, "POST", chat_body())
     assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
     assert answer.headers["Content-Type"].startswith("text/plain")
@@ -358,7 +361,7 @@ def test_who_is_not_let_in_gets_plain_text(awake: Deployment) -> None:
 # --- models, roles, errors
 
 
-def test_what_needs_no_token(awake: Deployment) -> None:
+def test_some_endpoints_need_no_token(awake: Deployment) -> None:
     assert call(awake.url, "/health").json == {"status": "ok", "version": "0.1.0"}
     assert models(awake) == [FAST, BIG]
     assert {model["created"] for model in call(awake.url, "/v1/models").json["data"]} == {0}
@@ -383,14 +386,14 @@ def test_the_answer_names_the_model_it_was_resolved_to(awake: Deployment, stream
         assert named == {expected}
 
 
-def test_a_model_s_name_in_the_text_is_left_alone() -> None:
+def test_a_model_s_name_inside_the_text_is_not_changed() -> None:
     body = b'{"choices": [{"content": "\\"model\\": \\"x\\""}], "model": "a\\"b"}'
     assert (
         renamed(body, b'"c"') == b'{"choices": [{"content": "\\"model\\": \\"x\\""}], "model": "c"}'
     )
 
 
-def test_a_specific_model_takes_its_role_and_errors_are_plain_text(awake: Deployment) -> None:
+def test_a_specific_model_needs_its_role_and_errors_are_plain_text(awake: Deployment) -> None:
     specific = token(awake, tokens.SPECIFIC)
     denied = "Permission denied: cannot request specific models. Use class:fast or class:big."
     for asked, by, status, text in (
@@ -417,7 +420,7 @@ def test_any_origin_is_allowed(awake: Deployment) -> None:
 # --- the admin API
 
 
-def test_the_admin_api_is_for_administrators(awake: Deployment) -> None:
+def test_the_admin_api_is_only_for_administrators(awake: Deployment) -> None:
     for path in ("/admin/runners", "/admin/api/requests"):
         assert call(awake.url, path).status == 401
         basic = call(awake.url, path, Authorization=f"Bearer {awake.token}")
@@ -473,7 +476,7 @@ def new_router(count: int = 2, slots: int = 2) -> Router:
     return Router(Registry(made), Waker(1, 1.0))
 
 
-def test_the_idle_runner_comes_first_then_the_preferred_one_then_the_quicker() -> None:
+def test_an_idle_runner_comes_first_then_the_preferred_type_then_the_lower_latency() -> None:
     router = new_router(4)
     able = router.registry.runners
     assert router.choose(able, "class:fast") is able[0]
@@ -487,7 +490,7 @@ def test_the_idle_runner_comes_first_then_the_preferred_one_then_the_quicker() -
     assert router.choose(able, "class:fast") is None
 
 
-def test_who_waits_gets_the_first_free_place_in_order_and_who_leaves_frees_his() -> None:
+def test_waiting_requests_get_free_places_in_order_and_a_client_that_leaves_frees_its_own() -> None:
     async def scenario() -> list[int]:
         router, served = new_router(count=1, slots=1), []
 
@@ -499,8 +502,8 @@ def test_who_waits_gets_the_first_free_place_in_order_and_who_leaves_frees_his()
         tasks = [asyncio.create_task(request(number)) for number in range(4)]
         await asyncio.sleep(0)
         assert (router.active, router.waiting) == (1, 3)
-        tasks[0].cancel()  # has the place
-        tasks[2].cancel()  # waits for one
+        tasks[0].cancel()  # it has the place
+        tasks[2].cancel()  # it waits for one
         await asyncio.gather(*tasks, return_exceptions=True)
         assert (router.active, router.waiting) == (0, 0)
         return served
@@ -508,18 +511,18 @@ def test_who_waits_gets_the_first_free_place_in_order_and_who_leaves_frees_his()
     assert asyncio.run(scenario()) == [0, 1, 3]
 
 
-def test_concurrent_requests_spread_and_sequential_ones_stay() -> None:
+def test_concurrent_requests_go_to_both_runners_and_sequential_ones_to_the_same() -> None:
     with running(**{**QUICK, "ttft_ms": 100}, runner_header="X-Runner-Id") as deployment:
         assert {ask(deployment).headers["X-Runner-Id"] for _ in range(3)} == {"desk"}
         started_s = time.monotonic()
         with ThreadPoolExecutor(8) as pool:
             found = Counter(pool.map(lambda _: ask(deployment).headers["X-Runner-Id"], range(8)))
-        # Two runners with two slots each: two rounds.
+        # Two runners with two slots each serve them in two rounds.
         assert found == {"desk": 4, "tower": 4}
         assert 0.2 <= time.monotonic() - started_s < 0.6
 
 
-def test_models_may_be_laid_out_otherwise() -> None:
+def test_runners_may_have_other_models() -> None:
     layout = f"tower={BIG};attic={FAST};cellar=other"
     with running(**QUICK, models=layout, runner_header="X-Runner") as deployment:
         assert models(deployment) == [BIG, FAST, "other"]
@@ -528,20 +531,20 @@ def test_models_may_be_laid_out_otherwise() -> None:
 
 
 @on_linux
-def test_an_engine_that_dies_is_a_500_and_comes_back() -> None:
+def test_an_engine_that_dies_is_a_500_and_is_started_again() -> None:
     with running(**QUICK, runners=1) as deployment:
         (engine,) = [pid for pid in family(deployment.process.pid) if is_engine(pid)]
         os.kill(engine, signal.SIGKILL)
         answer = ask(deployment)
-        if answer.status != 200:  # it may have been started again already
+        if answer.status != 200:  # the engine may have been started again already
             assert answer.status == 500 and answer.body.startswith(b"Runner 'desk' failed: ")
         assert eventually(lambda: ask(deployment).status == 200)
         assert [runner["is_online"] for runner in runners(deployment).values()] == [True]
 
 
 @on_linux
-@pytest.mark.filterwarnings("ignore:It is recommended")  # of aiohttp, which runs here
-def test_a_stream_that_breaks_off_is_logged_as_such_and_nothing_is_on_stderr(
+@pytest.mark.filterwarnings("ignore:It is recommended")  # from aiohttp, which runs in this process
+def test_a_stream_that_is_cut_off_has_its_own_status_in_the_log_and_prints_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     @contextlib.contextmanager
@@ -565,12 +568,12 @@ def test_a_stream_that_breaks_off_is_logged_as_such_and_nothing_is_on_stderr(
         assert eventually(lambda: len(log(deployment)) == 2)
         assert [entry["status"] for entry in log(deployment)] == [502, 499]
 
-    others = family(os.getpid())  # another deployment's
-    planted(scenario=scenario, runners=1, itl_ms=5)
+    others = family(os.getpid())  # the processes of the module's deployment
+    run_with(scenario=scenario, runners=1, itl_ms=5)
     assert not caplog.records
 
 
-def test_a_stranger_at_the_runners_port_changes_nothing() -> None:
+def test_an_unknown_client_at_the_port_for_runners_changes_nothing() -> None:
     opened = []
 
     async def said(port: int, line: bytes) -> bytes:
@@ -593,7 +596,7 @@ def test_a_stranger_at_the_runners_port_changes_nothing() -> None:
             assert runner.online and runner.engine_url == "http://127.0.0.1:2"
             for writer in opened:
                 writer.close()
-            assert await asyncio.wait_for(runner.left.wait(), 5)
+            assert await asyncio.wait_for(runner.disconnected.wait(), 5)
         assert not troubles
 
     asyncio.run(scenario())
@@ -607,7 +610,10 @@ def is_engine(pid: int) -> bool:
 
 
 def test_a_request_wakes_one_runner_with_one_packet_and_is_served() -> None:
-    with running(**QUICK, asleep=True, boot_ms=200) as deployment, listening(deployment) as ear:
+    with (
+        running(**QUICK, asleep=True, boot_ms=200) as deployment,
+        receiving(deployment) as receiver,
+    ):
         assert models(deployment) == []
         before = runners(deployment)
         assert not any(each["is_online"] for each in before.values())
@@ -617,24 +623,24 @@ def test_a_request_wakes_one_runner_with_one_packet_and_is_served() -> None:
             answers = list(pool.map(lambda _: ask(deployment, "class:big"), range(5)))
         assert {answer.status for answer in answers} == {200}
         assert time.monotonic() - started_s >= 0.2
-        assert ear.packets() == [magic.magic_packet(TOWER)]
+        assert receiver.packets() == [magic_packet.build(TOWER)]
         assert models(deployment) == [FAST, BIG]
         assert [each["is_online"] for each in runners(deployment).values()] == [False, True]
         assert [entry["wol_sent"] for entry in log(deployment)] == [True] * 5
-        assert ask(deployment).status == 200  # by the one that is awake, of either class
-        assert log(deployment)[0]["wol_sent"] is False and ear.packets() == []
+        assert ask(deployment).status == 200  # from the runner that is awake and has both classes
+        assert log(deployment)[0]["wol_sent"] is False and receiver.packets() == []
 
 
 def test_only_a_magic_packet_with_its_mac_wakes_a_runner() -> None:
-    sound = magic.magic_packet(DESK)
-    assert magic.wakes(sound, DESK)
+    sound = magic_packet.build(DESK)
+    assert magic_packet.wakes(sound, DESK)
     with running(**QUICK, asleep=True, runners=1) as deployment:
         for packet in (sound[:-6], sound[:-1], sound + b"12345", b"\0" + sound[1:], b""):
-            magic.broadcast(packet, deployment.wol_port)
-        magic.broadcast(magic.magic_packet(TOWER), deployment.wol_port)
-        time.sleep(0.5)
+            magic_packet.broadcast(packet, deployment.wol_port)
+        magic_packet.broadcast(magic_packet.build(TOWER), deployment.wol_port)
+        time.sleep(0.3)
         assert models(deployment) == []
-        magic.broadcast(sound + b"secret", deployment.wol_port)
+        magic_packet.broadcast(sound + b"secret", deployment.wol_port)
         assert eventually(lambda: models(deployment) == [FAST, BIG])
 
 
@@ -644,12 +650,12 @@ def test_an_idle_runner_sleeps_without_an_engine_and_wakes_again() -> None:
         for _ in range(2):
             assert eventually(lambda: models(deployment) == [])
             assert eventually(lambda: len(family(deployment.process.pid)) == 2)
-            # A long answer is not idleness.
+            # While it serves a long answer, it is not idle.
             assert len(ask(deployment, max_tokens=400, stream=True).events) > 400
         assert [entry["wol_sent"] for entry in log(deployment)] == [True] * 2
 
 
-def test_requests_around_the_moment_of_falling_asleep_are_all_served() -> None:
+def test_requests_at_the_moment_when_a_runner_falls_asleep_are_all_served() -> None:
     with running(**QUICK, runners=1, idle_timeout=0.15) as deployment:
         statuses = set()
         for pause_s in (0.15, 0.18, 0.21, 0.24):
@@ -658,12 +664,12 @@ def test_requests_around_the_moment_of_falling_asleep_are_all_served() -> None:
         assert statuses == {200}
 
 
-def test_what_is_refused_wakes_nobody() -> None:
-    with running(**QUICK, asleep=True) as deployment, listening(deployment) as ear:
+def test_a_refused_request_wakes_no_runner() -> None:
+    with running(**QUICK, asleep=True) as deployment, receiving(deployment) as receiver:
         assert ask(deployment, by="x.y.z").status == 401
         assert ask(deployment, FAST).status == 400
         assert ask(deployment, "class:huge").status == 500
-        assert ear.packets() == [] and models(deployment) == []
+        assert receiver.packets() == [] and models(deployment) == []
 
 
 def test_a_runner_that_does_not_wake_is_a_500_after_the_wake_timeout() -> None:
@@ -678,7 +684,7 @@ def test_a_runner_that_does_not_wake_is_a_500_after_the_wake_timeout() -> None:
 
 
 @on_linux
-def test_an_engine_that_cannot_start_is_tried_once_a_packet() -> None:
+def test_an_engine_that_cannot_start_is_tried_once_for_each_packet() -> None:
     options = {"asleep": True, "runners": 1, "start_timeout": 0.05, "wake_timeout": 0.5}
     with running(**QUICK, **options) as deployment:
         for _ in range(2):
@@ -692,34 +698,36 @@ def test_an_engine_that_cannot_start_is_tried_once_a_packet() -> None:
 @with_model
 def test_llama_wakes_on_a_packet_and_serves_both_classes() -> None:
     with running(engine="llama", profile="fleet", asleep=True) as deployment:
-        with listening(deployment) as ear:
+        with receiving(deployment) as receiver:
             answer = ask(deployment, "class:fast", max_tokens=8)
-            assert ear.packets() == [magic.magic_packet(DESK)]
+            assert receiver.packets() == [magic_packet.build(DESK)]
         assert answer.status == 200 and answer.json["model"] == FAST
         assert answer.json["choices"][0]["message"]["content"]
         stream = ask(deployment, "class:big", stream=True, max_tokens=8)
         assert {event["model"] for event in stream.events} == {BIG} and stream.text
 
 
-# --- what faults are made of
+# --- the changes of which faults are made
 
 
-def planted(*installs: parts.Install, scenario: Callable[[Deployment], Any], **options: Any) -> Any:
-    """What the scenario finds in a fleet with these parts of faults."""
-    rows = [Fault("x", "", "", "", install, profile="fleet") for install in installs]
+def run_with(*installs: Install, scenario: Callable[[Deployment], Any], **options: Any) -> Any:
+    """The result of `scenario` in a fleet that runs in this process, with these changes."""
+    hooks = Hooks()
+    for install in installs:
+        install(hooks)
     quick = {"engine": "sim", "ttft_ms": 4, "itl_ms": 1, "port": 0, "wol_port": 0}
     settings = FleetSettings(**{**quick, **options})
 
     async def run() -> Any:
-        async with deploy(settings, rows) as environment:
+        async with deploy(settings, hooks) as environment:
             deployment = Deployment(dict(environment), None)  # type: ignore[arg-type]
             return await asyncio.to_thread(scenario, deployment)
 
     return asyncio.run(run())
 
 
-@pytest.mark.filterwarnings("ignore:It is recommended")  # of aiohttp, which runs here
-def test_roles_models_and_routes_can_be_broken() -> None:
+@pytest.mark.filterwarnings("ignore:It is recommended")  # from aiohttp, which runs in this process
+def test_roles_models_and_routing_can_be_changed() -> None:
     def scenario(deployment: Deployment) -> None:
         assert ask(deployment, FAST).json["model"] == "lie"
         assert len(runners(deployment)) == 2
@@ -731,35 +739,43 @@ def test_roles_models_and_routes_can_be_broken() -> None:
         assert {entry["model"] for entry in log(deployment)} == {BIG}
         assert call(deployment.url, "/v1/models").body == b"planted"
 
-    planted(
-        parts.decide("may_ask_specific", lambda user: True),
-        parts.names_model(lambda place: "lie"),
-        parts.resolves(lambda wanted: "class:big"),
-        parts.chooses(lambda able, wanted: able[-1]),
-        parts.plain("models", 500),
+    run_with(
+        fleet_changes.decide("may_ask_specific", lambda user: True),
+        fleet_changes.names_model(lambda place: "lie"),
+        fleet_changes.resolves(lambda wanted: "class:big"),
+        fleet_changes.chooses(lambda able, wanted: able[-1]),
+        answers.plain_text("models", 500),
         scenario=scenario,
     )
 
 
 WAKES = {
-    "no_packet": (parts.no_packet, [], 500),
-    "unheard": (parts.unheard, [], 200),
-    "wrong_mac": (parts.wrong_mac, [magic.magic_packet(parts.WRONG_MAC)], 500),
-    "malformed": (parts.and_wakes(parts.malformed), [magic.magic_packet(DESK)[:-6]], 200),
+    "no_packet": (fleet_changes.send_nothing, [], 500),
+    "unheard": (fleet_changes.wake_without_packet, [], 200),
+    "wrong_mac": (
+        fleet_changes.send_to_wrong_mac,
+        [magic_packet.build(fleet_changes.WRONG_MAC)],
+        500,
+    ),
+    "malformed": (
+        fleet_changes.and_wake(fleet_changes.send_malformed),
+        [magic_packet.build(DESK)[:-6]],
+        200,
+    ),
 }
 
 
 @pytest.mark.parametrize("name", WAKES)
-def test_packets_can_be_broken(name: str) -> None:
+def test_packets_can_be_changed(name: str) -> None:
     send, packets, status = WAKES[name]
 
     def scenario(deployment: Deployment) -> None:
-        with listening(deployment) as ear:
+        with receiving(deployment) as receiver:
             assert ask(deployment).status == status
-            assert ear.packets() == packets
+            assert receiver.packets() == packets
 
-    planted(
-        parts.sends(send),
+    run_with(
+        fleet_changes.sends(send),
         scenario=scenario,
         asleep=True,
         runners=1,
@@ -769,12 +785,12 @@ def test_packets_can_be_broken(name: str) -> None:
 
 def test_a_packet_for_each_request_and_a_refusal_while_waking() -> None:
     def burst(deployment: Deployment) -> tuple[int, set[int]]:
-        with listening(deployment) as ear, ThreadPoolExecutor(3) as pool:
+        with receiving(deployment) as receiver, ThreadPoolExecutor(3) as pool:
             statuses = set(pool.map(lambda _: ask(deployment).status, range(3)))
-            return len(ear.packets()), statuses
+            return len(receiver.packets()), statuses
 
     options: dict[str, Any] = {"asleep": True, "boot_ms": 200}
-    each = parts.on_fleet(parts.packet_each_request)
-    assert planted(each, scenario=burst, **options) == (3, {200})
-    refused = parts.with_fleet("inference", parts.refused_while_waking)
-    assert planted(refused, scenario=burst, **options) == (1, {503})
+    each = planting.on_gateway(fleet_changes.send_packet_for_each_request)
+    assert run_with(each, scenario=burst, **options) == (3, {200})
+    refused = planting.around_with_gateway("inference", fleet_changes.refuse_while_waking)
+    assert run_with(refused, scenario=burst, **options) == (1, {503})

@@ -1,4 +1,4 @@
-"""The reference deployment: real processes over real sockets."""
+"""The gateway profile of the reference deployment: real processes, real sockets."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from helpers.plain_client import (
 )
 
 from reference import Deployment, StartError, running
-from reference.faults import FAULTS, events
-from reference.upstream import Reply
+from reference.engine_client import Reply, events
+from reference.faults import FAULTS
 
 ORIGIN = "https://app.example"
 
@@ -48,7 +48,7 @@ def chat(deployment: Deployment, max_tokens: int = 4, **more: Any) -> Answer:
 
 
 def send_chat(deployment: Deployment, max_tokens: int) -> socket.socket:
-    """A chat request that was only sent; the caller reads or leaves."""
+    """Send a chat request. The caller reads the answer or closes the socket."""
     parts = urlsplit(deployment.url)
     sock = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=30)
     body = chat_body(max_tokens)
@@ -69,10 +69,25 @@ def plain() -> Iterator[Deployment]:
 
 
 @pytest.fixture(scope="module")
-def narrow() -> Iterator[Deployment]:
-    """The guide's queue set-up: one at a time, two may wait."""
+def short_queue() -> Iterator[Deployment]:
+    """The queue of the guide: one request is served at a time, two may wait."""
     limits: dict[str, Any] = {"max_concurrent_requests": 1, "max_queue_size": 2}
     with running(ttft_ms=20, itl_ms=10, rate_limit=0, **limits) as deployment:
+        yield deployment
+
+
+@pytest.fixture(scope="module")
+def open_to_all() -> Iterator[Deployment]:
+    """No key, any origin, connections that stay open, answers of 5 tokens."""
+    options: dict[str, Any] = {"auth_enabled": False, "cors_origins": "*", "output_tokens": 5}
+    with running(connection="keep-alive", ttft_ms=5, itl_ms=1, **options) as deployment:
+        yield deployment
+
+
+@pytest.fixture(scope="module")
+def sleepy() -> Iterator[Deployment]:
+    """The engine is stopped after 0.4 s without requests and needs 0.4 s to start."""
+    with running(idle_timeout=0.4, load_ms=400, ttft_ms=5, itl_ms=5) as deployment:
         yield deployment
 
 
@@ -99,7 +114,7 @@ def test_it_prints_the_environment_then_ready_and_ends_without_a_trace(number: i
 
 
 @on_linux
-def test_a_killed_gateway_takes_its_children_along() -> None:
+def test_the_children_of_a_killed_gateway_end_as_well() -> None:
     with running() as deployment:
         pids = family(deployment.process.pid)
         deployment.process.kill()
@@ -107,7 +122,7 @@ def test_a_killed_gateway_takes_its_children_along() -> None:
 
 
 @on_linux
-def test_it_ends_during_requests() -> None:
+def test_it_ends_at_once_while_a_request_is_served() -> None:
     with running() as deployment, contextlib.closing(send_chat(deployment, 200)) as sock:
         sock.recv(1000)
         pids = family(deployment.process.pid)
@@ -187,7 +202,7 @@ def test_settings_in_the_environment_do_not_reach_running(
 # --- the gateway's own endpoints
 
 
-def test_ping_is_200_and_empty_without_a_key(plain: Deployment) -> None:
+def test_ping_needs_no_key_and_is_empty(plain: Deployment) -> None:
     answer = call(plain.url, "/ping")
     assert (answer.status, answer.body) == (200, b"")
 
@@ -214,7 +229,7 @@ def test_health_has_the_documented_fields(plain: Deployment) -> None:
     assert health["authentication"] == {"enabled": True}
 
 
-def test_metrics_are_json_unless_text_is_asked_for(plain: Deployment) -> None:
+def test_metrics_are_json_unless_the_client_accepts_text(plain: Deployment) -> None:
     for accept in ("*/*", "application/json", "text/html"):
         assert "requests_total" in call(plain.url, "/metrics", Accept=accept).json["gateway"]
     figures = call(plain.url, "/metrics").json["gateway"]
@@ -225,7 +240,7 @@ def test_metrics_are_json_unless_text_is_asked_for(plain: Deployment) -> None:
         assert samples == list(figures)
 
 
-def test_what_was_served_is_counted(plain: Deployment) -> None:
+def test_requests_are_counted(plain: Deployment) -> None:
     def figures() -> dict[str, float]:
         found: dict[str, float] = call(plain.url, "/metrics").json["gateway"]
         return found
@@ -267,23 +282,19 @@ def test_a_part_of_the_key_is_a_401(plain: Deployment) -> None:
     assert answer.status == 401
 
 
-def test_chosen_keys_and_no_authentication() -> None:
-    with running(api_keys=["sk-one", "sk-two"]) as deployment:
-        assert deployment.api_key == "sk-one"
-        for key, status in (("sk-one", 200), ("sk-two", 200), ("sk-three", 401)):
-            answer = call(deployment.url, "/v1/models", Authorization=f"Bearer {key}")
-            assert answer.status == status
-    with running(auth_enabled=False) as deployment:
-        assert deployment.api_key == ""
-        assert call(deployment.url, "/v1/models").status == 200
+def test_without_authentication_no_key_is_needed(open_to_all: Deployment) -> None:
+    assert open_to_all.api_key == ""
+    assert call(open_to_all.url, "/v1/models").status == 200
 
 
-def test_the_rate_limit_is_each_key_s_own() -> None:
+def test_keys_can_be_chosen_and_each_has_its_own_rate_limit() -> None:
     with running(api_keys=["sk-one", "sk-two"], rate_limit=3) as deployment:
+        assert deployment.api_key == "sk-one"
 
         def ask(key: str) -> Answer:
             return call(deployment.url, "/v1/models", Authorization=f"Bearer {key}")
 
+        assert ask("sk-three").status == 401
         assert [ask("sk-one").status for _ in range(4)] == [200, 200, 200, 429]
         assert ask("sk-two").status == 200
         assert call(deployment.url, "/ping").status == 200
@@ -292,7 +303,7 @@ def test_the_rate_limit_is_each_key_s_own() -> None:
         assert refused.json["error"]["code"] == "rate_limit_exceeded"
 
 
-def test_what_cannot_be_served_has_an_openai_shaped_body(plain: Deployment) -> None:
+def test_an_error_has_the_form_of_openai_s_api(plain: Deployment) -> None:
     bearer = f"Bearer {plain.api_key}"
 
     def ask(path: str, method: str = "POST", body: bytes | None = b"{}", **more: str) -> Answer:
@@ -314,7 +325,7 @@ def test_what_cannot_be_served_has_an_openai_shaped_body(plain: Deployment) -> N
         assert isinstance(answer.json["error"]["message"], str)
 
 
-def test_garbage_instead_of_http_is_a_400(plain: Deployment) -> None:
+def test_a_malformed_http_request_is_a_400(plain: Deployment) -> None:
     parts = urlsplit(plain.url)
     with socket.create_connection((parts.hostname or "", parts.port or 0), 5) as sock:
         sock.sendall(b"what is this\r\n\r\n")
@@ -333,14 +344,21 @@ def test_a_silent_engine_is_a_504_with_an_integer_code() -> None:
 # --- the queue
 
 
-def test_one_is_served_two_wait_and_the_rest_is_refused_at_once(narrow: Deployment) -> None:
+def test_one_request_is_served_two_wait_and_the_next_is_refused_at_once(
+    short_queue: Deployment,
+) -> None:
     sockets = []
     for number in range(3):
-        sockets.append(send_chat(narrow, 30))
-        assert eventually(lambda: sum_of_queue(narrow) == len(sockets)), number
-    assert queue(narrow) == {"max_concurrent": 1, "max_queue_size": 2, "active": 1, "waiting": 2}
+        sockets.append(send_chat(short_queue, 30))
+        assert eventually(lambda: sum_of_queue(short_queue) == len(sockets)), number
+    assert queue(short_queue) == {
+        "max_concurrent": 1,
+        "max_queue_size": 2,
+        "active": 1,
+        "waiting": 2,
+    }
     started_s = time.monotonic()
-    refused = chat(narrow)
+    refused = chat(short_queue)
     assert time.monotonic() - started_s < 0.5
     assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
     assert refused.json == {
@@ -350,13 +368,13 @@ def test_one_is_served_two_wait_and_the_rest_is_refused_at_once(narrow: Deployme
             "code": "queue_full",
         }
     }
-    assert call(narrow.url, "/ping").status == 200
+    assert call(short_queue.url, "/ping").status == 200
     ended = read_all(sockets)
     assert sorted(ended) == ended  # first in, first out
-    figures = call(narrow.url, "/metrics").json["gateway"]
+    figures = call(short_queue.url, "/metrics").json["gateway"]
     assert (figures["queue_depth"], figures["requests_active"]) == (0, 0)
     assert figures["queue_rejections"] >= 1
-    assert figures["queue_wait_seconds_total"] > 0.6  # 0.3 s and twice 0.3 s
+    assert figures["queue_wait_seconds_total"] > 0.6  # one waited 0.3 s, the other one 0.6 s
 
 
 def sum_of_queue(deployment: Deployment) -> int:
@@ -365,7 +383,7 @@ def sum_of_queue(deployment: Deployment) -> int:
 
 
 def read_all(sockets: list[socket.socket]) -> list[float]:
-    """Read every stream to its end; the times they ended at, in the sockets' order."""
+    """Read every stream to its end. Returns when each ended, in the order of the sockets."""
     ended_s = [0.0] * len(sockets)
 
     def read(index: int) -> None:
@@ -382,21 +400,21 @@ def read_all(sockets: list[socket.socket]) -> list[float]:
     return ended_s
 
 
-def test_a_client_that_leaves_frees_its_place(narrow: Deployment) -> None:
-    active = send_chat(narrow, 250)
-    assert eventually(lambda: queue(narrow)["active"] == 1)
-    leaving, staying = send_chat(narrow, 250), None
-    assert eventually(lambda: queue(narrow)["waiting"] == 1)
-    staying = send_chat(narrow, 5)
-    assert eventually(lambda: queue(narrow)["waiting"] == 2)
+def test_a_client_that_leaves_frees_its_place_in_the_queue(short_queue: Deployment) -> None:
+    active = send_chat(short_queue, 250)
+    assert eventually(lambda: queue(short_queue)["active"] == 1)
+    leaving, staying = send_chat(short_queue, 250), None
+    assert eventually(lambda: queue(short_queue)["waiting"] == 1)
+    staying = send_chat(short_queue, 5)
+    assert eventually(lambda: queue(short_queue)["waiting"] == 2)
     leaving.close()
-    assert eventually(lambda: queue(narrow)["waiting"] == 1, 0.5)
+    assert eventually(lambda: queue(short_queue)["waiting"] == 1, 0.5)
     active.recv(100)
-    active.close()  # its answer would have taken another 2 s
+    active.close()  # its answer would have taken 2 s more
     started_s = time.monotonic()
     read_all([staying])
     assert time.monotonic() - started_s < 1.5
-    assert eventually(lambda: sum_of_queue(narrow) == 0, 0.5)
+    assert eventually(lambda: sum_of_queue(short_queue) == 0, 0.5)
 
 
 def test_a_client_that_leaves_frees_the_engine() -> None:
@@ -404,7 +422,7 @@ def test_a_client_that_leaves_frees_the_engine() -> None:
         with contextlib.closing(send_chat(deployment, 250)) as sock:
             sock.recv(100)
         started_s = time.monotonic()
-        chat(deployment, 1)  # the only slot would have been taken for 5 s
+        chat(deployment, 1)  # the first request would have used the only slot for 5 s
         assert time.monotonic() - started_s < 2
 
 
@@ -437,16 +455,17 @@ def test_other_origins_get_no_cors_header(plain: Deployment, origin: str) -> Non
         assert not [name for name in answer.headers if name.lower().startswith("access-control")]
 
 
-def test_a_star_allows_every_origin() -> None:
-    with running(cors_origins="*") as deployment:
-        answer = call(deployment.url, "/ping", Origin="https://any.example")
-        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+def test_a_star_allows_every_origin(open_to_all: Deployment) -> None:
+    answer = call(open_to_all.url, "/ping", Origin="https://any.example")
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
 
 # --- framing
 
 
-def test_by_default_every_answer_closes_and_streams_are_not_chunked(plain: Deployment) -> None:
+def test_by_default_every_answer_closes_the_connection_and_no_stream_is_chunked(
+    plain: Deployment,
+) -> None:
     stream = chat(plain)
     answers = [stream, call(plain.url, "/ping"), call(plain.url, "/nothing"), call(plain.url, CHAT)]
     for answer in answers:
@@ -457,68 +476,64 @@ def test_by_default_every_answer_closes_and_streams_are_not_chunked(plain: Deplo
     assert stream.body.endswith(b"data: [DONE]\n\n")
 
 
-def test_with_keep_alive_streams_are_chunked_and_connections_reused() -> None:
-    with running(connection="keep-alive", ttft_ms=5, itl_ms=1) as deployment:
-        with contextlib.closing(connect(deployment.url)) as connection:
-            for _ in range(3):
-                headers = {"Authorization": f"Bearer {deployment.api_key}"}
-                connection.request("POST", CHAT, chat_body(), headers)
-                sock = connection.sock
-                reply = connection.getresponse()
-                assert reply.headers["Transfer-Encoding"] == "chunked"
-                assert reply.read().endswith(b"data: [DONE]\n\n")
-                assert connection.sock is sock
-
-
-# --- idle timeout and trouble with the engine
-
-
-@on_linux
-def test_an_idle_engine_stops_and_only_inference_wakes_it() -> None:
-    with running(idle_timeout=0.5, load_ms=400, ttft_ms=5, itl_ms=1) as deployment:
-        authorization = f"Bearer {deployment.api_key}"
-
-        def family_now() -> int:
-            return len(family(deployment.process.pid))
-
-        assert call(deployment.url, "/health").json["status"] == "ok"
-        assert eventually(lambda: family_now() == 2)
+def test_with_keep_alive_streams_are_chunked_and_connections_reused(
+    open_to_all: Deployment,
+) -> None:
+    with contextlib.closing(connect(open_to_all.url)) as connection:
         for _ in range(3):
-            assert call(deployment.url, "/ping").status == 200
-            assert call(deployment.url, "/health").json["status"] == "error"
-            assert call(deployment.url, "/metrics").status == 200
-            assert call(deployment.health_url, "/ping").status == 200
-            models = call(deployment.url, "/v1/models", Authorization=authorization)
-            assert [model["id"] for model in models.json["data"]] == ["sim"]
-            assert chat_refused(deployment)
-        assert family_now() == 2
-        started_s = time.monotonic()
-        assert chat(deployment).status == 200
-        cold_s = time.monotonic() - started_s
-        started_s = time.monotonic()
-        assert chat(deployment).status == 200
-        assert 0.4 < cold_s
-        assert time.monotonic() - started_s < 0.3
-        assert call(deployment.url, "/health").json["status"] == "ok"
+            connection.request("POST", CHAT, chat_body())
+            sock = connection.sock
+            reply = connection.getresponse()
+            assert reply.headers["Transfer-Encoding"] == "chunked"
+            assert reply.read().endswith(b"data: [DONE]\n\n")
+            assert connection.sock is sock
 
 
-def chat_refused(deployment: Deployment) -> bool:
-    """Whether a request with a wrong key is refused; it must not wake anybody."""
-    return call(deployment.url, CHAT, "POST", chat_body(), Authorization="Bearer no").status == 401
+# --- an engine that is idle, silent or dead
 
 
-def test_requests_that_wake_the_engine_together_are_all_served() -> None:
-    with running(idle_timeout=0.3, load_ms=200, ttft_ms=5, itl_ms=1) as deployment:
-        assert eventually(lambda: call(deployment.url, "/health").json["status"] == "error")
-        sockets = [send_chat(deployment, 3) for _ in range(6)]
-        sockets.pop(0).close()  # the one that caused the start must not end it
-        read_all(sockets)
+def engine_is_stopped(deployment: Deployment) -> bool:
+    """Whether only the gateway and the health server run, and `/health` reports it."""
+    processes = family(deployment.process.pid)
+    return len(processes) == 2 and call(deployment.url, "/health").json["status"] == "error"
 
 
 @on_linux
-def test_a_long_answer_keeps_the_engine_awake() -> None:
-    with running(idle_timeout=0.3, ttft_ms=5, itl_ms=10) as deployment:
-        assert chat(deployment, 100).text.count(" ") == 100
+def test_an_idle_engine_is_stopped_and_only_inference_starts_it(sleepy: Deployment) -> None:
+    assert chat(sleepy).status == 200
+    assert call(sleepy.url, "/health").json["status"] == "ok"
+    assert eventually(lambda: engine_is_stopped(sleepy))
+    for _ in range(3):
+        assert call(sleepy.url, "/ping").status == 200
+        assert call(sleepy.url, "/health").json["status"] == "error"
+        assert call(sleepy.url, "/metrics").status == 200
+        assert call(sleepy.health_url, "/ping").status == 200
+        models = call(sleepy.url, "/v1/models", Authorization=f"Bearer {sleepy.api_key}")
+        assert [model["id"] for model in models.json["data"]] == ["sim"]
+        refused = call(sleepy.url, CHAT, "POST", chat_body(), Authorization="Bearer no")
+        assert refused.status == 401
+    assert engine_is_stopped(sleepy)
+    started_s = time.monotonic()
+    assert chat(sleepy).status == 200
+    cold_s = time.monotonic() - started_s
+    started_s = time.monotonic()
+    assert chat(sleepy).status == 200
+    assert 0.4 < cold_s
+    assert time.monotonic() - started_s < 0.3
+    assert call(sleepy.url, "/health").json["status"] == "ok"
+
+
+@on_linux
+def test_a_long_answer_keeps_the_engine_running(sleepy: Deployment) -> None:
+    answer = chat(sleepy, 100)  # 0.5 s, while an idle engine is stopped after 0.4 s
+    assert answer.text.count(" ") == 100
+
+
+def test_requests_that_start_the_engine_together_are_all_served(sleepy: Deployment) -> None:
+    assert eventually(lambda: call(sleepy.url, "/health").json["status"] == "error")
+    sockets = [send_chat(sleepy, 3) for _ in range(6)]
+    sockets.pop(0).close()  # its request began the start, which must go on without it
+    read_all(sockets)
 
 
 @on_linux
@@ -529,7 +544,8 @@ def test_an_engine_that_dies_breaks_its_streams_and_is_started_again() -> None:
             os.kill(engine_pid(deployment), signal.SIGKILL)
             with contextlib.suppress(ConnectionResetError):
                 assert not answer.read().endswith(b"data: [DONE]\n\n")
-        # The stream's end may be heard before the process's: then a 502 comes first.
+        # The gateway may notice the end of the stream before that of the process: then the first
+        # answer is a 502.
         assert eventually(lambda: chat(deployment).status == 200)
 
 
@@ -543,7 +559,7 @@ def engine_pid(deployment: Deployment) -> int:
 # --- the simulated engine
 
 
-def test_sim_keeps_its_times_and_tells_them() -> None:
+def test_sim_keeps_its_times_and_reports_them() -> None:
     with running(ttft_ms=100, itl_ms=20) as deployment:
         started_s = time.monotonic()
         answer = chat(deployment, 11, stream_options={"include_usage": True})
@@ -560,16 +576,15 @@ def test_sim_keeps_its_times_and_tells_them() -> None:
     assert 0.3 <= took_s < 0.6
 
 
-def test_sim_ends_where_it_is_told_and_by_itself(plain: Deployment) -> None:
-    cut = chat(plain, 3, stream=False).json
-    assert cut["choices"][0]["finish_reason"] == "length"
-    assert cut["usage"]["completion_tokens"] == 3
-    with running(output_tokens=5, ttft_ms=1, itl_ms=1) as deployment:
-        free = chat(deployment, 100, stream=False).json
-        assert free["choices"][0]["finish_reason"] == "stop"
-        assert free["usage"]["completion_tokens"] == 5
-        newer = chat(deployment, 100, max_completion_tokens=2)
-        assert len(newer.events) == 4  # role, two tokens, finish_reason
+def test_sim_ends_at_the_limit_or_by_itself(plain: Deployment, open_to_all: Deployment) -> None:
+    limited = chat(plain, 3, stream=False).json
+    assert limited["choices"][0]["finish_reason"] == "length"
+    assert limited["usage"]["completion_tokens"] == 3
+    complete = chat(open_to_all, 100, stream=False).json
+    assert complete["choices"][0]["finish_reason"] == "stop"
+    assert complete["usage"]["completion_tokens"] == 5
+    newer_option = chat(open_to_all, 100, max_completion_tokens=2)
+    assert len(newer_option.events) == 4  # role, two tokens, finish_reason
 
 
 def test_sim_serves_as_many_at_once_as_it_has_slots() -> None:
@@ -590,11 +605,11 @@ def test_the_fault_table_is_sound() -> None:
     assert {line.split()[0] for line in listed} == {fault.name for fault in FAULTS}
 
 
-HOSTILE = ["never-answers", "stream-stalls", "stream-endless", "flood", "stream-huge-line"]
+HOSTILE_FAULTS = ["never-answers", "stream-stalls", "stream-endless", "flood", "stream-huge-line"]
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_fault_harms_neither_the_gateway_nor_its_end(name: str) -> None:
+@pytest.mark.parametrize("name", HOSTILE_FAULTS)
+def test_with_a_hostile_fault_the_gateway_still_answers_and_ends(name: str) -> None:
     with running(faults=[name], ttft_ms=1, itl_ms=1) as deployment:
         sockets = [send_chat(deployment, 20) for _ in range(2)]
         assert eventually(lambda: queue(deployment)["active"] > 0 or name == "stream-huge-line")
@@ -606,7 +621,7 @@ def test_a_hostile_fault_harms_neither_the_gateway_nor_its_end(name: str) -> Non
         sockets.pop().close()
 
 
-def test_a_reset_is_a_reset() -> None:
+def test_the_fault_stream_reset_resets_the_connection() -> None:
     with running(faults=["stream-reset"], ttft_ms=1, itl_ms=1) as deployment:
         with contextlib.closing(send_chat(deployment, 20)) as sock:
             with pytest.raises(ConnectionResetError):
@@ -614,7 +629,7 @@ def test_a_reset_is_a_reset() -> None:
                     pass
 
 
-def test_faults_add_up() -> None:
+def test_two_faults_can_be_planted_together() -> None:
     with running(faults=["ping-500", "no-done"], ttft_ms=1, itl_ms=1) as deployment:
         assert call(deployment.url, "/ping").status == 500
         assert not chat(deployment).body.endswith(b"data: [DONE]\n\n")
@@ -632,7 +647,7 @@ UNTIL_END = b"HTTP/1.1 200 OK\r\n\r\nhello!"
 
 @pytest.mark.parametrize("message", [CHUNKED, SIZED, UNTIL_END])
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
-def test_an_engine_s_answer_is_read_the_same_however_it_is_split(message: bytes, size: int) -> None:
+def test_an_engine_s_answer_is_read_in_pieces_of_any_size(message: bytes, size: int) -> None:
     reply = Reply()
     for start in range(0, len(message), size):
         assert not reply.complete
@@ -642,6 +657,7 @@ def test_an_engine_s_answer_is_read_the_same_however_it_is_split(message: bytes,
 
 
 def drain(reply: Reply) -> bytes:
+    """The body of a complete reply, read without an event loop."""
     reading = reply.read()
     try:
         reading.send(None)
@@ -651,7 +667,7 @@ def drain(reply: Reply) -> bytes:
     raise AssertionError("the body is not complete")
 
 
-def test_a_chunked_answer_that_ends_early_is_an_error() -> None:
+def test_a_chunked_answer_that_ends_too_early_is_an_error() -> None:
     reply = Reply()
     reply.feed(CHUNKED[:-3])
     reply.feed_end()
@@ -659,7 +675,7 @@ def test_a_chunked_answer_that_ends_early_is_an_error() -> None:
         drain(reply)
 
 
-def test_events_are_found_however_the_stream_is_split() -> None:
+def test_events_are_found_in_a_stream_split_anywhere() -> None:
     stream = b'data: {"a": 1}\n\n: comment\n\ndata: [DONE]\n\n'
 
     async def pieces(size: int) -> Any:

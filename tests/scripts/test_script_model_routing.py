@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import json
 import os
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers import hostile
+from helpers.answers import answer_to
 from helpers.hostile import Call, Server, event, response
 from helpers.scripts import ROOT, Finished, run_script, start_script
 
 import test_model_routing as routing
 from common import Status
-from livecheck.fleet.old_api import ADMIN, SPECIFIC
+from livecheck.fleet import api
+from livecheck.fleet.model_answers import Exchange, Listing, Question
+from livecheck.fleet.roles import ADMIN, SPECIFIC
+from livecheck.wire import chat
 from reference import Deployment, running
 
 SCRIPT = "test_model_routing.py"
@@ -29,6 +33,12 @@ SMALL, BIG = "small:1b", "big:70b"
 CLASSES = {"class:fast": SMALL, "class:big": BIG}
 QUICK: dict[str, Any] = {"profile": "fleet", "engine": "sim", "ttft_ms": 4, "output_tokens": 4}
 ROLE_CHECKS = {"role_none", "role_specific", "role_admin"}
+
+
+@pytest.fixture(scope="module")
+def sound() -> Iterator[Deployment]:
+    with running(**QUICK) as deployment:
+        yield deployment
 
 
 def check(deployment: Deployment, *arguments: object) -> Finished:
@@ -117,38 +127,35 @@ def test_the_reason_why_a_class_is_not_served_is_in_the_line() -> None:
     assert len(finished.document("model_routing")["requests"]) == 6 + 2 + 4
 
 
-def test_a_token_without_the_role_fails_and_says_which_it_takes() -> None:
-    with running(**QUICK) as deployment:
-        env = {"SIMPLEAI_TEST_TOKEN": deployment.environment["SIMPLEAI_TEST_TOKEN"]}
-        arguments = ("--url", deployment.url, "--model", "smollm2:135m")
-        finished = run_script(SCRIPT, *arguments, env=env)
+def test_a_token_without_the_role_fails_and_says_which_it_takes(sound: Deployment) -> None:
+    env = {"SIMPLEAI_TEST_TOKEN": sound.environment["SIMPLEAI_TEST_TOKEN"]}
+    finished = run_script(SCRIPT, "--url", sound.url, "--model", "smollm2:135m", env=env)
     assert (finished.code, only("FAIL", finished)) == (1, {"model"})
-    assert "it takes the role model:specific, the token has no role" in detail(finished, "model")
+    assert "it needs the role model:specific, the token has no role" in detail(finished, "model")
     assert only("SKIP", finished) == {"stream", "unknown_model"}
-    assert "the role model:specific would show" in detail(finished, "unknown_model")
+    assert "only with the role model:specific" in detail(finished, "unknown_model")
 
 
-def test_with_a_token_alone_the_roles_are_those_that_it_names() -> None:
-    with running(**QUICK) as deployment:
-        token = deployment.environment["SIMPLEAI_TEST_TOKEN"]
-        env = {"SIMPLEAI_TEST_TOKEN": token}
-        finished = run_script(SCRIPT, "--url", deployment.url, "--test-permissions", env=env)
+def test_with_a_token_alone_the_roles_are_those_that_it_names(sound: Deployment) -> None:
+    env = {"SIMPLEAI_TEST_TOKEN": sound.environment["SIMPLEAI_TEST_TOKEN"]}
+    finished = run_script(SCRIPT, "--url", sound.url, "--test-permissions", env=env)
     assert finished.code == 0
     assert only("SKIP", finished) >= {"role_specific", "role_admin", "full_access"}
     assert statuses(finished)["role_none"] == "PASS"
     assert "has no role, not admin: --token-binary makes" in detail(finished, "role_admin")
 
 
-def test_the_binary_that_ignores_the_role_accuses_nobody() -> None:
-    with running(**QUICK) as deployment:
-        token = deployment.environment["SIMPLEAI_TEST_TOKEN"]
-        Path("same").write_text(f"#!/bin/sh\necho {token}\n")
-        Path("same").chmod(0o700)
-        target = ("--url", deployment.url, "--token-binary", "./same")
-        finished = run_script(SCRIPT, *target, "--test-permissions")
+def test_the_binary_that_ignores_the_role_accuses_nobody(sound: Deployment) -> None:
+    token = sound.environment["SIMPLEAI_TEST_TOKEN"]
+    Path("same").write_text(f"#!/bin/sh\necho {token}\n")
+    Path("same").chmod(0o700)
+    target = ("--url", sound.url, "--token-binary", "./same")
+    finished = run_script(SCRIPT, *target, "--test-permissions")
     assert finished.code == 0
     assert only("SKIP", finished) >= {"role_specific", "role_admin", "full_access"}
-    assert "has no role, not model:specific" in detail(finished, "role_specific")
+    assert "asked for model:specific, the token binary gave a token with no role" in detail(
+        finished, "role_specific"
+    )
 
 
 def test_the_output_fits_80_columns_and_json_is_the_saved_document() -> None:
@@ -162,10 +169,8 @@ def test_the_output_fits_80_columns_and_json_is_the_saved_document() -> None:
     assert len(as_json.document("model_routing")["requests"]) == 12
 
 
-def test_strict_makes_a_warning_fail() -> None:
-    with running(**QUICK) as deployment:
-        arguments = ("--test-permissions", "--strict", "--only", "full_access")
-        finished = check(deployment, *arguments)
+def test_strict_makes_a_warning_fail(sound: Deployment) -> None:
+    finished = check(sound, "--test-permissions", "--strict", "--only", "full_access")
     assert (finished.code, only("FAIL", finished)) == (1, {"full_access"})
 
 
@@ -186,16 +191,23 @@ def test_what_names_no_model_is_exit_2(
 
 def spoken(call: Call, model: str | None) -> bytes:
     """A completion by this model, as a stream if that was asked for."""
-    named = {} if model is None else {"model": model}
-    if not call.fields["stream"]:
-        message = {"role": "assistant", "content": "yes"}
-        return response(
-            200,
-            {**named, "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]},
-            content_type="application/json",
-        )
-    chunks = [hostile.delta("yes", **named), hostile.delta(reason="stop", **named)]
-    return hostile.HEAD + b"".join(chunks) + hostile.DONE
+    names = [model] if model else []
+    return streamed(*names) if call.fields["stream"] else whole(*names)
+
+
+def whole(*models: str) -> bytes:
+    """A completion in one piece; it names its model, if any."""
+    message = {"role": "assistant", "content": "yes"}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    named = {"model": models[0]} if models else {}
+    return response(200, {**named, "choices": [choice]}, content_type="application/json")
+
+
+def streamed(*models: str) -> bytes:
+    """A completion as a stream; each chunk names a model, if any."""
+    chunks = [hostile.delta("yes", model=name) for name in models] or [hostile.delta("yes")]
+    named = {"model": models[-1]} if models else {}
+    return hostile.HEAD + b"".join(chunks) + hostile.delta(reason="stop", **named) + hostile.DONE
 
 
 def refused(status: int, message: str) -> bytes:
@@ -266,7 +278,7 @@ def test_tokens_that_are_alike_for_every_role_accuse_nobody(printed: str) -> Non
         finished = run_script(SCRIPT, "--url", server.url, *mint(printed), "--test-permissions")
     assert finished.code == 0
     assert only("SKIP", finished) == ROLE_CHECKS | {"full_access"}
-    assert "tokens are alike, whatever the role" in detail(finished, "role_none")
+    assert "are alike, whatever the role" in detail(finished, "role_none")
 
 
 def test_tokens_that_say_nothing_of_their_roles_are_believed_if_they_differ() -> None:
@@ -288,10 +300,10 @@ def test_keycloaks_roles_are_read_and_one_token_may_have_two() -> None:
     payload = {"sub": "me", "realm_access": {"roles": [ADMIN, SPECIFIC]}}
     token = f"{encoded({'alg': 'RS256'})}.{encoded(payload)}.{encoded('sig5ecret')}"
     runners = response(200, {"runners": []}, content_type="application/json")
-    finished = ask(fleet_of(**{routing.ADMIN_PATHS[0]: runners}), "--test-permissions", token=token)
+    finished = ask(fleet_of(**{api.ADMIN_PATHS[0]: runners}), "--test-permissions", token=token)
     assert finished.code == 0
     assert {statuses(finished)[name] for name in ("role_specific", "role_admin")} == {"PASS"}
-    assert "the token has the role admin, model:specific" in detail(finished, "role_none")
+    assert "it has admin, model:specific" in detail(finished, "role_none")
     assert "the role model:specific as well" in detail(finished, "full_access")
 
 
@@ -366,7 +378,7 @@ def test_hidden_reasoning_is_a_warning(counts: bool) -> None:
     finished = ask(fleet_of(thinks), "--model", "class:fast")
     assert statuses(finished)["class"] == ("WARN" if counts else "FAIL")
     if counts:
-        assert "6 times without a word: 32 tokens of reasoning?" in detail(finished, "class")
+        assert "6 times without a word: were all 32 tokens reasoning?" in detail(finished, "class")
 
 
 def test_a_connection_that_fails_is_not_tried_again() -> None:
@@ -406,7 +418,7 @@ def test_an_opaque_key_says_nothing_of_roles_and_the_rest_is_decided() -> None:
 
 def test_a_page_for_people_is_no_admin_api() -> None:
     page = response(200, b"<!doctype html><title>Fleet</title>", content_type="text/html")
-    paths = {path: page for path in routing.ADMIN_PATHS}
+    paths = {path: page for path in api.ADMIN_PATHS}
     server = fleet_of(denial=refused(400, "permission denied"), **paths)
     finished = ask(server, "--test-permissions", token=token_of())
     assert (finished.code, statuses(finished)["role_none"]) == (0, "PASS")
@@ -479,7 +491,7 @@ def test_an_unknown_model_that_is_redirected_or_reset_is_not_refused() -> None:
 
     finished = ask(fleet_of(moved))
     assert (finished.code, only("FAIL", finished)) == (1, {"unknown_model", "unknown_class"})
-    assert "that is no refusal" in detail(finished, "unknown_model")
+    assert "that is not a refusal" in detail(finished, "unknown_model")
 
 
 def test_the_rate_limit_is_no_verdict() -> None:
@@ -543,73 +555,97 @@ def test_no_token_of_any_role_is_shown_when_all_are_echoed() -> None:
 # --- the rules, on answers made by hand
 
 
-def record(asked: str, part: str = routing.ROUTING, **changed: Any) -> routing.Record:
-    made = routing.Record(
-        part=part,
-        asked=asked,
-        roles=[],
-        streamed=False,
-        status=200,
-        error=None,
-        problem=None,
-        models=[CLASSES.get(asked, asked)],
-        is_stream=False,
-        denied=False,
-        busy=None,
-        answer_ms=1.0,
-    )
-    return dataclasses.replace(made, **changed)
+PAGE = response(200, {"runners": [], "requests": []})  # of the admin API
+EMPTY = response(200, {"model": SMALL, "choices": [{"message": {"content": ""}}]})
 
 
-def denied(asked: str, part: str = routing.ROUTING, **changed: Any) -> routing.Record:
-    text = "400 Permission denied"
-    usual = {"status": 400, "problem": text, "models": [], "denied": True}
-    return record(asked, part, **{**usual, **changed})
+def exchange(
+    asked: str,
+    part: str = routing.ROUTING,
+    answer: bytes = b"",
+    *,
+    stream: bool = False,
+    failure: str | None = None,
+    roles: Sequence[str] = (),
+    credential: int = 0,
+) -> Exchange:
+    """A question for a model or a path, and this answer to it."""
+    is_path = asked in api.ADMIN_PATHS
+    request = chat.get(asked) if is_path else chat.completion(asked, "yes?", 4, stream)
+    question = Question(part, asked, list(roles), credential)
+    return Exchange(question, answer_to(request, answer, failure))
 
 
-def failed(asked: str, part: str = routing.ROUTING, status: int = 500) -> routing.Record:
-    return record(asked, part, status=status, problem=f"{status} no", models=[])
+def answered(
+    asked: str, part: str = routing.ROUTING, models: Sequence[str] | None = None, **about: Any
+) -> Exchange:
+    """An answer by the model that should give it, or by these: several in a stream."""
+    if asked in api.ADMIN_PATHS:
+        return exchange(asked, part, PAGE, **about)
+    names = [CLASSES.get(asked, asked)] if models is None else models
+    if len(names) > 1:
+        return exchange(asked, part, streamed(*names), stream=True, **about)
+    return exchange(asked, part, whole(*names), **about)
 
 
-def seen(*records: routing.Record, **changed: Any) -> routing.Seen:
+def denied(asked: str, part: str = routing.ROUTING, status: int = 400, **about: Any) -> Exchange:
+    return exchange(asked, part, response(status, b"Permission denied"), **about)
+
+
+def failed(asked: str, part: str = routing.ROUTING, status: int = 500, **about: Any) -> Exchange:
+    return exchange(asked, part, response(status, b"no"), **about)
+
+
+def evidence_of(*exchanges: Exchange, **more: Any) -> routing.Evidence:
     """Both classes were asked for, and answered as they should but for what is given."""
-    asked = changed.pop("asked", list(CLASSES))
-    usual = [record(model) for model in asked for _ in range(6)]
-    given = {(each.part, each.asked) for each in records}
+    asked = more.pop("asked", list(CLASSES))
+    usual = [answered(model) for model in asked for _ in range(6)]
+    given = {(each.part, each.asked) for each in exchanges}
     kept = [each for each in usual if (each.part, each.asked) not in given]
-    return routing.Seen(asked, records=[*kept, *records], lists=[[SMALL, BIG]], **changed)
+    listing = Listing([[SMALL, BIG]])
+    return routing.Evidence(asked, exchanges=[*kept, *exchanges], listing=listing, **more)
 
 
-def status_of(judge: Callable[[routing.Seen], routing.Check], *records: Any, **more: Any) -> str:
-    return judge(seen(*records, **more)).status.value
+Judge = Callable[[routing.Evidence], routing.Check]
+
+
+def status_of(judge: Judge, *exchanges: Exchange, **more: Any) -> str:
+    return judge(evidence_of(*exchanges, **more)).status.value
+
+
+def role_of(role: str) -> Judge:
+    return lambda evidence: routing.check_role(role, evidence)
+
+
+def unknown_model(evidence: routing.Evidence) -> routing.Check:
+    return routing.check_unknown("unknown_model", evidence)
 
 
 def test_nothing_is_wrong_with_sound_answers() -> None:
-    found = seen()
+    found = evidence_of()
     for judge in (routing.check_class, routing.check_classes_differ, routing.check_listing):
         assert judge(found).status is Status.PASS
 
 
 @pytest.mark.parametrize(
-    ("changed", "good"),
+    ("answer", "good"),
     [
-        ({"models": [BIG]}, True),  # a class may have several models
-        ({"models": []}, False),
-        ({"models": ["class:fast"]}, False),
-        ({"models": ["other:1b"]}, False),
-        ({"problem": "200, but without content"}, False),
-        ({"problem": "500 no", "status": 500, "models": []}, False),
+        (whole(BIG), True),  # a class may have several models
+        (whole(), False),
+        (whole("class:fast"), False),
+        (whole("other:1b"), False),
+        (EMPTY, False),
+        (response(500, b"no"), False),
     ],
 )
-def test_an_answer_to_a_class(changed: dict[str, Any], good: bool) -> None:
-    five = [record("class:fast") for _ in range(5)]
-    assert status_of(routing.check_class, *five, record("class:fast", **changed)) == (
-        "PASS" if good else "FAIL"
-    )
+def test_an_answer_to_a_class(answer: bytes, good: bool) -> None:
+    five = [answered("class:fast") for _ in range(5)]
+    status = status_of(routing.check_class, *five, exchange("class:fast", answer=answer))
+    assert status == ("PASS" if good else "FAIL")
 
 
 @pytest.mark.parametrize(
-    ("answered", "aliases", "good"),
+    ("named", "aliases", "good"),
     [
         (SMALL, {}, True),
         (BIG, {}, False),
@@ -621,22 +657,22 @@ def test_an_answer_to_a_class(changed: dict[str, Any], good: bool) -> None:
         ("small.gguf", {BIG: ["small.gguf"]}, False),
     ],
 )
-def test_an_answer_to_a_name(answered: str | None, aliases: Any, good: bool) -> None:
-    six = [record(SMALL, models=[answered] if answered else [])] * 6
+def test_an_answer_to_a_name(named: str | None, aliases: Any, good: bool) -> None:
+    six = [answered(SMALL, models=[named] if named else [])] * 6
     status = status_of(routing.check_model, *six, asked=[SMALL], aliases=aliases)
     assert status == ("PASS" if good else "FAIL")
 
 
 def test_a_stream_that_goes_on_with_another_model_is_a_wrong_answer() -> None:
-    six = [record(SMALL, models=[SMALL, BIG], streamed=True)] * 6
-    check = routing.check_model(seen(*six, asked=[SMALL]))
+    six = [answered(SMALL, models=[SMALL, BIG])] * 6
+    check = routing.check_model(evidence_of(*six, asked=[SMALL]))
     assert check.status is Status.FAIL
     assert f"answered by {SMALL}, then by {BIG}" in check.detail
 
 
 def test_a_class_whose_model_is_listed_by_another_name_gets_a_hint() -> None:
-    six = [record("class:fast", models=["small.gguf"])] * 6
-    assert "--alias class:fast=small.gguf" in routing.check_class(seen(*six)).detail
+    six = [answered("class:fast", models=["small.gguf"])] * 6
+    assert "--alias class:fast=small.gguf" in routing.check_class(evidence_of(*six)).detail
 
 
 @pytest.mark.parametrize(
@@ -654,21 +690,22 @@ def test_a_class_whose_model_is_listed_by_another_name_gets_a_hint() -> None:
     ],
 )
 def test_two_classes(fast: list[str], big: list[str], listed: list[str], status: str) -> None:
-    records = [record("class:fast", models=[name]) for name in fast]
-    records += [record("class:big", models=[name]) for name in big]
-    found = routing.Seen(list(CLASSES), records=records, lists=[listed])
+    exchanges = [answered("class:fast", models=[name]) for name in fast]
+    exchanges += [answered("class:big", models=[name]) for name in big]
+    listing = Listing([listed])
+    found = routing.Evidence(list(CLASSES), exchanges=exchanges, listing=listing)
     assert routing.check_classes_differ(found).status.value == status
 
 
 def test_two_classes_that_are_meant_to_be_one() -> None:
-    records = [record(name, models=[SMALL]) for name in CLASSES]
+    exchanges = [answered(name, models=[SMALL]) for name in CLASSES]
     aliases = {name: [SMALL] for name in CLASSES}
-    assert status_of(routing.check_classes_differ, *records, aliases=aliases) == "PASS"
+    assert status_of(routing.check_classes_differ, *exchanges, aliases=aliases) == "PASS"
 
 
 def test_a_token_refused_in_mid_run_leaves_the_class_undecided() -> None:
     refusals = [failed("class:big", status=401)] * 2
-    check = routing.check_class(seen(*refusals))
+    check = routing.check_class(evidence_of(*refusals))
     assert (check.status, check.essential) == (Status.SKIP, True)
     assert "the token is refused (401)" in check.detail
 
@@ -677,54 +714,56 @@ def test_a_token_refused_in_mid_run_leaves_the_class_undecided() -> None:
     ("answers", "status"),
     [
         ([failed("x", status=404), failed("x", status=500)], "PASS"),
-        ([failed("x", status=404), record("x")], "FAIL"),
-        ([record("x", problem="200, but no chat completion: nope"), failed("x")], "FAIL"),
-        ([record("x", status=None, error="timeout", problem="timeout")], "WARN"),
+        ([failed("x", status=404), answered("x")], "FAIL"),
+        ([exchange("x", answer=response(200, b"nope")), failed("x")], "FAIL"),
+        ([exchange("x", failure="timeout")], "WARN"),
         ([failed("x", status=302)] * 2, "FAIL"),
         ([denied("x")] * 2, "SKIP"),
         ([denied("x", roles=[SPECIFIC])] * 2, "PASS"),
-        ([denied("x"), record("x")], "FAIL"),
+        ([denied("x"), answered("x")], "FAIL"),
         ([failed("x", status=401)] * 2, "SKIP"),
-        ([dataclasses.replace(failed("x", status=401), credential=1)] * 2, "SKIP"),
+        ([failed("x", status=401, credential=1)] * 2, "SKIP"),
         ([failed("x", status=401), failed("x", status=404)], "PASS"),
         ([], "SKIP"),
     ],
 )
-def test_an_unknown_model(answers: list[routing.Record], status: str) -> None:
-    asked = routing.UNKNOWN_MODEL
-    records = [dataclasses.replace(r, part=routing.UNKNOWN, asked=asked) for r in answers]
-    assert status_of(routing.check_unknown_model, *records) == status
+def test_an_unknown_model(answers: list[Exchange], status: str) -> None:
+    part, asked = routing.UNKNOWN, routing.UNKNOWN_MODEL
+    questions = [replace(each.question, part=part, asked=asked) for each in answers]
+    pairs = zip(questions, answers, strict=True)
+    exchanges = [Exchange(question, each.answer) for question, each in pairs]
+    assert status_of(unknown_model, *exchanges) == status
 
 
-NONE, USER = routing.NO_ROLE, [record(name, routing.NO_ROLE) for name in CLASSES]
-API = [denied(path, NONE, status=403) for path in routing.ADMIN_PATHS]
+NONE, USER = routing.NO_ROLE, [answered(name, routing.NO_ROLE) for name in CLASSES]
+API = [denied(path, NONE, status=403) for path in api.ADMIN_PATHS]
 
 
 @pytest.mark.parametrize(
-    ("records", "status"),
+    ("exchanges", "status"),
     [
         ([*USER, denied(SMALL, NONE), *API], "PASS"),
         ([*USER, denied(SMALL, NONE, status=403)], "PASS"),
-        ([*USER, record(SMALL, NONE), *API], "FAIL"),
+        ([*USER, answered(SMALL, NONE), *API], "FAIL"),
         ([*USER, failed(SMALL, NONE, 500), *API], "WARN"),
         ([*USER, failed(SMALL, NONE, 404)], "WARN"),
         ([USER[0], denied("class:big", NONE), denied(SMALL, NONE)], "FAIL"),
         ([USER[0], failed("class:big", NONE, 500), denied(SMALL, NONE)], "PASS"),
         ([USER[0], failed("class:big", NONE, 401), denied(SMALL, NONE)], "FAIL"),
-        ([*USER, denied(SMALL, NONE), record(routing.ADMIN_PATHS[1], NONE)], "FAIL"),
+        ([*USER, denied(SMALL, NONE), answered(api.ADMIN_PATHS[1], NONE)], "FAIL"),
         ([failed(name, NONE, 401) for name in (*CLASSES, SMALL)], "SKIP"),
         ([], "SKIP"),
     ],
 )
-def test_a_user_without_roles(records: list[routing.Record], status: str) -> None:
-    assert status_of(routing.check_role_none, *records) == status
+def test_a_user_without_roles(exchanges: list[Exchange], status: str) -> None:
+    assert status_of(role_of(NONE), *exchanges) == status
 
 
 def test_the_admin_api_is_not_for_the_other_role() -> None:
-    named = [record(SMALL, SPECIFIC)]
+    named = [answered(SMALL, SPECIFIC)]
     for roles, status in (([SPECIFIC], "FAIL"), ([ADMIN, SPECIFIC], "PASS")):
-        opened = [record(path, SPECIFIC, roles=roles) for path in routing.ADMIN_PATHS]
-        assert status_of(routing.check_role_specific, *named, *opened) == status
+        opened = [answered(path, SPECIFIC, roles=roles) for path in api.ADMIN_PATHS]
+        assert status_of(role_of(SPECIFIC), *named, *opened) == status
 
 
 @pytest.mark.parametrize(
@@ -738,56 +777,56 @@ def test_the_admin_api_is_not_for_the_other_role() -> None:
     ],
 )
 def test_a_refused_token(good: list[int], later: list[int], status: str) -> None:
-    found = routing.Seen(["class:fast"], records=[failed("x", "x", each) for each in good])
-    found.records += [failed("class:fast", status=401)] * 2
-    found.records += [failed("x", "x", each) for each in later]
+    found = routing.Evidence(["class:fast"], exchanges=[failed("x", "x", each) for each in good])
+    found.exchanges += [failed("class:fast", status=401)] * 2
+    found.exchanges += [failed("x", "x", each) for each in later]
     assert routing.check_class(found).status.value == status
 
 
 @pytest.mark.parametrize(
-    ("record_of_name", "status"),
+    ("of_name", "status"),
     [
-        (record(SMALL, SPECIFIC), "PASS"),
-        (record(SMALL, SPECIFIC, models=[SMALL, BIG]), "FAIL"),
+        (answered(SMALL, SPECIFIC), "PASS"),
+        (answered(SMALL, SPECIFIC, models=[SMALL, BIG]), "FAIL"),
         (denied(SMALL, SPECIFIC), "FAIL"),
         (failed(SMALL, SPECIFIC, 401), "FAIL"),
-        (record(SMALL, SPECIFIC, models=[BIG]), "FAIL"),
+        (answered(SMALL, SPECIFIC, models=[BIG]), "FAIL"),
         (failed(SMALL, SPECIFIC, 500), "WARN"),
     ],
 )
-def test_the_role_for_models_by_name(record_of_name: routing.Record, status: str) -> None:
-    classes = [record(name, SPECIFIC) for name in CLASSES]
-    assert status_of(routing.check_role_specific, *classes, record_of_name) == status
+def test_the_role_for_models_by_name(of_name: Exchange, status: str) -> None:
+    classes = [answered(name, SPECIFIC) for name in CLASSES]
+    assert status_of(role_of(SPECIFIC), *classes, of_name) == status
 
 
 def test_where_nothing_is_answered_no_role_is_judged() -> None:
-    for role, judge in ((NONE, routing.check_role_none), (SPECIFIC, routing.check_role_specific)):
-        records = [failed(asked, role, 502) for asked in (*CLASSES, SMALL)]
-        found = routing.Seen(list(CLASSES), records=records, lists=[[SMALL]])
+    for role, judge in ((NONE, role_of(NONE)), (SPECIFIC, role_of(SPECIFIC))):
+        exchanges = [failed(asked, role, 502) for asked in (*CLASSES, SMALL)]
+        listing = Listing([[SMALL]])
+        found = routing.Evidence(list(CLASSES), exchanges=exchanges, listing=listing)
         assert judge(found).status is Status.SKIP
 
 
 @pytest.mark.parametrize(
-    ("classes", "api", "role", "access"),
+    ("classes", "pages", "role", "access"),
     [
-        (record, record, "PASS", "PASS"),
-        (denied, record, "FAIL", "WARN"),
-        (record, denied, "FAIL", "WARN"),
-        (record, failed, "PASS", "SKIP"),
+        (answered, answered, "PASS", "PASS"),
+        (denied, answered, "FAIL", "WARN"),
+        (answered, denied, "FAIL", "WARN"),
+        (answered, failed, "PASS", "SKIP"),
     ],
 )
-def test_the_role_of_administrators(classes: Any, api: Any, role: str, access: str) -> None:
-    by_name = {"PASS": record, "WARN": denied, "SKIP": failed}[access]
-    records = [classes(name, ADMIN) for name in CLASSES]
-    records += [api(path, ADMIN) for path in routing.ADMIN_PATHS]
-    records += [by_name(SMALL, ADMIN)]
-    assert status_of(routing.check_role_admin, *records) == role
-    assert status_of(routing.check_full_access, *records) == access
+def test_the_role_of_administrators(classes: Any, pages: Any, role: str, access: str) -> None:
+    by_name = {"PASS": answered, "WARN": denied, "SKIP": failed}[access]
+    exchanges = [classes(name, ADMIN) for name in CLASSES]
+    exchanges += [pages(path, ADMIN) for path in api.ADMIN_PATHS]
+    exchanges += [by_name(SMALL, ADMIN)]
+    assert status_of(role_of(ADMIN), *exchanges) == role
+    assert status_of(routing.check_full_access, *exchanges) == access
 
 
 def test_the_roles_are_tried_with_models_that_are_known_to_answer() -> None:
-    found = seen(record("class:fast", models=["small.gguf"]), asked=["class:fast", "gone:1b"])
-    found.lists = [["nomic-embed-text", BIG, SMALL]]
-    found.aliases = {SMALL: ["small.gguf"]}
-    found.records = [each for each in found.records if each.asked == "class:fast"]
-    assert found.to_name() == [SMALL, BIG, "gone:1b"]
+    one = answered("class:fast", models=["small.gguf"])
+    found = routing.Evidence(["class:fast", "gone:1b"], {SMALL: ["small.gguf"]}, [one])
+    found.listing = Listing([["nomic-embed-text", BIG, SMALL]])
+    assert found.to_name == [SMALL, BIG, "gone:1b"]

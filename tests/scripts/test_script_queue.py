@@ -13,14 +13,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
-from helpers.raw_server import Peer, RawServer, answer
+from helpers.answers import streamed
+from helpers.raw_server import RawServer, answer, keep_answering
 from helpers.scripts import Finished, run_script, start_script
 
-from livecheck.gateway import queue_state
-from livecheck.wire.old_chat import completion
+from livecheck.core.checks import Check
+from livecheck.gateway.burst import Burst, Limits
+from livecheck.wire.answer import Answer
+from livecheck.wire.chat import completion
 from livecheck.wire.wire import Reply, Request, Target, Wire
 from reference import Deployment, running
 
@@ -55,7 +57,7 @@ def guide() -> Iterator[Deployment]:
 
 def test_the_guides_example_against_the_real_model_passes_in_every_check() -> None:
     with running(engine="llama", max_concurrent_requests=1, max_queue_size=2) as deployment:
-        finished = check_queue(deployment, "--max-tokens", 64)
+        finished = check_queue(deployment, "--max-tokens", 32)
     assert (finished.code, set(statuses(finished).values())) == (0, {"PASS"})
     assert tuple(statuses(finished)) == queue.CHECKS
     figures = finished.document(NAME)["metrics"]
@@ -88,7 +90,7 @@ def test_other_shapes_pass_as_well(
 
 
 def test_the_text_ends_with_a_bar_for_each_request_in_80_columns(guide: Deployment) -> None:
-    finished = check_queue(guide, "--skip", "retry", *queue.LEAVING)
+    finished = check_queue(guide, "--skip", "retry", *queue.DISCONNECTING)
     rows = re.findall(r"^ +\d [░█×].*$", finished.out, re.MULTILINE)
     assert len(rows) == 4
     assert max(map(len, finished.out.splitlines())) <= 80
@@ -120,11 +122,8 @@ def test_limits_other_than_the_expected_ones_are_a_failure(guide: Deployment) ->
 
 
 def test_without_health_and_options_there_is_nothing_to_check() -> None:
-    def script(peer: Peer) -> None:
-        peer.request()
-        peer.send(answer(b"{}", status="404 Not Found"))
-
-    with RawServer(script) as server:
+    missing = answer(b"{}", status="404 Not Found")
+    with RawServer(lambda peer: keep_answering(peer, missing)) as server:
         finished = run_script("test_queue.py", "--url", server.url)
     assert finished.code == 3
     assert "--max-concurrent and --max-queue" in finished.err
@@ -141,8 +140,10 @@ def test_with_options_a_health_without_limits_fails_and_the_rest_is_checked() ->
 
 
 def test_more_than_can_be_sent_is_not_sent() -> None:
-    with running(**{**QUICK, "max_queue_size": 100_000}) as deployment:
-        finished = check_queue(deployment)
+    health = answer(b'{"queue": {"max_concurrent": 1, "max_queue_size": 100000}}')
+    with RawServer(lambda peer: keep_answering(peer, health)) as server:
+        finished = run_script("test_queue.py", "--url", server.url)
+    assert statuses(finished) == {"limits": "PASS"}
     assert (finished.code, finished.document(NAME)["requests"]) == (3, [])
 
 
@@ -157,16 +158,15 @@ def test_answers_too_short_to_overlap_leave_it_undecided() -> None:
     assert finished.document(NAME)["metrics"]["attempts"] == 3
 
 
-def test_answers_that_are_too_short_at_first_are_made_longer() -> None:
-    with running(**{**GUIDE, "itl_ms": 5}) as deployment:
-        arguments = ("--max-tokens", 20, "--skip", "retry", *queue.LEAVING)
-        finished = check_queue(deployment, *arguments)
+def test_answers_that_are_too_short_at_first_are_made_longer(guide: Deployment) -> None:
+    arguments = ("--max-tokens", 30, "--skip", "retry", *queue.DISCONNECTING)
+    finished = check_queue(guide, *arguments)
     assert finished.code == 0
     assert finished.document(NAME)["metrics"]["attempts"] > 1
 
 
 def test_a_queue_that_takes_longer_than_the_timeout_is_said_before(guide: Deployment) -> None:
-    finished = check_queue(guide, "--timeout", 1)
+    finished = check_queue(guide, "--timeout", 5, "--extra", 30)
     assert finished.code == 3
     assert "--max-tokens" in finished.err
 
@@ -179,10 +179,18 @@ def test_the_keys_rate_limit_is_no_verdict() -> None:
     assert "rate_limit_exceeded, Retry-After 60" in check["detail"]
 
 
-@pytest.mark.parametrize("only", [("served",), ("limits", "served"), ("limits", "left_queued")])
-def test_what_was_wanted_and_not_reached_is_undecided(only: tuple[str, ...]) -> None:
+@pytest.fixture(scope="module")
+def failing() -> Iterator[Deployment]:
+    """Every chat completion is a 500."""
     with running(faults=["single-500"], **GUIDE) as deployment:
-        finished = check_queue(deployment, "--only", *only)
+        yield deployment
+
+
+@pytest.mark.parametrize("only", [("served",), ("limits", "served"), ("limits", "left_queued")])
+def test_what_was_wanted_and_not_reached_is_undecided(
+    only: tuple[str, ...], failing: Deployment
+) -> None:
+    finished = check_queue(failing, "--only", *only)
     assert finished.code == 3
     assert statuses(finished)[only[-1]] == "SKIP"
 
@@ -217,7 +225,7 @@ def test_others_who_leave_in_time_do_not_disturb(guide: Deployment) -> None:
 # --- interruption
 
 
-@pytest.mark.parametrize("step", ["requests at once", "hangs up in the queue"])
+@pytest.mark.parametrize("step", ["requests at once", "disconnects in the queue"])
 def test_an_interruption_in_the_midst_keeps_what_was_measured(step: str, guide: Deployment) -> None:
     target = ("--url", guide.url, "--api-key", guide.api_key, "--skip", "retry")
     with start_script("test_queue.py", *target) as process:
@@ -239,21 +247,15 @@ def test_an_interruption_in_the_midst_keeps_what_was_measured(step: str, guide: 
 # --- judging
 
 
-def reply(headers: dict[str, str] | None = None, status: int = 503) -> Reply:
-    found = Reply(0, Request("POST", "/"))
-    head = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
-    found.message.feed(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n{head}\r\n".encode())
-    return found
+def served(first_s: float, last_s: float) -> Answer:
+    """A streamed answer with its first token and its last event at these times after sending."""
+    return streamed(1e3 * first_s, gap_ms=1e3 * (last_s - first_s) / 2)
 
 
-def an_answer(start_s: float | None, last_s: float, sent_s: float = 0.0, **more: Any) -> Any:
-    given = {"index": 0, "reply": reply(status=200), "error": None, "end_s": last_s, **more}
-    return queue.Answer(sent_s=sent_s, start_s=start_s, last_s=last_s, **given)
-
-
-def a_burst(served: list[Any], limits: Any, refused: tuple[Any, ...] = ()) -> Any:
-    given = {"looks": [], "before": None, "after": None, "idle": [], "limited": None}
-    return queue.Burst(limits, 1, served, list(refused), [], round_trip_s=0.0, **given)
+def judged(*answers: Answer) -> str:
+    """How many were generated at once, where one is allowed."""
+    check: Check = queue.check_concurrency(Burst(Limits(1, 2), 1, list(answers)))
+    return check.status.value
 
 
 @pytest.mark.parametrize(
@@ -264,93 +266,13 @@ def a_burst(served: list[Any], limits: Any, refused: tuple[Any, ...] = ()) -> An
 def test_retry_after_is_a_whole_number_of_seconds(value: str, seconds: int | None) -> None:
     found = Reply(0, Request("POST", "/"))
     found.message.headers.append(("Retry-After", value))
-    assert queue.retry_after(found) == seconds
-
-
-@pytest.mark.parametrize(
-    ("spans", "most"),
-    [
-        ([], 0),
-        ([(0, 1)], 1),
-        ([(0, 1), (1, 2)], 1),
-        ([(0, 2), (1, 3), (2.5, 4)], 2),
-        ([(0, 2), (3, 1)], 1),
-    ],
-)
-def test_spans_that_overlap_are_counted(spans: list[tuple[float, float]], most: int) -> None:
-    assert queue.most_at_once(spans) == most
+    assert queue.retry_after_s(Answer(found)) == seconds
 
 
 def test_the_next_answers_first_token_may_overtake_the_last_ones_end() -> None:
-    served = [an_answer(0.1, 1.0), an_answer(0.98, 2.0)]
-    assert queue.check_concurrency(a_burst(served, queue.Limits(1, 2))).status == "PASS"
-    served = [an_answer(0.1, 1.0), an_answer(0.8, 2.0)]
-    assert queue.check_concurrency(a_burst(served, queue.Limits(1, 2))).status == "FAIL"
+    assert judged(served(0.1, 1.0), served(0.98, 2.0)) == "PASS"
+    assert judged(served(0.1, 1.0), served(0.8, 2.0)) == "FAIL"
 
 
 def test_answers_in_one_piece_do_not_show_how_many_are_generated_at_once() -> None:
-    served = [an_answer(1.0, 1.0), an_answer(1.0, 1.0)]
-    assert queue.check_concurrency(a_burst(served, queue.Limits(1, 2))).status == "SKIP"
-
-
-def test_a_queued_request_waits_until_as_many_have_ended_as_are_in_front() -> None:
-    served = [an_answer(0, 3.0), an_answer(0, 1.0), an_answer(0, 2.0)]
-    assert a_burst(served, queue.Limits(1, 2)).waits_s == [1.0, 2.0]
-    assert a_burst(served, queue.Limits(3, 0)).waits_s == []
-
-
-def test_another_status_counts_as_refused_only_for_want_of_a_503() -> None:
-    late, early = (
-        an_answer(None, end, error=("5xx", "x"), reply=reply(status=500)) for end in (2.0, 1.0)
-    )
-    busy = an_answer(None, 1.5, error=("503", "x"), reply=reply(status=503))
-    assert queue.sort_out([late, early], 1) == ([], [early], [late])
-    assert queue.sort_out([late, early, busy], 1) == ([], [busy], [late, early])
-
-
-# --- gauges
-
-
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"[]", b"null", b"{", b'{"queue": 5}', b'{"queue": {"active": "x"}}', b"[" * 10**5],
-)
-def test_what_is_not_there_is_no_figure(body: bytes) -> None:
-    assert queue_state.read_health(body) == {}
-    assert queue_state.read_json(body) == {}
-    assert queue_state.read_text(body) == {}
-
-
-def test_prometheus_text_is_read_with_labels_comments_and_time_stamps() -> None:
-    text = (
-        b"# HELP gateway_queue_depth requests waiting\n# TYPE gateway_queue_depth gauge\n"
-        b'gateway_queue_depth{pod="a b"} 2.0 1700000000\n'
-        b"gateway_queue_rejections 1\nother_queue_wait_seconds_total 9\n"
-        b"gateway_queue_wait_seconds_total 1.5e0\ngateway_queue_depth_max NaN\n"
-    )
-    wanted = {"queue_depth": 2, "queue_rejections": 1, "queue_wait_seconds_total": 1.5}
-    assert queue_state.read_text(text) == wanted
-
-
-def test_the_probes_need_no_key_where_the_deployment_asks_for_none() -> None:
-    heads: list[bytes] = []
-
-    def script(peer: Peer) -> None:
-        while peer.request() is not None:
-            heads.append(peer.heads[-1])
-            peer.send(answer(b"{}"))
-
-    with RawServer(script) as server, queue_state.Watch(Target(server.url), 5) as watch:
-        assert watch.first(lambda look: True, 0, 5)
-    assert heads and not any(b"authorization" in head.lower() for head in heads)
-
-
-def test_a_hanging_probe_does_not_hold_up_the_end() -> None:
-    def script(peer: Peer) -> None:
-        peer.request()
-        peer.wait_gone(20)
-
-    begun = time.monotonic()
-    with RawServer(script) as server, queue_state.Watch(Target(server.url), 60):
-        time.sleep(0.1)
-    assert time.monotonic() - begun < 3
+    assert judged(served(1.0, 1.0), served(1.0, 1.0)) == "SKIP"

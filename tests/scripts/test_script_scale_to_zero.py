@@ -36,7 +36,7 @@ from livecheck.gateway.worker_count import (
     count_summary,
 )
 from reference import Deployment, running
-from reference.faults.scale import COUNT
+from reference.faults.scale_to_zero import COUNT_WORKERS as COUNT
 
 SCRIPT = "test_scale_to_zero.py"
 NAME = "scale_to_zero"

@@ -1,7 +1,7 @@
 """test_wol.py against fleets that sleep, are awake, or are no fleets at all; and what it judges by.
 
 What is planted in the reference fleet is in the fault table (test_faults.py); here is what sound
-ones look like, what a magic packet is, and what must not be believed.
+ones look like, and what must not be believed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,21 +35,29 @@ from helpers.hostile import (
     usage,
 )
 from helpers.scripts import ROOT, Finished, run_script, start_script
-from hypothesis import given
-from hypothesis import strategies as st
+from helpers.wake import (
+    DESK,
+    NAS,
+    TOWER,
+    asleep,
+    failed,
+    heard,
+    log_entries,
+    ns,
+    runner,
+    served,
+    state,
+)
 
 from common import Status
-from livecheck.fleet import magic_packet
-from livecheck.fleet import old_api as api
-from livecheck.fleet.online import State, came_online
+from livecheck.fleet import api, magic_packet, online, wake_evidence
+from livecheck.fleet.online import State
+from livecheck.wire.asking import Cause, Stop
 from reference import Deployment, running
-from reference.magic import BROADCAST
 
 SCRIPT = "test_wol.py"
 NAME = "wol"
 SIM: dict[str, Any] = {"profile": "fleet", "ttft_ms": 4, "itl_ms": 1}
-DESK, TOWER = "02:00:5e:00:00:01", "02:00:5e:00:00:02"
-NAS = "aa:bb:cc:00:00:01"  # a neighbour's
 MODELS = "/v1/models"
 
 
@@ -63,10 +72,54 @@ def load() -> Any:
 
 
 script = load()
+MIN_WAKE_S = 0.3
+SHORT_WAITS = (
+    (script, "CONFIRM_S", 0.1),
+    (script, "SETTLE_S", 0.3),
+    (script, "RETRY_S", 0.1),
+    (script, "SLOW_POLL_S", 0.5),
+    (script, "MIN_WAKE_S", MIN_WAKE_S),
+    (wake_evidence, "MIN_WAKE_S", MIN_WAKE_S),
+    (online, "POLL_S", 0.1),
+)
+BOOT_MS = 500  # longer than MIN_WAKE_S
+
+RunHere = Callable[..., Finished]
 
 
-def check(deployment: Deployment, *more: object) -> Finished:
-    return run_script(SCRIPT, *more, env=deployment.environment)
+@pytest.fixture
+def run_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[RunHere]:
+    """Runs the script in this process, with its waits made short."""
+    for module, name, value in SHORT_WAITS:
+        monkeypatch.setattr(module, name, value)
+
+    def run(*arguments: object, env: Mapping[str, str] | None = None) -> Finished:
+        for name, value in (env or {}).items():
+            monkeypatch.setenv(name, value)
+        capsys.readouterr()
+        try:
+            code = script.main([str(each) for each in arguments])
+        except SystemExit as end:
+            code = end.code
+        out, err = capsys.readouterr()
+        return Finished(code, out, err, Path("results").absolute())
+
+    yield run
+
+
+@pytest.fixture(scope="module")
+def awake() -> Iterator[Deployment]:
+    with running(**SIM) as deployment:
+        yield deployment
+
+
+@pytest.fixture(scope="module")
+def sleeping() -> Iterator[Deployment]:
+    """A fleet that is asleep for all tests here: no runner has booted before they end."""
+    with running(**SIM, asleep=True, boot_ms=600_000) as deployment:
+        yield deployment
 
 
 def statuses(finished: Finished) -> dict[str, str]:
@@ -83,7 +136,8 @@ def detail(finished: Finished, name: str) -> str:
 def test_a_sleeping_fleet_is_woken_by_one_packet_and_serves_all_who_wait() -> None:
     with running(**SIM, asleep=True, boot_ms=1200) as deployment:
         options = ("--listen-wol", deployment.wol_port, "--expect-mac", DESK.upper())
-        finished = check(deployment, *options, "--burst", 4, "--timing", "-v", "--debug")
+        more = ("--burst", 4, "--timing", "-v", "--debug")
+        finished = run_script(SCRIPT, *options, *more, env=deployment.environment)
     assert (finished.code, set(statuses(finished).values())) == (0, {"PASS"}), finished.out
     assert set(statuses(finished)) == set(script.CHECKS)
     found = finished.document(NAME)["metrics"]
@@ -94,82 +148,87 @@ def test_a_sleeping_fleet_is_woken_by_one_packet_and_serves_all_who_wait() -> No
     assert max(map(len, finished.out.splitlines())) <= 80
 
 
-def test_without_an_admin_token_the_list_of_models_has_to_do() -> None:
-    with running(**SIM, asleep=True, boot_ms=1200) as deployment:
-        finished = run_script(SCRIPT, "--url", deployment.url, "--token", deployment.token)
+def test_without_an_admin_token_the_list_of_models_has_to_do(run_here: RunHere) -> None:
+    with running(**SIM, asleep=True, boot_ms=BOOT_MS) as deployment:
+        finished = run_here("--url", deployment.url, "--token", deployment.token)
     passed = {name: "PASS" for name in ("state", "request", "wake", "registered")}
     assert (finished.code, statuses(finished)) == (0, {**passed, "wol_sent": "SKIP"})
     assert "no admin token" in detail(finished, "state")
 
 
-def test_awake_there_is_nothing_to_wake() -> None:
-    with running(**SIM) as deployment:
-        finished = check(deployment)
-        assert (finished.code, statuses(finished)["request"]) == (3, "PASS")
-        assert "not exercised: 2 runners online" in detail(finished, "wake")
-        finished = check(deployment, "--allow-awake", "--timing")
-        skipped = [name for name, status in statuses(finished).items() if status == "SKIP"]
-        assert (finished.code, skipped) == (0, ["wake", "wol_sent", "timing"])
-        finished = check(deployment, "--wait-asleep", 1)
-        assert finished.code == 3
-        assert "after 1 s of waiting" in detail(finished, "wake")
+def test_awake_there_is_nothing_to_wake(awake: Deployment, run_here: RunHere) -> None:
+    finished = run_here(env=awake.environment)
+    assert (finished.code, statuses(finished)["request"]) == (3, "PASS")
+    assert "nothing to wake: 2 runners online" in detail(finished, "wake")
+    finished = run_here("--allow-awake", "--timing")
+    skipped = [name for name, status in statuses(finished).items() if status == "SKIP"]
+    assert (finished.code, skipped) == (0, ["wake", "wol_sent", "timing"])
+    finished = run_here("--wait-asleep", 1)
+    assert finished.code == 3
+    assert "after 1 s of waiting" in detail(finished, "wake")
 
 
-def test_it_waits_until_nobody_is_awake() -> None:
-    with running(**SIM, idle_timeout=4, boot_ms=1200) as deployment:
+def test_a_token_that_ends_before_the_wait_is_told_of(awake: Deployment, run_here: RunHere) -> None:
+    binary = [awake.token_binary, "--expires-in", "-5"]  # within the fleet's leeway
+    environment = {**os.environ, **awake.environment}
+    token = subprocess.check_output(binary, env=environment, text=True).strip()
+    finished = run_here("--url", awake.url, "--token", token, "--wait-asleep", 1)
+    assert finished.code == 3
+    assert "the token expires in 0 s" in finished.err
+
+
+def test_it_waits_until_nobody_is_awake(run_here: RunHere) -> None:
+    with running(**SIM, idle_timeout=3, boot_ms=BOOT_MS) as deployment:
         begun = time.monotonic()
-        finished = check(deployment, "--wait-asleep", 30)
+        finished = run_here("--wait-asleep", 30, env=deployment.environment)
     assert (finished.code, set(statuses(finished).values())) == (0, {"PASS"}), finished.out
     assert time.monotonic() - begun < 25
     assert finished.document(NAME)["metrics"]["waited_for_sleep_s"] < 10
 
 
-def test_a_token_that_ends_before_the_wait_is_told_of() -> None:
-    with running(**SIM) as deployment:
-        binary = [deployment.token_binary, "--expires-in", "-5"]  # within the fleet's leeway
-        environment = {**os.environ, **deployment.environment}
-        token = subprocess.check_output(binary, env=environment, text=True).strip()
-        arguments = ("--url", deployment.url, "--token", token, "--wait-asleep", 1)
-        finished = run_script(SCRIPT, *arguments)
-    assert finished.code == 3
-    assert "the token ends in 0 s" in finished.err
-
-
-def test_who_is_awake_does_not_count_if_the_model_is_another_ones() -> None:
+def test_who_is_awake_does_not_count_if_the_model_is_another_ones(run_here: RunHere) -> None:
     layout = "desk=smollm2:135m;tower=smollm2:135m-big"
-    with running(**SIM, asleep=True, models=layout, boot_ms=1200) as deployment:
-        finished = check(deployment, "--model", "smollm2:135m-big")
+    with running(**SIM, asleep=True, models=layout, boot_ms=BOOT_MS) as deployment:
+        finished = run_here("--model", "smollm2:135m-big", env=deployment.environment)
         assert (finished.code, set(statuses(finished).values())) == (0, {"PASS"}), finished.out
         assert "online now: tower" in detail(finished, "wake")
-        finished = check(deployment, "--model", "class:fast")
+        finished = run_here("--model", "class:fast")
         assert (finished.code, statuses(finished)["wake"]) == (0, "PASS"), finished.out
         assert detail(finished, "wake") == "tower was online, desk was woken"
 
 
-def test_a_model_that_nobody_has_is_no_fault_of_the_wake() -> None:
+def test_a_packet_for_a_machine_that_was_not_expected_is_a_failure(run_here: RunHere) -> None:
     with running(**SIM, asleep=True) as deployment:
-        finished = check(deployment, "--model", "nobodys:70b")
+        options = ("--listen-wol", deployment.wol_port, "--expect-mac", TOWER)
+        finished = run_here(*options, env=deployment.environment)
+    assert (finished.code, statuses(finished)["packet"]) == (1, "FAIL")
+    assert DESK in detail(finished, "packet") and TOWER in detail(finished, "packet")
+
+
+def test_only_the_state_sends_no_request_and_wakes_nothing(
+    sleeping: Deployment, run_here: RunHere
+) -> None:
+    finished = run_here("--only", "state", env=sleeping.environment)
+    assert (finished.code, statuses(finished)) == (0, {"state": "PASS"})
+    assert run_here("--only", "state").document(NAME)["metrics"]["asleep_before"]
+
+
+def test_a_model_that_nobody_has_is_no_fault_of_the_wake(
+    sleeping: Deployment, run_here: RunHere
+) -> None:
+    finished = run_here("--model", "nobodys:70b", env=sleeping.environment)
     assert finished.code == 1
     assert (statuses(finished)["request"], statuses(finished)["wake"]) == ("FAIL", "SKIP")
     assert "nobodys:70b" in detail(finished, "request")
 
 
-def test_a_packet_for_a_machine_that_was_not_expected_is_a_failure() -> None:
-    with running(**SIM, asleep=True) as deployment:
-        options = ("--listen-wol", deployment.wol_port, "--expect-mac", TOWER)
-        finished = check(deployment, *options)
-    assert (finished.code, statuses(finished)["packet"]) == (1, "FAIL")
-    assert DESK in detail(finished, "packet") and TOWER in detail(finished, "packet")
-
-
-def test_an_interrupted_wake_is_on_record() -> None:
-    with running(**SIM, asleep=True, boot_ms=60_000) as deployment:
-        with start_script(SCRIPT, env=deployment.environment) as process:
-            assert process.stderr
-            asked = next(line for line in process.stderr if "asking" in line)
-            time.sleep(1.2)
-            process.send_signal(signal.SIGINT)
-            process.communicate(timeout=20)
+def test_an_interrupted_wake_is_on_record(sleeping: Deployment) -> None:
+    with start_script(SCRIPT, env=sleeping.environment) as process:
+        assert process.stderr
+        asked = next(line for line in process.stderr if "asking" in line)
+        time.sleep(1.2)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
     assert "nobody is online" in asked
     saved = json.loads(Path("results/wol.json").read_text())
     kinds = [record["kind"] for record in saved["requests"]]
@@ -207,8 +266,8 @@ def test_a_low_port_takes_root_and_says_so() -> None:
     assert "sudo" in finished.stderr
 
 
-def test_a_mac_to_expect_takes_somebody_who_listens() -> None:
-    finished = run_script(SCRIPT, "--expect-mac", DESK)
+def test_a_mac_to_expect_takes_somebody_who_listens(run_here: RunHere) -> None:
+    finished = run_here("--expect-mac", DESK)
     assert (finished.code, len(finished.err.splitlines())) == (2, 1)
     assert "--listen-wol" in finished.err
 
@@ -227,8 +286,8 @@ def test_a_mac_to_expect_takes_somebody_who_listens() -> None:
     ],
     ids=repr,
 )
-def test_a_mistake_is_exit_2(mistake: tuple[str, str]) -> None:
-    finished = run_script(SCRIPT, *mistake)
+def test_a_mistake_is_exit_2(mistake: tuple[str, str], run_here: RunHere) -> None:
+    finished = run_here(*mistake)
     assert (finished.code, len(finished.err.splitlines())) == (2, 1)
 
 
@@ -256,7 +315,7 @@ def models(*names: str) -> bytes:
     return response(200, {"object": "list", "data": [{"id": name} for name in names]})
 
 
-def test_a_gateway_with_other_ways_is_not_accused() -> None:
+def test_a_gateway_with_other_ways_is_not_accused(run_here: RunHere) -> None:
     """Its list takes a key, a web page stands where the admin API would be, `stream` is ignored,
     and all the model says is reasoning."""
 
@@ -270,49 +329,43 @@ def test_a_gateway_with_other_ways_is_not_accused() -> None:
     chat = response(200, whole, content_type="application/json")
     with Server(chat=chat, answers=answers) as server:
         arguments = ("--url", server.url, "--token", "sk-opaque", "--allow-awake", "--strict")
-        finished = run_script(SCRIPT, *arguments)
+        finished = run_here(*arguments)
     assert (finished.code, "FAIL" in statuses(finished).values()) == (0, False), finished.out
     assert statuses(finished)["registered"] == "PASS"
 
 
-def test_an_admin_api_that_is_a_web_page_is_none() -> None:
+def test_an_admin_api_that_is_a_web_page_is_none(run_here: RunHere) -> None:
     page = response(200, b"<!doctype html>", content_type="text/html")
     stream = HEAD + good_stream().replace(b'"choices"', b'"model": "m", "choices"')
     with Server(chat=stream, answers={MODELS: models("m"), api.RUNNERS: page}) as server:
         binary = ("--token-binary", "sh -c 'echo t0ken'")
-        finished = run_script(SCRIPT, "--url", server.url, *binary, "--allow-awake")
+        finished = run_here("--url", server.url, *binary, "--allow-awake")
     assert finished.code == 0, finished.out
     assert "/admin/runners answered 200" in detail(finished, "state")
     assert "FAIL" not in statuses(finished).values()
 
 
-def test_the_keys_rate_limit_is_no_verdict() -> None:
+def test_the_keys_rate_limit_is_no_verdict(run_here: RunHere) -> None:
     limited = {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}
     chat = response(429, limited, content_type="application/json", retry_after=7)
     with Server(chat=chat, answers={MODELS: models()}) as server:
-        finished = run_script(SCRIPT, "--url", server.url, "--token", "sk-opaque")
+        finished = run_here("--url", server.url, "--token", "sk-opaque")
     assert (finished.code, statuses(finished)["request"]) == (3, "SKIP")
     assert "Retry-After 7" in detail(finished, "request")
     assert server.count(CHAT) == 1
 
 
 LIMITED = {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}
+LIMIT_REACHED = Stop(Cause.RATE_LIMIT, "the rate limit is reached")
 LIMIT = response(429, LIMITED, content_type="application/json", retry_after=60)
 
 
-def test_the_rate_limit_on_the_lists_is_no_verdict() -> None:
+def test_the_rate_limit_on_the_lists_is_no_verdict(run_here: RunHere) -> None:
     with Server(everywhere=LIMIT) as server:
-        finished = run_script(SCRIPT, "--url", server.url, "--token", "sk-opaque")
+        finished = run_here("--url", server.url, "--token", "sk-opaque")
     assert (finished.code, set(statuses(finished).values())) == (3, {"SKIP"})
     assert "Retry-After 60" in detail(finished, "state")
     assert server.count(CHAT) == 0
-
-
-def test_only_the_state_sends_no_request_and_wakes_nothing() -> None:
-    with running(**SIM, asleep=True) as deployment:
-        finished = check(deployment, "--only", "state")
-        assert (finished.code, statuses(finished)) == (0, {"state": "PASS"})
-        assert check(deployment, "--only", "state").document(NAME)["metrics"]["asleep_before"]
 
 
 PAGE = b"<html><head><title>502 Bad Gateway</title></head></html>"
@@ -327,23 +380,25 @@ PAGE = b"<html><head><title>502 Bad Gateway</title></head></html>"
     ],
     ids=["502", "404", "302"],
 )
-def test_an_error_page_is_not_the_lack_of_an_admin_api(answer: bytes, status: str) -> None:
+def test_an_error_page_is_not_the_lack_of_an_admin_api(
+    answer: bytes, status: str, run_here: RunHere
+) -> None:
     with Server(answers={MODELS: models("m"), api.RUNNERS: answer}) as server:
         binary = ("--token-binary", "sh -c 'echo t0ken'")
-        finished = run_script(SCRIPT, "--url", server.url, *binary, "--only", "state")
+        finished = run_here("--url", server.url, *binary, "--only", "state")
     assert statuses(finished) == {"state": status}, finished.out
 
 
-def test_a_log_that_is_written_late_is_waited_for() -> None:
+def test_a_log_that_is_written_late_is_waited_for(run_here: RunHere) -> None:
     """Another's entry, of a runner without the model, comes before ours."""
     seen: dict[str, Any] = {"awake": False, "log": []}
 
     def served(call: Call) -> None:
-        call.wait(1.2)
+        call.wait(0.5)
         entry = {"id": "theirs", "model": "m", "status": 200, "runner_id": "tower"}
         seen.update(awake=True, log=[entry])
         call.send(HEAD + delta("hi", model="m") + delta(reason="stop", model="m") + DONE)
-        call.wait(0.8)
+        call.wait(0.3)
         seen["log"] = [{**entry, "id": "ours", "runner_id": "desk", "wol_sent": True}, entry]
 
     def answer(call: Call) -> None:
@@ -361,28 +416,28 @@ def test_a_log_that_is_written_late_is_waited_for() -> None:
 
     with Server(everywhere=answer) as server:
         binary = ("--token-binary", "sh -c 'echo t0ken'", "--model", "m", "--strict")
-        finished = run_script(SCRIPT, "--url", server.url, *binary)
+        finished = run_here("--url", server.url, *binary)
     assert (finished.code, set(statuses(finished).values())) == (0, {"PASS"}), finished.out
 
 
-def test_the_rate_limit_while_it_waits_hides_who_woke() -> None:
+def test_the_rate_limit_while_it_waits_hides_who_woke(run_here: RunHere) -> None:
     def served(call: Call) -> None:
-        call.wait(1.2)
+        call.wait(0.5)
         call.send(HEAD + delta("hi", model="m") + delta(reason="stop", model="m") + DONE)
 
     answers = {MODELS: in_turn(*[models()] * 3, LIMIT)}
     with Server(chat=served, answers=answers) as server:
-        finished = run_script(SCRIPT, "--url", server.url, "--token", "sk-opaque")
+        finished = run_here("--url", server.url, "--token", "sk-opaque")
     assert (finished.code, statuses(finished)["wake"]) == (3, "SKIP"), finished.out
     assert "Retry-After 60" in detail(finished, "registered")
     assert server.count(MODELS) == 5  # it does not go on asking: the last is the one afterwards
 
 
-def test_reasoning_that_is_not_shown_is_an_answer() -> None:
+def test_reasoning_that_is_not_shown_is_an_answer(run_here: RunHere) -> None:
     stream = HEAD + delta(model="m") + delta(reason="length", model="m") + usage(16) + DONE
     with Server(chat=stream, answers={MODELS: models("m")}) as server:
         arguments = ("--url", server.url, "--token", "sk-opaque", "--allow-awake")
-        finished = run_script(SCRIPT, *arguments)
+        finished = run_here(*arguments)
     assert (finished.code, statuses(finished)["request"]) == (0, "PASS"), finished.out
     assert "reasoning that is not shown" in detail(finished, "request")
 
@@ -390,171 +445,54 @@ def test_reasoning_that_is_not_shown_is_an_answer() -> None:
 # --- deployments that are no use
 
 
-def test_a_list_that_hangs_costs_one_timeout_and_nothing_else_is_asked() -> None:
+def test_a_list_that_hangs_costs_one_timeout_and_nothing_else_is_asked(run_here: RunHere) -> None:
     with Server(answers={MODELS: hang}) as server:
         begun = time.monotonic()
-        finished = run_script(SCRIPT, "--url", server.url, "--token", "x", "--timeout", 2)
+        finished = run_here("--url", server.url, "--token", "x", "--timeout", 1)
     assert time.monotonic() - begun < 6
     assert (finished.code, statuses(finished)["state"], len(server.calls)) == (1, "FAIL", 1)
 
 
-def test_a_list_that_hangs_later_ends_the_watch() -> None:
+def test_a_list_that_hangs_later_ends_the_watch(run_here: RunHere) -> None:
     answers = {MODELS: in_turn(*[models()] * 3, hang)}
     with Server(chat=hang, answers=answers) as server:
         begun = time.monotonic()
-        finished = run_script(SCRIPT, "--url", server.url, "--token", "x", "--timeout", 2)
+        finished = run_here("--url", server.url, "--token", "x", "--timeout", 1)
     assert time.monotonic() - begun < 12
     assert (finished.code, statuses(finished)["request"]) == (1, "FAIL")
     assert statuses(finished)["wake"] == "SKIP"  # who is online cannot be read any more
 
 
-def test_a_runner_that_comes_after_the_request_was_refused_is_seen() -> None:
+def test_a_runner_that_comes_after_the_request_was_refused_is_seen(run_here: RunHere) -> None:
     answers = {MODELS: in_turn(*[models()] * 5, models("late"))}
     with Server(chat=response(503, b"waking up"), answers=answers) as server:
-        finished = run_script(SCRIPT, "--url", server.url, "--token", "x")
+        finished = run_here("--url", server.url, "--token", "x")
     assert (finished.code, statuses(finished)["wake"]) == (1, "PASS")
     assert "503 waking up" in detail(finished, "request")
     assert "late came online" in detail(finished, "wake")
 
 
-def test_a_refused_name_says_which_role_is_missing() -> None:
+def test_a_refused_name_says_which_role_is_missing(run_here: RunHere) -> None:
     refusal = response(400, b"Permission denied: cannot request specific models.")
     with Server(chat=refusal, answers={MODELS: models()}) as server:
         arguments = ("--url", server.url, "--token", "x", "--model", "llama3:8b")
-        finished = run_script(SCRIPT, *arguments)
+        finished = run_here(*arguments)
     assert (finished.code, statuses(finished)["wake"]) == (1, "SKIP")
     assert "model:specific" in detail(finished, "request")
 
 
-def test_a_401_for_the_request_is_the_credentials() -> None:
+def test_a_401_for_the_request_is_the_credentials(run_here: RunHere) -> None:
     with Server(chat=response(401, b"no"), answers={MODELS: models()}) as server:
-        finished = run_script(SCRIPT, "--url", server.url, "--token", "x")
+        finished = run_here("--url", server.url, "--token", "x")
     assert finished.code == 3
     assert "401" in finished.err and "--token" in finished.err
-
-
-# --- magic packets
-
-GOOD = bytes.fromhex(DESK.replace(":", ""))
-WHOLE = magic_packet.SYNC + GOOD * 16
-
-
-@pytest.mark.parametrize("password", [b"", b"\x01\x02\x03\x04", b"secret"])
-def test_a_magic_packet_is_read(password: bytes) -> None:
-    found = magic_packet.parse(WHOLE + password)
-    assert found == magic_packet.Packet(len(WHOLE + password), DESK, has_password=bool(password))
-
-
-@pytest.mark.parametrize(
-    ("payload", "mac", "words"),
-    [
-        (b"\x00" * 14 + WHOLE, DESK, "begins after 14"),
-        (WHOLE + bytes(42), DESK, "42 more bytes"),
-        (WHOLE[:-6], None, "15 times"),
-        (magic_packet.SYNC + GOOD, None, "1 times"),
-        (magic_packet.SYNC + b"ab", None, "no MAC"),
-        (b"\xff" * 5 + GOOD * 16, None, "5 bytes 0xFF"),
-        (magic_packet.SYNC + DESK.encode() * 16, None, "times, not 16"),
-        (bytes(102), None, "0 bytes 0xFF"),
-        (magic_packet.SYNC + bytes(96), None, "no machine's"),
-        (b"\xff" * 102, None, "no machine's"),
-    ],
-)
-def test_what_is_wrong_with_a_packet_is_said(payload: bytes, mac: str | None, words: str) -> None:
-    found = magic_packet.parse(payload)
-    assert found and found.mac == mac
-    assert words in f"{found.problem} {found.oddity}"
-    assert bool(found.problem) != bool(mac)
-
-
-def test_other_datagrams_are_none() -> None:
-    assert [magic_packet.parse(each) for each in (b"", b"hello", b"\xff", bytes(500))] == [None] * 4
-
-
-@given(st.binary(min_size=6, max_size=6).filter(lambda mac: mac not in magic_packet.NOBODYS))
-def test_every_mac_is_found_even_one_that_looks_like_the_beginning(mac: bytes) -> None:
-    found = magic_packet.parse(magic_packet.SYNC + mac * 16)
-    assert found and found.problem is None
-    assert found.mac == magic_packet.spell(mac)
-
-
-@given(st.binary(max_size=300) | st.binary(max_size=120).map(lambda rest: magic_packet.SYNC + rest))
-def test_no_datagram_is_too_strange(payload: bytes) -> None:
-    found = magic_packet.parse(payload)
-    assert found is None or bool(found.mac) != bool(found.problem)
-
-
-@pytest.mark.parametrize("text", [DESK, "02-00-5E-00-00-01", "0200.5e00.0001", "02005E000001"])
-def test_a_mac_is_read_in_its_usual_spellings(text: str) -> None:
-    assert magic_packet.parse_mac(text) == DESK
-
-
-def test_two_listeners_share_a_port_and_both_hear_a_broadcast() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("", 0))
-        port = free.getsockname()[1]
-    with magic_packet.Listener(port) as one, magic_packet.Listener(port) as other:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-            before_ns = time.perf_counter_ns()
-            for payload in (WHOLE, b"something else"):
-                sock.sendto(payload, (BROADCAST, port))
-        deadline = time.monotonic() + 5
-        while not (one.others and other.others) and time.monotonic() < deadline:
-            time.sleep(0.01)
-    for listener in (one, other):
-        (heard,) = listener.heard
-        assert (heard.packet.mac, heard.sender, listener.others) == (DESK, "127.0.0.1", 1)
-        assert before_ns < heard.at_ns < before_ns + 5e9
-
-
-def test_packets_that_were_forgotten_leave_room() -> None:
-    listener = magic_packet.Listener(0)
-    listener.heard, listener.count = (
-        [magic_packet.Heard(0, "x", magic_packet.Packet(102, NAS))] * 1000,
-        1200,
-    )
-    listener.forget()
-    assert (listener.heard, listener.earlier) == ([], 1200)
 
 
 # --- judges
 
 
-def runner(name: str = "desk", online: bool = False, mac: str | None = DESK) -> api.Runner:
-    return api.Runner(name, name, None, online, frozenset({"m"}), mac)
-
-
-def attempt(wait_s: float = 2.0, phase: str = "wake", **more: Any) -> Any:
-    answer = more.pop("answer", api.Answer("m", True))
-    return script.Attempt(phase, answer, 10.0, 10.0 + wait_s, 11.0 + wait_s, {}, 200, **more)
-
-
-def asleep(model: str = "class:fast", **more: Any) -> Any:
-    """A wake with nothing wrong with it."""
-    good = {
-        "before": State(9.0, (runner(),), ()),
-        "states": [State(10.5, (runner(),)), State(11.5, (runner(online=True),))],
-        "after": State(13.0, (runner(online=True),), ("m",)),
-        "attempts": [attempt()],
-    }
-    fields = {**good, **more}
-    states, after = fields.pop("states"), fields["after"]
-    evidence = script.Evidence(model, **fields)
-    for state in states:
-        evidence.see(state)
-    if after:
-        evidence.note_newcomers(after)
-    return evidence
-
-
-def packets(*at_s: float, mac: str = DESK) -> dict[str, Any]:
-    found = [script.Packet(each, "192.0.2.7", magic_packet.Packet(102, mac)) for each in at_s]
-    return {"listened": True, "packets": found}
-
-
 def test_a_wake_with_nothing_wrong_passes() -> None:
-    evidence = asleep(**packets(10.1))
+    evidence = asleep(heard=heard(10.1))
     checks = [
         script.check_state(evidence),
         script.check_request(evidence, 120),
@@ -573,31 +511,31 @@ def test_a_wake_with_nothing_wrong_passes() -> None:
     + [(60.1, "slow", "WARN")],
 )
 def test_the_time_is_fast_moderate_or_slow(wait_s: float, word: str, status: str) -> None:
-    found = script.check_timing(asleep(attempts=[attempt(wait_s), attempt(0.1, "warm")]))
+    found = script.check_timing(asleep(answers=[served(wait_s)], warm=[served(0.1)]))
     assert (found.status, found.detail.partition(":")[0]) == (status, word)
     assert "warm 100 ms" in found.detail
 
 
 def test_a_machine_without_a_mac_cannot_be_woken() -> None:
-    failed = [attempt(answer=api.Answer(problem="500 no"))]
-    mute = State(9.0, (runner(mac=None),), ())
-    assert script.check_state(asleep(before=mute, attempts=failed)).status is Status.WARN
+    refused = [failed(500, "no")]
+    mute = state(9.0, (runner(mac=None),), ())
+    assert script.check_state(asleep(before=mute, answers=refused)).status is Status.WARN
     assert script.check_state(asleep(before=mute)).status is Status.PASS  # it could
-    assert script.check_state(asleep(attempts=failed)).status is Status.PASS
+    assert script.check_state(asleep(answers=refused)).status is Status.PASS
 
 
 def test_a_model_that_answers_under_another_name_than_it_is_listed_by() -> None:
-    alias = {"attempts": [attempt(answer=api.Answer("m-q4", True))]}
+    alias = {"answers": [served(model="m-q4")]}
     assert script.check_registered(asleep(**alias)).status is Status.FAIL
     named = dataclasses.replace(asleep(**alias), model="m")
     assert script.check_registered(named).status is Status.WARN
-    nameless = asleep(attempts=[attempt(answer=api.Answer(None, True))])
+    nameless = asleep(answers=[served(model=None)])
     assert script.check_registered(nameless).status is Status.SKIP
 
 
 def burst(count: int, *at_s: float, **more: Any) -> Any:
-    attempts = [attempt() for _ in range(count)]
-    return script.check_woken_once(asleep(attempts=attempts, **packets(*at_s, **more)))
+    answers = [served() for _ in range(count)]
+    return script.check_woken_once(asleep(answers=answers, heard=heard(*at_s, **more)))
 
 
 def test_a_repeated_packet_is_not_one_for_each_request() -> None:
@@ -612,77 +550,76 @@ def test_a_repeated_packet_is_not_one_for_each_request() -> None:
 
 
 def test_packets_for_all_runners_are_counted_together() -> None:
-    pair = State(9.0, (runner(), runner("tower", mac=TOWER)), ())
-    each = [
-        script.Packet(10.1 + n / 100, "x", magic_packet.Packet(102, (DESK, TOWER)[n % 2]))
-        for n in range(8)
-    ]
-    both = {"before": pair, "listened": True, "attempts": [attempt() for _ in range(8)]}
-    assert script.check_woken_once(asleep(packets=each, **both)).status is Status.WARN
-    assert script.check_woken_once(asleep(packets=each[:2], **both)).status is Status.PASS
-    foreign = [script.Packet(10.1, "x", magic_packet.Packet(102, NAS)) for _ in range(9)]
-    assert script.check_woken_once(asleep(packets=foreign, **both)).status is Status.SKIP
+    pair = state(9.0, (runner(), runner("tower", mac=TOWER)), ())
+    at_once = [10.1 + n / 100 for n in range(8)]
+    each = heard(*at_once[::2]) + heard(*at_once[1::2], mac=TOWER)
+    both = {"before": pair, "answers": [served() for _ in range(8)]}
+    assert script.check_woken_once(asleep(heard=each, **both)).status is Status.WARN
+    one_each = heard(10.1) + heard(10.11, mac=TOWER)
+    assert script.check_woken_once(asleep(heard=one_each, **both)).status is Status.PASS
+    foreign = heard(*[10.1] * 9, mac=NAS)
+    assert script.check_woken_once(asleep(heard=foreign, **both)).status is Status.SKIP
 
 
 def test_packets_from_before_the_request_are_not_the_gateways() -> None:
-    assert script.check_packet(asleep(**packets(9.5))).status is Status.WARN
-    assert "none was heard" in script.check_packet(asleep(**packets(9.5))).detail
+    assert script.check_packet(asleep(heard=heard(9.5))).status is Status.WARN
+    assert "no packet was heard" in script.check_packet(asleep(heard=heard(9.5))).detail
 
 
 def test_a_list_that_was_empty_by_mistake_is_no_sleep() -> None:
     def seen(wait_s: float, *states: State) -> Any:
-        before, after = State(9.0, None, ()), State(13.0, None, ("m",))
-        attempts = [attempt(wait_s)]
-        return asleep(before=before, states=[*states], after=after, attempts=attempts)
+        before, after = state(9.0, None, ()), state(13.0, None, ("m",))
+        answers = [served(wait_s)]
+        return asleep(before=before, states=[*states], after=after, answers=answers)
 
     assert script.check_wake(seen(0.3), False).status is Status.WARN
     assert script.check_wake(seen(3.0), False).status is Status.PASS
-    still_empty = State(10.2, None, ())
+    still_empty = state(10.2, None, ())
     assert script.check_wake(seen(0.3, still_empty), False).status is Status.WARN
 
 
 def test_no_machine_wakes_at_once_whatever_the_admin_api_says() -> None:
-    fast = asleep(attempts=[attempt(0.3)], **packets(10.1))
+    fast = asleep(answers=[served(0.3)], heard=heard(10.1))
     assert script.check_wake(fast, False).status is Status.WARN
-    assert "/admin/runners stale" in script.check_wake(fast, False).detail
+    assert "is /admin/runners out of date" in script.check_wake(fast, False).detail
 
 
 def test_a_wake_takes_somebody_who_came_online_or_was_sent_a_packet() -> None:
-    still = State(13.0, (runner(),), ("m",))
+    still = state(13.0, (runner(),), ("m",))
     assert script.check_wake(asleep(states=[], after=still), False).status is Status.WARN
-    heard = asleep(states=[], after=still, **packets(10.1))
-    assert script.check_wake(heard, False).status is Status.PASS
-    hidden = asleep(states=[], after=State(13.0, error="429", limited="60"))
+    packet = asleep(states=[], after=still, heard=heard(10.1))
+    assert script.check_wake(packet, False).status is Status.PASS
+    hidden = asleep(states=[], after=state(13.0, error="429", stop=LIMIT_REACHED))
     found = script.check_wake(hidden, False)
     assert (found.status, found.essential) == (Status.SKIP, True)
     assert "rate limit" in found.detail
 
 
 def test_lists_that_contradict_each_other_keep_a_wake_from_passing() -> None:
-    found = script.check_wake(asleep(before=State(9.0, (runner(),), ("m",))), False)
+    found = script.check_wake(asleep(before=state(9.0, (runner(),), ("m",))), False)
     assert (found.status, "but before" in found.detail) == (Status.WARN, True)
 
 
 def test_another_model_in_place_of_the_one_that_sleeps_is_a_failure() -> None:
     small = dataclasses.replace(runner("desk", online=True), models=frozenset({"small"}))
     big = dataclasses.replace(runner("tower", mac=TOWER), models=frozenset({"big"}))
-    before = State(9.0, (small, big), ("small",))
-    after = dataclasses.replace(before, at_s=13.0)
+    before = state(9.0, (small, big), ("small",))
+    after = dataclasses.replace(before, at_ns=ns(13.0))
     stray = {"before": before, "states": [], "after": after}
-    stray["attempts"] = [attempt(answer=api.Answer("small", True))]
+    stray["answers"] = [served(model="small")]
     evidence = asleep("big", **stray)
     request, wake = script.check_request(evidence, 120), script.check_wake(evidence, False)
     assert (request.status, "small" in request.detail) == (Status.FAIL, True)
     assert (wake.status, wake.essential) == (Status.SKIP, True)
     assert script.check_registered(evidence).status is Status.SKIP
-    stray["attempts"] = [attempt(answer=api.Answer("big-q4", True))]  # what it calls itself
+    stray["answers"] = [served(model="big-q4")]  # what it calls itself
     assert script.check_request(asleep("big", **stray), 120).status is Status.PASS
 
 
 def test_a_name_that_is_not_listed_is_not_known_to_sleep() -> None:
-    listed = State(9.0, None, ("llama3-8b",))
-    fields = {"before": listed, "states": [], "after": dataclasses.replace(listed, at_s=13.0)}
-    fields["attempts"] = [attempt(0.2, answer=api.Answer("llama3", True))]
+    listed = state(9.0, None, ("llama3-8b",))
+    fields = {"before": listed, "states": [], "after": dataclasses.replace(listed, at_ns=ns(13.0))}
+    fields["answers"] = [served(0.2, "llama3")]
     evidence = asleep("llama3", **fields)
     wake = script.check_wake(evidence, False)
     assert (wake.status, wake.essential) == (Status.SKIP, True)
@@ -690,58 +627,45 @@ def test_a_name_that_is_not_listed_is_not_known_to_sleep() -> None:
     assert script.check_registered(evidence).status is Status.WARN
 
 
-def test_a_name_without_a_tag_is_the_latest() -> None:
-    listed = State(9.0, None, ("llama3:latest",))
-    assert listed.serving("llama3") == ["llama3:latest"]
-    assert not listed.asleep("llama3")
-
-
 def test_an_answer_without_a_name_needs_somebody_who_is_listed() -> None:
-    nameless = {"attempts": [attempt(answer=api.Answer("class:fast", True))], "states": []}
-    for after in (State(13.0, (runner(),), ()), State(13.0, None, ())):
+    nameless = {"answers": [served(model="class:fast")], "states": []}
+    for after in (state(13.0, (runner(),), ()), state(13.0, None, ())):
         found = script.check_registered(asleep(after=after, **nameless))
         assert found.status is Status.FAIL, found
 
 
 def test_a_neighbours_packet_is_not_a_wrong_one_if_ours_woke() -> None:
-    assert script.check_packet(asleep(**packets(10.1, mac=NAS))).status is Status.WARN
-    expected = asleep(expected=[TOWER], **packets(10.1, mac=NAS))
+    assert script.check_packet(asleep(heard=heard(10.1, mac=NAS))).status is Status.WARN
+    expected = asleep(expected_macs=[TOWER], heard=heard(10.1, mac=NAS))
     assert script.check_packet(expected).status is Status.FAIL
-    failed = [attempt(answer=api.Answer(problem="500 no"))]
-    slept = asleep(attempts=failed, states=[], after=None, **packets(10.1, mac=NAS))
+    slept = asleep(answers=[failed(500, "no")], states=[], after=None, heard=heard(10.1, mac=NAS))
     assert script.check_packet(slept).status is Status.FAIL
 
 
 def test_a_packet_for_a_runner_without_the_model_is_for_the_wrong_machine() -> None:
     big = dataclasses.replace(runner("tower", mac=TOWER), models=frozenset({"big"}))
-    failed = [attempt(answer=api.Answer(problem="500 no"))]
-    fields = {"before": State(9.0, (runner(), big), ()), "states": [], "after": None}
-    found = script.check_packet(asleep("big", attempts=failed, **fields, **packets(10.1)))
+    answers = [failed(500, "no")]
+    fields = {"before": state(9.0, (runner(), big), ()), "states": [], "after": None}
+    found = script.check_packet(asleep("big", answers=answers, **fields, heard=heard(10.1)))
     assert (found.status, "wrong machine" in found.detail) == (Status.FAIL, True)
 
 
 def test_who_wakes_all_machines_has_no_stale_list() -> None:
     tower = runner("tower", online=True, mac=TOWER)
-    before, after = State(9.0, (runner(), tower), ("m",)), (runner(online=True), tower)
-    fields = {"before": before, "states": [State(11.0, after)], "after": State(13.0, after, ("m",))}
-    heard = [script.Packet(10.1, "x", magic_packet.Packet(102, mac)) for mac in (DESK, TOWER)]
-    found = script.check_wake(asleep(packets=heard, listened=True, **fields), False)
+    before, after = state(9.0, (runner(), tower), ("m",)), (runner(online=True), tower)
+    fields = {"before": before, "states": [state(11.0, after)], "after": state(13.0, after, ("m",))}
+    packets = heard(10.1) + heard(10.1, mac=TOWER)
+    found = script.check_wake(asleep(heard=packets, **fields), False)
     assert (found.status, "desk was woken" in found.detail) == (Status.PASS, True)
 
 
 def test_a_token_that_ended_before_the_warm_request_undoes_nothing() -> None:
-    refused = attempt(phase="warm", answer=api.Answer(problem="401 token expired"))
-    warm = dataclasses.replace(refused, status=401)
-    found = script.check_timing(asleep(attempts=[attempt(), warm]))
-    assert (found.status, "has the token ended" in found.detail) == (Status.WARN, True)
-
-
-def entries(count: int, **more: Any) -> list[api.Entry]:
-    return [api.Entry(f"{n}", "m", "200", 1.0, None, False, **more) for n in range(count)]
+    found = script.check_timing(asleep(warm=[failed(401, "token expired")]))
+    assert (found.status, "has the token expired" in found.detail) == (Status.WARN, True)
 
 
 def test_a_log_that_shows_its_oldest_first_says_nothing() -> None:
-    full = entries(api.LOG_PAGE, at_s=1.0)
+    full = log_entries(api.LOG_PAGE, at_s=1.0)
     found = script.check_wol_sent(asleep(log_before=full, log_after=full))
     assert found.status is Status.SKIP
     newest = [dataclasses.replace(e, at_s=99.0 - n) for n, e in enumerate(full)]
@@ -749,55 +673,24 @@ def test_a_log_that_shows_its_oldest_first_says_nothing() -> None:
     assert (found.status, "not in the log" in found.detail) == (Status.WARN, True)
 
 
-def test_an_entry_of_a_runner_without_the_model_is_anothers() -> None:
-    other = dataclasses.replace(runner("tower", True, TOWER), models=frozenset({"x"}))
-    after = State(13.0, (runner(online=True), other), ("m", "x"))
-    ours, theirs = entries(2)
-    log = [
-        dataclasses.replace(ours, runner_id="desk"),
-        dataclasses.replace(theirs, runner_id="tower"),
-    ]
-    evidence = asleep(after=after, log_before=[], log_after=log)
-    assert [entry.runner_id for entry in evidence.entries] == ["desk"]
-
-
-def test_only_changes_of_who_is_online_are_kept_and_long_lists_cut() -> None:
-    names = tuple(f"m{n}" for n in range(10_000))
-    same = [State(10.0 + n, None, names) for n in range(50)]
-    fickle = [State(70.0 + n, None, (*names, f"new{n}")) for n in range(500)]
-    evidence = asleep(before=State(9.0, None, names), states=[*same, *fickle], after=None)
-    assert len(evidence.states) == script.KEPT
-    assert evidence.newcomers and evidence.newcomers[1] == ["new0"]
-    assert len(json.dumps(script.records_of(evidence))) < 1_000_000
-
-
 def test_phases_of_a_burst_count_from_its_first_request() -> None:
-    late = dataclasses.replace(attempt(1.5), sent_s=10.4)  # its first output: 11.5
-    seen = [State(11.45, (runner(online=True),))]
-    found = script.metrics(asleep(attempts=[attempt(9.0), late], states=seen))
+    late = served(1.1, sent_s=10.4)  # its first output: 11.5
+    seen = [state(11.45, (runner(online=True),))]
+    found = script.metrics(asleep(answers=[served(9.0), late], states=seen))
     assert (found["runner_online_s"], found["first_output_s"]) == (1.45, 1.5)
-
-
-def test_who_came_online_is_told_by_like_and_like() -> None:
-    before = State(0.0, (runner(), runner("tower", online=True)), ("m",))
-    later = State(1.0, (runner(online=True), runner("tower", online=True)))
-    assert came_online(before, later, "class:fast") == ["desk"]
-    assert came_online(before, later, "other") == []
-    assert came_online(before, State(1.0, None, ("m", "n")), "class:fast") == ["n"]
-    assert came_online(before, State(1.0, error="503"), "class:fast") == []
 
 
 @pytest.mark.parametrize(
     ("seen", "words"),
     [
-        (packets(10.1), "firmware"),
-        (packets(10.1, mac=TOWER), "could not wake"),
-        ({"listened": True}, "no packet was heard"),
+        ({"heard": heard(10.1)}, "firmware"),
+        ({"heard": heard(10.1, mac=TOWER)}, "could not wake"),
+        ({"heard": []}, "no packet was heard"),
         ({}, "--listen-wol"),
     ],
 )
 def test_a_wake_that_failed_says_where_to_look(seen: dict[str, Any], words: str) -> None:
-    still = State(13.0, (runner(),), ())
-    failed = [attempt(answer=api.Answer(problem="500 Failed to wake inference runners"))]
-    found = script.check_wake(asleep(states=[], after=still, attempts=failed, **seen), False)
+    still = state(13.0, (runner(),), ())
+    answers = [failed(500, "Failed to wake inference runners")]
+    found = script.check_wake(asleep(states=[], after=still, answers=answers, **seen), False)
     assert (found.status, words in found.detail) == (Status.FAIL, True), found.detail

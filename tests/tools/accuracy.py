@@ -1,11 +1,15 @@
-"""How exact is wire.py? Compares what it measured with a server that stamped every event it sent.
+"""How exact are the times that livecheck/wire measures?
 
-Not collected by pytest: it takes a ground-truth server, built from C, that writes a JSON line for
-each request (rid, krecv or recv, kind and sent: CLOCK_MONOTONIC nanoseconds for each event) and
-whose answers carry X-Request-Id.
+This compares them with the times of a server that notes when it sends each event. pytest does not
+collect this file, because that server has to be built from C first. It writes one JSON line for
+each request: its number (rid), when it was received (krecv by the kernel, else recv), and for each
+event its kind and when it was sent (CLOCK_MONOTONIC, ns). Its answers have a header X-Request-Id.
 
-    event error   received - sent, for every content event
-    TTFT error    (first content received - t0) - (first content sent - request received)
+    event time   when an event was received - when it was sent, for each event with content
+    TTFT         (first content received - t0) - (first content sent - request received)
+
+Example:
+    python tests/tools/accuracy.py --truth-server ./truth_server --streams 64 256
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ from livecheck.wire.metrics import percentile
 
 @contextlib.contextmanager
 def truth_server(binary: str, tls: bool, arguments: Sequence[str]) -> Iterator[tuple[str, Path]]:
-    """Run the server on a free port; yields its URL and its log."""
+    """Run the server on a free port. Gives its URL and its log file."""
     with socket.socket() as probe, tempfile.TemporaryDirectory() as folder:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -59,7 +63,9 @@ def accepts(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def run_streams(url: str, streams: int, each: int, tokens: int, stamps: bool) -> list[wire.Reply]:
+def request_streams(
+    url: str, streams: int, each: int, tokens: int, stamps: bool
+) -> list[wire.Reply]:
     body = json.dumps(
         {
             "model": "truth",
@@ -75,7 +81,7 @@ def run_streams(url: str, streams: int, each: int, tokens: int, stamps: bool) ->
 
 
 def compare(replies: Sequence[wire.Reply], log: Path) -> tuple[list[float], list[float]]:
-    """Event errors and TTFT errors in microseconds."""
+    """The errors of the event times and those of the TTFT, in microseconds."""
     truth = {row["rid"]: row for row in map(json.loads, log.read_text().splitlines())}
     events, ttfts = [], []
     for reply in replies:
@@ -89,7 +95,7 @@ def compare(replies: Sequence[wire.Reply], log: Path) -> tuple[list[float], list
     return events, ttfts
 
 
-def line(label: str, values: Sequence[float]) -> str:
+def summary_line(label: str, values: Sequence[float]) -> str:
     shown = (f"p{p:g} {percentile(values, p):8.1f}" for p in (50, 99, 99.9))
     return f"  {label:18} {'  '.join(shown)}  max {max(values):8.1f}  n {len(values)}"
 
@@ -98,36 +104,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--truth-server", required=True, help="the built server")
-    parser.add_argument("--tls", action="store_true", help="the server is the TLS build")
-    parser.add_argument("--streams", type=int, nargs="+", default=[64, 256])
-    parser.add_argument("--each", type=int, default=2, help="requests of each stream")
-    parser.add_argument("--tokens", type=int, default=128)
-    parser.add_argument("--itl-ms", default="20")
-    parser.add_argument("--ttft-ms", default="100")
-    parser.add_argument("--no-stamps", action="store_true", help="use the fallback clock")
+    parser.add_argument("--truth-server", required=True, help="path of the built server")
+    parser.add_argument("--tls", action="store_true", help="the server was built with TLS")
+    parser.add_argument(
+        "--streams", type=int, nargs="+", default=[64, 256], help="concurrent streams, run by run"
+    )
+    parser.add_argument("--each", type=int, default=2, help="requests per stream, one by one")
+    parser.add_argument("--tokens", type=int, default=128, help="events per request")
+    parser.add_argument("--itl-ms", default="20", help="time between two events")
+    parser.add_argument("--ttft-ms", default="100", help="time before the first event")
+    parser.add_argument(
+        "--no-stamps", action="store_true", help="do not use the kernel's receive times"
+    )
     args = parser.parse_args()
     arguments = ["--itl-ms", args.itl_ms, "--ttft-ms", args.ttft_ms]
     for streams in args.streams:
         with truth_server(args.truth_server, args.tls, arguments) as (url, log):
-            before = time.process_time()
-            replies = run_streams(url, streams, args.each, args.tokens, not args.no_stamps)
-            spent = time.process_time() - before
-            dump(url)
+            before_s = time.process_time()
+            replies = request_streams(url, streams, args.each, args.tokens, not args.no_stamps)
+            cpu_s = time.process_time() - before_s
+            write_log(url)
             events, ttfts = compare(replies, log)
         reads = sum(len(reply.reads) for reply in replies)
         print(f"{streams} streams, {'TLS' if args.tls else 'plain'}, errors in µs")
-        print(line("event time", events))
-        print(line("TTFT", ttfts))
+        print(summary_line("event time", events))
+        print(summary_line("TTFT", ttfts))
+        cpu_ms = cpu_s / len(events) * 1e6
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(
-            f"  receive CPU {spent / len(events) * 1e6:.1f} ms per 1,000 events, {reads} reads,",
-            end=" ",
+            f"  receive CPU {cpu_ms:.1f} ms per 1,000 events, {reads} reads, peak {peak_mb:.0f} MB"
         )
-        print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 
-def dump(url: str) -> None:
-    """Let the server write its log."""
+def write_log(url: str) -> None:
+    """Make the server write its log."""
     with wire.Wire(wire.Target(url, verify=False), 10) as instrument:
         instrument.exchange([wire.Request("GET", "/truth/dump")])
 

@@ -44,7 +44,7 @@ def test_a_stream_that_is_whole_has_no_error_and_all_its_figures() -> None:
         (answer(503, JSON, {"error": {"message": "Server busy"}}), "503", "503 Server busy"),
         (answer(418, {}, b"<html><title>x</title>a teapot</html>"), "4xx", "418 a teapot"),
         (answer(200, JSON, {"a": 1}, request=CHAT), "malformed", "no event stream"),
-        (stream_of(b"data: {oops\n\n", DONE), "malformed", "no JSON"),
+        (stream_of(b"data: {oops\n\n", DONE), "malformed", "is not JSON"),
         (stream_of(event({"content": "Hi"}), DONE), "truncated", "finish_reason"),
         (stream_of(event({"role": "assistant"}, "stop"), DONE), "empty", "output"),
         (stream_of(b'data: {"error": {"message": "no"}}\n\n', DONE), "stream_error", "no"),

@@ -1,4 +1,4 @@
-"""http1.Message: framing, where the body's bytes are, and that no split of the input matters."""
+"""http1.Message: where a message ends and which bytes are the body, however the input is split."""
 
 import time
 import tracemalloc
@@ -157,22 +157,22 @@ BROKEN = {
     "signed length": (
         OK + b"Content-Length: +5\r\n\r\nhello",
         "GET",
-        "Content-Length is no length: '+5'",
+        "Content-Length is not a length: '+5'",
     ),
     "empty length": (
         OK + b"Content-Length:\r\n\r\nhello",
         "GET",
-        "Content-Length is no length: ''",
+        "Content-Length is not a length: ''",
     ),
     "latin-1 digit": (
         OK + b"Content-Length: \xb2\r\n\r\nab",
         "GET",
-        r"Content-Length is no length: '\xb2'",
+        r"Content-Length is not a length: '\xb2'",
     ),
     "endless length": (
         OK + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\nhello",
         "GET",
-        "Content-Length is no length: '" + "9" * 40 + "'...",
+        "Content-Length is not a length: '" + "9" * 40 + "'...",
     ),
     "signed size": (CHUNKED + b"+5\r\nhello\r\n", "GET", "not a chunk size line: '+'"),
     "prefixed size": (CHUNKED + b"0x5\r\nhello\r\n", "GET", "not a chunk size line: '0x'"),
@@ -335,7 +335,7 @@ def test_a_folded_line_before_the_first_header_is_ignored():
     assert fed(OK + b" folded\r\nA: 1\r\n\r\n").headers == [("A", "1")]
 
 
-def test_interim_responses_leave_nothing_but_their_bytes():
+def test_only_the_bytes_of_interim_responses_count():
     raw, method, _ = WHOLE["interim first"]
     message = fed(raw, method)
     assert (message.status, message.headers) == (200, [("Content-Length", "2")])
@@ -384,7 +384,7 @@ def test_a_read_that_looks_like_a_whole_chunk_may_be_the_middle_of_one():
     assert (message.complete, message.body(raw)) == (True, body)
 
 
-def test_what_follows_a_close_is_no_body():
+def test_bytes_after_the_close_are_not_part_of_the_body():
     raw = OK + b"\r\nhello"
     message = fed(raw)
     assert message.feed(b"more") is True
@@ -399,7 +399,7 @@ def test_after_an_error_nothing_more_is_read():
     assert (message.error, message.status) == (error, 200)
 
 
-def test_the_end_of_the_connection_after_the_end_is_no_error():
+def test_closing_the_connection_after_the_end_is_not_an_error():
     message = fed(CHUNKED + b"0\r\n\r\n")
     message.eof()
     assert (message.complete, message.error) == (True, None)
@@ -457,7 +457,7 @@ def test_endless_chunk_extensions_are_an_error(step):
     assert message.error == "not a chunk size line: '5;" + "x" * 38 + "'..."
 
 
-def test_a_chunk_of_2_to_the_64_is_only_waited_for():
+def test_a_chunk_of_2_to_the_64_bytes_is_not_an_error():
     message = fed(CHUNKED + b"f" * 16 + b"\r\nabc", closed=False)
     assert (message.error, message.spans) == (None, [(len(CHUNKED) + 18, 3)])
 
@@ -514,7 +514,7 @@ def test_marks_of_a_broken_message_end_where_it_ends():
     assert fed(raw).marks([len(raw) - 2, len(raw)], [7, 9]) == [(3, 7), (5, 9)]
 
 
-def test_marks_leave_surplus_out():
+def test_marks_do_not_count_surplus_bytes():
     raw = OK + b"Content-Length: 2\r\n\r\nhixyz"
     assert fed(raw).marks([len(raw) - 4, len(raw) - 1, len(raw)], [1, 2, 3]) == [(1, 1), (2, 2)]
 

@@ -1,4 +1,4 @@
-"""sse: events as the WHATWG rules have them, in any split of the bytes, and what a stream lacks."""
+"""sse: events by the WHATWG rules, however the bytes are split, and what is wrong with a stream."""
 
 import bisect
 import functools
@@ -113,18 +113,18 @@ def test_without_a_data_field_nothing_is_dispatched():
     assert datas(b"event: ping\n\nid: 1\n\n\n\ndata: a\n\n") == [b"a"]
 
 
-def test_an_event_name_counts_for_one_event():
+def test_an_event_name_is_that_of_one_event_only():
     found, _ = events(b"event: error\ndata: a\n\nevent: x\n\ndata: b\n\nevent:\ndata: c\n\n")
     assert [event.name for event in found] == ["error", "message", "message"]
 
 
 @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c"])
-def test_other_separators_end_no_line(separator):
+def test_other_separators_do_not_end_a_line(separator):
     text = f"one{separator}two"
     assert datas(f"data: {text}\n\n".encode()) == [text.encode()]
 
 
-def test_the_rest_is_what_no_empty_line_has_ended():
+def test_the_rest_is_what_follows_the_last_empty_line():
     assert events(b"data: a\n\ndata: b\n") == ([Event(b"a", 9, 0, "message")], b"data: b\n")
     assert events(b"") == ([], b"")
 
@@ -354,7 +354,7 @@ def test_text_of_any_kind_is_output(delta):
         "content",
     ],
 )
-def test_a_delta_without_text_is_no_output(delta):
+def test_a_delta_without_text_is_not_output(delta):
     assert read(stream_of(chunk(delta))).output_ns == []
 
 
@@ -416,8 +416,8 @@ WRONG = {
         stream_of(said("a"), '{"error": {"message": "slot lost"}}', STOP),
         "the server sent an error inside the stream: slot lost",
     ),
-    "not_json": (stream_of(said("a"), "<html>", STOP), "an event is no JSON (Expecting value"),
-    "not_utf8": (HELLO.replace("é".encode(), b"\xe9"), "an event is no UTF-8: "),
+    "not_json": (stream_of(said("a"), "<html>", STOP), "an event is not JSON (Expecting value"),
+    "not_utf8": (HELLO.replace("é".encode(), b"\xe9"), "an event is not UTF-8: "),
     "no_choices": (
         stream_of(said("a"), '{"id": "c1"}', STOP),
         "a chunk without a choices list: '{\"id",
@@ -475,7 +475,7 @@ def test_json_without_a_list_of_choices_is_malformed(data):
 @pytest.mark.parametrize(
     "data", ["", "{", "NaN", '{"a": Infinity}', "{'a': 1}", "[" * 100_000, "9" * 5000]
 )
-def test_what_json_parsers_refuse_is_malformed(data):
+def test_data_that_json_parsers_refuse_is_malformed(data):
     assert kinds(stream_of(said("a"), data, STOP)) == ["not_json"]
 
 
@@ -504,7 +504,7 @@ def test_the_words_of_an_error_event_are_kept(event, words):
 
 
 @pytest.mark.parametrize("nothing", ["null", "false", '""'])
-def test_an_error_field_that_says_nothing_is_no_error(nothing):
+def test_an_error_field_without_a_value_is_not_an_error(nothing):
     chunks = '{"choices": [], "error": ' + nothing + "}"
     assert kinds(stream_of(said("a"), chunks, STOP)) == []
 
@@ -520,7 +520,7 @@ def test_empty_lines_and_comments_at_the_end_are_not_cut_off(rest):
     assert kinds(HELLO + rest) == []
 
 
-def test_done_without_its_empty_line_is_done_all_the_same():
+def test_done_without_its_empty_line_still_counts_as_done():
     assert kinds(HELLO[:-1]) == kinds(HELLO[:-2]) == ["done_unended"]
 
 
@@ -566,7 +566,7 @@ def check_sane(stream):
 
 @given(st.binary(max_size=200), st.none() | st.text(max_size=20))
 @many_examples
-def test_no_bytes_make_it_raise(body, content_type):
+def test_reading_never_raises_whatever_the_bytes(body, content_type):
     check_sane(read_stream(content_type, body, [(len(body) // 2, 3)]))
 
 
@@ -577,7 +577,7 @@ def test_no_bytes_make_it_raise(body, content_type):
     )
 )
 @many_examples
-def test_no_event_makes_it_raise(pieces):
+def test_reading_never_raises_whatever_the_event(pieces):
     check_sane(read(b"data: " + b"".join(pieces) + b"\n\n"))
 
 
@@ -617,7 +617,7 @@ VALUES = st.recursive(
     name=st.sampled_from(["", "event: error\n"]),
 )
 @many_examples
-def test_no_types_make_it_raise(top, choice, delta, name):
+def test_reading_never_raises_whatever_the_types(top, choice, delta, name):
     for value in (
         top,
         {**top, "choices": [choice]},

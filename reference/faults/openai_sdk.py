@@ -1,4 +1,4 @@
-"""What test_openai_sdk.py must notice."""
+"""The faults that test_openai_sdk.py must notice."""
 
 from __future__ import annotations
 
@@ -12,33 +12,30 @@ from typing import Any
 
 from aiohttp import web
 
-from ..hooks import Answer, Hooks
-from .parts import (
+from ..hooks import Handler, Hooks
+from ..refusals import JsonRefusal
+from .answers import error_500, instead, never_answer
+from .fault import Fault, Install
+from .gateway_parts import GgufGateway
+from .planting import around, on_events, on_gateway, stream_header
+from .streams import (
     DONE,
     NOT_JSON,
-    Fault,
-    Install,
-    around,
     as_event,
     content,
     cut,
-    error_500,
+    error_event,
     flood,
-    header,
     insert,
-    instead,
-    never,
     no_content,
     no_done,
-    on_events,
-    only_error,
     payload,
     stall,
     with_content,
 )
 
 SDK = "test_openai_sdk.py"
-PIECE = b'{"choices": [' + b" " * 65536
+BODY_PIECE = b'{"choices": [' + b" " * 65536
 Fields = dict[str, Any]
 HTML: Fields = {"text": "<html>welcome</html>", "content_type": "text/html"}
 FLAT_ERROR: Fields = {"text": '{"error": "it went wrong"}', "content_type": "application/json"}
@@ -47,11 +44,11 @@ FLAT_ERROR: Fields = {"text": '{"error": "it went wrong"}', "content_type": "app
 # --- answers that are not streamed
 
 
-def answers(change: Callable[[Fields], object], where: str = "backend") -> Install:
-    """Every JSON answer changed in place, streams left alone."""
+def change_answers(change: Callable[[Fields], object], where: str = "backend") -> Install:
+    """Change every JSON answer in place; streams are not changed."""
 
-    async def wrapper(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
-        response = await answer(request)
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        response = await handler(request)
         if not isinstance(response, web.Response) or not isinstance(response.body, bytes):
             return response
         fields = json.loads(response.body)
@@ -115,14 +112,14 @@ def no_data(fields: Fields) -> None:
     fields["models"] = fields.pop("data")
 
 
-def pouring(gap_s: float) -> Install:
-    """An answer whose body never ends: a trickle, or without a gap a flood."""
+def endless_body(gap_s: float) -> Install:
+    """An answer whose body never ends: one byte after each gap, or much data without a gap."""
 
-    async def wrapper(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         while True:
-            await response.write(b" " if gap_s else PIECE)
+            await response.write(b" " if gap_s else BODY_PIECE)
             await asyncio.sleep(gap_s)
 
     return around("backend", wrapper)
@@ -132,7 +129,7 @@ def pouring(gap_s: float) -> Install:
 
 
 async def in_one_piece(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """All the content in the first event that has any."""
+    """The first event with content has the content of all events."""
     found = [event async for event in stream]
     whole = "".join(content(payload(event)) for event in found)
     for event in found:
@@ -167,7 +164,7 @@ async def two_finish_reasons(stream: AsyncIterator[bytes]) -> AsyncIterator[byte
 
 
 async def early_finish_reason(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The finish_reason stands in the first event with content."""
+    """The finish_reason is in the first event with content."""
     given = False
     async for event in stream:
         fields = payload(event)
@@ -206,59 +203,62 @@ async def text_not_json(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 # --- keys
 
 
-def authorize(change: Callable[[Any, web.BaseRequest, Callable[..., None]], None]) -> Install:
-    """Another way to look at keys: `change` gets the gateway, the request, the right way."""
-
-    def setup(gateway: Any) -> None:
-        proper = gateway._authorize
-        gateway._authorize = lambda request: change(gateway, request, proper)
-
-    return lambda hooks: hooks.setup.append(setup)
+Authorize = Callable[[web.BaseRequest], None]
 
 
-def any_key(gateway: Any, request: web.BaseRequest, proper: Callable[..., None]) -> None:
+def authorize(change: Callable[[web.BaseRequest, Authorize], None]) -> Install:
+    """Another way to check keys. `change` gets the request and the original function."""
+
+    def setup(gateway: GgufGateway) -> None:
+        original = gateway.authorize
+        gateway.authorize = lambda request: change(request, original)
+
+    return on_gateway(setup)
+
+
+def accept_any_key(request: web.BaseRequest, original: Authorize) -> None:
     if "Authorization" not in request.headers:
-        proper(request)
+        original(request)
 
 
-def nobody_asks(gateway: Any, request: web.BaseRequest, proper: Callable[..., None]) -> None:
-    """Everybody is let in, while /health says that authentication is enabled."""
+def accept_everything(request: web.BaseRequest, original: Authorize) -> None:
+    """No key is needed, while /health says that authentication is enabled."""
 
 
-def refusing(status: int) -> Install:
+def refuses_key(status: int) -> Install:
     """A wrong key is refused with this status."""
 
-    def change(gateway: Any, request: web.BaseRequest, proper: Callable[..., None]) -> None:
+    def change(request: web.BaseRequest, original: Authorize) -> None:
         try:
-            proper(request)
-        except Exception as refusal:
-            refusal.status = status  # type: ignore[attr-defined]
+            original(request)
+        except JsonRefusal as refusal:
+            refusal.status = status
             raise
 
     return authorize(change)
 
 
-def wordless_401(hooks: Hooks) -> None:
-    async def wrapper(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
-        response = await answer(request)
+def plain_text_401(hooks: Hooks) -> None:
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        response = await handler(request)
         refused = response.status == 401
         return web.Response(status=401, text="Unauthorized") if refused else response
 
     hooks.around["all"].append(wrapper)
 
 
-# --- requests that are answered by the fault
+# --- requests that the fault answers itself
 
 
 def when(
-    asked: Callable[[web.BaseRequest, Fields], bool], make: Callable[[Fields], Any]
+    applies: Callable[[web.BaseRequest, Fields], bool], make: Callable[[Fields], Any]
 ) -> Install:
-    """Where `asked` says so, the answer is what `make` gives: a response, or its JSON."""
+    """Requests for which `applies` is true get what `make` returns: a response or its JSON."""
 
-    async def wrapper(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
         fields = json.loads(await request.read() or b"{}")
-        if not asked(request, fields):
-            return await answer(request)
+        if not applies(request, fields):
+            return await handler(request)
         made = make(fields)
         return made if isinstance(made, web.StreamResponse) else web.json_response(made)
 
@@ -277,13 +277,13 @@ def when_text(make: Callable[[Fields], Any]) -> Install:
     return when(lambda request, fields: isinstance(fields.get("messages"), str), make)
 
 
-def broken(_fields: Fields) -> web.Response:
+def server_error(_fields: Fields) -> web.Response:
     error = {"message": "planted", "type": "server_error", "code": "internal_error"}
     return web.json_response({"error": error}, status=500)
 
 
 def completion(fields: Fields, *messages: Fields, reason: str = "stop", **more: Any) -> Fields:
-    """A whole answer with these messages, one a choice."""
+    """A whole answer with these messages, one for each choice."""
     choices = [
         {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": reason, **more}
         for message in messages
@@ -299,12 +299,12 @@ def completion(fields: Fields, *messages: Fields, reason: str = "stop", **more: 
     }
 
 
-def saying(text: str, reason: str = "stop", **more: Any) -> Callable[[Fields], Fields]:
+def answer_text(text: str, reason: str = "stop", **more: Any) -> Callable[[Fields], Fields]:
     return lambda fields: completion(fields, {"content": text}, reason=reason, **more)
 
 
-def with_stop(reason: str, keep: bool) -> Callable[[Fields], Fields]:
-    """Ends at the stop text, which stays in the answer if `keep`, for this reason."""
+def answer_until_stop(reason: str, keep: bool) -> Callable[[Fields], Fields]:
+    """An answer that ends at the stop text; `keep` leaves the stop text in it."""
 
     def make(fields: Fields) -> Fields:
         text = "the sea keeps its time, wave after wave after wave"
@@ -316,14 +316,14 @@ def with_stop(reason: str, keep: bool) -> Callable[[Fields], Fields]:
     return make
 
 
-def two_alike(fields: Fields) -> Fields:
+def two_choices_with_index_0(fields: Fields) -> Fields:
     return completion(fields, {"content": "one"}, {"content": "two"})
 
 
 def logprobs(*tokens: str, value: float = -0.5) -> Callable[[Fields], Fields]:
     top = [{"token": "a", "logprob": -0.5, "bytes": None}] * 2
     found = [{"token": t, "logprob": value, "bytes": None, "top_logprobs": top} for t in tokens]
-    return saying("the sea", logprobs={"content": found})
+    return answer_text("the sea", logprobs={"content": found})
 
 
 Vector = list[float]
@@ -350,7 +350,11 @@ def no_base64(fields: Fields) -> Any:
 
 
 def tool_calls(arguments: Any, streamed: str | None, index: int | None = 0) -> Install:
-    """A call with these arguments, in the stream with others; None: only text there."""
+    """An answer with a tool call that has these arguments.
+
+    streamed: the arguments in a stream; None: the stream has text and no call.
+    index: the index of the call in a stream; None leaves it out.
+    """
 
     def call(value: Any) -> Fields:
         return {
@@ -361,7 +365,7 @@ def tool_calls(arguments: Any, streamed: str | None, index: int | None = 0) -> I
 
     def make(fields: Fields) -> Any:
         if not fields.get("tools"):
-            return saying("Sunny.")(fields)
+            return answer_text("Sunny.")(fields)
         if not fields.get("stream"):
             message = {"content": None, "tool_calls": [call(arguments)]}
             return completion(fields, message, reason="tool_calls")
@@ -391,29 +395,29 @@ def as_stream(fields: Fields) -> web.Response:
     return web.Response(body=body + DONE + b"\n\n", content_type="text/event-stream")
 
 
-def models_path(make: Callable[[str], web.Response]) -> Install:
-    """GET of one model, answered by `make` with its name."""
+def one_model(make: Callable[[str], web.Response]) -> Install:
+    """GET of one model gets what `make` returns for its name."""
 
-    async def wrapper(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
         head, _, name = request.path.rpartition("/v1/models/")
-        return make(name) if name and not head else await answer(request)
+        return make(name) if name and not head else await handler(request)
 
     return around("all", wrapper)
 
 
-def listing(*names: str) -> Callable[[Fields], None]:
+def list_models(*names: str) -> Callable[[Fields], None]:
     def change(fields: Fields) -> None:
         fields["data"] = [{**fields["data"][0], "id": name} for name in names]
 
     return change
 
 
-def async_is_blocked(hooks: Hooks) -> None:
-    """A filter that knows the user agent OpenAI/… and no other."""
+def block_async_client(hooks: Hooks) -> None:
+    """A filter that accepts the user agent OpenAI/… and refuses AsyncOpenAI/…."""
 
-    async def wrapper(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
         blocked = request.headers.get("User-Agent", "").startswith("Async")
-        return broken({}) if blocked else await answer(request)
+        return server_error({}) if blocked else await handler(request)
 
     hooks.around["backend"].append(wrapper)
 
@@ -422,14 +426,14 @@ def async_is_blocked(hooks: Hooks) -> None:
 
 
 def row(check: str, name: str, breaks: str, install: Install, **more: Any) -> Fault:
-    """Only the check that must notice is run, to be quick."""
+    """Only the check that must notice the fault is run, to be quick."""
     arguments = ("--only", check, *more.pop("arguments", ()))
     return Fault(f"sdk-{name}", breaks, SDK, check, install, arguments=arguments, **more)
 
 
-SHORT = {"arguments": ("--timeout", "2")}  # for faults that only a time-out ends
+SHORT_TIMEOUT = {"arguments": ("--timeout", "2")}  # for faults that only a time-out ends
 WARN = {"status": "WARN"}
-SLOWER = {"options": {"itl_ms": 5}}  # a burst is told from a rhythm that one can see
+SLOWER = {"options": {"itl_ms": 5}}  # so that a burst differs clearly from the normal pace
 
 _completion = functools.partial(row, "completion")
 _stream = functools.partial(row, "stream")
@@ -442,63 +446,127 @@ _embeddings = functools.partial(row, "embeddings")
 _tools = functools.partial(row, "tools")
 
 CONTRACT_ROWS: tuple[Fault, ...] = (
-    _completion("empty", "the answer has no content", answers(empty_text)),
-    _completion("only-thoughts", "all tokens went into thoughts", answers(only_thoughts), **WARN),
-    _completion("no-role", "the message has no role", answers(no_role)),
-    _completion("no-finish-reason", "finish_reason is null", answers(no_finish_reason)),
-    _completion("no-usage", "the answer has no usage", answers(no_usage)),
-    _completion("zero-usage", "usage counts nothing", answers(zero_usage)),
-    _completion("usage-sum", "total_tokens is not the sum", answers(wrong_sum)),
-    _completion("too-long", "more tokens than max_tokens", answers(too_long)),
-    _completion("html-200", "200 with an HTML page", instead("backend", **HTML)),
-    _completion("500", "the engine's answer is a 500", error_500("backend")),
-    _completion("hangs", "no answer at all", around("backend", never), **SHORT),
-    _completion("trickles", "a byte now and then, for ever", pouring(0.2), **SHORT),
-    _completion("floods", "an answer without end", pouring(0), arguments=("--timeout", "20")),
-    _stream("one-piece", "all content in one event", on_events(in_one_piece)),
-    _stream("ids", "every chunk has an id of its own", on_events(changing_ids)),
-    _stream("no-role-first", "no delta has a role", on_events(no_role_first)),
-    _stream("two-finish-reasons", "finish_reason comes twice", on_events(two_finish_reasons)),
-    _stream("early-finish", "content after finish_reason", on_events(early_finish_reason)),
-    _stream("stream-cut", "the stream just ends", on_events(cut)),
-    _stream("no-content", "role and finish_reason, no text", on_events(no_content)),
-    _stream("error-event", "an error inside the 200 stream", on_events(only_error)),
-    _stream("event-is-text", "an event is no JSON at all", on_events(text_not_json)),
-    _stream("stalls", "silence after a few tokens", on_events(stall), **SHORT),
-    _stream("flood", "tokens for ever, in a flood", on_events(flood), **SHORT),
+    _completion("empty", "the answer has no content", change_answers(empty_text)),
+    _completion(
+        "only-thoughts",
+        "the answer has only reasoning, no content",
+        change_answers(only_thoughts),
+        **WARN,
+    ),
+    _completion("no-role", "the message has no role", change_answers(no_role)),
+    _completion("no-finish-reason", "finish_reason is null", change_answers(no_finish_reason)),
+    _completion("no-usage", "the answer has no usage", change_answers(no_usage)),
+    _completion("zero-usage", "usage says 0 tokens", change_answers(zero_usage)),
+    _completion(
+        "usage-sum", "total_tokens is not the sum of the others", change_answers(wrong_sum)
+    ),
+    _completion("too-long", "usage counts more tokens than max_tokens", change_answers(too_long)),
+    _completion("html-200", "the answer is a 200 with an HTML page", instead("backend", **HTML)),
+    _completion("500", "the answer is a 500", error_500("backend")),
+    _completion(
+        "hangs", "the request is never answered", around("backend", never_answer), **SHORT_TIMEOUT
+    ),
+    _completion(
+        "trickles",
+        "the answer never ends; a byte comes now and then",
+        endless_body(0.2),
+        **SHORT_TIMEOUT,
+    ),
+    _completion(
+        "floods",
+        "the answer never ends; much data comes",
+        endless_body(0),
+        arguments=("--timeout", "20"),
+    ),
+    _stream("one-piece", "one event has all the content", on_events(in_one_piece)),
+    _stream("ids", "every chunk has another id", on_events(changing_ids)),
+    _stream("no-role-first", "no delta of a stream has a role", on_events(no_role_first)),
+    _stream(
+        "two-finish-reasons",
+        "a stream has two events with a finish_reason",
+        on_events(two_finish_reasons),
+    ),
+    _stream(
+        "early-finish", "content comes after the finish_reason", on_events(early_finish_reason)
+    ),
+    _stream("stream-cut", "the stream ends after a few tokens", on_events(cut)),
+    _stream(
+        "no-content", "a stream has a role and a finish_reason, but no text", on_events(no_content)
+    ),
+    _stream("error-event", "a stream with status 200 contains an error", on_events(error_event)),
+    _stream("event-is-text", "an event of a stream is plain text", on_events(text_not_json)),
+    _stream("stalls", "the stream is silent after a few tokens", on_events(stall), **SHORT_TIMEOUT),
+    _stream(
+        "flood",
+        "the stream never ends; tokens come as fast as they can be read",
+        on_events(flood),
+        **SHORT_TIMEOUT,
+    ),
     row(
         "pacing",
         "burst",
-        "the stream is held back, then sent whole",
+        "the whole stream is held back, then sent at once",
         on_events(held_back),
         **SLOWER,
     ),
     _usage("usage-ignored", "include_usage has no effect", on_events(no_usage_event)),
     _usage("usage-off", "the stream's usage does not add up", on_events(usage_event_off)),
-    _wire("no-done", "the stream lacks its [DONE]", on_events(no_done)),
-    _wire("content-type", "a stream called text/plain", header("Content-Type", "text/plain")),
-    _wire("broken-event", "one event is no JSON", on_events(functools.partial(insert, NOT_JSON))),
-    _wire("wire-error", "an error inside the 200 stream", on_events(only_error)),
-    _models("no-models", "the model list is empty", answers(no_models, "models")),
-    _models("nameless", "models without an id", answers(nameless_models, "models")),
-    _models("no-data", "the list is not in 'data'", answers(no_data, "models")),
-    _models("bare", "no created, no owned_by", answers(bare_models, "models"), **WARN),
-    _models("models-html", "the model list is a page", instead("models", **HTML)),
+    _wire("no-done", "streams have no [DONE]", on_events(no_done)),
+    _wire(
+        "content-type",
+        "streams have the content type text/plain",
+        stream_header("Content-Type", "text/plain"),
+    ),
+    _wire(
+        "broken-event",
+        "one event of a stream is not JSON",
+        on_events(functools.partial(insert, NOT_JSON)),
+    ),
+    _wire("wire-error", "a stream with status 200 contains an error", on_events(error_event)),
+    _models("no-models", "the model list is empty", change_answers(no_models, "models")),
+    _models(
+        "nameless", "the models of the list have no id", change_answers(nameless_models, "models")
+    ),
+    _models(
+        "no-data", "the model list is not in the field 'data'", change_answers(no_data, "models")
+    ),
+    _models(
+        "bare",
+        "the models of the list have no created and no owned_by",
+        change_answers(bare_models, "models"),
+        **WARN,
+    ),
+    _models("models-html", "the model list is an HTML page", instead("models", **HTML)),
     _models("models-500", "the model list is a 500", error_500("models")),
-    _models("models-hang", "no model list at all", around("models", never), **SHORT),
-    _key("any-key", "a wrong key is served, none is not", authorize(any_key)),
-    _key("nobody-asks", "all are served, /health says otherwise", authorize(nobody_asks)),
-    _key("key-500", "a wrong key gives 500", refusing(500)),
-    _key("key-403", "a wrong key gives 403", refusing(403)),
-    _key("key-wordless", "a 401 in plain text", wordless_401, **WARN),
-    _bad("bad-500", "messages of the wrong type: 500", when_text(broken)),
-    _bad("bad-200", "messages of the wrong type: 200", when_text(saying("Hello."))),
+    _models(
+        "models-hang",
+        "the model list is never answered",
+        around("models", never_answer),
+        **SHORT_TIMEOUT,
+    ),
+    _key(
+        "any-key",
+        "a request with any key is served; only a missing key is refused",
+        authorize(accept_any_key),
+    ),
+    _key(
+        "nobody-asks",
+        "every request is served although /health says that a key is needed",
+        authorize(accept_everything),
+    ),
+    _key("key-500", "a wrong key gets a 500", refuses_key(500)),
+    _key("key-403", "a wrong key gets a 403", refuses_key(403)),
+    _key("key-wordless", "the 401 for a wrong key is plain text", plain_text_401, **WARN),
+    _bad("bad-500", "messages of the wrong type get a 500", when_text(server_error)),
+    _bad("bad-200", "messages of the wrong type get a 200", when_text(answer_text("Hello."))),
     _bad(
-        "bad-html", "400 with an HTML page", when_text(lambda _: web.Response(status=400, **HTML))
+        "bad-html",
+        "the 400 for a bad request is an HTML page",
+        when_text(lambda _: web.Response(status=400, **HTML)),
     ),
     _bad(
         "bad-flat",
-        "400, error is a plain string",
+        "the error in the 400 for a bad request is a plain string",
         when_text(lambda _: web.Response(status=400, **FLAT_ERROR)),
     ),
 )
@@ -510,84 +578,118 @@ EMBEDDINGS = functools.partial(when_path, "/v1/embeddings")
 
 CAPABILITY_ROWS: tuple[Fault, ...] = (
     _embeddings("zeros", "embeddings are all zero", EMBEDDINGS(embedding(ZEROS, ZEROS))),
-    _embeddings("base64", "base64 is another vector", EMBEDDINGS(embedding(ONES, ONES[::-1]))),
-    _embeddings("no-base64", "what the SDK asks for is a 400", EMBEDDINGS(no_base64)),
-    _embeddings("no-vectors", "200 without any vector", EMBEDDINGS(lambda _: {"data": []})),
+    _embeddings(
+        "base64",
+        "an embedding in base64 is another vector",
+        EMBEDDINGS(embedding(ONES, ONES[::-1])),
+    ),
+    _embeddings(
+        "no-base64",
+        "embeddings in base64, which the SDK asks for, get a 400",
+        EMBEDDINGS(no_base64),
+    ),
+    _embeddings(
+        "no-vectors",
+        "the answer for embeddings is a 200 without a vector",
+        EMBEDDINGS(lambda _: {"data": []}),
+    ),
     row(
         "stop",
         "stop-kept",
-        "the stop text is in the answer",
-        when_given("temperature", with_stop("stop", True)),
+        "the stop text is part of the answer",
+        when_given("temperature", answer_until_stop("stop", True)),
     ),
     row(
         "stop",
         "stop-reason",
-        "stopped, but called length",
-        when_given("temperature", with_stop("length", False)),
+        "an answer that ends at the stop text has the finish_reason length",
+        when_given("temperature", answer_until_stop("length", False)),
     ),
-    row("n", "n-alike", "two choices, both index 0", when_given("n", two_alike)),
-    row("seed", "seed-500", "a seed is a 500", when_given("seed", broken)),
+    row(
+        "n",
+        "n-alike",
+        "both of two choices have the index 0",
+        when_given("n", two_choices_with_index_0),
+    ),
+    row("seed", "seed-500", "a request with a seed gets a 500", when_given("seed", server_error)),
     row(
         "logprobs",
         "logprobs-positive",
-        "logprobs above 0",
+        "logprobs are above 0",
         when_given("logprobs", logprobs("the", " sea", value=0.5)),
     ),
     row(
         "logprobs",
         "logprobs-other",
-        "tokens of another text",
+        "logprobs have the tokens of another text",
         when_given("logprobs", logprobs("the", " land")),
     ),
     row(
         "json_object",
         "json-broken",
-        "JSON mode gives half a JSON",
-        when_given("response_format", saying('{"sea": ')),
+        "an answer in JSON mode is incomplete JSON",
+        when_given("response_format", answer_text('{"sea": ')),
     ),
     row(
         "json_object",
         "json-fenced",
-        "JSON mode gives Markdown",
-        when_given("response_format", saying("```json\n{}\n```")),
+        "an answer in JSON mode is Markdown",
+        when_given("response_format", answer_text("```json\n{}\n```")),
     ),
     row(
         "json_schema",
         "schema-violated",
-        "JSON beside the schema",
-        when_given("response_format", saying('{"zorble": "blue"}')),
+        "the JSON of an answer violates the schema",
+        when_given("response_format", answer_text('{"zorble": "blue"}')),
     ),
-    _tools("tools-not-streamed", "a call, but none in the stream", tool_calls(PARIS, None)),
-    _tools("tools-object", "arguments are an object", tool_calls(OBJECT_ARGUMENTS, PARIS)),
-    _tools("tools-cut", "streamed arguments are half a JSON", tool_calls(PARIS, '{"city": ')),
-    _tools("tools-no-index", "a tool delta without an index", tool_calls(PARIS, PARIS, None)),
+    _tools(
+        "tools-not-streamed",
+        "a whole answer has a tool call, a stream has none",
+        tool_calls(PARIS, None),
+    ),
+    _tools(
+        "tools-object",
+        "the arguments of a tool call are an object instead of a string",
+        tool_calls(OBJECT_ARGUMENTS, PARIS),
+    ),
+    _tools(
+        "tools-cut",
+        "the streamed arguments of a tool call are incomplete JSON",
+        tool_calls(PARIS, '{"city": '),
+    ),
+    _tools("tools-no-index", "a streamed tool call has no index", tool_calls(PARIS, PARIS, None)),
     row(
         "unknown_model",
         "unknown-500",
-        "an unknown model is a 500",
-        when(lambda _, fields: str(fields.get("model")).startswith("no-such"), broken),
+        "a request for an unknown model gets a 500",
+        when(lambda _, fields: str(fields.get("model")).startswith("no-such"), server_error),
     ),
     row(
         "unknown_model",
         "fallback",
-        "another model answers, of two",
-        answers(listing("sim", "other"), "models"),
+        "an unknown model is answered by another one; two are listed",
+        change_answers(list_models("sim", "other"), "models"),
         **WARN,
     ),
-    row("retrieve", "retrieve-500", "a listed model is a 500", models_path(lambda _: broken({}))),
+    row(
+        "retrieve",
+        "retrieve-500",
+        "retrieving a listed model gets a 500",
+        one_model(lambda _: server_error({})),
+    ),
     row(
         "retrieve",
         "retrieve-other",
-        "another model is retrieved",
-        models_path(lambda _: web.json_response({"id": "other", "object": "model"})),
+        "retrieving a model gives another one",
+        one_model(lambda _: web.json_response({"id": "other", "object": "model"})),
     ),
     row(
         "completions",
         "completions-shape",
-        "chat's shape for a text completion",
-        when_path("/v1/completions", saying("teeming with life")),
+        "a text completion has the shape of a chat completion",
+        when_path("/v1/completions", answer_text("teeming with life")),
     ),
-    row("async", "async-500", "the asynchronous client is refused", async_is_blocked),
+    row("async", "async-500", "the asynchronous client gets a 500", block_async_client),
 )
 
 ROWS: tuple[Fault, ...] = CONTRACT_ROWS + CAPABILITY_ROWS

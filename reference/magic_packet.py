@@ -1,7 +1,7 @@
-"""Wake-on-LAN's magic packet: six 0xFF, the machine's MAC 16 times, perhaps a password.
+"""Wake-on-LAN's magic packet: six bytes 0xFF, the machine's MAC 16 times, perhaps a password.
 
-On loopback it is broadcast to 127.255.255.255, which every socket bound to the port hears, as
-every machine of a LAN does.
+On loopback it is broadcast to 127.255.255.255. Every socket bound to the port receives it there,
+as every machine of a LAN does.
 """
 
 from __future__ import annotations
@@ -17,21 +17,18 @@ from .process import StartError
 BROADCAST = "127.255.255.255"
 SYNC = b"\xff" * 6
 REPEATS = 16
-PASSWORD_BYTES = (0, 6)  # SecureOn
+PASSWORD_BYTES = (0, 6)  # without a password, or with one of 6 bytes ("SecureOn")
 
 
-def magic_packet(mac: str) -> bytes:
-    return SYNC + mac_bytes(mac) * REPEATS
-
-
-def mac_bytes(mac: str) -> bytes:
-    return bytes.fromhex(mac.replace(":", ""))
+def build(mac: str) -> bytes:
+    """The packet for a MAC such as 02:00:5e:00:00:01, without a password."""
+    return SYNC + bytes.fromhex(mac.replace(":", "")) * REPEATS
 
 
 def wakes(packet: bytes, mac: str) -> bool:
-    """Whether this packet is a magic one for that MAC."""
-    magic = magic_packet(mac)
-    return packet.startswith(magic) and len(packet) - len(magic) in PASSWORD_BYTES
+    """Whether this packet wakes the machine with that MAC."""
+    expected = build(mac)
+    return packet.startswith(expected) and len(packet) - len(expected) in PASSWORD_BYTES
 
 
 def broadcast(packet: bytes, port: int) -> None:
@@ -41,7 +38,7 @@ def broadcast(packet: bytes, port: int) -> None:
 
 
 def bind(port: int) -> socket.socket:
-    """A UDP socket on a port that others may share; StartError when it cannot be had."""
+    """A UDP socket on a port that others may share. Raises StartError when that fails."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -54,21 +51,21 @@ def bind(port: int) -> socket.socket:
 
 
 class Listener(asyncio.DatagramProtocol):
-    """Calls `heard` for each magic packet with this MAC."""
+    """Calls `on_packet` for each magic packet with this MAC."""
 
-    def __init__(self, mac: str, heard: Callable[[], None]) -> None:
+    def __init__(self, mac: str, on_packet: Callable[[], None]) -> None:
         self.mac = mac
-        self.heard = heard
+        self.on_packet = on_packet
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         if wakes(data, self.mac):
-            self.heard()
+            self.on_packet()
 
     @classmethod
-    async def start(cls, port: int, mac: str, heard: Callable[[], None]) -> None:
-        """Listen for as long as the loop runs."""
+    async def start(cls, port: int, mac: str, on_packet: Callable[[], None]) -> None:
+        """Listen as long as the event loop runs."""
         loop = asyncio.get_running_loop()
-        await loop.create_datagram_endpoint(lambda: cls(mac, heard), sock=bind(port))
+        await loop.create_datagram_endpoint(lambda: cls(mac, on_packet), sock=bind(port))
 
 
 def free_port() -> int:

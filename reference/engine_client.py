@@ -1,8 +1,8 @@
-"""The gateway's HTTP/1.1 client of its engine: bytes as they come.
+"""The gateways' HTTP/1.1 client for their engines. It passes bytes on as they arrive.
 
-aiohttp's own client takes 1 ms of CPU for a request, as much as the whole measuring error a
-time to first token may have here. This one takes 0.1 ms and does only what an engine on
-loopback needs.
+aiohttp's own client needs 1 ms of CPU for each request. That is as much as the whole error that
+a measured time to first token may have here. This client needs 0.1 ms, and it can do only what
+an engine on loopback needs.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from collections import defaultdict, deque
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
-# llama.cpp's server closes a silent connection after 5 s: never send on one that old.
-KEEP_S = 3.0
-# Some time after a request a connection is opened for the next one, which then need not wait
-# for that (0.5 ms).
+# llama.cpp's server closes a silent connection after 5 s. An older one is not used.
+SPARE_LIFE_S = 3.0
+# Soon after a request a connection is opened for the next one, so that it does not have to
+# wait for the connecting (0.5 ms).
 SPARE_DELAY_S = 0.02
-# A client that reads slower than the engine writes stops the reading beyond this.
+# When a client reads slower than the engine writes, this much is kept before reading pauses.
 HIGH_WATER_BYTES = 256 * 2**10
 MAX_HEAD_BYTES = 64 * 2**10
 
 
 class EngineError(Exception):
-    """The engine cannot be reached, broke off, or does not speak HTTP."""
+    """The engine cannot be reached, ended its answer too early, or does not speak HTTP."""
 
 
 class EngineSilent(EngineError):
@@ -33,34 +33,35 @@ class EngineSilent(EngineError):
 
 
 class Reply:
-    """One answer. Iterate over it for the body's pieces, without their chunked framing."""
+    """One answer of an engine. Iterating over it gives the body's pieces, without chunk sizes."""
 
     def __init__(self) -> None:
-        self.status = 0  # 0 until the head is there
+        self.status = 0  # until the head has arrived
         self.headers: dict[str, str] = {}  # names in lower case
         self.complete = False
-        self.heard_s = time.monotonic()
+        self.last_data_s = time.monotonic()
         self.transport: asyncio.Transport | None = None
         self._head = b""
         self._pieces: deque[bytes] = deque()
-        self._waiting_bytes = 0
+        self._unread_bytes = 0
         self._paused = False
         self._error: EngineError | None = None
-        self._news: asyncio.Future[None] | None = None
+        self._progress: asyncio.Future[None] | None = None
         self._chunked = False
-        self._left: int | None = None  # body bytes to come, None: until the connection ends
+        # Body bytes still to come. None: the body ends with the connection.
+        self._bytes_left: int | None = None
         self._last_chunk = False
-        self._framing = b""  # an unfinished chunk border
+        self._framing = b""  # the unfinished line between two chunks
 
     @property
     def content_type(self) -> str:
         return self.headers.get("content-type", "application/json")
 
-    # --- for the reader
+    # --- for who reads the answer
 
     async def head(self) -> None:
         while not self.status:
-            await self._hear()
+            await self._wait_for_progress()
 
     async def read(self) -> bytes:
         return b"".join([piece async for piece in self])
@@ -72,52 +73,52 @@ class Reply:
         while not self._pieces:
             if self.complete:
                 raise StopAsyncIteration
-            await self._hear()
+            await self._wait_for_progress()
         piece = self._pieces.popleft()
-        self._waiting_bytes -= len(piece)
+        self._unread_bytes -= len(piece)
         if self._paused and not self._pieces and self.transport is not None:
             self._paused = False
             self.transport.resume_reading()
         return piece
 
-    async def _hear(self) -> None:
+    async def _wait_for_progress(self) -> None:
         if self._error is not None:
             raise self._error
-        self._news = asyncio.get_running_loop().create_future()
-        await self._news
+        self._progress = asyncio.get_running_loop().create_future()
+        await self._progress
 
-    # --- for the connection
+    # --- for the connection that receives it
 
     def fail(self, error: EngineError) -> None:
         self._error = error
-        self._wake()
+        self._notify_reader()
 
     def feed(self, data: bytes) -> None:
-        self.heard_s = time.monotonic()
+        self.last_data_s = time.monotonic()
         try:
             self._feed_body(data if self.status else self._feed_head(data))
         except ValueError as error:
             self.fail(EngineError(f"the engine's answer is malformed: {error}"))
-        self._wake()
+        self._notify_reader()
 
     def feed_end(self) -> None:
-        """The connection ended; for a body without framing that is its end."""
-        if self.status and self._left is None and not self._chunked:
+        """The connection ended. For a body without framing this is the regular end."""
+        if self.status and self._bytes_left is None and not self._chunked:
             self.complete = True
         elif not self.complete:
             self._error = self._error or EngineError("the engine closed the connection")
-        self._wake()
+        self._notify_reader()
 
-    def _wake(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
+    def _notify_reader(self) -> None:
+        if self._progress is not None and not self._progress.done():
+            self._progress.set_result(None)
 
     def _feed_head(self, data: bytes) -> bytes:
-        """Take bytes of the head; what follows it is the body's beginning."""
+        """Add bytes to the head. Returns what follows the head: the beginning of the body."""
         head, blank_line, rest = (self._head + data).partition(b"\r\n\r\n")
         if not blank_line:
             if len(head) > MAX_HEAD_BYTES:
-                raise ValueError("an endless head")
+                raise ValueError("the head is too long")
             self._head = head
             return b""
         status_line, *lines = head.decode("latin-1").split("\r\n")
@@ -126,7 +127,7 @@ class Reply:
             self.headers[name.lower()] = value.strip()
         self._chunked = self.headers.get("transfer-encoding", "").lower() == "chunked"
         length = self.headers.get("content-length")
-        self._left = 0 if self._chunked else int(length) if length is not None else None
+        self._bytes_left = 0 if self._chunked else int(length) if length is not None else None
         self.status = int(status_line.split(" ")[1])
         return rest
 
@@ -136,48 +137,48 @@ class Reply:
         if self._chunked:
             self._feed_chunks(data)
         else:
-            self._take(data)
-            self.complete = self._left == 0
+            self._add_to_body(data)
+            self.complete = self._bytes_left == 0
 
     def _feed_chunks(self, data: bytes) -> None:
         while data and not self.complete:
-            if self._left:
-                data = self._take(data)
+            if self._bytes_left:
+                data = self._add_to_body(data)
             elif self._last_chunk:
-                # Trailers, which nobody wants, up to the empty line.
+                # Trailers are skipped, up to the empty line that ends them.
                 self._framing += data
                 self.complete = self._framing == b"\r\n" or self._framing.endswith(b"\r\n\r\n")
                 return
             else:
-                data = self._feed_border(data)
+                data = self._feed_chunk_size(data)
 
-    def _feed_border(self, data: bytes) -> bytes:
-        """Take the line end after one chunk and the size line of the next; the rest comes back."""
+    def _feed_chunk_size(self, data: bytes) -> bytes:
+        """Read the line end after one chunk and the size of the next one. Returns the rest."""
         line, line_end, rest = (self._framing + data).lstrip(b"\r\n").partition(b"\r\n")
         if not line_end:
             self._framing += data
             return b""
         self._framing = b""
-        self._left = int(line.partition(b";")[0], 16)
-        self._last_chunk = self._left == 0
+        self._bytes_left = int(line.partition(b";")[0], 16)
+        self._last_chunk = self._bytes_left == 0
         return rest
 
-    def _take(self, data: bytes) -> bytes:
-        """Hand over what belongs to the body (or chunk); the rest comes back."""
-        piece = data if self._left is None else data[: self._left]
+    def _add_to_body(self, data: bytes) -> bytes:
+        """Add what belongs to the body, or to this chunk. Returns the rest."""
+        piece = data if self._bytes_left is None else data[: self._bytes_left]
         if piece:
             self._pieces.append(piece)
-            self._waiting_bytes += len(piece)
-        if self._left is not None:
-            self._left -= len(piece)
-        if self._waiting_bytes > HIGH_WATER_BYTES and self.transport and not self._paused:
+            self._unread_bytes += len(piece)
+        if self._bytes_left is not None:
+            self._bytes_left -= len(piece)
+        if self._unread_bytes > HIGH_WATER_BYTES and self.transport and not self._paused:
             self._paused = True
             self.transport.pause_reading()
         return data[len(piece) :]
 
 
 async def events(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The events of an engine's stream, each with the blank line that ends it."""
+    """The events of an engine's stream, each including the blank line that ends it."""
     pending = b""
     async for chunk in chunks:
         *complete, pending = (pending + chunk).split(b"\n\n")
@@ -193,13 +194,13 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.reply: Reply | None = None
         self.transport: asyncio.Transport
-        self.lost = False
+        self.closed = False
         self.opened_s = time.monotonic()
 
     @property
     def usable(self) -> bool:
-        """Whether the engine has not closed it, nor is about to."""
-        return not self.lost and time.monotonic() - self.opened_s < KEEP_S
+        """Whether the engine has not closed it and will not close it soon."""
+        return not self.closed and time.monotonic() - self.opened_s < SPARE_LIFE_S
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -207,12 +208,12 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.reply is None:
-            self.transport.abort()  # nobody asked
+            self.transport.abort()  # it answers although nothing was asked
         else:
             self.reply.feed(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = True
+        self.closed = True
         if self.reply is not None:
             self.reply.feed_end()
 
@@ -224,10 +225,10 @@ class Connection(asyncio.Protocol):
 
 
 class Client:
-    """Requests to engines, each over a connection of its own."""
+    """Sends requests to engines, each over a connection of its own."""
 
     def __init__(self, silence_timeout_s: float) -> None:
-        self.silence_timeout_s = silence_timeout_s  # 0: wait for ever
+        self.silence_timeout_s = silence_timeout_s  # 0: no limit
         self._ready: defaultdict[str, list[Connection]] = defaultdict(list)
         self._spares: set[asyncio.Task[None]] = set()
 
@@ -241,10 +242,11 @@ class Client:
         content_type: str = "application/json",
         timeout_s: float | None = None,
     ) -> AsyncIterator[Reply]:
-        """An answer with its head; leaving early breaks the connection, so the engine stops.
+        """An answer whose head has arrived. Leaving the block early makes the engine stop.
 
-        EngineSilent after `timeout_s` (or the client's own limit) without a byte, EngineError
-        when the engine is not there or breaks off, also while the body is read.
+        Raises EngineSilent after `timeout_s` (default: the client's own limit) without a byte.
+        Raises EngineError when the engine cannot be reached or ends its answer too early. Both
+        can also be raised while the body is read.
         """
         head = f"{method} {path} HTTP/1.1\r\nHost: {engine_url[7:]}\r\n"
         if body:
@@ -252,7 +254,7 @@ class Client:
         message = f"{head}\r\n".encode("latin-1", "replace") + body
         connection, reply = await self._send(engine_url, message)
         silence_s = self.silence_timeout_s if timeout_s is None else timeout_s
-        watch = Watch(reply, silence_s) if silence_s else None
+        watch = SilenceWatch(reply, silence_s) if silence_s else None
         try:
             await reply.head()
             yield reply
@@ -262,7 +264,7 @@ class Client:
             self._discard(engine_url, connection)
 
     async def _send(self, engine_url: str, message: bytes) -> tuple[Connection, Reply]:
-        """Send on the spare connection, or on a new one."""
+        """Send on the spare connection if it is usable, else on a new one."""
         ready = self._ready[engine_url]
         while ready:
             connection = ready.pop()
@@ -273,8 +275,8 @@ class Client:
         return connection, connection.send(message)
 
     def _discard(self, engine_url: str, connection: Connection) -> None:
-        """One request, one connection: llama.cpp closes it after a stream without saying so
-        before, and a request sent on it just then would be lost."""
+        """Close it: one connection for one request. llama.cpp closes a connection after a stream
+        without announcing it, and a request sent at that moment would be lost."""
         connection.reply = None
         connection.transport.abort()
         self._open_spare_soon(engine_url)
@@ -288,9 +290,9 @@ class Client:
     async def _open_spare(self, engine_url: str) -> None:
         await asyncio.sleep(SPARE_DELAY_S)
         ready = self._ready[engine_url]
-        ready[:] = [connection for connection in ready if not connection.lost]
+        ready[:] = [connection for connection in ready if not connection.closed]
         if not ready:
-            with contextlib.suppress(EngineError):  # stopped or dead: the next request will see
+            with contextlib.suppress(EngineError):  # it has ended: the next request will report it
                 ready.append(await connect(engine_url))
 
     def close(self) -> None:
@@ -302,20 +304,21 @@ class Client:
         self._ready.clear()
 
 
-class Watch:
-    """Fails a reply that stays silent. One timer a reply, not one a piece: pieces are many."""
+class SilenceWatch:
+    """Fails a reply after a time without data. There is one timer for each reply, because one for
+    each piece would be too slow."""
 
     def __init__(self, reply: Reply, silence_s: float) -> None:
         self.reply = reply
         self.silence_s = silence_s
-        self._timer = asyncio.get_running_loop().call_later(silence_s, self._look)
+        self._timer = asyncio.get_running_loop().call_later(silence_s, self._check)
 
-    def _look(self) -> None:
-        left_s = self.reply.heard_s + self.silence_s - time.monotonic()
+    def _check(self) -> None:
+        left_s = self.reply.last_data_s + self.silence_s - time.monotonic()
         if left_s <= 0:
             self.reply.fail(EngineSilent(f"nothing from the engine for {self.silence_s:g} s"))
         else:
-            self._timer = asyncio.get_running_loop().call_later(left_s, self._look)
+            self._timer = asyncio.get_running_loop().call_later(left_s, self._check)
 
     def stop(self) -> None:
         self._timer.cancel()

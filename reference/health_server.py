@@ -1,6 +1,6 @@
-"""The health server: a process of its own that knows nothing of gateway and engine.
+"""The health server: a process of its own that knows nothing about the gateway and the engine.
 
-It answers 200 with an empty body to any GET path, so probing it can wake nobody.
+It answers every GET with 200 and an empty body. A probe of it can therefore never wake the engine.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ class HealthHandler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: probes come every few seconds for hours."""
+        """Print nothing: probes come every few seconds for hours."""
 
 
 class HealthServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
-    allow_reuse_port = False  # some Pythons turn it on, and then two servers share a port
+    allow_reuse_port = False  # some Pythons set it, and then two servers could share the port
 
     def server_bind(self) -> None:
-        # The base class looks its own name up, which takes seconds where DNS is slow.
+        # The base class looks up the host's name, which takes seconds where DNS is slow.
         TCPServer.server_bind(self)
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m reference.health", description=__doc__)
-    parser.add_argument("--port", type=int, default=8001)
+    parser = argparse.ArgumentParser(prog="python -m reference.health_server", description=__doc__)
+    parser.add_argument("--port", type=int, default=8001, help="0 picks a free one (8001)")
     port = parser.parse_args(argv).port
     end_with_parent()
     try:

@@ -1,4 +1,4 @@
-"""The fleet's runners as the gateway sees them: who there is, who is online, how one is woken."""
+"""The runners as the fleet's gateway sees them: which there are, which are online, waking them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
-from . import magic
+from . import magic_packet
 from .fleet_runner import HEARTBEAT_S, SLEEP, WAKE
 from .process import Child
 from .server import HOST
 
-SILENCE_S = 5 * HEARTBEAT_S  # then a runner counts as gone
+SILENCE_S = 5 * HEARTBEAT_S  # a runner without heartbeat for so long is treated as gone
 IDLE_CHECK_S = 0.1
 BIG = "big"
 FAST = "fast"
 
 
 def class_of(model: str) -> str:
-    """The class a model belongs to, by its name."""
+    """The class that a model belongs to, taken from its name."""
     return BIG if model.endswith("-big") else FAST
 
 
@@ -32,11 +32,15 @@ def utc_now() -> str:
 
 @dataclass(eq=False)
 class Runner:
-    """One machine: what is known of it, and what it is doing.
+    """One machine: what the gateway knows about it, and what it is doing.
 
-    models: what it offers. active: requests it serves. latency_s: of its last ones, smoothed.
-    engine_url: None while it is offline. leaving: it was told to sleep and may serve no more.
-    last_used_s: on the monotonic clock, when it last came online or ended a request.
+    models: the models that it offers.
+    engine_url: None while it is offline.
+    leaving: it was told to sleep and serves nothing more.
+    active: the number of requests that it serves now.
+    latency_s: the duration of its last requests, smoothed.
+    last_used_s: when it last came online or ended a request, on the monotonic clock.
+    connected, disconnected: events to wait for.
     """
 
     id: str
@@ -53,15 +57,15 @@ class Runner:
     last_used_s: float = 0.0
     child: Child | None = None
     writer: asyncio.StreamWriter | None = None
-    came: asyncio.Event = field(default_factory=asyncio.Event)
-    left: asyncio.Event = field(default_factory=asyncio.Event)
+    connected: asyncio.Event = field(default_factory=asyncio.Event)
+    disconnected: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def online(self) -> bool:
         return self.engine_url is not None and not self.leaving
 
     def model_for(self, wanted: str) -> str | None:
-        """Its model for `class:X` or an exact id, None when it has none."""
+        """Its model for `class:X` or for an exact id, None when it has no such model."""
         kind = wanted.removeprefix("class:") if wanted.startswith("class:") else None
         for model in self.models:
             if model == wanted or class_of(model) == kind:
@@ -69,7 +73,7 @@ class Runner:
         return None
 
     def tell_to_wake(self) -> None:
-        """Wake it without a magic packet, as a relay in its own segment would."""
+        """Wake it without a magic packet, as a relay in another network segment would."""
         if self.child is not None:
             self.child.tell(WAKE)
 
@@ -89,16 +93,16 @@ class Runner:
 
 
 class Registry:
-    """All runners, and the port where those that are awake are connected.
+    """All runners, and the TCP port to which those that are awake are connected.
 
-    changed: called when a runner came or went.
+    on_change: called when a runner has connected or disconnected.
     """
 
     def __init__(self, runners: Sequence[Runner]) -> None:
         self.runners = list(runners)
-        self.changed: Callable[[], None] = lambda: None
+        self.on_change: Callable[[], None] = lambda: None
         for runner in self.runners:
-            runner.left.set()
+            runner.disconnected.set()
 
     @property
     def online(self) -> list[Runner]:
@@ -110,8 +114,8 @@ class Registry:
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[int]:
-        """Let runners connect; gives the port."""
-        server = await asyncio.start_server(self._connected, HOST, 0)
+        """Let runners connect while the block runs. Gives the port."""
+        server = await asyncio.start_server(self._serve_connection, HOST, 0)
         try:
             port: int = server.sockets[0].getsockname()[1]
             yield port
@@ -121,52 +125,54 @@ class Registry:
                 if runner.writer is not None:
                     runner.writer.close()
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_connection(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         runner: Runner | None = None
         try:
             while line := await asyncio.wait_for(reader.readline(), SILENCE_S):
                 fields = json.loads(line)
                 if runner is None:
-                    runner = self._came(fields, writer)
+                    runner = self._register(fields, writer)
                 runner.last_heartbeat = utc_now()
         except (OSError, ValueError, RecursionError, asyncio.TimeoutError):
-            pass  # a runner that breaks off, or talks nonsense, is offline
+            pass  # a runner that disconnects or sends something malformed is offline
         finally:
             writer.close()
             if runner is not None:
-                self._left(runner)
+                self._unregister(runner)
 
-    def _came(self, fields: object, writer: asyncio.StreamWriter) -> Runner:
-        """Who it is that connected; ValueError for nobody, and for one who is here already."""
-        said = fields if isinstance(fields, dict) else {}
-        runner = next((each for each in self.runners if each.name == said.get("name")), None)
-        engine_url = said.get("engine_url")
+    def _register(self, fields: object, writer: asyncio.StreamWriter) -> Runner:
+        """The runner that connected. Raises ValueError if it is unknown or connected already."""
+        known = fields if isinstance(fields, dict) else {}
+        runner = next((each for each in self.runners if each.name == known.get("name")), None)
+        engine_url = known.get("engine_url")
         if runner is None or runner.writer is not None or not isinstance(engine_url, str):
-            raise ValueError("no runner that was missing")
+            raise ValueError("not a runner that is offline")
         runner.engine_url, runner.leaving = engine_url, False
         runner.last_used_s = time.monotonic()
         runner.writer = writer
-        runner.left.clear()
-        runner.came.set()
+        runner.disconnected.clear()
+        runner.connected.set()
         writer.write(b"welcome\n")
-        self.changed()
+        self.on_change()
         return runner
 
-    def _left(self, runner: Runner) -> None:
+    def _unregister(self, runner: Runner) -> None:
         runner.engine_url, runner.leaving, runner.writer = None, False, None
-        runner.came.clear()
-        runner.left.set()
-        self.changed()
+        runner.connected.clear()
+        runner.disconnected.set()
+        self.on_change()
 
     def put_to_sleep(self, runner: Runner) -> None:
-        """Tell it to sleep; from here on it serves nothing."""
+        """Tell a runner to sleep. From now on it serves nothing."""
         if runner.writer is not None:
             runner.leaving = True
             runner.writer.write(f"{SLEEP}\n".encode())
-            self.changed()
+            self.on_change()
 
     async def sleep_when_idle(self, idle_timeout_s: float) -> None:
-        """The watch over idle runners: the gateway is who sees their requests."""
+        """Put idle runners to sleep. The gateway does it, because it knows their requests."""
         while True:
             await asyncio.sleep(IDLE_CHECK_S)
             for runner in self.online:
@@ -176,54 +182,54 @@ class Registry:
 
 
 class WakeFailed(Exception):
-    """No runner came; the text is what the client is told."""
+    """No runner has woken up. The client is told this text."""
 
 
 class Waker:
-    """Wakes runners, each with one packet however many requests wait for it.
+    """Wakes runners. Each gets one packet, however many requests wait for it.
 
-    failed: called with the runner that could not be woken, and why.
+    on_failure: called with a runner that could not be woken, and with the reason.
     """
 
     def __init__(self, port: int, timeout_s: float) -> None:
         self.port = port
         self.timeout_s = timeout_s
-        self.failed: Callable[[Runner, str], None] = lambda runner, reason: None
+        self.on_failure: Callable[[Runner, str], None] = lambda runner, reason: None
         self._wakes: dict[Runner, asyncio.Task[None]] = {}
 
     def waking(self, runner: Runner) -> bool:
         return runner in self._wakes
 
     def wake(self, runner: Runner) -> None:
-        """See to it that it is being woken."""
+        """Begin to wake a runner, unless this has begun already."""
         if not self.waking(runner):
             self._wakes[runner] = asyncio.create_task(self._wake(runner))
 
     async def _wake(self, runner: Runner) -> None:
         reason = ""
         try:
-            await asyncio.wait_for(self._until_it_came(runner), self.timeout_s)
+            await asyncio.wait_for(self._send_and_wait(runner), self.timeout_s)
         except asyncio.TimeoutError:
             reason = f"runner '{runner.name}' did not connect within {self.timeout_s:g} s"
         except OSError as error:
             reason = f"cannot send the packet to runner '{runner.name}': {error.strerror}"
         del self._wakes[runner]
         if reason:
-            self.failed(runner, reason)
+            self.on_failure(runner, reason)
 
-    async def _until_it_came(self, runner: Runner) -> None:
+    async def _send_and_wait(self, runner: Runner) -> None:
         if runner.leaving:
-            await runner.left.wait()  # before, it would not hear it
+            await runner.disconnected.wait()  # until then it would ignore the packet
         if not runner.online:
             self.send(runner)
-            await runner.came.wait()
+            await runner.connected.wait()
 
     def send(self, runner: Runner) -> None:
-        """Send what wakes it."""
-        magic.broadcast(self.packet(runner), self.port)
+        """Send the packet that wakes a runner."""
+        magic_packet.broadcast(self.packet(runner), self.port)
 
     def packet(self, runner: Runner) -> bytes:
-        return magic.magic_packet(runner.mac)
+        return magic_packet.build(runner.mac)
 
     def close(self) -> None:
         for task in self._wakes.values():

@@ -1,4 +1,4 @@
-"""What test_workload_routing.py must notice."""
+"""The faults that test_workload_routing.py must notice."""
 
 from __future__ import annotations
 
@@ -9,22 +9,28 @@ from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
-from ..fleet_runners import Runner
-from ..hooks import Answer
-from .fleet import both, chooses
-from .parts import Fault, Install, around, never, nothing
+from ..fleet_registry import Runner
+from ..hooks import Handler
+from .answers import never_answer
+from .fault import Fault, Install
+from .fleet_changes import chooses
+from .planting import all_of, around, nothing
 
 WORKLOAD = "test_workload_routing.py"
-NO_CONTENT: dict[str, object] = {"object": "chat.completion", "model": "smollm2:135m"}
-NO_CONTENT |= {"choices": [{"index": 0, "message": {"role": "assistant", "content": ""}}]}
+NO_CONTENT: dict[str, object] = {
+    "object": "chat.completion",
+    "model": "smollm2:135m",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": ""}}],
+}
+# Gets the runners that can serve and the number of the request; gives a position in the list.
 Choice = Callable[[Sequence[Runner], int], int]
 
 
-# --- who serves
+# --- which runner serves
 
 
 def serving(choice: Choice) -> Install:
-    """The place in the list of the runner for the n-th request, whether it is free or not."""
+    """Another choice of the runner for each request, whether that runner is free or not."""
     count = itertools.count()
 
     def choose(able: list[Runner], wanted: str) -> Runner:
@@ -42,54 +48,55 @@ def all_but_last(able: Sequence[Runner], number: int) -> int:
 
 
 def one_in(period: int) -> Choice:
-    """The second one gets the last of so many."""
+    """The second runner gets one request in `period`."""
     return lambda able, number: int(number % period == period - 1)
 
 
 def few_at_first(few: int, period: int) -> Choice:
-    """The second one gets the first few of so many, but for the one that is sent alone."""
+    """Of each `period` requests, the second runner gets the first `few`. The very first request
+    is sent alone and does not count."""
     return lambda able, number: int(0 < number % period <= few)
 
 
-# --- what becomes of it
+# --- what it answers
 
 
 def by_runner(name: str, instead: Callable[[], web.Response] | None) -> Install:
-    """What this runner answers; None: it does not."""
+    """The runner with this name answers `instead()`; None: it never answers."""
 
-    async def wrapper(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
         if request["place"].runner.name != name:
-            return await answer(request)
-        return instead() if instead else await never(answer, request)
+            return await handler(request)
+        return instead() if instead else await never_answer(handler, request)
 
     return around("backend", wrapper)
 
 
 def refused_beyond(most: int) -> Install:
-    """Requests above so many at once are refused at the door, where a queue should be."""
+    """More requests at once than `most` are refused, where they should wait in a queue."""
     active = 0
 
-    async def wrapper(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
         nonlocal active
         if active >= most:
             return web.Response(status=503, text="planted")
         active += 1
         try:
-            return await answer(request)
+            return await handler(request)
         finally:
             active -= 1
 
     return around("inference", wrapper)
 
 
-def unreadable(*where: str) -> Install:
+def not_found(*where: str) -> Install:
     """These parts of the admin API do not exist."""
 
-    async def wrapper(answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
         await asyncio.sleep(0)
         return web.Response(status=404, text="Not found")
 
-    return both(*[around(name, wrapper) for name in where])
+    return all_of(*[around(name, wrapper) for name in where])
 
 
 # --- the faults
@@ -102,25 +109,25 @@ _expect = functools.partial(_workload, check="expect_runners")
 ROWS: tuple[Fault, ...] = (
     _share(
         "workload-one-runner",
-        "one runner serves all, however many wait for it",
+        "one runner serves all requests, however many wait for it",
         install=serving(only_first),
     ),
     _share(
         "workload-one-runner-by-header",
-        "one runner serves all: a header tells, there is no request log",
-        install=both(serving(only_first), unreadable("requests")),
+        "one runner serves all requests; there is no request log, but a header names it",
+        install=all_of(serving(only_first), not_found("requests")),
         options={"runner_header": "X-Served-By"},
     ),
     _share(
         "workload-skewed",
-        "one request in 21 goes to the other runner: a header tells, there is no admin API",
-        install=both(serving(one_in(21)), unreadable("requests", "runners")),
+        "one request in 21 goes to the other runner; there is no admin API, but a header names it",
+        install=all_of(serving(one_in(21)), not_found("requests", "runners")),
         options={"runner_header": "X-Backend"},
         arguments=("--requests", "20"),
     ),
     _requests(
         "workload-runner-fails",
-        "one of two runners fails at each request",
+        "one of two runners answers every request with a 500",
         install=by_runner("tower", lambda: web.Response(status=500, text="planted")),
     ),
     _requests(
@@ -136,7 +143,7 @@ ROWS: tuple[Fault, ...] = (
     ),
     _requests(
         "workload-refuses",
-        "more requests at once than there are slots are refused",
+        "requests are refused when there are more at once than slots",
         install=refused_beyond(4),
     ),
     _expect(
@@ -148,14 +155,14 @@ ROWS: tuple[Fault, ...] = (
     ),
     _expect(
         "workload-fewer-one-by-one",
-        "one at a time, fewer runners serve than were expected",
+        "requests are sent one after another, so fewer runners serve than expected",
         install=nothing,
         status="WARN",
         arguments=("--sequential", "--requests", "5", "--expect-runners", "2"),
     ),
     _workload(
         "workload-runner-idle",
-        "a runner is idle from some moment on, while the other has a queue",
+        "one runner becomes idle while the other one has a queue",
         check="idle",
         install=serving(few_at_first(4, 41)),
         status="WARN",

@@ -1,0 +1,152 @@
+"""When runners had requests, and when one had nothing to do while another had several.
+
+A time span is a pair (start, end) in ms. Those of answers are on the clock of
+`time.perf_counter_ns`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from livecheck.wire.answer import Answer, ms
+from livecheck.wire.metrics import percentile
+
+Span = tuple[float, float]
+
+
+# --- times of an answer
+
+
+def sent_ms(answer: Answer) -> float:
+    """When the request was sent; when it ended, if it was never sent."""
+    return ms(answer.sent_ns or answer.ended_ns or 0)
+
+
+def ended_ms(answer: Answer) -> float:
+    return ms(answer.ended_ns or answer.sent_ns or 0)
+
+
+def round_trip_ms(answer: Answer) -> float:
+    """The network's part, as connecting took it; 0 where that is not known."""
+    return ms((answer.handshake.rtt_ns or 0) if answer.handshake else 0)
+
+
+def latency_ms(answer: Answer) -> float | None:
+    """The whole time of a request that was answered; None for one that failed."""
+    return answer.spent_ms if answer.completion.problem is None else None
+
+
+def first_output_ms(answer: Answer) -> float | None:
+    """From sending to the first output of a stream; None where that cannot be seen."""
+    sent, first = answer.sent_ns, answer.first_output_ns if answer.is_stream else None
+    return None if sent is None or first is None else ms(first - sent)
+
+
+def median_latency_ms(answers: Iterable[Answer]) -> float:
+    latencies = [each for each in map(latency_ms, answers) if each is not None]
+    return percentile(latencies or [0.0], 50)
+
+
+def at_deployment(answer: Answer) -> Span:
+    """When the deployment had the request: half a round trip less at each end."""
+    half = round_trip_ms(answer) / 2
+    start = sent_ms(answer) + half
+    return start, max(start, ended_ms(answer) - half)
+
+
+def waiting(answer: Answer) -> Span:
+    """The part of it without output yet; the whole of it, where the output cannot be seen."""
+    start, end = at_deployment(answer)
+    first = first_output_ms(answer)
+    return start, end if first is None else min(end, start + first)
+
+
+# --- spans
+
+
+def counts_over_time(spans: Iterable[Span]) -> list[tuple[float, int]]:
+    """(moment, how many of the spans contain the time after it), in the order of time."""
+    steps = sorted(step for start, end in spans for step in ((start, 1), (end, -1)))
+    found, count = [], 0
+    for moment, step in steps:  # at the same moment the ends come first
+        count += step
+        found.append((moment, count))
+    return found
+
+
+def most_at_once(answers: Iterable[Answer]) -> int:
+    """How many requests the deployment had at the same time, at most."""
+    return max((count for _, count in counts_over_time(map(at_deployment, answers))), default=0)
+
+
+def times_with(spans: Iterable[Span], least: int) -> list[Span]:
+    """The times that at least so many of the spans contain: separate spans, in order."""
+    found, since = [], None
+    for moment, count in counts_over_time(spans):
+        if count >= least and since is None:
+            since = moment
+        elif count < least and since is not None:
+            found.append((since, moment))
+            since = None
+    return [each for each in found if each[1] > each[0]]
+
+
+def times_without(spans: Iterable[Span], whole: Span) -> list[Span]:
+    """The times in `whole` that none of the spans contains."""
+    busy = times_with(spans, 1)
+    starts = [whole[0], *(end for _, end in busy)]
+    ends = [*(start for start, _ in busy), whole[1]]
+    return [each for each in zip(starts, ends, strict=True) if each[1] > each[0]]
+
+
+def overlaps(some: Sequence[Span], others: Sequence[Span]) -> list[Span]:
+    """The times in both. The spans of one list must not overlap each other."""
+    return times_with([*some, *others], 2)
+
+
+# --- runners
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A runner without any request while another one had two or more. Times in ms.
+
+    `request_ms`: what a request takes, by the median of all or of the busy runner, whichever is
+    longer.
+    """
+
+    runner: str
+    busy: str
+    length_ms: float
+    request_ms: float
+
+    @property
+    def in_requests(self) -> float:
+        """Its length as a number of requests."""
+        return self.length_ms / self.request_ms if self.request_ms else 0.0
+
+
+def longest_gaps(
+    served: Mapping[str, Sequence[Answer]], unknown: Sequence[Answer], queued: bool = False
+) -> list[Gap]:
+    """For each runner and each other one the longest gap.
+
+    `served`: the answers by runner. `unknown`: answers that may be of any runner. `queued`: only
+    while one of the busy runner's requests has no output yet.
+    """
+    everyone = [*unknown, *(answer for own in served.values() for answer in own)]
+    spans = list(map(at_deployment, everyone))
+    whole = min(start for start, _ in spans), max(end for _, end in spans)
+    usual_ms, found = median_latency_ms(everyone), []
+    for other, own in served.items():
+        busy = times_with(map(at_deployment, own), 2)
+        if queued:
+            busy = overlaps(busy, times_with(map(waiting, own), 1))
+        request_ms = round(max(usual_ms, median_latency_ms(own)), 3)
+        for runner in served.keys() - {other}:
+            idle = times_without(map(at_deployment, [*served[runner], *unknown]), whole)
+            length = max((end - start for start, end in overlaps(idle, busy)), default=0.0)
+            if length > 0:
+                found.append(Gap(runner, other, round(length, 3), request_ms))
+    return found

@@ -1,0 +1,147 @@
+"""The public keys that verify a deployment's tokens: read from a JWKS, and written in every form.
+
+They are not secret. But where a token may choose the algorithm, a public key serves as the key of
+an HMAC, which anybody can make.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from livecheck.fleet.jwt import from_base64url
+
+Jwk = Mapping[str, Any]
+
+MAX_KEY_BITS = 16_384
+# DER of an AlgorithmIdentifier (RFC 8017, RFC 5480, RFC 8410), and the bytes of a coordinate
+RSA_ENCRYPTION = bytes.fromhex("300d06092a864886f70d0101010500")
+CURVES = {
+    "P-256": (bytes.fromhex("301306072a8648ce3d020106082a8648ce3d030107"), 32),
+    "P-384": (bytes.fromhex("301006072a8648ce3d020106052b81040022"), 48),
+    "P-521": (bytes.fromhex("301006072a8648ce3d020106052b81040023"), 66),
+    "Ed25519": (bytes.fromhex("300506032b6570"), 32),
+    "Ed448": (bytes.fromhex("300506032b6571"), 57),
+}
+
+
+# --- read
+
+
+def read_jwks(data: bytes, kid: object = None) -> list[dict[str, Any]]:
+    """The public keys in a JWKS (RFC 7517, section 5) that can be read.
+
+    Only the key with this `kid` when there is one; [] for anything that is not a JWKS.
+    """
+    try:
+        keys = json.loads(data)["keys"]
+        usable = [key for key in keys if isinstance(key, dict) and is_usable(key)]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return []
+    return [key for key in usable if kid is not None and key.get("kid") == kid] or usable
+
+
+def is_usable(jwk: Jwk) -> bool:
+    try:
+        return bool(public_key(jwk))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return False
+
+
+def public_key(jwk: Jwk) -> bytes:
+    """The key as SubjectPublicKeyInfo (RFC 5280, section 4.1).
+
+    Raises ValueError, LookupError, TypeError or AttributeError for what is not a public key.
+    """
+    if jwk["kty"] == "RSA":
+        return key_info(RSA_ENCRYPTION, rsa_key(jwk))
+    name, size = CURVES[jwk["crv"]]
+    is_ec = jwk["kty"] == "EC"
+    coordinates = [from_base64url(jwk[each]) for each in ("xy" if is_ec else "x")]
+    if max(map(len, coordinates)) > size:
+        raise ValueError("not a point of this curve")
+    point = b"".join(each.rjust(size, b"\0") for each in coordinates)
+    return key_info(name, b"\x04" + point if is_ec else point)  # RFC 5480, 2.2; RFC 8410, 4
+
+
+def rsa_key(jwk: Jwk) -> bytes:
+    """The key in the form of PKCS#1 (RFC 8017, appendix A.1.1)."""
+    n, e = (int.from_bytes(from_base64url(jwk[name]), "big") for name in ("n", "e"))
+    if not 0 < e < n < 1 << MAX_KEY_BITS:
+        raise ValueError("not an RSA key")
+    return der(0x30, der_integer(n) + der_integer(e))
+
+
+# --- written in every form in which a server may keep it
+
+
+def rsa_pem(jwk: Jwk) -> bytes:
+    return pem("RSA PUBLIC KEY", rsa_key(jwk))
+
+
+def whole_pem(jwk: Jwk) -> bytes:
+    return pem("PUBLIC KEY", public_key(jwk))
+
+
+# One row for each form, the most likely first.
+FORMS: dict[str, Callable[[Jwk], bytes]] = {
+    "PEM": whole_pem,
+    "PEM without its last newline": lambda jwk: whole_pem(jwk)[:-1],
+    "PEM of Windows": lambda jwk: whole_pem(jwk).replace(b"\n", b"\r\n"),
+    "DER": public_key,
+    "DER in base64": lambda jwk: base64.b64encode(public_key(jwk)),
+    "JSON": lambda jwk: json.dumps(jwk).encode(),
+    "JSON without spaces": lambda jwk: json.dumps(jwk, separators=(",", ":")).encode(),
+}
+RSA_FORMS: dict[str, Callable[[Jwk], bytes]] = {
+    "PKCS#1 PEM": rsa_pem,
+    "PKCS#1 PEM without its last newline": lambda jwk: rsa_pem(jwk)[:-1],
+    "its modulus": lambda jwk: from_base64url(jwk["n"]),
+    "the JWK's n": lambda jwk: str(jwk["n"]).encode(),
+}
+
+
+def key_forms(jwk: Jwk) -> dict[str, bytes]:
+    """A usable key in each form that applies to it, by the name of the form."""
+    rows = FORMS | (RSA_FORMS if jwk["kty"] == "RSA" else {})
+    return {name: write(jwk) for name, write in rows.items()} | certificate_forms(jwk.get("x5c"))
+
+
+def certificate_forms(chain: object) -> dict[str, bytes]:
+    """The first certificate of an x5c (RFC 7517, section 4.7), if there is one."""
+    try:
+        first = chain[0] if isinstance(chain, list) else ""
+        data = base64.b64decode(first, validate=True)
+    except (ValueError, LookupError, TypeError):
+        return {}
+    if not data:
+        return {}
+    return {"its certificate": pem("CERTIFICATE", data), "its certificate's x5c": first.encode()}
+
+
+def key_info(algorithm: bytes, key: bytes) -> bytes:
+    """A SubjectPublicKeyInfo: the algorithm, and the key as a bit string."""
+    return der(0x30, algorithm + der(0x03, b"\x00" + key))
+
+
+def der(tag: int, content: bytes) -> bytes:
+    """Tag, length, content (X.690, section 8.1)."""
+    size = len(content)
+    if size < 0x80:
+        return bytes([tag, size]) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes([tag, 0x80 | len(length)]) + length + content
+
+
+def der_integer(value: int) -> bytes:
+    """With a zero byte in front where the first bit would be 1: that bit is the sign."""
+    return der(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big"))
+
+
+def pem(label: str, data: bytes) -> bytes:
+    """RFC 7468."""
+    text = base64.b64encode(data).decode()
+    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
+    return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""]).encode()

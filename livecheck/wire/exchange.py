@@ -1,0 +1,486 @@
+"""One call of `Wire.exchange`: sends its requests, reads the answers, watches the deadlines.
+
+One thread waits with a selector for all streams. While requests run, only what steering needs is
+looked at: the status line, the end of the message, the limits on bytes and time. The subclasses
+decide when a request begins: `ClosedLoop` when another one has ended, `OpenLoop` on a schedule.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+import selectors
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from livecheck.wire.connection import Connection, Failure, Pool, receive
+from livecheck.wire.http1 import Message
+from livecheck.wire.request import Reply, Request
+
+MAX_BYTES = 32 << 20  # of one answer; more is a flood
+CHECK_S = 0.05  # how often deadlines are checked
+CANCEL_CHECK_S = 0.002  # the same, while requests are to be cancelled at a given time
+LEFT_OPEN_S = 0.5  # how long the end of the message may take after [DONE]
+# A server that closes an idle connection while we send does so within a round trip. When the
+# connection breaks later than this after the send, the server had accepted the request.
+CLOSE_RACE_S = 1.0
+ARRIVALS_AT_ONCE = 64  # then answers are read, even when the schedule cannot be kept
+SLEPT_NS = 100_000  # a select that took longer has waited
+SELECT_FD_LIMIT = 1024  # select() takes only descriptors below it
+
+OnReply = Callable[[Reply], bool | None]
+DONE_LINE = re.compile(rb"[\r\n]data: ?\[DONE\]")  # a line of its own, not text inside of one
+
+
+class Slot:
+    """A place for one request in flight, and the connection it uses."""
+
+    def __init__(self) -> None:
+        self.reply: Reply | None = None
+        self.connection: Connection | None = None
+        self.ready_ns: int | None = None  # since when the request could have been sent
+        self.deadline_ns = 0
+        self.last_read_ns = 0
+        self.searched_ns = 0  # the read after which [DONE] was searched for
+        self.stamp_ns = 0  # the time of the send, then of the last read
+        self.size = 0  # bytes of the answer so far
+        self.limit = MAX_BYTES  # the request ends when the answer has this many bytes
+        self.unsent: bytes | memoryview = b""
+
+
+SlotPool = Pool[tuple[Slot, Reply]]
+
+
+@dataclass(eq=False)
+class Exchange:
+    """The requests in flight and the replies of one call; base of the two load models."""
+
+    pool: SlotPool
+    timeout_s: float
+    on_reply: OnReply | None  # sees each reply as it ends; True: no other request is begun
+    reuse: bool  # False: a new connection for each request
+    requests: Iterable[Request]
+
+    def __post_init__(self) -> None:
+        self.replies: list[Reply] = []
+        self.slots: set[Slot] = set()
+        self._clock, self._selector = self.pool.clock, self.pool.selector
+        self._check_s = CHECK_S
+        now_ns = time.perf_counter_ns()
+        self._checked_ns = now_ns  # when the deadlines were last checked
+        self._looked_ns = now_ns  # when the selector was last asked
+        self._unread_since_ns = now_ns  # the bytes read next arrived at this time or later
+
+    # what the load models do in their own way
+
+    def run(self, concurrency: int) -> None:
+        """Send the requests, at most `concurrency` in flight, until all are answered."""
+        raise NotImplementedError
+
+    def _next_request(self) -> tuple[int | None, Request] | None:
+        """(when it is due, request); None: there is nothing to begin now."""
+        raise NotImplementedError
+
+    def _begin_no_more(self) -> None:
+        raise NotImplementedError
+
+    def _on_connected(self, slot: Slot) -> None:
+        self._send(slot)
+
+    def _on_free(self, slot: Slot) -> None:
+        self._begin(slot)
+
+    def _wait(self, now_ns: int) -> list[tuple[selectors.SelectorKey, int]]:
+        """What can be read or written; waits for it until the next check of the deadlines."""
+        return self._selector.select(self._check_s)
+
+    # the event loop
+
+    def _handle_events(self) -> None:
+        """Wait for something to happen, once, and deal with it."""
+        asked_ns = time.perf_counter_ns()
+        events = self._wait(asked_ns)
+        woke_ns = time.perf_counter_ns()
+        # Without kernel stamps: how long can the bytes have been there? If select waited, they
+        # came when it returned; if it did not, they may have come right after the call before.
+        has_waited = woke_ns - asked_ns > SLEPT_NS
+        self._unread_since_ns = woke_ns if has_waited else self._looked_ns
+        self._looked_ns = woke_ns
+        for key, mask in events:
+            if key.data is None:
+                self._collect_opened()
+            elif mask & selectors.EVENT_READ:
+                self._read(key.data)
+            else:
+                self._send_rest(key.data)
+        now_ns = time.perf_counter_ns()
+        if now_ns - self._checked_ns >= self._check_s * 1e9:
+            self._checked_ns = now_ns
+            self._check_deadlines(now_ns)
+
+    def _check_deadlines(self, now_ns: int) -> None:
+        """End what has to end although nothing arrives."""
+        self._clock.calibrate_if_due(now_ns)
+        for slot in list(self.slots):
+            reply = slot.reply
+            if reply is None:
+                continue
+            if reply.t0_ns is None:  # still connecting, or connected and waiting for the start
+                if slot.connection is None and now_ns > slot.deadline_ns:
+                    self._end(slot, Failure("connect", "connecting timed out"))
+                continue
+            cancel_after_s = reply.request.cancel_after_s
+            if cancel_after_s is not None and now_ns >= reply.t0_ns + int(cancel_after_s * 1e9):
+                self._cancel(slot)
+            elif self._is_left_open(slot, now_ns):
+                self._end_unterminated(slot)
+            elif now_ns > slot.deadline_ns:
+                self._end(slot, Failure("timeout", f"not finished after {self.timeout_s:g} s"))
+
+    def _is_left_open(self, slot: Slot, now_ns: int) -> bool:
+        """Whether the stream said [DONE] and then nothing: the server does not end the message."""
+        assert slot.reply
+        is_silent = now_ns - slot.last_read_ns >= LEFT_OPEN_S * 1e9
+        if not is_silent or slot.searched_ns == slot.last_read_ns:
+            return False
+        slot.searched_ns = slot.last_read_ns  # search only once after each read
+        return has_said_done(slot.reply)
+
+    # a request from begin to end: begin, connect, send, read, end
+
+    def _begin(self, slot: Slot) -> None:
+        """Give the slot its next request, or take it out of use."""
+        following = self._next_request()
+        if following is None:
+            self._retire(slot)
+            return
+        due_ns, request = following
+        if due_ns is not None:
+            slot.ready_ns = max(due_ns, slot.ready_ns or 0)
+        if request.cancel_after_s is not None:
+            self._check_s = CANCEL_CHECK_S
+        secret = (request.secret or self.pool.target.token or "").encode()
+        message = Message(request.method)
+        slot.reply = Reply(len(self.replies), request, None, due_ns, message=message, secret=secret)
+        self.replies.append(slot.reply)
+        self._connect(slot)
+
+    def _connect(self, slot: Slot) -> None:
+        assert slot.reply
+        slot.deadline_ns = time.perf_counter_ns() + int(self.timeout_s * 1e9)
+        if slot.connection is None and self.reuse and not slot.reply.resent:
+            slot.connection = self.pool.take_idle()
+        if slot.connection is not None:
+            self._on_connected(slot)
+        else:
+            self.pool.opener.open((slot, slot.reply), slot.deadline_ns)
+
+    def _collect_opened(self) -> None:
+        """Use the connections that were opened meanwhile."""
+        for (slot, reply), result in self.pool.opener.collect():
+            if slot.reply is not reply:  # the request has timed out or was interrupted
+                if isinstance(result, Connection):
+                    result.close()
+            elif isinstance(result, Failure):
+                self._end(slot, result)
+            else:
+                reply.handshake = result.handshake
+                if slot.ready_ns and reply.due_ns is None:
+                    slot.ready_ns = result.opened_ns
+                elif slot.ready_ns:
+                    # The time of connecting is not the client's lag. The time before this program
+                    # began to connect is.
+                    slot.ready_ns += result.handshake.whole_ns
+                slot.connection = result
+                self._on_connected(slot)
+
+    def _send(self, slot: Slot) -> None:
+        reply, connection = slot.reply, slot.connection
+        assert reply and connection
+        data = reply.request.encode(self.pool.target)
+        if connection.tls:
+            data = connection.tls.encrypt(data)
+        self.pool.watch(connection, slot)
+        connection.uses += 1
+        slot.size = 0
+        slot.limit = min(reply.request.cancel_at_bytes or MAX_BYTES, MAX_BYTES)
+        reply.t0_ns = slot.stamp_ns = time.perf_counter_ns()
+        try:
+            sent = connection.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:  # the read tells more: there is an answer, or why the connection broke
+            sent = len(data)
+        # The time of a request includes connecting, when a connection was opened for it.
+        spent_ns = 0
+        if reply.handshake:
+            spent_ns = reply.handshake.connect_ns + (reply.handshake.tls_ns or 0)
+        slot.deadline_ns = reply.t0_ns + int(self.timeout_s * 1e9) - spent_ns
+        if slot.ready_ns is not None:
+            reply.late_ns = reply.t0_ns - slot.ready_ns
+        slot.unsent = memoryview(data)[sent:]
+        if slot.unsent:  # a long prompt: the rest is sent when the socket accepts it
+            both = selectors.EVENT_READ | selectors.EVENT_WRITE
+            self._selector.modify(connection.sock, both, slot)
+
+    def _send_rest(self, slot: Slot) -> None:
+        assert slot.connection
+        try:
+            slot.unsent = slot.unsent[slot.connection.sock.send(slot.unsent) :]
+        except BlockingIOError:
+            return
+        except OSError:  # refused in the middle of the prompt: the answer can still be read
+            slot.unsent = b""
+        if not slot.unsent:
+            self._selector.modify(slot.connection.sock, selectors.EVENT_READ, slot)
+
+    def _read(self, slot: Slot) -> None:
+        """Read once. This runs for each event of each stream: it does no more than it must."""
+        connection, reply, clock = slot.connection, slot.reply, self._clock
+        assert connection and reply
+        try:
+            data, ancillary = receive(connection.sock)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._on_broken(slot, error.strerror)
+            return
+        now_ns = time.perf_counter_ns()
+        stamp_ns = clock.received_ns(ancillary, slot.stamp_ns, now_ns)
+        if not data:
+            self._on_closed(slot)
+            return
+        tls = connection.tls
+        if tls:
+            data = tls.decrypt(data)
+        if data:
+            reply.reads.append(data)
+            reply.stamps_ns.append(stamp_ns)
+            if ancillary:
+                clock.stamped_reads += 1
+                reply.lag_ns.append(now_ns - stamp_ns)
+            else:
+                clock.unstamped_reads += 1
+                reply.lag_ns.append(now_ns - self._unread_since_ns)
+            slot.last_read_ns, slot.stamp_ns = now_ns, stamp_ns
+            slot.size += len(data)
+            message = reply.message
+            if message.feed(data) or message.error is not None or slot.size >= slot.limit:
+                self._end_after_read(slot)
+        if tls and tls.closed and slot.reply is reply:
+            self._on_closed(slot)
+
+    def _end_after_read(self, slot: Slot) -> None:
+        """The message is complete, or broken, or as long as it may become."""
+        assert slot.reply
+        message = slot.reply.message
+        if message.complete:
+            self._end(slot)
+        elif message.error is not None:
+            self._end(slot, Failure("malformed", message.error))
+        elif slot.limit < MAX_BYTES:
+            self._cancel(slot)
+        else:
+            self._end(slot, Failure("flood", f"more than {MAX_BYTES >> 20} MB of answer"))
+
+    def _on_closed(self, slot: Slot) -> None:
+        """The server closed the connection: this ends the message, or cuts it off."""
+        assert slot.reply
+        message = slot.reply.message
+        message.eof()
+        if message.complete:
+            self._end(slot)
+        else:
+            self._on_broken(slot, message.error)
+
+    def _on_broken(self, slot: Slot, reason: str | None) -> None:
+        """The connection ended before the message did."""
+        reply, connection = slot.reply, slot.connection
+        assert reply and reply.t0_ns and connection
+        just_sent = time.perf_counter_ns() < reply.t0_ns + int(CLOSE_RACE_S * 1e9)
+        if connection.uses > 1 and slot.size == 0 and just_sent and not reply.resent:
+            # The server closed the idle connection just as we sent (RFC 9112, 9.3.1). That is not
+            # a failure of the deployment: send again, on a new connection.
+            reply.resent, reply.t0_ns, reply.late_ns, slot.ready_ns = True, None, None, None
+            reply.message = Message(reply.request.method)
+            self._close_connection(slot)
+            self._connect(slot)
+        elif has_said_done(reply):
+            self._end_unterminated(slot)
+        else:
+            self._end(slot, Failure("truncated", (reason or "connection lost").lower()))
+
+    def _end_unterminated(self, slot: Slot) -> None:
+        assert slot.reply
+        slot.reply.unterminated = True
+        self._end(slot)
+
+    def _cancel(self, slot: Slot) -> None:
+        assert slot.reply
+        slot.reply.cancelled = True
+        self._end(slot)
+
+    def _end(self, slot: Slot, failure: Failure | None = None) -> None:
+        """The request is over: keep or close its connection, then begin the next request."""
+        reply, connection = slot.reply, slot.connection
+        assert reply
+        reply.failure = failure
+        is_answered = failure is None and reply.stamps_ns
+        reply.end_ns = reply.stamps_ns[-1] if is_answered else time.perf_counter_ns()
+        reusable = self.reuse and not failure and not slot.unsent and reply.message.keep_alive
+        if connection and not (reusable and connection.is_alive()):
+            self._close_connection(slot)
+        slot.reply, slot.unsent = None, b""
+        slot.ready_ns = reply.end_ns if reply.message.complete else time.perf_counter_ns()
+        if self.on_reply and self.on_reply(reply):
+            self._begin_no_more()
+        self._on_free(slot)
+
+    def _close_connection(self, slot: Slot) -> None:
+        connection, slot.connection = slot.connection, None
+        if connection:
+            self.pool.unwatch(connection)
+            connection.close()
+
+    def _retire(self, slot: Slot) -> None:
+        """Take the slot out of use; its connection is kept for the next exchange."""
+        self.slots.discard(slot)
+        connection, slot.connection = slot.connection, None
+        if connection:
+            self.pool.unwatch(connection)
+            self.pool.idle.append(connection)
+
+    def abandon(self) -> None:
+        """Leave nothing in flight, whatever ended the exchange."""
+        for slot in self.slots:
+            reply, slot.reply = slot.reply, None  # a connection that is opened later is closed
+            if reply is not None:
+                reply.failure = Failure("interrupted", "the run was interrupted")
+                reply.end_ns = time.perf_counter_ns()
+            self._close_connection(slot)
+        self.slots.clear()
+        # An interruption can come between any two steps, so a connection may still be watched.
+        self.pool.close_watched()
+
+
+class ClosedLoop(Exchange):
+    """A number of requests in flight, the next one as soon as one has ended.
+
+    The connections are opened first; then the first requests are sent, all together.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._source = iter(self.requests)
+        self._has_started = False
+        self._connected: list[Slot] = []  # waiting for the start
+        self._free: list[Slot] = []  # waiting for it as well: their first request failed
+
+    def run(self, concurrency: int) -> None:
+        slots = [Slot() for _ in range(concurrency)]
+        self.slots.update(slots)
+        for slot in slots:
+            self._begin(slot)
+        while self.slots:
+            waiting = len(self._connected) + len(self._free)
+            if not self._has_started and waiting == len(self.slots):
+                self._start()
+            else:
+                self._handle_events()
+
+    def _start(self) -> None:
+        """Each slot has its connection or has failed to get one: send the first requests."""
+        self._has_started = True
+        for slot in self._connected:
+            if slot.connection and slot.connection.is_alive():
+                self._send(slot)
+            else:  # the server has closed it while others were still connecting
+                self._close_connection(slot)
+                self._connect(slot)
+        for slot in self._free:
+            self._begin(slot)
+
+    def _next_request(self) -> tuple[int | None, Request] | None:
+        request = next(self._source, None)
+        return None if request is None else (None, request)
+
+    def _begin_no_more(self) -> None:
+        self._source = iter(())
+
+    def _on_connected(self, slot: Slot) -> None:
+        if self._has_started:
+            self._send(slot)
+        else:
+            self._connected.append(slot)
+
+    def _on_free(self, slot: Slot) -> None:
+        if self._has_started:
+            self._begin(slot)
+        else:
+            self._free.append(slot)
+
+
+@dataclass(eq=False)
+class OpenLoop(Exchange):
+    """Each request at its time, whatever the server does; late when too many are in flight."""
+
+    due_s: Iterable[float]  # after the start, ascending
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        start_ns = time.perf_counter_ns()
+        timed = zip(self.due_s, self.requests, strict=False)  # the shorter one decides
+        self._arrivals = ((start_ns + int(due * 1e9), request) for due, request in timed)
+        self._arriving: tuple[int, Request] | None = None  # the next one that is not due yet
+        self._backlog: deque[tuple[int, Request]] = deque()  # due, but too many are in flight
+
+    def run(self, concurrency: int) -> None:
+        self._arriving = next(self._arrivals, None)
+        while self._arriving or self.slots:
+            self._begin_due(concurrency)
+            self._handle_events()
+
+    def _begin_due(self, concurrency: int) -> None:
+        """Begin the requests that are due, as long as there are free slots."""
+        now_ns = time.perf_counter_ns()
+        for _ in range(ARRIVALS_AT_ONCE):
+            if not self._arriving or self._arriving[0] > now_ns:
+                break
+            self._backlog.append(self._arriving)
+            self._arriving = next(self._arrivals, None)
+        while self._backlog and len(self.slots) < concurrency:
+            slot = Slot()
+            self.slots.add(slot)
+            self._begin(slot)
+
+    def _next_request(self) -> tuple[int | None, Request] | None:
+        return self._backlog.popleft() if self._backlog else None
+
+    def _begin_no_more(self) -> None:
+        self._arriving = None
+        self._backlog.clear()
+
+    def _wait(self, now_ns: int) -> list[tuple[selectors.SelectorKey, int]]:
+        """What can be read or written; waits for it until the next check or arrival."""
+        if not self._arriving:
+            return super()._wait(now_ns)
+        left_s = min(self._check_s, max(0, self._arriving[0] - now_ns) / 1e9)
+        # epoll waits for whole milliseconds. select() on its descriptor is exact.
+        watched: int = getattr(self._selector, "fileno", int)()
+        if 0 < watched < SELECT_FD_LIMIT:
+            select.select([watched], [], [], left_s)
+            left_s = 0
+        return self._selector.select(left_s)
+
+
+def has_said_done(reply: Reply) -> bool:
+    """Whether the reply is an event stream and its last event says [DONE].
+
+    A message that announced its length is not over before all of it has come.
+    """
+    tail = b"".join(reply.reads[-3:])[-200:]
+    content_type = (reply.message.header("content-type") or "").lower()
+    is_stream = content_type.startswith("text/event-stream") and reply.message.framing != "length"
+    return is_stream and DONE_LINE.search(tail) is not None

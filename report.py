@@ -42,6 +42,12 @@ MAX_PERCENT, MAX_HOURS = 1000.0, 1e6
 
 def build_parser() -> Parser:
     parser = Parser.from_manual(__file__, __doc__)
+    add_input_options(parser)
+    add_output_options(parser)
+    return parser
+
+
+def add_input_options(parser: Parser) -> None:
     add = parser.add_argument_group("what to judge, and by what").add_argument
     add(
         "results",
@@ -62,17 +68,16 @@ def build_parser() -> Parser:
     )
     profile = "which results are required (default: by the files)"
     add("--profile", choices=sorted(verdict.REQUIRED), help=profile)
-    add(
-        "--thresholds",
-        type=Path,
-        metavar="FILE",
-        help="TOML file that changes the guide's thresholds",
-    )
+    thresholds = "TOML file that changes the guide's thresholds"
+    add("--thresholds", type=Path, metavar="FILE", help=thresholds)
     percent, hours = positive_number(MAX_PERCENT), positive_number(MAX_HOURS)
     margin = "how much worse than the baseline counts (default %(default)g)"
     add("--margin", type=percent, default=5.0, metavar="PERCENT", help=margin)
     age = "refuse results older than this (default %(default)g)"
     add("--max-age", type=hours, default=72.0, metavar="HOURS", help=age)
+
+
+def add_output_options(parser: Parser) -> None:
     add = parser.add_argument_group("what to write").add_argument
     add("--html", type=Path, metavar="FILE", help="write a page with plots, all in one file")
     add("--junit", type=Path, metavar="FILE", help="write JUnit XML, a suite for each result")
@@ -82,7 +87,6 @@ def build_parser() -> Parser:
     add("--gpu", help="name of the GPU in the report")
     add("--model-name", metavar="MODEL", help="name of the model (default: the one asked for)")
     add("--quant", help="quantization of the model in the report")
-    return parser
 
 
 # --- judge

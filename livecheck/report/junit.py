@@ -56,14 +56,14 @@ def make_suite(name: str, cases: Sequence[xml.Element]) -> xml.Element:
     return suite
 
 
-def make_case(name: str, kind: str = "", words: str = "", type: str = "") -> xml.Element:
+def make_case(name: str, kind: str = "", words: str = "", finding: str = "") -> xml.Element:
     """kind: failure, error or skipped; without one the case has passed, and `words` are output."""
     case = xml.Element("testcase", name=clean(name))
     result = xml.SubElement(case, kind or "system-out")
     if kind:
         result.set("message", clean(words))
-    if type:
-        result.set("type", type)
+    if finding:
+        result.set("type", finding)
     if kind != "skipped":
         result.text = clean(words)
     return case

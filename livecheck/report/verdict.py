@@ -160,8 +160,8 @@ class Report:
 
 
 def in_words(criterion: Criterion) -> str:
-    """One criterion in the last line of the report."""
-    if criterion.target[0] in "≤≥0" and criterion.value != "-":
+    """One criterion in the last line of the report; a threshold by its value and target."""
+    if criterion.target.startswith(("≤", "≥", "0 %")) and criterion.value != "-":
         return f"{criterion.name} {criterion.value} ({criterion.target})"
     return f"{criterion.name}: {criterion.detail or criterion.value}"
 

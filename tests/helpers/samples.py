@@ -30,6 +30,18 @@ FLEET_SCRIPTS = {
     "wol": "test_wol",
 }
 SCRIPTS = GATEWAY_SCRIPTS | FLEET_SCRIPTS
+NOT_MEASURED = (  # of a request that failed
+    "ttft_ms",
+    "e2e_ms",
+    "tpot_ms",
+    "tokens_per_s",
+    "output_tokens",
+    "token_source",
+    "cached_tokens",
+    "tls_ms",
+    "retry_after_s",
+    "server_tokens_per_s",
+)
 
 
 def script_result(
@@ -149,9 +161,7 @@ def failed_record(index: int, sent_ms: float, error: str) -> dict[str, Any]:
         "excluded": False,
         "sent_ms": sent_ms,
         "ended_ms": sent_ms + 1.0,
-        **dict.fromkeys(("ttft_ms", "e2e_ms", "tpot_ms", "tokens_per_s", "output_tokens")),
-        **dict.fromkeys(("token_source", "cached_tokens", "tls_ms")),
-        **dict.fromkeys(("retry_after_s", "server_tokens_per_s")),
+        **dict.fromkeys(NOT_MEASURED),
         "prompt_tokens": 9,
         "connect_ms": 0.1,
         "event_ms": [],

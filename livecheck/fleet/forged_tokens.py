@@ -40,6 +40,9 @@ LONG_KID = 2000  # characters: long, but no reason for the HTTP layer to refuse 
 CUT_BYTES = 4  # of a signature: a single last character may hold nothing but padding bits
 OVERLONG = (10_000, 40_000)  # bytes: more than the 8 KB that most servers accept, and nearly all
 DEEP = 2000  # levels of nested lists, into which a careless JSON parser recurses
+EMPTY_FILE = "../../../../../../../../dev/null"  # a careless server takes it for an empty key
+INJECTED_SQL = "x' UNION SELECT 'forged' -- "  # a careless server finds the key `forged`
+UNKNOWN_CRIT: dict[str, Any] = {"crit": ["x-unknown"], "x-unknown": True}
 HIGHEST_ROLES = ("admin", "model:specific")
 
 # A key of our own that need not be generated: its modulus is a prime (the 2048-bit MODP group of
@@ -97,8 +100,8 @@ class Row:
 # --- with another signature
 
 
-def signed(change: Callable[[bytes], bytes]) -> Make:
-    """Header and payload as they are, with the signature changed."""
+def with_signature(change: Callable[[bytes], bytes]) -> Make:
+    """Header and payload as they are, the signature changed."""
     return lambda source: source.jwt.with_signature(change(source.jwt.signature))
 
 
@@ -121,7 +124,7 @@ def content_of_other(source: Source) -> str | None:
 # --- with other claims
 
 
-def claiming(change: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Make:
+def with_claims(change: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Make:
     """Some claims changed, header and signature as they are."""
 
     def make(source: Source) -> str:
@@ -231,23 +234,18 @@ def rows_of_key(jwk: Mapping[str, Any]) -> list[Row]:
     """An HMAC under a public key, in each form in which a server may keep it."""
     forms = key_forms(jwk)
     first, key = next(iter(forms.items()))
-    name = "the public key as {}"
+    made = {form: with_hmac(text) for form, text in forms.items()}
+    made |= {f"{first}, {name}": with_hmac(key, name) for name in OTHER_HASHES}
     return [
-        *(
-            Row("hmac", name.format(form), ALGORITHM_RULE, with_hmac(text))
-            for form, text in forms.items()
-        ),
-        *(
-            Row("hmac", f"{name.format(first)}, {other}", ALGORITHM_RULE, with_hmac(key, other))
-            for other in OTHER_HASHES
-        ),
+        Row("hmac", f"the public key as {form}", ALGORITHM_RULE, make)
+        for form, make in made.items()
     ]
 
 
 # --- with a header that says how to read the token
 
 
-def header_with(**changes: Any) -> Make:
+def with_header(**changes: Any) -> Make:
     """Some fields of the header changed, payload and signature as they are."""
 
     def make(source: Source) -> str:
@@ -267,18 +265,18 @@ def header_without_kid(source: Source) -> str | None:
 # --- the table
 
 TABLE: tuple[Row, ...] = (
-    Row("signature", "one bit changed", SIGNATURE_RULE, signed(one_bit_changed)),
-    Row("signature", "cut short", SIGNATURE_RULE, signed(lambda text: text[:-CUT_BYTES])),
-    Row("signature", "removed", SIGNATURE_RULE, signed(lambda _: b"")),
+    Row("signature", "one bit changed", SIGNATURE_RULE, with_signature(one_bit_changed)),
+    Row("signature", "cut short", SIGNATURE_RULE, with_signature(lambda text: text[:-CUT_BYTES])),
+    Row("signature", "removed", SIGNATURE_RULE, with_signature(lambda _: b"")),
     Row("signature", "removed with its dot", SIGNATURE_RULE, lambda source: source.jwt.message),
     # CVE-2022-21449: zeros are a valid ECDSA signature for a verifier that does not look at them
-    Row("signature", "all zeros", INPUTS_RULE, signed(lambda text: bytes(len(text)))),
+    Row("signature", "all zeros", INPUTS_RULE, with_signature(lambda text: bytes(len(text)))),
     Row("signature", "made with another key", SIGNATURE_RULE, with_own_key()),
     Row("signature", "taken from another token", SIGNATURE_RULE, signature_of_other),
     Row("signature", "put under another token", SIGNATURE_RULE, content_of_other),
-    Row("payload", "roles raised to admin", SIGNATURE_RULE, claiming(highest_roles)),
-    Row("payload", "exp years later", SIGNATURE_RULE, claiming(later_expiry)),
-    Row("payload", "another sub", SIGNATURE_RULE, claiming(other_subject)),
+    Row("payload", "roles raised to admin", SIGNATURE_RULE, with_claims(highest_roles)),
+    Row("payload", "exp years later", SIGNATURE_RULE, with_claims(later_expiry)),
+    Row("payload", "another sub", SIGNATURE_RULE, with_claims(other_subject)),
     Row("alg_none", "alg none", NONE_RULE, unsigned("none")),
     Row("alg_none", "alg None", NONE_RULE, unsigned("None")),
     Row("alg_none", "alg NONE", NONE_RULE, unsigned("NONE")),
@@ -295,31 +293,16 @@ TABLE: tuple[Row, ...] = (
         Row("hmac", f"the key {word!r}", ENTROPY_RULE, with_hmac(word.encode()))
         for word in GUESSED_KEYS
     ),
-    Row(
-        "header",
-        "kid names an empty file",
-        CLAIMS_RULE,
-        with_hmac(b"", kid="../../../../../../../../dev/null"),
-    ),
-    Row(
-        "header",
-        "kid injects SQL",
-        CLAIMS_RULE,
-        with_hmac(b"forged", kid="x' UNION SELECT 'forged' -- "),
-    ),
+    Row("header", "kid names an empty file", CLAIMS_RULE, with_hmac(b"", kid=EMPTY_FILE)),
+    Row("header", "kid injects SQL", CLAIMS_RULE, with_hmac(b"forged", kid=INJECTED_SQL)),
     Row("header", "without kid", SIGNATURE_RULE, header_without_kid),
-    Row("header", "kid is unknown", SIGNATURE_RULE, header_with(kid="no-such-key")),
-    Row("header", "kid is a number", SIGNATURE_RULE, header_with(kid=7)),
-    Row("header", "kid is a list", SIGNATURE_RULE, header_with(kid=["a"])),
-    Row("header", "kid is very long", SIGNATURE_RULE, header_with(kid="k" * LONG_KID)),
+    Row("header", "kid is unknown", SIGNATURE_RULE, with_header(kid="no-such-key")),
+    Row("header", "kid is a number", SIGNATURE_RULE, with_header(kid=7)),
+    Row("header", "kid is a list", SIGNATURE_RULE, with_header(kid=["a"])),
+    Row("header", "kid is very long", SIGNATURE_RULE, with_header(kid="k" * LONG_KID)),
     # CVE-2018-0114
     Row("header", "jwk brings its own key", CLAIMS_RULE, with_own_key(kid=OWN_KID, jwk=own_jwk())),
-    Row(
-        "header",
-        "crit names an unknown extension",
-        CRITICAL_RULE,
-        header_with(**{"crit": ["x-unknown"], "x-unknown": True}),
-    ),
+    Row("header", "crit names an unknown extension", CRITICAL_RULE, with_header(**UNKNOWN_CRIT)),
 )
 
 

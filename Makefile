@@ -1,6 +1,8 @@
 # make demo     set up, start a real model, benchmark it, say what was found
 # make demo-all the same with every script, each against a deployment it is for
-# make test     set up, run the tests
+# make check    what one runs before a commit: lint, all tests that need no deployment, one sound run
+#               of each script (90 seconds)
+# make test     set up, run all tests (less than ten minutes)
 # make lint     set up, check form, types and which module imports which
 # make soak     set up, run every script 20 times against a sound deployment: no alarm
 # make browser  install Debian's Chromium for the CORS test (as root, with apt-get; else says so)
@@ -16,13 +18,17 @@ BIN := .venv/bin
 READY := .venv/ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all:
 
-.PHONY: demo demo-all test lint soak browser sdks setup clean
+.PHONY: demo demo-all check test lint soak browser sdks setup clean
 
 demo: $(READY)
 	@$(BIN)/python -m reference.demo
 
 demo-all: $(READY)
 	@$(BIN)/python -m reference.demo --all
+
+check: lint
+	$(BIN)/python -m pytest -q -n 3 -m "(not deployment or sound) and not alone"
+	$(BIN)/python -m pytest -q -m "not deployment and alone"
 
 # First what mostly waits, two files at a time; then, alone, what measures.
 test: $(READY)

@@ -37,6 +37,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem in ALONE:
             item.add_marker("alone")
+        if item.path.parent.name in ("scripts", "reference", "docs") or uses_reference(item):
+            item.add_marker("deployment")
+
+
+def uses_reference(item: pytest.Item) -> bool:
+    """Whether the test's module starts deployments."""
+    return isinstance(item, pytest.Function) and hasattr(item.module, "running")
 
 
 @pytest.fixture(autouse=True)

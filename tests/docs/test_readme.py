@@ -48,6 +48,7 @@ DYNAMIC = {  # figures whose keys are names of the server's, or kinds of error
     "packets",
 }
 
+pytestmark = pytest.mark.sound
 every_script = pytest.mark.parametrize("script", SCRIPTS)
 every_check_script = pytest.mark.parametrize("script", WITH_CHECKS)
 
@@ -239,6 +240,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[
             name: pool.submit(sound_run, *run, tmp_path_factory.mktemp("results") / "of")
             for name, run in {**usual, **LOADS}.items()
         }
+
+
+@pytest.mark.parametrize("run", [*WITH_CHECKS, *LOADS])
+def test_a_sound_deployment_passes(run: str, runs: dict[str, Future[Finished]]) -> None:
+    finished = runs[run].result()
+    documents = [finished.document(path.stem) for path in finished.results.glob("*.json")]
+    failed = [c for document in documents for c in document["checks"] if c["status"] == "FAIL"]
+    assert (finished.code, failed) == (0, []), finished.out
 
 
 @pytest.mark.parametrize("run", [*WITH_CHECKS, *LOADS])

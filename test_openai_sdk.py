@@ -72,6 +72,11 @@ def object_schema(**properties: Any) -> dict[str, Any]:
 
 
 SCHEMA = object_schema(zorble={"type": "string", "enum": ZORBLES}, frint={"type": "boolean"})
+AS_JSON = {"type": "json_object"}
+BY_SCHEMA = {
+    "type": "json_schema",
+    "json_schema": {"name": "zorbles", "strict": True, "schema": SCHEMA},
+}
 CITY = object_schema(city={"type": "string", "enum": ["Paris", "Rome"]})
 GET_WEATHER = {"name": "get_weather", "description": "The weather in a city, now"}
 TOOL = {"type": "function", "function": {**GET_WEATHER, "parameters": CITY}}
@@ -91,14 +96,9 @@ SAME_VECTOR = 0.999  # cosine of the same text, computed twice
 def build_parser() -> argparse.ArgumentParser:
     parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
     add = parser.add_argument_group("what to ask").add_argument
+    length = "length of the longest answer (default %(default)s)"
     add("--model", metavar="NAME", help="model to ask for (default: the first one listed)")
-    add(
-        "--max-tokens",
-        type=common.whole_number(8),
-        default=64,
-        metavar="N",
-        help="length of the longest answer (default %(default)s)",
-    )
+    add("--max-tokens", type=common.whole_number(8), default=64, metavar="N", help=length)
     return parser
 
 
@@ -122,12 +122,9 @@ def to_chat(prompt: str, max_tokens: int, asynchronous: bool = False, **more: An
 
 
 def questions(max_tokens: int) -> dict[str, list[Question]]:
-    """What is asked for each check that asks with the SDK alone; `max_tokens`: the option."""
+    """What the SDK is asked for each check; `max_tokens` is the option."""
     json_tokens, tool_tokens = max(JSON_TOKENS, max_tokens), max(TOOL_TOKENS, max_tokens)
-    json_schema = {"name": "zorbles", "strict": True, "schema": SCHEMA}
-    as_object = {"type": "json_object"}
-    by_schema = {"type": "json_schema", "json_schema": json_schema}
-    with_usage = {"include_usage": True}
+    usage = {"include_usage": True}
     tools: dict[str, Any] = {"temperature": 0, "tools": [TOOL], "tool_choice": "required"}
     logprobs: dict[str, Any] = {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
     unknown_model = f"no-such-model-{secrets.token_hex(4)}"
@@ -135,7 +132,7 @@ def questions(max_tokens: int) -> dict[str, list[Question]]:
     return {
         "completion": [to_chat(PROMPT, max_tokens)],
         "stream": [to_chat(PROMPT, max_tokens, stream=True)],
-        "usage": [to_chat(PROMPT, SHORT_TOKENS, stream=True, stream_options=with_usage)],
+        "usage": [to_chat(PROMPT, SHORT_TOKENS, stream=True, stream_options=usage)],
         "models": [Question("models.list", {}, needs_model=False)],
         "wrong_key": [to_chat(PROMPT, 1)],
         "bad_request": [to_chat(PROMPT, 1, messages="not a list")],
@@ -147,8 +144,8 @@ def questions(max_tokens: int) -> dict[str, list[Question]]:
         "n": [to_chat(PROMPT, SHORT_TOKENS, n=2)],
         "seed": [to_chat(PROMPT, SHORT_TOKENS, temperature=1, seed=seed) for seed in SEEDS],
         "logprobs": [to_chat(PROMPT, SHORT_TOKENS, temperature=0, **logprobs)],
-        "json_object": [to_chat(PROSE, json_tokens, temperature=0, response_format=as_object)],
-        "json_schema": [to_chat(PROSE, json_tokens, temperature=0, response_format=by_schema)],
+        "json_object": [to_chat(PROSE, json_tokens, temperature=0, response_format=AS_JSON)],
+        "json_schema": [to_chat(PROSE, json_tokens, temperature=0, response_format=BY_SCHEMA)],
         "tools": [
             to_chat(WEATHER, tool_tokens, **tools),
             to_chat(WEATHER, tool_tokens, stream=True, **tools),
@@ -316,9 +313,11 @@ def not_asked(name: str, stop: Stop | None) -> Check:
 
 def unanswered(name: str, *calls: SdkCall) -> Check | None:
     """The verdict on the first call that has no answer to look at; None when all have one."""
-    call = next((call for call in calls if call.error is not None), None)
-    if call is None:
-        return None
+    failed = (check_failed_call(name, call) for call in calls if call.error is not None)
+    return next(failed, None)
+
+
+def check_failed_call(name: str, call: SdkCall) -> Check:
     status, said = call.answer.status, call.error_text
     evidence = {"status": status, "error": call.error}
     # "async" sends requests of the contract, only by another client
@@ -522,7 +521,7 @@ def check_wrong_key(found: WrongKey) -> Check:
     if call.error is None:
         return check_served_wrong_key(found, evidence)
     if call.error != "AuthenticationError":
-        check = unanswered(name, call) or Check(name, Status.FAIL, "")
+        check = check_failed_call(name, call)
         if check.status is Status.FAIL:
             check.detail = f"{check.detail}; expected 401 AuthenticationError"
         return check
@@ -553,7 +552,7 @@ def check_bad_request(call: SdkCall) -> Check:
     if call.error is None:
         return Check(name, Status.FAIL, "messages was a string, but the answer is 200")
     if not 400 <= (status or 0) < 500 or call.answer.is_rate_limited:
-        return unanswered(name, call) or Check(name, Status.FAIL, call.error_text)
+        return check_failed_call(name, call)
     evidence = {"status": status, "error": call.error}
     if call.error_message is None:
         said = quoted(call.error_text)
@@ -773,7 +772,7 @@ def check_unknown_model(call: SdkCall, listing: Answer) -> Check:
         return Check(name, Status.PASS, detail, evidence)
     if status in (400, 404, 422) and call.error_message:
         return Check(name, Status.PASS, f"{status} {call.error}: {call.error_text}", evidence)
-    return unanswered(name, call) or Check(name, Status.FAIL, call.error_text)
+    return check_failed_call(name, call)
 
 
 def check_retrieve(call: SdkCall) -> Check:

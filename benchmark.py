@@ -60,17 +60,7 @@ from livecheck.wire.answer import Answer, ms, records
 from livecheck.wire.asking import Cause, open_wire, rate_limit_words, refused_credential
 from livecheck.wire.wire import USER_CLOCK, Wire, raise_descriptor_limit
 
-CHECKS = (
-    "ping",
-    "health",
-    "requests",
-    "stream",
-    "tokens",
-    "client",
-    "cost",
-    "capacity",
-    "slo",
-)
+CHECKS = ("ping", "health", "requests", "stream", "tokens", "client", "cost", "capacity", "slo")
 # A client that is late by more than this share of the median ITL or TTFT is a part of the figures.
 CLIENT_SHARE = 0.05
 MERGED_SHARE = 0.01  # share of the events; fewer merged ones cannot move a p99
@@ -347,11 +337,7 @@ def check_requests(level: Level, found: Records, allowed: float) -> Check:
 
 
 def verdict(
-    level: Level,
-    kept: Records,
-    failed: Records,
-    share: float,
-    allowed: float,
+    level: Level, kept: Records, failed: Records, share: float, allowed: float
 ) -> tuple[Status, str]:
     """The status that the requests of a level deserve, and the words for it."""
     limited = level.stop_for(Cause.RATE_LIMIT)

@@ -19,14 +19,7 @@ class Exit(IntEnum):
     TERMINATED = 143
 
 
-PRECEDENCE = (
-    Exit.INTERRUPTED,
-    Exit.TERMINATED,
-    Exit.USAGE,
-    Exit.FAIL,
-    Exit.UNDECIDED,
-    Exit.OK,
-)
+PRECEDENCE = (Exit.INTERRUPTED, Exit.TERMINATED, Exit.USAGE, Exit.FAIL, Exit.UNDECIDED, Exit.OK)
 VERDICTS = {
     Exit.OK: "pass",
     Exit.FAIL: "fail",

@@ -100,10 +100,7 @@ def show(run: Run, answer: Answer, name: str | None = None) -> None:
 
 @contextlib.contextmanager
 def open_wire(
-    run: Run,
-    token: str | None = None,
-    timeout_s: float | None = None,
-    url: str | None = None,
+    run: Run, token: str | None = None, timeout_s: float | None = None, url: str | None = None
 ) -> Iterator[Wire]:
     """A wire to the deployment, or to another `url`, with the run's settings.
 
@@ -127,10 +124,7 @@ class Asker:
     """
 
     def __init__(
-        self,
-        run: Run,
-        wire: Wire,
-        reason: Callable[[Answer], Stop | None] = reason_to_stop,
+        self, run: Run, wire: Wire, reason: Callable[[Answer], Stop | None] = reason_to_stop
     ):
         self.run, self.wire, self.reason = run, wire, reason
         self.answers: list[Answer] = []

@@ -321,7 +321,7 @@ def unanswered(name: str, *calls: SdkCall) -> Check | None:
         return None
     status, said = call.answer.status, call.error_text
     evidence = {"status": status, "error": call.error}
-    # "async" asks for nothing that the contract does not hold already
+    # "async" sends requests of the contract, only by another client
     may_be_refused = name in CAPABILITIES and name != "async"
     if call.answer.is_rate_limited:
         detail = rate_limit_words(call.answer)
@@ -481,10 +481,10 @@ def check_pacing(*answers: Answer) -> Check:
         return failed
     beats = [rhythm(answer) for answer in answers]
     beat, evidence = beats[-1], {"streams": beats}
-    detail = f"{beat['pieces']} pieces in {plural(beat['reads'], 'read')}"
+    detail = f"{beat['pieces']} pieces came in {plural(beat['reads'], 'read')}"
     if beat["pieces"] < LEAST_PIECES:
-        return Check("pacing", Status.SKIP, f"{detail}: too few to tell", evidence)
-    detail += f" over {beat['over_ms']:.1f} of {beat['of_ms']:.1f} ms"
+        return Check("pacing", Status.SKIP, f"cannot tell: only {detail}", evidence)
+    detail += f", spread over {beat['over_ms']:.1f} of {beat['of_ms']:.1f} ms"
     if is_burst(beat):
         times = f"{len(beats)} times out of {len(beats)}"
         detail = f"the stream was held back and sent in one burst, {times}: {detail}"
@@ -512,7 +512,7 @@ def check_models(call: SdkCall) -> Check:
         doubts.append("owned_by is not a text")
     if doubts and not problems:
         return Check("models", Status.WARN, "; ".join(doubts), evidence)
-    good = f"{len(listed)} listed: {quoted(pick(listed[0], 'id'))}"
+    good = f"{plural(len(listed), 'model')} listed: {quoted(pick(listed[0], 'id'))}"
     return verdict("models", problems, good, evidence)
 
 
@@ -784,7 +784,7 @@ def check_retrieve(call: SdkCall) -> Check:
     if found != model:
         detail = f"asked for {quoted(model)}, got the id {quoted(found)}"
         return Check("retrieve", Status.FAIL, detail, evidence)
-    return Check("retrieve", Status.PASS, f"{quoted(found)} by its name", evidence)
+    return Check("retrieve", Status.PASS, f"{quoted(found)} is found by its name", evidence)
 
 
 def check_completions(call: SdkCall) -> Check:

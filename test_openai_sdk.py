@@ -43,7 +43,6 @@ from livecheck.wire.answer import records as answer_records
 from livecheck.wire.asking import (
     COSTLY,
     Asker,
-    Stop,
     open_wire,
     rate_limit_words,
     reason_to_stop,
@@ -72,6 +71,7 @@ def object_schema(**properties: Any) -> dict[str, Any]:
 
 
 SCHEMA = object_schema(zorble={"type": "string", "enum": ZORBLES}, frint={"type": "boolean"})
+JSON_SCHEMA = {"name": "zorbles", "strict": True, "schema": SCHEMA}
 CITY = object_schema(city={"type": "string", "enum": ["Paris", "Rome"]})
 GET_WEATHER = {"name": "get_weather", "description": "The weather in a city, now"}
 TOOL = {"type": "function", "function": {**GET_WEATHER, "parameters": CITY}}
@@ -92,13 +92,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
     add = parser.add_argument_group("what to ask").add_argument
     add("--model", metavar="NAME", help="model to ask for (default: the first one listed)")
-    add(
-        "--max-tokens",
-        type=common.whole_number(8),
-        default=64,
-        metavar="N",
-        help="length of the longest answer (default %(default)s)",
-    )
+    longest = "length of the longest answer (default %(default)s)"
+    add("--max-tokens", type=common.whole_number(8), default=64, metavar="N", help=longest)
     return parser
 
 
@@ -107,12 +102,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 @dataclass(frozen=True)
 class Question:
-    """A method of the SDK and its arguments; the model is added unless they name one."""
+    """A method of the SDK and its arguments; the model is added where it is missing."""
 
     method: str
     arguments: dict[str, Any]
     asynchronous: bool = False
-    needs_model: bool = True
 
 
 def to_chat(prompt: str, max_tokens: int, asynchronous: bool = False, **more: Any) -> Question:
@@ -124,9 +118,8 @@ def to_chat(prompt: str, max_tokens: int, asynchronous: bool = False, **more: An
 def questions(max_tokens: int) -> dict[str, list[Question]]:
     """What is asked for each check that asks with the SDK alone; `max_tokens`: the option."""
     json_tokens, tool_tokens = max(JSON_TOKENS, max_tokens), max(TOOL_TOKENS, max_tokens)
-    json_schema = {"name": "zorbles", "strict": True, "schema": SCHEMA}
     as_object = {"type": "json_object"}
-    by_schema = {"type": "json_schema", "json_schema": json_schema}
+    by_schema = {"type": "json_schema", "json_schema": JSON_SCHEMA}
     with_usage = {"include_usage": True}
     tools: dict[str, Any] = {"temperature": 0, "tools": [TOOL], "tool_choice": "required"}
     logprobs: dict[str, Any] = {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
@@ -136,7 +129,7 @@ def questions(max_tokens: int) -> dict[str, list[Question]]:
         "completion": [to_chat(PROMPT, max_tokens)],
         "stream": [to_chat(PROMPT, max_tokens, stream=True)],
         "usage": [to_chat(PROMPT, SHORT_TOKENS, stream=True, stream_options=with_usage)],
-        "models": [Question("models.list", {}, needs_model=False)],
+        "models": [Question("models.list", {})],
         "wrong_key": [to_chat(PROMPT, 1)],
         "bad_request": [to_chat(PROMPT, 1, messages="not a list")],
         "embeddings": [  # the SDK asks for base64 by itself
@@ -188,7 +181,7 @@ class Session:
         for each in self.questions[check] if asked is None else asked:
             if self.asker.stopped or (calls and calls[-1].error):
                 break
-            model = {"model": self.model} if each.needs_model else {}
+            model = {} if each.method == "models.list" else {"model": self.model}
             arguments = {**model, **each.arguments}
             call = self.client.ask(check, each.method, arguments, key, each.asynchronous)
             self._look_at(call, own_key=key is None)
@@ -209,16 +202,11 @@ class Session:
             raise CannotCheck(refused_credential(run))
 
 
-def ask_wire(session: Session) -> list[Answer]:
-    return session.ask_at_wire("wire", session.stream)
-
-
 def ask_pacing(session: Session) -> list[Answer]:
     """Streams at the wire until one is not a burst; the one of the check `wire` is the first."""
     streams = list(session.at_wire.get("wire", []))
     while len(streams) < BURST_TRIES and all(is_burst(rhythm(each)) for each in streams):
-        more = session.ask_at_wire("pacing", session.stream)
-        if not more:
+        if not (more := session.ask_at_wire("pacing", session.stream)):
             break
         streams += more
     return streams
@@ -297,7 +285,7 @@ def ask_unknown_model(session: Session) -> list[SdkCall | Answer]:
 
 # checks for which it is not enough to ask their questions one after the other
 ASK: dict[str, Callable[[Session], Sequence[Any]]] = {
-    "wire": ask_wire,
+    "wire": lambda session: session.ask_at_wire("wire", session.stream),
     "pacing": ask_pacing,
     "models": ask_models,
     "wrong_key": ask_wrong_key,
@@ -310,10 +298,6 @@ ASK: dict[str, Callable[[Session], Sequence[Any]]] = {
 # --- judge: calls that failed, tokens
 
 
-def not_asked(name: str, stop: Stop | None) -> Check:
-    return Check(name, Status.SKIP, f"not asked: {stop}", essential=True)
-
-
 def unanswered(name: str, *calls: SdkCall) -> Check | None:
     """The verdict on the first call that has no answer to look at; None when all have one."""
     call = next((call for call in calls if call.error is not None), None)
@@ -324,8 +308,7 @@ def unanswered(name: str, *calls: SdkCall) -> Check | None:
     # "async" sends requests of the contract, only by another client
     may_be_refused = name in CAPABILITIES and name != "async"
     if call.answer.is_rate_limited:
-        detail = rate_limit_words(call.answer)
-        return Check(name, Status.SKIP, detail, evidence, essential=True)
+        return Check(name, Status.SKIP, rate_limit_words(call.answer), evidence, essential=True)
     if may_be_refused and status in REFUSALS:
         return Check(name, Status.SKIP, f"refused: {status} {said}", evidence)
     detail = f"{status} {call.error}: {said}" if status else f"{call.error}: {said}"
@@ -366,15 +349,13 @@ def counts(usage: Any) -> dict[str, Any]:
 
 
 def usage_words(usage: Any) -> str:
-    return f"usage {usage['prompt_tokens']} + {usage['completion_tokens']} tokens"
+    return "usage {prompt_tokens} + {completion_tokens} tokens".format(**counts(usage))
 
 
 # --- judge: the contract
 
 
 def check_completion(call: SdkCall, name: str = "completion") -> Check:
-    if failed := unanswered(name, call):
-        return failed
     usage, finish, spent_ms = call.usage, call.finish_reason, call.answer.spent_ms
     problems = usage_problems(usage, call.arguments["max_tokens"])
     if pick(call.message, "role") != "assistant":
@@ -385,18 +366,14 @@ def check_completion(call: SdkCall, name: str = "completion") -> Check:
     thoughts = thoughts_in(call.message)
     if not call.content and not thoughts:
         problems.append("the content is empty")
-    if problems:
-        return verdict(name, problems, "", evidence)
-    if not call.content:
+    if not call.content and not problems:
         detail = f"{len(thoughts)} characters of thoughts and no content: raise --max-tokens"
         return Check(name, Status.WARN, detail, evidence)
-    good = f"{quoted(call.content)}, finish_reason {finish}, {usage_words(usage)}"
-    return Check(name, Status.PASS, f"{good}, {spent_ms:.0f} ms", evidence)
+    good = f"{quoted(call.content)}, finish_reason {as_line(finish)}, {usage_words(usage)}"
+    return verdict(name, problems, f"{good}, {spent_ms:.0f} ms", evidence)
 
 
 def check_stream(call: SdkCall, name: str = "stream") -> Check:
-    if failed := unanswered(name, call):
-        return failed
     deltas = [pick(c, "choices", 0, "delta") for c in call.chunks if pick_list(c, "choices")]
     pieces = [text for delta in deltas if (text := pick(delta, "content"))]
     thoughts = [text for delta in deltas if (text := thoughts_in(delta))]
@@ -435,8 +412,6 @@ def stream_problems(chunks: Sequence[Any], deltas: Sequence[Any], reasons: list[
 
 
 def check_usage(call: SdkCall) -> Check:
-    if failed := unanswered("usage", call):
-        return failed
     found = [pick(c, "usage") for c in call.chunks if isinstance(pick(c, "usage"), dict)]
     last = found[-1] if found else None
     evidence = {"chunks": len(call.chunks), **counts(last)}
@@ -444,8 +419,7 @@ def check_usage(call: SdkCall) -> Check:
         detail = f"include_usage is ignored: no usage in {len(call.chunks)} chunks"
         return Check("usage", Status.FAIL, detail, evidence)
     problems = usage_problems(last, call.arguments["max_tokens"])
-    good = "" if problems else f"{usage_words(last)} in the stream"
-    return verdict("usage", problems, good, evidence)
+    return verdict("usage", problems, f"{usage_words(last)} in the stream", evidence)
 
 
 def no_stream(name: str, answer: Answer) -> Check | None:
@@ -464,12 +438,8 @@ def check_wire(answer: Answer) -> Check:
     if failed := no_stream("wire", answer):
         return failed
     stream = answer.stream
-    has_thoughts_only = stream.reasoning and not stream.text  # not empty, then
-    problems = [
-        complaint.text
-        for complaint in stream.complaints
-        if not (complaint.kind == "empty" and has_thoughts_only)
-    ]
+    harmless = "empty" if stream.reasoning and not stream.text else None  # it has thoughts
+    problems = [each.text for each in stream.complaints if each.kind != harmless]
     if answer.reply.unterminated:
         problems.append("the message does not end after [DONE]")
     good = f"{stream.events} events, text/event-stream, each of them JSON, [DONE] at the end"
@@ -493,13 +463,12 @@ def check_pacing(*answers: Answer) -> Check:
 
 
 def check_models(call: SdkCall) -> Check:
-    if failed := unanswered("models", call):
-        return failed
     listed = pick(call.data, "data")
-    if not isinstance(listed, list):
-        return Check("models", Status.FAIL, f"no list in 'data': {quoted(call.data)}")
-    if not listed:
-        return Check("models", Status.FAIL, "no models are listed")
+    if not isinstance(listed, list) or not listed:
+        detail = (
+            "no models are listed" if listed == [] else f"no list in 'data': {quoted(call.data)}"
+        )
+        return Check("models", Status.FAIL, detail)
     evidence = {"models": len(listed)}
     problems, doubts = [], []
     if nameless := [model for model in listed if not pick_text(model, "id")]:
@@ -602,8 +571,6 @@ def cosine(one: list[float], other: list[float]) -> float:
 def check_stop(*calls: SdkCall) -> Check:
     """`calls`: the whole answer, and the same that has to stop at a word of it."""
     name = "stop"
-    if failed := unanswered(name, *calls):
-        return failed
     free, limited = calls[0], calls[-1]
     if len(calls) < 2:
         detail = f"the answer is too short to stop in it: {quoted(free.content)}"
@@ -611,22 +578,21 @@ def check_stop(*calls: SdkCall) -> Check:
     word, text, finish = limited.arguments["stop"][0], limited.content, limited.finish_reason
     evidence = {"stop": word, "finish_reason": figure_or_line(finish)}
     evidence["characters"] = [len(free.content), len(text)]
-    if word in text:
-        if text.partition(word)[2].strip():
-            detail = f"ignored: the text goes on after {word!r}"
-            return Check(name, Status.WARN, detail, evidence)
-        return Check(name, Status.FAIL, f"the stop text {word!r} is in the answer", evidence)
-    if finish == "stop":
-        return Check(name, Status.PASS, f"ends before {word!r}, finish_reason stop", evidence)
-    if text.strip() == free.content.partition(word)[0].strip():
+    if text.partition(word)[2].strip():
+        status, detail = Status.WARN, f"ignored: the text goes on after {word!r}"
+    elif word in text:
+        status, detail = Status.FAIL, f"the stop text {word!r} is in the answer"
+    elif finish == "stop":
+        status, detail = Status.PASS, f"ends before {word!r}, finish_reason stop"
+    elif text.strip() == free.content.partition(word)[0].strip():
+        status = Status.FAIL
         detail = f"ends before {word!r}, but finish_reason is {quoted(finish)}, not 'stop'"
-        return Check(name, Status.FAIL, detail, evidence)
-    return Check(name, Status.SKIP, f"the model did not write {word!r} this time", evidence)
+    else:
+        status, detail = Status.SKIP, f"the model did not write {word!r} this time"
+    return Check(name, status, detail, evidence)
 
 
 def check_n(call: SdkCall) -> Check:
-    if failed := unanswered("n", call):
-        return failed
     choices = pick_list(call.data, "choices")
     indices = [figure_or_line(pick(choice, "index")) for choice in choices]
     evidence = {"indices": indices}
@@ -642,8 +608,6 @@ def check_n(call: SdkCall) -> Check:
 
 
 def check_seed(*calls: SdkCall) -> Check:
-    if failed := unanswered("seed", *calls):
-        return failed
     first, again, other = (call.content for call in calls)
     if first != again:
         detail = f"ignored: seed {SEEDS[0]} gave {quoted(first[:30])} and {quoted(again[:30])}"
@@ -655,13 +619,10 @@ def check_seed(*calls: SdkCall) -> Check:
 
 def check_logprobs(call: SdkCall) -> Check:
     name = "logprobs"
-    if failed := unanswered(name, call):
-        return failed
     given = pick(call.data, "choices", 0, "logprobs")
     if given is None:
         return Check(name, Status.WARN, "ignored: no logprobs in the answer")
-    tokens = pick_list(given, "content")
-    problems = []
+    tokens, problems = pick_list(given, "content"), []
     if not tokens:
         problems.append("logprobs without a list of tokens in 'content'")
     if wrong := [v for each in tokens if not is_logprob(v := pick(each, "logprob"))]:
@@ -678,8 +639,6 @@ def check_logprobs(call: SdkCall) -> Check:
 
 def check_json(name: str, call: SdkCall, fits: Callable[[Any], bool]) -> Check:
     """What came of a response_format; `fits` says whether the value is what was asked for."""
-    if failed := unanswered(name, call):
-        return failed
     text, finish = call.content.strip(), call.finish_reason
     evidence = {"finish_reason": figure_or_line(finish), "characters": len(text)}
     if not text.startswith(("{", "[", "`")):
@@ -714,18 +673,16 @@ def fits_schema(value: Any) -> bool:
 def check_tools(*calls: SdkCall) -> Check:
     """`calls`: with the tool, the same as a stream, and without the tool."""
     name = "tools"
-    if failed := unanswered(name, *calls):
-        return failed
     whole, streamed, bare = calls
     both = whole_tool_calls(whole.message), streamed_tool_calls(streamed.chunks)
     made = [len(each.calls) for each in both]
     reasons = [figure_or_line(whole.finish_reason), *streamed.finish_reasons]
     prompts = [figure_or_line(pick(each.usage, "prompt_tokens")) for each in (whole, bare)]
     evidence = {"calls": made, "prompt_tokens": prompts, "finish_reasons": reasons}
+    if made == [0, 0] and prompts[0] == prompts[1]:
+        detail = f"ignored: the prompt has {prompts[0]} tokens with and without the tool"
+        return Check(name, Status.WARN, detail, evidence)
     if made == [0, 0]:
-        if prompts[0] == prompts[1]:
-            detail = f"ignored: the prompt has {prompts[0]} tokens with and without the tool"
-            return Check(name, Status.WARN, detail, evidence)
         detail = "the model does not call the tool, although it must"
         return Check(name, Status.SKIP, detail, evidence)
     if "length" in reasons:
@@ -737,9 +694,8 @@ def check_tools(*calls: SdkCall) -> Check:
     if not problems and reasons[0] != "tool_calls":
         detail = f"called, but finish_reason is {quoted(reasons[0])}, not 'tool_calls'"
         return Check(name, Status.WARN, detail, evidence)
-    return verdict(
-        name, problems, "the tool is called in the same way with and without a stream", evidence
-    )
+    good = "the tool is called in the same way with and without a stream"
+    return verdict(name, problems, good, evidence)
 
 
 def tool_problems(whole: ToolCalls, streamed: ToolCalls) -> list[str]:
@@ -755,7 +711,7 @@ def tool_problems(whole: ToolCalls, streamed: ToolCalls) -> list[str]:
             continue
         if not isinstance(city, str):
             problems.append(f"the city is missing in arguments: {quoted(call.arguments)}")
-    if whole.names != streamed.names:
+    if [call.name for call in whole.calls] != [call.name for call in streamed.calls]:
         made = f"{len(whole.calls)} calls without stream, {len(streamed.calls)} in the stream"
         problems.append(made)
     return problems
@@ -777,43 +733,36 @@ def check_unknown_model(call: SdkCall, listing: Answer) -> Check:
 
 
 def check_retrieve(call: SdkCall) -> Check:
-    if failed := unanswered("retrieve", call):
-        return failed
     found, model = pick(call.data, "id"), call.arguments["model"]
     evidence = {"id": figure_or_line(found)}
-    if found != model:
-        detail = f"asked for {quoted(model)}, got the id {quoted(found)}"
-        return Check("retrieve", Status.FAIL, detail, evidence)
-    return Check("retrieve", Status.PASS, f"{quoted(found)} is found by its name", evidence)
+    problems = [f"asked for {quoted(model)}, got the id {quoted(found)}"] if found != model else []
+    return verdict("retrieve", problems, f"{quoted(found)} is found by its name", evidence)
 
 
 def check_completions(call: SdkCall) -> Check:
-    if failed := unanswered("completions", call):
-        return failed
     text, finish = pick(call.data, "choices", 0, "text"), call.finish_reason
-    kind = pick(call.data, "object")
-    problems = []
+    kind, problems = pick(call.data, "object"), []
     if kind != "text_completion":
         problems.append(f"object is {quoted(kind)}, not 'text_completion'")
     if not isinstance(text, str):
         problems.append(f"the choice has no text ({quoted(text)})")
     if not (isinstance(finish, str) and finish):
         problems.append(f"finish_reason is {quoted(finish)}")
-    good = f"{quoted(text)}, finish_reason {finish}"
+    good = f"{quoted(text)}, finish_reason {as_line(finish)}"
     return verdict("completions", problems, good, {"finish_reason": figure_or_line(finish)})
 
 
 def check_async(whole: SdkCall, streamed: SdkCall | None = None) -> Check:
-    parts = {"without stream": check_completion(whole, "async")}
-    if streamed:
-        parts["as a stream"] = check_stream(streamed, "async")
-    for part, check in parts.items():
-        if check.status is not Status.PASS:
-            check.detail = f"{part}: {check.detail}"
-            return check
-    evidence = {"spent_ms": [call.answer.spent_ms for call in (whole, streamed) if call]}
-    detail = f"a completion, and a stream of {parts['as a stream'].detail}"
-    return Check("async", Status.PASS, detail, evidence)
+    name = "async"
+    check = unanswered(name, whole) or check_completion(whole, name)
+    part = "without stream"
+    if streamed and check.status is Status.PASS:
+        check, part = unanswered(name, streamed) or check_stream(streamed, name), "as a stream"
+    if check.status is not Status.PASS or not streamed:
+        check.detail = f"{part}: {check.detail}"
+        return check
+    evidence = {"spent_ms": [whole.answer.spent_ms, streamed.answer.spent_ms]}
+    return Check(name, Status.PASS, f"a completion, and a stream of {check.detail}", evidence)
 
 
 CONTRACT: dict[str, Callable[..., Check]] = {
@@ -841,6 +790,8 @@ CAPABILITIES: dict[str, Callable[..., Check]] = {
     "async": check_async,
 }
 CHECKS = (*CONTRACT, *CAPABILITIES)
+# the functions above that look at failed calls, too; the others get only calls with an answer
+JUDGE_ERRORS = "wire pacing wrong_key bad_request embeddings unknown_model async".split()
 
 
 # --- show
@@ -850,14 +801,14 @@ def metrics(session: Session) -> dict[str, Any]:
     """What the run asked for, as far as the answers tell."""
     calls = session.client.calls
     spent = [spent for call in calls if (spent := call.answer.spent_ms) is not None]
-    tokens = {"prompt_tokens": 0, "completion_tokens": 0}
-    for call in calls:
-        for name in tokens:
-            value = pick(call.usage, name)
-            tokens[name] += value if is_count(value) else 0
+
+    def total(name: str) -> int:
+        return sum(count for call in calls if is_count(count := pick(call.usage, name)))
+
     return {
         "requests": len(calls) + len(session.asker.answers),
-        **tokens,
+        "prompt_tokens": total("prompt_tokens"),
+        "completion_tokens": total("completion_tokens"),
         "longest_ms": max(spent, default=None),
     }
 
@@ -880,16 +831,20 @@ def records(session: Session) -> list[dict[str, Any]]:
     """The calls of the SDK, then the requests at the wire."""
     checks = [check for check, answers in session.at_wire.items() for _ in answers]
     at_wire = answer_records([each for found in session.at_wire.values() for each in found])
-    return [record(call) for call in session.client.calls] + [
-        {"check": check, "call": "wire", **fields}
-        for check, fields in zip(checks, at_wire, strict=True)
-    ]
+    rows = [{"check": c, "call": "wire"} | r for c, r in zip(checks, at_wire, strict=True)]
+    return [record(call) for call in session.client.calls] + rows
 
 
 def ask_and_judge(session: Session, name: str, judge: Callable[..., Check]) -> Check:
     """Ask all that a check needs, then judge it, and keep nothing of large answers."""
     found = ASK[name](session) if name in ASK else session.ask(name)
-    check = judge(*found) if found else not_asked(name, session.asker.stopped)
+    if not found:
+        reason = f"not asked: {session.asker.stopped}"
+        check = Check(name, Status.SKIP, reason, essential=True)
+    elif name in JUDGE_ERRORS:
+        check = judge(*found)
+    else:
+        check = unanswered(name, *found) or judge(*found)
     for call in session.client.calls:
         if call.check == name:
             call.forget_content()

@@ -21,10 +21,6 @@ class ToolCalls:
     calls: list[ToolCall] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
-    @property
-    def names(self) -> list[str]:
-        return [call.name for call in self.calls]
-
 
 def whole_tool_calls(message: Any) -> ToolCalls:
     """Those of a message that was not streamed."""

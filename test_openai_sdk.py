@@ -33,10 +33,15 @@ import common
 from common import CannotCheck, Check, Document, Run, Status
 from livecheck.core.json_value import as_line, figure_or_line, pick, pick_list, pick_text, quoted
 from livecheck.core.text import plural
+from livecheck.gateway.answer_parts import (
+    ToolCalls,
+    is_logprob,
+    joins,
+    streamed_tool_calls,
+    whole_tool_calls,
+)
 from livecheck.gateway.openai_client import OpenAIClient, SdkCall, thoughts_in
 from livecheck.gateway.stream_rhythm import LEAST_PIECES, is_burst, rhythm
-from livecheck.gateway.token_logprobs import is_logprob, joins
-from livecheck.gateway.tool_calls import ToolCalls, streamed_tool_calls, whole_tool_calls
 from livecheck.wire import chat
 from livecheck.wire.answer import Answer, status_kind
 from livecheck.wire.answer import records as answer_records
@@ -794,6 +799,12 @@ CHECKS = (*CONTRACT, *CAPABILITIES)
 JUDGE_ERRORS = "wire pacing wrong_key bad_request embeddings unknown_model async".split()
 
 
+def judge(name: str, found: Sequence[Any]) -> Check:
+    """The verdict on all that was asked for one check."""
+    failed = None if name in JUDGE_ERRORS else unanswered(name, *found)
+    return failed or (CONTRACT | CAPABILITIES)[name](*found)
+
+
 # --- show
 
 
@@ -835,16 +846,11 @@ def records(session: Session) -> list[dict[str, Any]]:
     return [record(call) for call in session.client.calls] + rows
 
 
-def ask_and_judge(session: Session, name: str, judge: Callable[..., Check]) -> Check:
+def ask_and_judge(session: Session, name: str) -> Check:
     """Ask all that a check needs, then judge it, and keep nothing of large answers."""
     found = ASK[name](session) if name in ASK else session.ask(name)
-    if not found:
-        reason = f"not asked: {session.asker.stopped}"
-        check = Check(name, Status.SKIP, reason, essential=True)
-    elif name in JUDGE_ERRORS:
-        check = judge(*found)
-    else:
-        check = unanswered(name, *found) or judge(*found)
+    reason = f"not asked: {session.asker.stopped}"
+    check = judge(name, found) if found else Check(name, Status.SKIP, reason, essential=True)
     for call in session.client.calls:
         if call.check == name:
             call.forget_content()
@@ -857,11 +863,11 @@ def decide(run: Run, document: Document, session: Session) -> None:
     about = f"openai {client.version} on {client.http_library}"
     run.say(f"{about}, {wanted} checks with {session.model}")
     for title, judges in (("Contract", CONTRACT), ("Capabilities", CAPABILITIES)):
-        chosen = {name: judge for name, judge in judges.items() if run.wants(name)}
+        chosen = list(filter(run.wants, judges))
         if chosen:
             run.say(f"\n{title}")
-        for name, judge in chosen.items():
-            run.decide(document, ask_and_judge(session, name, judge))
+        for name in chosen:
+            run.decide(document, ask_and_judge(session, name))
 
 
 def measure(run: Run) -> None:

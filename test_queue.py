@@ -596,7 +596,8 @@ def check_order(pair: Sequence[Answer], limits: Limits, slack_s: float) -> Check
     """Of two in the queue the one that came first was served first."""
     if limits.max_queue == 1:
         return Check("order", Status.SKIP, "a queue for one request has no order")
-    begun = [first_output_s(answer) or 0.0 for answer in pair if not answer.stream_error]
+    served = [answer for answer in pair if not answer.stream_error]
+    begun = [start for start in map(first_output_s, served) if start is not None]
     if len(begun) < 2:
         return Check("order", Status.SKIP, "there were no two in the queue to compare")
     first, second = begun

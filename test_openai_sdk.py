@@ -26,7 +26,7 @@ import math
 import secrets
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import common
@@ -225,36 +225,27 @@ def ask_models(session: Session) -> list[SdkCall]:
 
 @dataclass
 class WrongKey:
-    """How the deployment treats a key that is valid nowhere.
-
-    `answers`, only if it was served: to a request without any key, and of /health.
-    """
+    """How the deployment treats a key that is valid nowhere; the last two only if it is served."""
 
     call: SdkCall
     is_key_given: bool  # whether this run has a key of its own
-    answers: list[Answer] = field(default_factory=list)
-
-    @property
-    def status_without_key(self) -> int | None:
-        return self.answers[0].status if self.answers else None
-
-    @property
-    def is_auth_enabled(self) -> Any:
-        """What /health says of it; None when it says nothing."""
-        health = self.answers[1].json if len(self.answers) > 1 else None
-        return pick(health, "authentication", "enabled")
+    status_without_key: int | None = None  # of the answer to a request without any key
+    is_auth_enabled: Any = None  # what /health says of it
 
 
 def ask_wrong_key(session: Session) -> list[WrongKey]:
     run = session.asker.run
     key = run.secrets.add(f"sk-wrong-{secrets.token_hex(16)}")
-    calls = session.ask("wrong_key", key=key)
-    answers = []
-    if calls and calls[0].error is None:
+    found = [WrongKey(c, run.credentials.given) for c in session.ask("wrong_key", key=key)]
+    if found and found[0].call.error is None:
         request = chat.completion(session.model, PROMPT, 1, stream=False)
         requests = [chat.with_credential(request, None), chat.get("/health")]
-        answers = session.ask_at_wire("wrong_key", *requests)
-    return [WrongKey(call, run.credentials.given, answers) for call in calls]
+        for answer in session.ask_at_wire("wrong_key", *requests):
+            if answer.path == "/health":
+                found[0].is_auth_enabled = pick(answer.json, "authentication", "enabled")
+            else:
+                found[0].status_without_key = answer.status
+    return found
 
 
 def ask_embeddings(session: Session) -> list[SdkCall]:
@@ -460,11 +451,9 @@ def check_pacing(*answers: Answer) -> Check:
     if beat["pieces"] < LEAST_PIECES:
         return Check("pacing", Status.SKIP, f"cannot tell: only {detail}", evidence)
     detail += f", spread over {beat['over_ms']:.1f} of {beat['of_ms']:.1f} ms"
-    if is_burst(beat):
-        times = f"{len(beats)} times out of {len(beats)}"
-        detail = f"the stream was held back and sent in one burst, {times}: {detail}"
-        return Check("pacing", Status.FAIL, detail, evidence)
-    return Check("pacing", Status.PASS, detail, evidence)
+    held_back, times = "the stream was held back and sent in one burst", len(beats)
+    problems = [f"{held_back}, {times} times out of {times}: {detail}"] if is_burst(beat) else []
+    return verdict("pacing", problems, detail, evidence)
 
 
 def check_models(call: SdkCall) -> Check:
@@ -498,7 +487,7 @@ def check_wrong_key(found: WrongKey) -> Check:
     if call.error != "AuthenticationError":
         check = unanswered(name, call) or Check(name, Status.FAIL, "")
         if check.status is Status.FAIL:
-            check.detail = f"{check.detail}; expected 401 AuthenticationError"
+            check.detail += "; expected 401 AuthenticationError"
         return check
     if call.error_message is None:
         said = quoted(call.error_text)
@@ -509,17 +498,17 @@ def check_wrong_key(found: WrongKey) -> Check:
 
 def check_served_wrong_key(found: WrongKey, evidence: dict[str, Any]) -> Check:
     """A wrong key was served: is authentication off, or broken?"""
-    name, without_key = "wrong_key", found.status_without_key
+    status, without_key = Status.FAIL, found.status_without_key
     if without_key != 200:
         detail = f"a wrong key is served (200), a request without a key is not ({without_key})"
-        return Check(name, Status.FAIL, detail, evidence)
-    if found.is_auth_enabled:
+    elif found.is_auth_enabled:
         detail = "anybody is served (200), but /health says that authentication is enabled"
-        return Check(name, Status.FAIL, detail, evidence)
-    if found.is_key_given and found.is_auth_enabled is None:
+    elif found.is_key_given and found.is_auth_enabled is None:
+        status = Status.WARN
         detail = "anybody is served (200), also without a key: the key you gave is not checked"
-        return Check(name, Status.WARN, detail, evidence)
-    return Check(name, Status.SKIP, "authentication is off: 200 without a key", evidence)
+    else:
+        status, detail = Status.SKIP, "authentication is off: 200 without a key"
+    return Check("wrong_key", status, detail, evidence)
 
 
 def check_bad_request(call: SdkCall) -> Check:
@@ -660,10 +649,6 @@ def check_json(name: str, call: SdkCall, fits: Callable[[Any], bool]) -> Check:
     return Check(name, Status.PASS, quoted(text), evidence)
 
 
-def check_json_object(call: SdkCall) -> Check:
-    return check_json("json_object", call, lambda value: isinstance(value, dict))
-
-
 def check_json_schema(call: SdkCall) -> Check:
     return check_json("json_schema", call, fits_schema)
 
@@ -726,10 +711,10 @@ def check_unknown_model(call: SdkCall, listing: Answer) -> Check:
     name, status, model = "unknown_model", call.answer.status, pick(call.data, "model")
     listed = len(pick_list(listing.json, "data"))
     evidence = {"status": status, "served_by": figure_or_line(model), "listed": listed}
+    if call.error is None and listed > 1:
+        detail = f"ignored: {quoted(model)} answers instead, one of {listed} listed"
+        return Check(name, Status.WARN, detail, evidence)
     if call.error is None:
-        if listed > 1:
-            detail = f"ignored: {quoted(model)} answers instead, one of {listed} listed"
-            return Check(name, Status.WARN, detail, evidence)
         detail = f"any name is accepted, {quoted(model)} answers: the server has one model"
         return Check(name, Status.PASS, detail, evidence)
     if status in (400, 404, 422) and call.error_message:
@@ -786,7 +771,7 @@ CAPABILITIES: dict[str, Callable[..., Check]] = {
     "n": check_n,
     "seed": check_seed,
     "logprobs": check_logprobs,
-    "json_object": check_json_object,
+    "json_object": lambda call: check_json("json_object", call, lambda v: isinstance(v, dict)),
     "json_schema": check_json_schema,
     "tools": check_tools,
     "unknown_model": check_unknown_model,
@@ -885,9 +870,8 @@ def measure(run: Run) -> None:
         finally:
             document.requests = records(session)
             document.metrics = metrics(session)
-        read, written = (document.metrics[f"{name}_tokens"] for name in ("prompt", "completion"))
-        tokens = f"{read} tokens read and {written} written by the server's count"
-        run.say(f"\n{document.metrics['requests']} requests, {tokens}")
+        total = "{requests} requests, {prompt_tokens} tokens read and {completion_tokens} written"
+        run.say(f"\n{total.format(**document.metrics)} by the server's count")
         document.finish()
 
 

@@ -448,21 +448,16 @@ def measure_all(session: Session) -> None:
 def announce(session: Session) -> None:
     """Tell the operator how long it will take."""
     args, run = session.run.args, session.run
+    stay_s = STAY_PROBES * args.probe_interval
     if not session.workers.sources:
+        stay_s = 0.0
         text = "without a worker count nothing shows when the worker scales down, so the wait is "
         text += f"the whole {args.idle_timeout:g} s (--workers-command or --runpod-endpoint "
         run.note_wrapped(text + "shorten it)")
     if args.idle_timeout > LONG_WAIT_S:
-        run.note(f"worst case from here: {worst_case_s(args) / 60:.0f} minutes")
-
-
-def worst_case_s(args: argparse.Namespace) -> float:
-    """The longest time that a run can take from the begin of the first wait."""
-    waits = 1 if args.no_control else 2
-    counted = args.runpod_endpoint or args.workers_command
-    stay_s = STAY_PROBES * args.probe_interval if counted else 0.0
-    each_s = args.idle_timeout + args.cold_start_timeout
-    return float(waits * each_s + stay_s + AFTER_REQUESTS * args.timeout)
+        waits_s = (1 if args.no_control else 2) * (args.idle_timeout + args.cold_start_timeout)
+        longest_s = waits_s + stay_s + AFTER_REQUESTS * args.timeout
+        run.note(f"worst case from here: {longest_s / 60:.0f} minutes")
 
 
 def sources_of(run: Run, stack: contextlib.ExitStack) -> list[Source]:
@@ -641,16 +636,19 @@ def check_health(trials: Sequence[Trial], url: str) -> Check:
         if all(failure and failure.kind == "connect" for failure in failures):
             detail += "; no server listens there: is --health-url right?"
         return Check("health", Status.FAIL, detail, evidence)
+    odd = [answer for answer in good if answer.body.strip() not in (b"", b"pong")]
+    status = Status.WARN
     if excused:
         detail = f"{len(excused)} of {len(probes)} probes, all at zero workers, were answered by "
         detail += f"the platform's proxy: {probe_words(excused)}"
-        return Check("health", Status.WARN, detail, evidence)
-    odd = [probe.answer for probe in probes if probe.answer.body.strip() not in (b"", b"pong")]
-    if odd:
+    elif odd:
         detail = f"200, but the body is neither empty nor pong: {odd[0].words!r}"
-        return Check("health", Status.WARN, detail, evidence)
-    detail = f"{len(probes)} probes, all 200, slowest {show_ms(max(times))}"
-    return Check("health", Status.PASS, detail, evidence)
+    else:
+        status, detail = (
+            Status.PASS,
+            f"{len(probes)} probes, all 200, slowest {show_ms(max(times))}",
+        )
+    return Check("health", status, detail, evidence)
 
 
 def zero_spans(trials: Sequence[Trial]) -> list[tuple[float, float]]:
@@ -751,18 +749,17 @@ def check_warm_again(evidence: Evidence) -> Check:
     last = found[-1]
     if last.answer.is_rate_limited:
         return rate_limited("warm_again", last)
+    times = ", ".join(show_ms(asked.ttft_ms) for asked in found)
+    times += f", warm was {show_ms(statistics.median(evidence.warm_ms))}"
     if last.ttft_ms is None:
         detail = f"request {len(found)} after the cold one failed: {last.error_text}"
         return Check("warm_again", Status.FAIL, detail)
-    times = ", ".join(show_ms(asked.ttft_ms or 0.0) for asked in found)
-    warm = show_ms(statistics.median(evidence.warm_ms))
     if is_cold(last.ttft_ms, evidence.warm_ms):
-        detail = f"cold again: first tokens after {times}, warm was {warm}"
-        return Check("warm_again", Status.FAIL, detail)
+        return Check("warm_again", Status.FAIL, f"cold again: first tokens after {times}")
     if len(found) > 1:
-        detail = f"only request {len(found)} was warm: first tokens after {times}, warm was {warm}"
+        detail = f"only request {len(found)} was warm: first tokens after {times}"
         return Check("warm_again", Status.WARN, detail)
-    return Check("warm_again", Status.PASS, f"first token after {times}, warm was {warm}")
+    return Check("warm_again", Status.PASS, f"first token after {times}")
 
 
 def judge(session: Session, url: str) -> list[Check]:

@@ -76,7 +76,11 @@ def object_schema(**properties: Any) -> dict[str, Any]:
 
 
 SCHEMA = object_schema(zorble={"type": "string", "enum": ZORBLES}, frint={"type": "boolean"})
-JSON_SCHEMA = {"name": "zorbles", "strict": True, "schema": SCHEMA}
+AS_JSON = {"type": "json_object"}
+BY_SCHEMA = {
+    "type": "json_schema",
+    "json_schema": {"name": "zorbles", "strict": True, "schema": SCHEMA},
+}
 CITY = object_schema(city={"type": "string", "enum": ["Paris", "Rome"]})
 GET_WEATHER = {"name": "get_weather", "description": "The weather in a city, now"}
 TOOL = {"type": "function", "function": {**GET_WEATHER, "parameters": CITY}}
@@ -96,7 +100,6 @@ SAME_VECTOR = 0.999  # cosine of the same text, computed twice
 def build_parser() -> argparse.ArgumentParser:
     parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
     add = parser.add_argument_group("what to ask").add_argument
-    length = "length of the longest answer (default %(default)s)"
     add("--model", metavar="NAME", help="model to ask for (default: the first one listed)")
     longest = "length of the longest answer (default %(default)s)"
     add("--max-tokens", type=common.whole_number(8), default=64, metavar="N", help=longest)
@@ -124,8 +127,6 @@ def to_chat(prompt: str, max_tokens: int, asynchronous: bool = False, **more: An
 def questions(max_tokens: int) -> dict[str, list[Question]]:
     """What the SDK is asked for each check; `max_tokens` is the option."""
     json_tokens, tool_tokens = max(JSON_TOKENS, max_tokens), max(TOOL_TOKENS, max_tokens)
-    as_object = {"type": "json_object"}
-    by_schema = {"type": "json_schema", "json_schema": JSON_SCHEMA}
     with_usage = {"include_usage": True}
     tools: dict[str, Any] = {"temperature": 0, "tools": [TOOL], "tool_choice": "required"}
     logprobs: dict[str, Any] = {"logprobs": True, "top_logprobs": TOP_LOGPROBS}

@@ -41,13 +41,7 @@ from livecheck.fleet.jwt import claims
 from livecheck.fleet.magic_packet import Heard
 from livecheck.fleet.online import SLOW_POLL_S, Changes, Observer, State, macs, may_serve, names
 from livecheck.fleet.roles import SPECIFIC, is_concrete, token_for
-from livecheck.fleet.wake_evidence import (
-    MIN_WAKE_S,
-    Evidence,
-    is_refused,
-    is_served,
-    problem_of,
-)
+from livecheck.fleet.wake_evidence import MIN_WAKE_S, Evidence, is_refused, is_served, problem_of
 from livecheck.wire import chat
 from livecheck.wire.answer import Answer, ms, number
 from livecheck.wire.asking import Asker, open_wire, rate_limit_words, refused_credential

@@ -44,10 +44,10 @@ from livecheck.fleet import api, forged_tokens, roles
 from livecheck.fleet import credential_questions as questions
 from livecheck.fleet.api import CLASSES, Unreadable
 from livecheck.fleet.credential_questions import Exchange, Question
-from livecheck.fleet.findings import Finding
-from livecheck.fleet.issuer import find_public_keys
+from livecheck.fleet.findings import Finding, skip, undecided
 from livecheck.fleet.jwt import claims, read_jwt
-from livecheck.fleet.refusal_cost import RefusalCost
+from livecheck.fleet.public_keys import find_public_keys
+from livecheck.fleet.request_log import RefusalCost
 from livecheck.fleet.roles import ADMIN, BASIC, SPECIFIC, Identities, Identity
 from livecheck.wire import asking, chat
 from livecheck.wire.answer import Answer
@@ -455,14 +455,10 @@ def read_cost(talk: Conversation, since: Sequence[Exchange]) -> None:
     sent = [each for each in since if each.answer.path == chat.COMPLETIONS]
     refused = [each for each in sent if each.status in questions.INVALID]
     served = [each for each in sent if each.is_accepted]
-    talk.evidence.cost.finish(talk.admin, len(refused), len(served))
+    talk.evidence.cost.finish(len(refused), len(served))
 
 
 # --- judge
-
-
-def undecided(name: str, reason: str) -> Check:
-    return Check(name, Status.SKIP, reason, essential=True)
 
 
 def named(exchanges: Sequence[Exchange]) -> str:
@@ -545,7 +541,7 @@ def why_no_verdict(name: str, evidence: Evidence) -> str | None:
 def check_refused(name: str, evidence: Evidence) -> Check:
     """All of these are refused, and in a way that tells a client what is wrong."""
     if reason := why_not_applicable(name, evidence):
-        return Check(name, Status.SKIP, reason)
+        return skip(name, reason)
     asked = evidence.of(name)
     facts = variants(asked)
     if accepted := [each for each in asked if each.is_accepted]:
@@ -710,7 +706,7 @@ def check_role(name: str, evidence: Evidence) -> list[Check]:
         return [Check(name, Status.SKIP, identity.reason, essential=evidence.has_binary)]
     if evidence.no_classes:
         said = f"{CLASSES[0]}: {evidence.no_classes}"
-        return [Check(name, Status.SKIP, f"this server has no classes and roles ({said})")]
+        return [skip(name, f"this server has no classes and roles ({said})")]
     if not evidence.of(name):
         reason = evidence.stopped or "the valid credential is no longer served"
         return [undecided(name, f"not asked: {reason}")]
@@ -750,7 +746,7 @@ def check_echo(evidence: Evidence) -> Check:
     """A refusal does not repeat what was sent: it ends up in logs and on screens."""
     asked = [each for each in refusals(evidence) if each.question.request.secret]
     if not asked:
-        return Check("echo", Status.SKIP, "no credential was refused")
+        return skip("echo", "no credential was refused")
     if echoes := [each for each in asked if each.is_echo]:
         which = [f"{each.group}, {each.name} ({each.status})" for each in echoes[:MAX_NAMED]]
         detail = f"{len(echoes)} of {len(asked)} refusals repeat the credential, such as: "
@@ -774,9 +770,9 @@ def check_cost(evidence: Evidence) -> Check:
         detail += "as many as half of the refusals, or more"
         return Check(name, Status.WARN, detail, {"unserved": count})
     if cost.problem and not evidence.was_asleep:
-        return Check(name, Status.SKIP, f"the request log cannot be read: {cost.problem}")
+        return skip(name, f"the request log cannot be read: {cost.problem}")
     if not refusals(evidence):
-        return Check(name, Status.SKIP, "nothing was refused")
+        return skip(name, "nothing was refused")
     parts = [] if cost.problem else ["none of them in the request log reached a runner"]
     slept, awake = "no runner was woken", "waking was not tried: runners were online"
     parts.append(slept if evidence.was_asleep else awake)
@@ -802,7 +798,7 @@ def judge(evidence: Evidence) -> list[Check]:
     if not controls or not controls[0].completes:
         why = f" ({controls[0].said})" if controls else ""
         reason = f"not asked: the valid credential is not served{why}, so a refusal means nothing"
-        return [control, *(Check(name, Status.SKIP, reason) for name in CHECKS if name != CONTROL)]
+        return [control, *(skip(name, reason) for name in CHECKS if name != CONTROL)]
     checks = [control, *(check_refused(name, evidence) for name in REFUSED)]
     checks += [check_form(name, evidence) for name in OPTIONAL_FORMS]
     for name in ROLES:

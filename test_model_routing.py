@@ -41,7 +41,7 @@ from common import CannotCheck, Check, Run, Status
 from livecheck.core.text import duration, listed, plural, shorten
 from livecheck.fleet import api, roles
 from livecheck.fleet.api import ADMIN_PATHS, CLASSES
-from livecheck.fleet.findings import Finding, merge
+from livecheck.fleet.findings import Finding, merge, skip
 from livecheck.fleet.model_answers import SHOWN_LENGTH, Exchange, Listing, Question
 from livecheck.fleet.roles import ADMIN, BASIC, SPECIFIC, Identities, in_words, is_concrete
 from livecheck.wire import asking, chat
@@ -72,10 +72,10 @@ WIDTH = 80  # characters of a line
 def build_parser() -> argparse.ArgumentParser:
     parser = common.new_parser(__file__, __doc__, common.FLEET, CHECKS, timeout_s=60)
     add = parser.add_argument_group("what to check").add_argument
-    add("--model", type=model_option, metavar="MODEL", help="a class, or a model by its name")
+    add("--model", type=roles.model_option, metavar="MODEL", help="a class, or a model by its name")
     add(
         "--models",
-        type=model_option,
+        type=roles.model_option,
         nargs="+",
         default=[],
         metavar="MODEL",
@@ -91,12 +91,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="name in the answers to ASKED (may be repeated)",
     )
     return parser
-
-
-def model_option(text: str) -> str:
-    if not text.strip() or text != text.strip() or not text.isprintable():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a model: write class:fast or a name")
-    return text
 
 
 def alias_option(text: str) -> tuple[str, str]:
@@ -454,13 +448,13 @@ def check_classes_differ(evidence: Evidence) -> Check:
     got = {model: models for model, models in found.items() if models}
     facts = {model: sorted(models) for model, models in got.items()}
     if len(got) < 2:
-        return Check(name, Status.SKIP, "there are no answers to two classes", facts)
+        return skip(name, "there are no answers to two classes", facts)
     pairs = [(a, b) for a in got for b in got if a < b and not is_one_by_alias(evidence, a, b)]
     shared = [(a, b) for a, b in pairs if got[a] & got[b]]
     count = plural(len(chat_models), "model")
     if shared and len(chat_models) < 2:
         detail = f"/v1/models lists {count} that can chat: the classes cannot differ"
-        return Check(name, Status.SKIP, detail, facts)
+        return skip(name, detail, facts)
     told = [f"{a} and {b} are both answered by {brief(sorted(got[a] & got[b]))}" for a, b in shared]
     if any(got[a] == got[b] for a, b in shared):
         detail = f"{'; '.join(told)}, but /v1/models lists {count}"
@@ -484,14 +478,14 @@ def check_listing(evidence: Evidence) -> Check:
         return Check(name, Status.FAIL, evidence.listing.problem, facts)
     if not lists:
         reason = evidence.stopped or "the deployment is busy"
-        return Check(name, Status.SKIP, f"not read: {reason}")
+        return skip(name, f"not read: {reason}")
     served = [each for each in evidence.find(ROUTING) if each.is_answered]
     if served and not last:
         by = brief([served[-1].model or "a model"])
         detail = f"/v1/models lists nothing, but {by} has just answered"
         return Check(name, Status.FAIL, detail, facts)
     if not last:
-        return Check(name, Status.SKIP, "/v1/models lists nothing, and nothing has answered")
+        return skip(name, "/v1/models lists nothing, and nothing has answered")
     unlisted = [model for model in evidence.names if is_unlisted(model, evidence)]
     if unlisted:
         detail = f"{brief(unlisted)} can be asked for, but is not listed among {brief(last)}"
@@ -513,7 +507,7 @@ def check_stream(evidence: Evidence) -> Check:
     name, answered = "stream", [each for each in evidence.find(ROUTING) if each.is_answered]
     asked = [each for each in answered if each.answer.wants_stream]
     if not asked:
-        return Check(name, Status.SKIP, "no stream was answered")
+        return skip(name, "no stream was answered")
     whole = [each for each in asked if not each.answer.is_stream]
     mixed = [each for each in asked if len(each.models) > 1]
     facts = {"streams": len(asked), "whole": len(whole), "mixed": len(mixed)}
@@ -531,9 +525,9 @@ def check_unknown(name: str, evidence: Evidence) -> Check:
     asked = UNKNOWN_CHECKS[name]
     found = evidence.find(UNKNOWN, asked)
     if asked in evidence.no_token:
-        return Check(name, Status.SKIP, f"not decided: {evidence.no_token[asked]}")
+        return skip(name, f"not decided: {evidence.no_token[asked]}")
     if not found or any(each.busy or is_only_token_refused(each, evidence) for each in found):
-        return Check(name, Status.SKIP, f"not decided: {reason_left(found, evidence)}")
+        return skip(name, f"not decided: {reason_left(found, evidence)}")
     said = dict.fromkeys(each.problem or f"answered by {brief(each.models)}" for each in found)
     detail, facts = f"{asked}: {' and '.join(said)}", {"statuses": [each.status for each in found]}
     wrong = [each for each in found if each.error or (each.status or 0) < 400]
@@ -560,7 +554,7 @@ def check_refusals(name: str, found: Sequence[Exchange], detail: str, evidence: 
     unknown = [each for each in found if not each.answer.is_denied or each.may_ask_by_name]
     if is_concrete(found[0].asked) and not unknown:  # the model was not even looked for
         detail += f": only with the role {SPECIFIC} it shows whether the model is known"
-        return Check(name, Status.SKIP, detail, facts)
+        return skip(name, detail, facts)
     return Check(name, Status.PASS, detail, facts)
 
 
@@ -658,14 +652,14 @@ def undecided_role(evidence: Evidence, role: str) -> Check | None:
     """The verdict when nothing can be said about what a role may do."""
     name, found = ROLE_CHECKS[role], evidence.find(role)
     if role in evidence.no_token:
-        return Check(name, Status.SKIP, evidence.no_token[role])
+        return skip(name, evidence.no_token[role])
     if not found:
-        return Check(name, Status.SKIP, f"not asked: {evidence.stopped}")
+        return skip(name, f"not asked: {evidence.stopped}")
     said = f"the token {'without roles' if role == NO_ROLE else f'for {role}'} is refused (401)"
     if not all(each.status == 401 for each in found if not each.question.is_path):
         return None
     if any(evidence.is_token_refused(each) for each in found):
-        return Check(name, Status.SKIP, said, essential=True)
+        return skip(name, said, essential=True)
     return Check(name, Status.FAIL, f"{said}, but another one is not")
 
 
@@ -683,16 +677,16 @@ def check_full_access(evidence: Evidence) -> Check:
     undecided = undecided_role(evidence, ADMIN)
     if undecided or found is None:
         detail = undecided.detail if undecided else NO_MODEL
-        return Check(name, Status.SKIP, detail)
+        return skip(name, detail)
     asked = brief([found.asked])
     if found.may_ask_by_name:
-        return Check(name, Status.SKIP, f"the token has the role {SPECIFIC} as well")
+        return skip(name, f"the token has the role {SPECIFIC} as well")
     if found.is_answered:
         return Check(name, Status.PASS, f"admin may ask for {asked}")
     if found.answer.is_denied:
         detail = f"admin may not ask for {asked} ({found.status}), but the guide says "
         return Check(name, Status.WARN, detail + '"admin role: Full access"')
-    return Check(name, Status.SKIP, f"{asked} not decided: {found.busy or found.problem}")
+    return skip(name, f"{asked} not decided: {found.busy or found.problem}")
 
 
 def judge(evidence: Evidence, permissions: bool) -> list[Check]:

@@ -42,6 +42,7 @@ from typing import Any, TypeVar
 
 import common
 from common import CannotCheck, Check, Run, Status
+from livecheck.core.options import positive_number
 from livecheck.core.text import duration, percent, plural, shorten
 from livecheck.fleet import api, attribution, roles
 from livecheck.fleet.attribution import Attribution, KnownRunners, Requests, succeeded
@@ -56,6 +57,7 @@ from livecheck.fleet.busy_times import (
     round_trip_ms,
     sent_ms,
 )
+from livecheck.fleet.findings import skip, undecided
 from livecheck.fleet.request_log import LogReader, RequestLog, latest
 from livecheck.wire import chat
 from livecheck.wire.answer import Answer, status_kind
@@ -92,7 +94,7 @@ def build_parser() -> common.Parser:
     add("--expect-runners", type=number, metavar="N", help="how many runners must have served")
     add(
         "--max-share",
-        type=share_option,
+        type=positive_number(1),
         default=0.9,
         metavar="SHARE",
         help=f"most that one runner may get; 1 allows all {of_default}",
@@ -104,16 +106,6 @@ def header_option(text: str) -> str:
     if not HEADER_NAME.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not the name of a header")
     return text.lower()
-
-
-def share_option(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share (above 0, at most 1)")
-    return value
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -307,10 +299,6 @@ def judge(evidence: Evidence) -> list[Check]:
     return [*checks, check_idle(evidence)]
 
 
-def undecided(name: str, reason: str) -> Check:
-    return Check(name, Status.SKIP, reason, essential=True)
-
-
 def check_requests(evidence: Evidence) -> Check:
     """Each request was answered with content; those that were sent alone count as well."""
     asked = [*evidence.requests.alone, *evidence.measured]
@@ -350,7 +338,7 @@ def check_distribution(evidence: Evidence) -> Check:
         return undecided("distribution", reason)
     if evidence.args.sequential:
         reason = f"reported, but not judged: one at a time ({shares(evidence)})"
-        return Check("distribution", Status.SKIP, reason)
+        return skip("distribution", reason)
     top, limit = served_by.busiest, evidence.args.max_share
     least, most = served_by.bounds(top)
     numbers = {"runner": top, "requests": served_by.counts[top], "of": total, "max_share": limit}
@@ -546,7 +534,7 @@ def check_idle(evidence: Evidence) -> Check:
     elif not reason and served_by.similar:
         reason = unclear(served_by)
     if reason:
-        return Check("idle", Status.SKIP, reason)
+        return skip("idle", reason)
     gaps = [gap for gap in evidence.gaps(queued=True) if not served_by.others[gap.runner]]
     worst = max(gaps, key=lambda gap: gap.in_requests, default=None)
     if worst is None or worst.length_ms < 1:

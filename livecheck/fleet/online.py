@@ -213,14 +213,6 @@ class Observer:
         self._shown = ""
         self._last: dict[str, tuple[bytes, tuple[Any, ...]]] = {}  # body and list, by path
 
-    def read_both(self) -> State:
-        """From both sources."""
-        return self._read(always_models=True)
-
-    def read_one(self) -> State:
-        """From the admin API alone; from /v1/models where there is no admin API."""
-        return self._read(always_models=False)
-
     @contextlib.contextmanager
     def watching(self, see: Callable[[State], None]) -> Iterator[None]:
         """Until the block is left, read in a thread who is online; `see` gets each state."""
@@ -243,14 +235,15 @@ class Observer:
             observer = Observer(self.run, wire, self._token, self._admin)
             observer.no_admin = self.no_admin
             while not over.wait(interval_s()):
-                state = observer.read_one()
+                state = observer.read(always_models=False)
                 if over.is_set():
                     return
                 see(state)
                 if state.stop:
                     return
 
-    def _read(self, always_models: bool) -> State:
+    def read(self, always_models: bool = True) -> State:
+        """From both sources; else from /v1/models only where there is no admin API."""
         answer = None
         try:
             runners = models = None

@@ -7,6 +7,7 @@ for, unless the binary gives the same token without a role.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,13 @@ ROLES_LENGTH = 60  # characters of a list of roles
 def is_concrete(model: str) -> bool:
     """Whether this is the name of one model, and not of a class of them."""
     return not model.startswith("class:")
+
+
+def model_option(text: str) -> str:
+    """An argparse type: a class of models, or one by its name."""
+    if not text.strip() or text != text.strip() or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a model: write class:fast or a name")
+    return text
 
 
 # --- what a token says

@@ -41,7 +41,7 @@ from common import CannotCheck, Check, Run, Status
 from livecheck.core.text import duration, listed, plural, shorten
 from livecheck.fleet import api, roles
 from livecheck.fleet.api import ADMIN_PATHS, CLASSES
-from livecheck.fleet.findings import Finding, merge, skip
+from livecheck.fleet.findings import Finding, merge, skip, undecided
 from livecheck.fleet.model_answers import SHOWN_LENGTH, Exchange, Listing, Question
 from livecheck.fleet.roles import ADMIN, BASIC, SPECIFIC, Identities, in_words, is_concrete
 from livecheck.wire import asking, chat
@@ -659,7 +659,7 @@ def undecided_role(evidence: Evidence, role: str) -> Check | None:
     if not all(each.status == 401 for each in found if not each.question.is_path):
         return None
     if any(evidence.is_token_refused(each) for each in found):
-        return skip(name, said, essential=True)
+        return undecided(name, said)
     return Check(name, Status.FAIL, f"{said}, but another one is not")
 
 

@@ -425,7 +425,6 @@ def ask_forged(talk: Conversation) -> None:
 
 
 def ask_roles(talk: Conversation) -> None:
-    """What each role may do, one request after the other."""
     evidence = talk.evidence
     if evidence.no_classes:
         return
@@ -474,13 +473,11 @@ def named(exchanges: Sequence[Exchange]) -> str:
 
 
 def counted(exchanges: Sequence[Exchange]) -> str:
-    """How often each status was seen."""
     counts = Counter(str(each.status) if each.error is None else "closed" for each in exchanges)
     return ", ".join(f"{count} x {what}" for what, count in counts.most_common())
 
 
 def variants(exchanges: Sequence[Exchange]) -> dict[str, Any]:
-    """The evidence of a check: what was tried."""
     parts = ((each, each.question.rule) for each in exchanges)
     return {
         "variants": [
@@ -557,19 +554,17 @@ def check_refused(name: str, evidence: Evidence) -> Check:
         detail = f"{len(silent)} of {len(asked)} variants not decided: {named(silent)}"
         return undecided(name, detail)
     detail = f"{len(asked)} variants refused, none accepted: {counted(asked)}"
-    return Check(name, Status.PASS, detail + remark(name, evidence), facts)
+    if name == "hmac" and not evidence.public_keys:
+        detail += "; no JWKS was found, so no public key was tried as the secret"
+    return Check(name, Status.PASS, detail, facts)
 
 
 def refused_wrongly(name: str, evidence: Evidence) -> list[Exchange]:
     """Those that were neither let in nor refused as they should be."""
-    wrong = [
-        each
-        for each in evidence.of(name)
-        if not (each.is_refused or each.is_accepted or each.says_nothing)
-    ]
-    if not (wrong and evidence.is_cut_off and evidence.exchanges[-1].error in questions.NOT_SENT):
-        return wrong
-    if evidence.is_confirmed(name):
+    told = [each for each in evidence.of(name) if not each.says_nothing]
+    wrong = [each for each in told if not (each.is_refused or each.is_accepted)]
+    is_cut_off = evidence.is_cut_off and evidence.exchanges[-1].error in questions.NOT_SENT
+    if not wrong or not is_cut_off or evidence.is_confirmed(name):
         return wrong
     return [each for each in wrong if each.error is None]  # the others were cut off with all else
 
@@ -580,12 +575,6 @@ def why_not_applicable(name: str, evidence: Evidence) -> str | None:
     if name in FORGED and not evidence.is_jwt:
         return "the credential is an opaque API key: there is no JWT to forge from"
     return None
-
-
-def remark(name: str, evidence: Evidence) -> str:
-    if name != "hmac" or evidence.public_keys:
-        return ""
-    return "; no JWKS was found, so no public key was tried as the secret"
 
 
 def check_form(name: str, evidence: Evidence) -> Check:
@@ -613,10 +602,9 @@ def check_form(name: str, evidence: Evidence) -> Check:
 
 def late(exchanges: Sequence[Exchange]) -> str | None:
     """The words for answers that did not come in time: these are not refusals."""
-    slow = [each for each in exchanges if each.error == "timeout"]
-    if not slow:
-        return None
-    return f"no answer in time: {named(slow)}; try --timeout 180 if a model has to load first"
+    if slow := [each for each in exchanges if each.error == "timeout"]:
+        return f"no answer in time: {named(slow)}; try --timeout 180 if a model has to load first"
+    return None
 
 
 def judge_classes(asked: Sequence[Exchange], evidence: Evidence, role: str) -> Finding:
@@ -671,7 +659,6 @@ def is_absent(found: Exchange) -> bool:
 
 
 def judge_admin_api(asked: Sequence[Exchange], evidence: Evidence, role: str) -> Finding:
-    """An admin may use the admin API."""
     failed = [each for each in asked if not each.is_accepted]
     if not failed:
         return Finding(Status.PASS, counted(asked))
@@ -710,9 +697,8 @@ def check_role(name: str, evidence: Evidence) -> list[Check]:
     if not evidence.of(name):
         reason = evidence.stopped or "the valid credential is no longer served"
         return [undecided(name, f"not asked: {reason}")]
-    rights = list(RIGHTS[name])
-    if identity.tells(ADMIN) and name != "admin":  # one token has both roles
-        rights.remove("admin_api")
+    has_both = identity.tells(ADMIN) and name != "admin"
+    rights = [right for right in RIGHTS[name] if right != "admin_api" or not has_both]
     return [check_right(name, right, evidence) for right in rights]
 
 
@@ -787,9 +773,8 @@ def spent(evidence: Evidence) -> str:
     times = refusal_times(evidence)
     if not times:
         return "0 refusals"
-    middle = statistics.median(times)
-    count, slowest = plural(len(times), "refusal"), max(times)
-    return f"{count} in {middle:.1f} ms (median; the slowest {slowest:.1f} ms)"
+    count, middle = plural(len(times), "refusal"), statistics.median(times)
+    return f"{count} in {middle:.1f} ms (median; the slowest {max(times):.1f} ms)"
 
 
 def judge(evidence: Evidence) -> list[Check]:

@@ -252,8 +252,7 @@ def warn_of_expiry(session: Session, limit_s: float) -> None:
 def announcement(evidence: Evidence, args: argparse.Namespace) -> str:
     """What is about to be done, in one line."""
     count = f"{args.burst} times at once" if args.burst else "once"
-    state = evidence.before
-    who = "it is not known who is online"
+    state, who = evidence.before, "it is not known who is online"
     if evidence.was_asleep:
         who = f"{nobody(evidence)} is online"
     elif state and not state.error:
@@ -269,9 +268,8 @@ def watch_on(session: Session) -> None:
         return
     read_log_after(session)
     session.collect_packets()
-    length_s = 0.0 if evidence.log_entries else UNSURE_S
-    if evidence.shows_waking:
-        length_s = WATCH_ON_S
+    unsure_s = 0.0 if evidence.log_entries else UNSURE_S
+    length_s = WATCH_ON_S if evidence.shows_waking else unsure_s
     left_s = min(length_s, session.run.args.timeout) - evidence.since_s(time.perf_counter_ns())
     end_s = time.monotonic() + left_s
     if left_s > 0:
@@ -349,11 +347,9 @@ def check_state(evidence: Evidence) -> Check:
         return undecided("state", state.rate_limit)
     if state.error is not None:
         return Check("state", Status.FAIL, f"cannot read who is online: {state.error}")
-    numbers: dict[str, Any] = {
-        "online": len(state.online) if state.runners is not None else None,
-        "known": len(state.runners) if state.runners is not None else None,
-        "models": len(state.models or ()),
-    }
+    numbers: dict[str, Any] = {"online": None, "known": None, "models": len(state.models or ())}
+    if state.runners is not None:
+        numbers |= {"online": len(state.online), "known": len(state.runners)}
     detail = state.words(evidence.model)
     if state.runners is None and evidence.no_admin:
         detail += f"; the runners behind it are not shown: {evidence.no_admin}"
@@ -379,8 +375,7 @@ def check_request(evidence: Evidence, timeout_s: float) -> Check:
     if evidence.by_another_model:
         return Check("request", Status.FAIL, another_model_words(evidence), numbers)
     if failed:
-        detail = failure_words(failed, evidence, timeout_s)
-        return Check("request", Status.FAIL, detail, numbers)
+        return Check("request", Status.FAIL, failure_words(failed, evidence, timeout_s), numbers)
     if limited:
         return undecided("request", rate_limit_words(limited[0]))
     first = evidence.first_served

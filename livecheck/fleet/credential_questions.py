@@ -202,9 +202,8 @@ def has_echo(answer: Answer, least: int) -> bool:
     sought = {piece for form in forms for piece in pieces(form, size)}
     raw = b"".join(answer.reply.reads)
     # The raw bytes have the head in them, the decoded body is not cut into chunks.
-    texts = (
-        data[:SEARCHED_BYTES].decode("latin-1") for data in (raw, answer.reply.message.body(raw))
-    )
+    bodies = (raw, answer.reply.message.body(raw))
+    texts = (data[:SEARCHED_BYTES].decode("latin-1") for data in bodies)
     return any(piece in sought for text in texts for piece in pieces(text.lower(), size))
 
 

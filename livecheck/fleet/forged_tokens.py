@@ -289,9 +289,7 @@ def from_jwt(source: Source, public_keys: Sequence[Mapping[str, Any]] = ()) -> l
     """Every row of TABLE that this token allows, and HMACs under the public keys."""
     rows = [*TABLE, *(row for jwk in public_keys for row in rows_of_key(jwk))]
     made = [(row, row.make(source)) for row in rows]
-    return [
-        Forged(row.name, token, row.rule, row.group) for row, token in made if token is not None
-    ]
+    return [Forged(row.name, token, row.rule, row.group) for row, token in made if token]
 
 
 def with_highest_roles(jwt: Jwt) -> tuple[Forged, Forged]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -48,10 +49,6 @@ class State:
     def rate_limit(self) -> str | None:
         """What to say of the key's rate limit, when that answered."""
         return str(self.stop) if self.stop and self.stop.cause is Cause.RATE_LIMIT else None
-
-    def says_the_same(self, other: State) -> bool:
-        mine, others = (self.runners, self.models), (other.runners, other.models)
-        return mine == others and self.error == other.error
 
     @property
     def online(self) -> list[Runner]:
@@ -185,7 +182,7 @@ class Changes:
 
     def add(self, state: State) -> None:
         """Add a state, if it differs from the last one."""
-        if self._latest is not None and self._latest.says_the_same(state):
+        if self._latest and dataclasses.replace(self._latest, at_ns=state.at_ns) == state:
             return
         self._latest = state
         if len(self.records) < MAX_CHANGES:

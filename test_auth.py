@@ -44,10 +44,10 @@ from livecheck.fleet import api, forged_tokens, roles
 from livecheck.fleet import credential_questions as questions
 from livecheck.fleet.api import CLASSES, Unreadable
 from livecheck.fleet.credential_questions import Exchange, Question
-from livecheck.fleet.findings import Finding
-from livecheck.fleet.issuer import find_public_keys
+from livecheck.fleet.findings import Finding, skip, undecided
 from livecheck.fleet.jwt import claims, read_jwt
-from livecheck.fleet.refusal_cost import RefusalCost
+from livecheck.fleet.public_keys import find_public_keys
+from livecheck.fleet.request_log import RefusalCost
 from livecheck.fleet.roles import ADMIN, BASIC, SPECIFIC, Identities, Identity
 from livecheck.wire import asking, chat
 from livecheck.wire.answer import Answer
@@ -425,7 +425,6 @@ def ask_forged(talk: Conversation) -> None:
 
 
 def ask_roles(talk: Conversation) -> None:
-    """What each role may do, one request after the other."""
     evidence = talk.evidence
     if evidence.no_classes:
         return
@@ -455,14 +454,10 @@ def read_cost(talk: Conversation, since: Sequence[Exchange]) -> None:
     sent = [each for each in since if each.answer.path == chat.COMPLETIONS]
     refused = [each for each in sent if each.status in questions.INVALID]
     served = [each for each in sent if each.is_accepted]
-    talk.evidence.cost.finish(talk.admin, len(refused), len(served))
+    talk.evidence.cost.finish(len(refused), len(served))
 
 
 # --- judge
-
-
-def undecided(name: str, reason: str) -> Check:
-    return Check(name, Status.SKIP, reason, essential=True)
 
 
 def named(exchanges: Sequence[Exchange]) -> str:
@@ -478,13 +473,11 @@ def named(exchanges: Sequence[Exchange]) -> str:
 
 
 def counted(exchanges: Sequence[Exchange]) -> str:
-    """How often each status was seen."""
     counts = Counter(str(each.status) if each.error is None else "closed" for each in exchanges)
     return ", ".join(f"{count} x {what}" for what, count in counts.most_common())
 
 
 def variants(exchanges: Sequence[Exchange]) -> dict[str, Any]:
-    """The evidence of a check: what was tried."""
     parts = ((each, each.question.rule) for each in exchanges)
     return {
         "variants": [
@@ -545,7 +538,7 @@ def why_no_verdict(name: str, evidence: Evidence) -> str | None:
 def check_refused(name: str, evidence: Evidence) -> Check:
     """All of these are refused, and in a way that tells a client what is wrong."""
     if reason := why_not_applicable(name, evidence):
-        return Check(name, Status.SKIP, reason)
+        return skip(name, reason)
     asked = evidence.of(name)
     facts = variants(asked)
     if accepted := [each for each in asked if each.is_accepted]:
@@ -561,19 +554,17 @@ def check_refused(name: str, evidence: Evidence) -> Check:
         detail = f"{len(silent)} of {len(asked)} variants not decided: {named(silent)}"
         return undecided(name, detail)
     detail = f"{len(asked)} variants refused, none accepted: {counted(asked)}"
-    return Check(name, Status.PASS, detail + remark(name, evidence), facts)
+    if name == "hmac" and not evidence.public_keys:
+        detail += "; no JWKS was found, so no public key was tried as the secret"
+    return Check(name, Status.PASS, detail, facts)
 
 
 def refused_wrongly(name: str, evidence: Evidence) -> list[Exchange]:
     """Those that were neither let in nor refused as they should be."""
-    wrong = [
-        each
-        for each in evidence.of(name)
-        if not (each.is_refused or each.is_accepted or each.says_nothing)
-    ]
-    if not (wrong and evidence.is_cut_off and evidence.exchanges[-1].error in questions.NOT_SENT):
-        return wrong
-    if evidence.is_confirmed(name):
+    told = [each for each in evidence.of(name) if not each.says_nothing]
+    wrong = [each for each in told if not (each.is_refused or each.is_accepted)]
+    is_cut_off = evidence.is_cut_off and evidence.exchanges[-1].error in questions.NOT_SENT
+    if not wrong or not is_cut_off or evidence.is_confirmed(name):
         return wrong
     return [each for each in wrong if each.error is None]  # the others were cut off with all else
 
@@ -584,12 +575,6 @@ def why_not_applicable(name: str, evidence: Evidence) -> str | None:
     if name in FORGED and not evidence.is_jwt:
         return "the credential is an opaque API key: there is no JWT to forge from"
     return None
-
-
-def remark(name: str, evidence: Evidence) -> str:
-    if name != "hmac" or evidence.public_keys:
-        return ""
-    return "; no JWKS was found, so no public key was tried as the secret"
 
 
 def check_form(name: str, evidence: Evidence) -> Check:
@@ -617,10 +602,9 @@ def check_form(name: str, evidence: Evidence) -> Check:
 
 def late(exchanges: Sequence[Exchange]) -> str | None:
     """The words for answers that did not come in time: these are not refusals."""
-    slow = [each for each in exchanges if each.error == "timeout"]
-    if not slow:
-        return None
-    return f"no answer in time: {named(slow)}; try --timeout 180 if a model has to load first"
+    if slow := [each for each in exchanges if each.error == "timeout"]:
+        return f"no answer in time: {named(slow)}; try --timeout 180 if a model has to load first"
+    return None
 
 
 def judge_classes(asked: Sequence[Exchange], evidence: Evidence, role: str) -> Finding:
@@ -675,7 +659,6 @@ def is_absent(found: Exchange) -> bool:
 
 
 def judge_admin_api(asked: Sequence[Exchange], evidence: Evidence, role: str) -> Finding:
-    """An admin may use the admin API."""
     failed = [each for each in asked if not each.is_accepted]
     if not failed:
         return Finding(Status.PASS, counted(asked))
@@ -710,13 +693,12 @@ def check_role(name: str, evidence: Evidence) -> list[Check]:
         return [Check(name, Status.SKIP, identity.reason, essential=evidence.has_binary)]
     if evidence.no_classes:
         said = f"{CLASSES[0]}: {evidence.no_classes}"
-        return [Check(name, Status.SKIP, f"this server has no classes and roles ({said})")]
+        return [skip(name, f"this server has no classes and roles ({said})")]
     if not evidence.of(name):
         reason = evidence.stopped or "the valid credential is no longer served"
         return [undecided(name, f"not asked: {reason}")]
-    rights = list(RIGHTS[name])
-    if identity.tells(ADMIN) and name != "admin":  # one token has both roles
-        rights.remove("admin_api")
+    has_both = identity.tells(ADMIN) and name != "admin"
+    rights = [right for right in RIGHTS[name] if right != "admin_api" or not has_both]
     return [check_right(name, right, evidence) for right in rights]
 
 
@@ -750,7 +732,7 @@ def check_echo(evidence: Evidence) -> Check:
     """A refusal does not repeat what was sent: it ends up in logs and on screens."""
     asked = [each for each in refusals(evidence) if each.question.request.secret]
     if not asked:
-        return Check("echo", Status.SKIP, "no credential was refused")
+        return skip("echo", "no credential was refused")
     if echoes := [each for each in asked if each.is_echo]:
         which = [f"{each.group}, {each.name} ({each.status})" for each in echoes[:MAX_NAMED]]
         detail = f"{len(echoes)} of {len(asked)} refusals repeat the credential, such as: "
@@ -774,9 +756,9 @@ def check_cost(evidence: Evidence) -> Check:
         detail += "as many as half of the refusals, or more"
         return Check(name, Status.WARN, detail, {"unserved": count})
     if cost.problem and not evidence.was_asleep:
-        return Check(name, Status.SKIP, f"the request log cannot be read: {cost.problem}")
+        return skip(name, f"the request log cannot be read: {cost.problem}")
     if not refusals(evidence):
-        return Check(name, Status.SKIP, "nothing was refused")
+        return skip(name, "nothing was refused")
     parts = [] if cost.problem else ["none of them in the request log reached a runner"]
     slept, awake = "no runner was woken", "waking was not tried: runners were online"
     parts.append(slept if evidence.was_asleep else awake)
@@ -791,9 +773,8 @@ def spent(evidence: Evidence) -> str:
     times = refusal_times(evidence)
     if not times:
         return "0 refusals"
-    middle = statistics.median(times)
-    count, slowest = plural(len(times), "refusal"), max(times)
-    return f"{count} in {middle:.1f} ms (median; the slowest {slowest:.1f} ms)"
+    count, middle = plural(len(times), "refusal"), statistics.median(times)
+    return f"{count} in {middle:.1f} ms (median; the slowest {max(times):.1f} ms)"
 
 
 def judge(evidence: Evidence) -> list[Check]:
@@ -802,7 +783,7 @@ def judge(evidence: Evidence) -> list[Check]:
     if not controls or not controls[0].completes:
         why = f" ({controls[0].said})" if controls else ""
         reason = f"not asked: the valid credential is not served{why}, so a refusal means nothing"
-        return [control, *(Check(name, Status.SKIP, reason) for name in CHECKS if name != CONTROL)]
+        return [control, *(skip(name, reason) for name in CHECKS if name != CONTROL)]
     checks = [control, *(check_refused(name, evidence) for name in REFUSED)]
     checks += [check_form(name, evidence) for name in OPTIONAL_FORMS]
     for name in ROLES:

@@ -34,6 +34,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import common
@@ -41,9 +42,17 @@ from common import CannotCheck, Check, Run, Status
 from livecheck.core.text import duration, listed, plural, shorten
 from livecheck.fleet import api, roles
 from livecheck.fleet.api import ADMIN_PATHS, CLASSES
-from livecheck.fleet.findings import Finding, merge
+from livecheck.fleet.findings import Finding, merge, skip, undecided
 from livecheck.fleet.model_answers import SHOWN_LENGTH, Exchange, Listing, Question
-from livecheck.fleet.roles import ADMIN, BASIC, SPECIFIC, Identities, in_words, is_concrete
+from livecheck.fleet.roles import (
+    ADMIN,
+    BASIC,
+    SPECIFIC,
+    Identities,
+    in_words,
+    is_concrete,
+    model_option,
+)
 from livecheck.wire import asking, chat
 from livecheck.wire.answer import Answer
 from livecheck.wire.asking import COSTLY, Asker, Cause, Stop
@@ -73,30 +82,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser = common.new_parser(__file__, __doc__, common.FLEET, CHECKS, timeout_s=60)
     add = parser.add_argument_group("what to check").add_argument
     add("--model", type=model_option, metavar="MODEL", help="a class, or a model by its name")
-    add(
-        "--models",
-        type=model_option,
-        nargs="+",
-        default=[],
-        metavar="MODEL",
-        help="several of them (default class:fast class:big)",
-    )
+    several = "several of them (default class:fast class:big)"
+    add("--models", type=model_option, nargs="+", default=[], metavar="MODEL", help=several)
     add("--test-permissions", action="store_true", help="also check who may ask for what")
-    add(
-        "--alias",
-        type=alias_option,
-        action="append",
-        default=[],
-        metavar="ASKED=ANSWERED",
-        help="name in the answers to ASKED (may be repeated)",
-    )
+    alias = "name in the answers to ASKED (may be repeated)"
+    repeated: dict[str, Any] = {"action": "append", "default": []}
+    add("--alias", type=alias_option, metavar="ASKED=ANSWERED", help=alias, **repeated)
     return parser
-
-
-def model_option(text: str) -> str:
-    if not text.strip() or text != text.strip() or not text.isprintable():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a model: write class:fast or a name")
-    return text
 
 
 def alias_option(text: str) -> tuple[str, str]:
@@ -128,7 +120,7 @@ class Evidence:
 
     def find(self, part: str, *asked: str) -> list[Exchange]:
         """The exchanges of a part; all of them when nothing is named."""
-        of_part = [each for each in self.exchanges if each.part == part]
+        of_part = [each for each in self.exchanges if each.question.part == part]
         return [each for each in of_part if not asked or each.asked in asked]
 
     def by_name(self, role: str) -> list[Exchange]:
@@ -183,12 +175,13 @@ class Conversation:
     """One run's questions, one after the other, and what they brought."""
 
     def __init__(self, asker: Asker, identities: Identities, evidence: Evidence):
-        self.asker, self.identities, self.evidence = asker, identities, evidence
+        self.run, self.asker, self.identities, self.evidence = (
+            asker.run,
+            asker,
+            identities,
+            evidence,
+        )
         self._sent: dict[str, int] = {}  # each credential, and which one it is
-
-    @property
-    def run(self) -> Run:
-        return self.asker.run
 
     def list_models(self) -> None:
         request = chat.with_credential(chat.get(chat.MODELS), self.identities.token())
@@ -223,8 +216,7 @@ class Conversation:
         return evidence.exchanges[-1] if len(evidence.exchanges) > before else None
 
 
-def reason_to_stop(answer: Answer) -> Stop | None:
-    return asking.reason_to_stop(answer, STOPPING)
+reason_to_stop = partial(asking.reason_to_stop, causes=STOPPING)
 
 
 def ask_for(talk: Conversation, model: str) -> None:
@@ -306,16 +298,14 @@ def ask_all(talk: Conversation) -> None:
             expect_credential(talk)
         talk.list_models()
         step()
-    names = [name for name in ROLES if run.args.test_permissions and wants_role(run, name)]
-    if names:
+    names = [name for name, check in ROLE_CHECKS.items() if run.wants(check)]
+    if run.wants("full_access") and ADMIN not in names:
+        names.append(ADMIN)
+    if names and run.args.test_permissions:
         with run.progress("asking as each role", len(names)) as step:
             for name in names:
                 ask_as(talk, name)
                 step()
-
-
-def wants_role(run: Run, name: str) -> bool:
-    return run.wants(ROLE_CHECKS[name]) or (name == ADMIN and run.wants("full_access"))
 
 
 def expect_credential(talk: Conversation) -> None:
@@ -425,24 +415,22 @@ def reason_left(asked: Sequence[Exchange], evidence: Evidence) -> str:
 
 
 def check_class(evidence: Evidence) -> Check:
-    findings = [routed(model, evidence, wrong_for_class) for model in evidence.classes]
-    facts = answered_by(evidence, evidence.classes)
-    return merge("class", findings, evidence=facts, essential=True)
+    return check_routing("class", evidence, evidence.classes, wrong_for_class)
 
 
 def check_model(evidence: Evidence) -> Check:
     """To be answered by another model, without a word, is the worst that routing can do."""
-    findings = [routed(model, evidence, wrong_for_name) for model in evidence.names]
-    facts = answered_by(evidence, evidence.names)
-    return merge("model", findings, evidence=facts, essential=True)
+    return check_routing("model", evidence, evidence.names, wrong_for_name)
 
 
-def answered_by(evidence: Evidence, models: Iterable[str]) -> dict[str, Any]:
-    """For each model that was asked for, how often which one answered."""
-    return {model: dict(answers(evidence, model)) for model in models}
+def check_routing(name: str, evidence: Evidence, models: Sequence[str], wrong: Wrong) -> Check:
+    findings = [routed(model, evidence, wrong) for model in models]
+    facts = {model: dict(answers(evidence, model)) for model in models}
+    return merge(name, findings, evidence=facts, essential=True)
 
 
 def answers(evidence: Evidence, model: str) -> Counter[str]:
+    """How often which model answered."""
     answered = [each for each in evidence.find(ROUTING, model) if each.is_answered]
     return Counter(each.model or "(no name)" for each in answered)
 
@@ -454,13 +442,13 @@ def check_classes_differ(evidence: Evidence) -> Check:
     got = {model: models for model, models in found.items() if models}
     facts = {model: sorted(models) for model, models in got.items()}
     if len(got) < 2:
-        return Check(name, Status.SKIP, "there are no answers to two classes", facts)
+        return skip(name, "there are no answers to two classes", facts)
     pairs = [(a, b) for a in got for b in got if a < b and not is_one_by_alias(evidence, a, b)]
     shared = [(a, b) for a, b in pairs if got[a] & got[b]]
     count = plural(len(chat_models), "model")
     if shared and len(chat_models) < 2:
         detail = f"/v1/models lists {count} that can chat: the classes cannot differ"
-        return Check(name, Status.SKIP, detail, facts)
+        return skip(name, detail, facts)
     told = [f"{a} and {b} are both answered by {brief(sorted(got[a] & got[b]))}" for a, b in shared]
     if any(got[a] == got[b] for a, b in shared):
         detail = f"{'; '.join(told)}, but /v1/models lists {count}"
@@ -484,14 +472,14 @@ def check_listing(evidence: Evidence) -> Check:
         return Check(name, Status.FAIL, evidence.listing.problem, facts)
     if not lists:
         reason = evidence.stopped or "the deployment is busy"
-        return Check(name, Status.SKIP, f"not read: {reason}")
+        return skip(name, f"not read: {reason}")
     served = [each for each in evidence.find(ROUTING) if each.is_answered]
     if served and not last:
         by = brief([served[-1].model or "a model"])
         detail = f"/v1/models lists nothing, but {by} has just answered"
         return Check(name, Status.FAIL, detail, facts)
     if not last:
-        return Check(name, Status.SKIP, "/v1/models lists nothing, and nothing has answered")
+        return skip(name, "/v1/models lists nothing, and nothing has answered")
     unlisted = [model for model in evidence.names if is_unlisted(model, evidence)]
     if unlisted:
         detail = f"{brief(unlisted)} can be asked for, but is not listed among {brief(last)}"
@@ -502,10 +490,8 @@ def check_listing(evidence: Evidence) -> Check:
 
 def is_unlisted(model: str, evidence: Evidence) -> bool:
     """Whether a model answers although it is not listed."""
-    if model in evidence.listing.names:
-        return False
-    asked = evidence.find(ROUTING, model)
-    return any(wrong_for_name(each, evidence) is None for each in asked)
+    good = (wrong_for_name(each, evidence) is None for each in evidence.find(ROUTING, model))
+    return model not in evidence.listing.names and any(good)
 
 
 def check_stream(evidence: Evidence) -> Check:
@@ -513,7 +499,7 @@ def check_stream(evidence: Evidence) -> Check:
     name, answered = "stream", [each for each in evidence.find(ROUTING) if each.is_answered]
     asked = [each for each in answered if each.answer.wants_stream]
     if not asked:
-        return Check(name, Status.SKIP, "no stream was answered")
+        return skip(name, "no stream was answered")
     whole = [each for each in asked if not each.answer.is_stream]
     mixed = [each for each in asked if len(each.models) > 1]
     facts = {"streams": len(asked), "whole": len(whole), "mixed": len(mixed)}
@@ -531,9 +517,9 @@ def check_unknown(name: str, evidence: Evidence) -> Check:
     asked = UNKNOWN_CHECKS[name]
     found = evidence.find(UNKNOWN, asked)
     if asked in evidence.no_token:
-        return Check(name, Status.SKIP, f"not decided: {evidence.no_token[asked]}")
+        return skip(name, f"not decided: {evidence.no_token[asked]}")
     if not found or any(each.busy or is_only_token_refused(each, evidence) for each in found):
-        return Check(name, Status.SKIP, f"not decided: {reason_left(found, evidence)}")
+        return skip(name, f"not decided: {reason_left(found, evidence)}")
     said = dict.fromkeys(each.problem or f"answered by {brief(each.models)}" for each in found)
     detail, facts = f"{asked}: {' and '.join(said)}", {"statuses": [each.status for each in found]}
     wrong = [each for each in found if each.error or (each.status or 0) < 400]
@@ -560,7 +546,7 @@ def check_refusals(name: str, found: Sequence[Exchange], detail: str, evidence: 
     unknown = [each for each in found if not each.answer.is_denied or each.may_ask_by_name]
     if is_concrete(found[0].asked) and not unknown:  # the model was not even looked for
         detail += f": only with the role {SPECIFIC} it shows whether the model is known"
-        return Check(name, Status.SKIP, detail, facts)
+        return skip(name, detail, facts)
     return Check(name, Status.PASS, detail, facts)
 
 
@@ -569,8 +555,7 @@ def is_only_token_refused(found: Exchange, evidence: Evidence) -> bool:
     if found.status != 401:
         return False
     same = evidence.of_credential(found.question.credential)
-    is_good = any(each.accepts_token for each in same) and not evidence.is_token_refused(found)
-    return not is_good
+    return evidence.is_token_refused(found) or not any(each.accepts_token for each in same)
 
 
 # the roles
@@ -590,13 +575,11 @@ def may_classes(evidence: Evidence, role: str) -> list[Finding]:
     return findings
 
 
-def may_not_name(evidence: Evidence) -> list[Finding]:
+def may_not_name(evidence: Evidence) -> Finding:
     """Without a role no model by its name: 400 "permission" or 403."""
-    found = evidence.by_name(NO_ROLE)
-    return [judge_refused_name(found[0], evidence) if found else Finding(Status.SKIP, NO_MODEL)]
-
-
-def judge_refused_name(found: Exchange, evidence: Evidence) -> Finding:
+    found = next(iter(evidence.by_name(NO_ROLE)), None)
+    if found is None:
+        return Finding(Status.SKIP, NO_MODEL)
     asked, said = brief([found.asked]), found.problem or "answered"
     if found.busy:
         return Finding(Status.SKIP, f"{asked} not decided: {found.busy}")
@@ -658,21 +641,21 @@ def undecided_role(evidence: Evidence, role: str) -> Check | None:
     """The verdict when nothing can be said about what a role may do."""
     name, found = ROLE_CHECKS[role], evidence.find(role)
     if role in evidence.no_token:
-        return Check(name, Status.SKIP, evidence.no_token[role])
+        return skip(name, evidence.no_token[role])
     if not found:
-        return Check(name, Status.SKIP, f"not asked: {evidence.stopped}")
+        return skip(name, f"not asked: {evidence.stopped}")
     said = f"the token {'without roles' if role == NO_ROLE else f'for {role}'} is refused (401)"
     if not all(each.status == 401 for each in found if not each.question.is_path):
         return None
     if any(evidence.is_token_refused(each) for each in found):
-        return Check(name, Status.SKIP, said, essential=True)
+        return undecided(name, said)
     return Check(name, Status.FAIL, f"{said}, but another one is not")
 
 
 def check_role(role: str, evidence: Evidence) -> Check:
     """Classes are for everybody, models by their names for one role, the admin API for another."""
-    judges = {NO_ROLE: may_not_name, SPECIFIC: may_name}
-    named = judges[role](evidence) if role in judges else []
+    named = [may_not_name(evidence)] if role == NO_ROLE else []
+    named += may_name(evidence) if role == SPECIFIC else []
     findings = [*may_classes(evidence, role), *named, *may_administer(evidence, role)]
     return undecided_role(evidence, role) or merge(ROLE_CHECKS[role], findings)
 
@@ -680,19 +663,19 @@ def check_role(role: str, evidence: Evidence) -> Check:
 def check_full_access(evidence: Evidence) -> Check:
     """The guide grants admin "full access"; the fleet's gateway grants models to another role."""
     name, found = "full_access", next(iter(evidence.by_name(ADMIN)), None)
-    undecided = undecided_role(evidence, ADMIN)
-    if undecided or found is None:
-        detail = undecided.detail if undecided else NO_MODEL
-        return Check(name, Status.SKIP, detail)
+    if open_question := undecided_role(evidence, ADMIN):
+        return skip(name, open_question.detail)
+    if found is None:
+        return skip(name, NO_MODEL)
     asked = brief([found.asked])
     if found.may_ask_by_name:
-        return Check(name, Status.SKIP, f"the token has the role {SPECIFIC} as well")
+        return skip(name, f"the token has the role {SPECIFIC} as well")
     if found.is_answered:
         return Check(name, Status.PASS, f"admin may ask for {asked}")
     if found.answer.is_denied:
         detail = f"admin may not ask for {asked} ({found.status}), but the guide says "
         return Check(name, Status.WARN, detail + '"admin role: Full access"')
-    return Check(name, Status.SKIP, f"{asked} not decided: {found.busy or found.problem}")
+    return skip(name, f"{asked} not decided: {found.busy or found.problem}")
 
 
 def judge(evidence: Evidence, permissions: bool) -> list[Check]:

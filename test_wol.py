@@ -37,17 +37,12 @@ import common
 from common import CannotCheck, Check, Run, Status
 from livecheck.core.text import duration, listed, plural, shorten
 from livecheck.fleet import api, magic_packet
+from livecheck.fleet.findings import skip, undecided
 from livecheck.fleet.jwt import claims
 from livecheck.fleet.magic_packet import Heard
 from livecheck.fleet.online import SLOW_POLL_S, Changes, Observer, State, macs, may_serve, names
-from livecheck.fleet.roles import SPECIFIC, is_concrete, token_for
-from livecheck.fleet.wake_evidence import (
-    MIN_WAKE_S,
-    Evidence,
-    is_refused,
-    is_served,
-    problem_of,
-)
+from livecheck.fleet.roles import SPECIFIC, is_concrete, model_option, token_for
+from livecheck.fleet.wake_evidence import MIN_WAKE_S, Evidence, is_refused, is_served, problem_of
 from livecheck.wire import chat
 from livecheck.wire.answer import Answer, ms, number
 from livecheck.wire.asking import Asker, open_wire, rate_limit_words, refused_credential
@@ -83,29 +78,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--allow-awake", action="store_true", help="exit 0 when a runner was awake already")
     add("--wait-asleep", type=common.seconds, metavar="SECONDS", help=wait)
     port: dict[str, Any] = {"nargs": "?", "const": magic_packet.PORT, "metavar": "PORT"}
-    add("--listen-wol", type=port_option, help=listen, **port)
+    add("--listen-wol", type=common.whole_number(1, 65535), help=listen, **port)
     add("--expect-mac", type=mac_option, action="append", default=[], metavar="MAC", help=mac)
-    add("--burst", type=burst_option, metavar="N", help="send N requests at once instead of one")
+    burst = common.whole_number(2, MAX_BURST)
+    add("--burst", type=burst, metavar="N", help="send N requests at once instead of one")
     return parser
-
-
-def model_option(text: str) -> str:
-    if not text.strip() or text != text.strip() or not text.isprintable():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a model: write class:fast or a name")
-    return text
-
-
-def burst_option(text: str) -> int:
-    count = common.whole_number(2)(text)
-    if count > MAX_BURST:
-        raise argparse.ArgumentTypeError(f"{count} is too many: {MAX_BURST} at most")
-    return count
-
-
-def port_option(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port: give a number from 1 to 65535")
-    return int(text)
 
 
 def mac_option(text: str) -> str:
@@ -226,10 +203,10 @@ def wake(session: Session, before: State) -> None:
 
 def read_before(session: Session) -> State:
     """Who is online. What may be the answer of a gateway in trouble is read once more."""
-    state = session.observer.read_both()
+    state = session.observer.read()
     if state.is_asleep(session.evidence.model) or state.contradiction:
         time.sleep(CONFIRM_S)
-        state = session.observer.read_both()
+        state = session.observer.read()
     return state
 
 
@@ -258,7 +235,7 @@ def wait_for_sleep(session: Session) -> State:
         run.note(f"nobody is online after {waited_s:.1f} s; {SETTLE_S:g} s more to fall asleep")
         time.sleep(SETTLE_S)
         session.renew_tokens()
-        state = session.observer.read_both()
+        state = session.observer.read()
     return state
 
 
@@ -275,8 +252,7 @@ def warn_of_expiry(session: Session, limit_s: float) -> None:
 def announcement(evidence: Evidence, args: argparse.Namespace) -> str:
     """What is about to be done, in one line."""
     count = f"{args.burst} times at once" if args.burst else "once"
-    state = evidence.before
-    who = "it is not known who is online"
+    state, who = evidence.before, "it is not known who is online"
     if evidence.was_asleep:
         who = f"{nobody(evidence)} is online"
     elif state and not state.error:
@@ -292,9 +268,8 @@ def watch_on(session: Session) -> None:
         return
     read_log_after(session)
     session.collect_packets()
-    length_s = 0.0 if evidence.log_entries else UNSURE_S
-    if evidence.shows_waking:
-        length_s = WATCH_ON_S
+    unsure_s = 0.0 if evidence.log_entries else UNSURE_S
+    length_s = WATCH_ON_S if evidence.shows_waking else unsure_s
     left_s = min(length_s, session.run.args.timeout) - evidence.since_s(time.perf_counter_ns())
     end_s = time.monotonic() + left_s
     if left_s > 0:
@@ -307,7 +282,7 @@ def read_after(session: Session) -> None:
     """Who is online now; again for a few seconds while what answered is not listed."""
     evidence, end_s = session.evidence, time.monotonic() + RELIST_S
     while True:
-        evidence.after = state = session.observer.read_both()
+        evidence.after = state = session.observer.read()
         if evidence.changes:
             evidence.changes.look_for_newcomers(state)
         is_settled = not evidence.served or evidence.is_listed(state)
@@ -354,14 +329,6 @@ def judge(evidence: Evidence, args: argparse.Namespace) -> list[Check]:
     return checks
 
 
-def skip(name: str, reason: str, numbers: dict[str, Any] | None = None) -> Check:
-    return Check(name, Status.SKIP, reason, numbers or {})
-
-
-def undecided(name: str, reason: str) -> Check:
-    return Check(name, Status.SKIP, reason, essential=True)
-
-
 def nobody(evidence: Evidence) -> str:
     """Who sleeps: everybody, or all that have the model."""
     state = evidence.before
@@ -380,11 +347,9 @@ def check_state(evidence: Evidence) -> Check:
         return undecided("state", state.rate_limit)
     if state.error is not None:
         return Check("state", Status.FAIL, f"cannot read who is online: {state.error}")
-    numbers: dict[str, Any] = {
-        "online": len(state.online) if state.runners is not None else None,
-        "known": len(state.runners) if state.runners is not None else None,
-        "models": len(state.models or ()),
-    }
+    numbers: dict[str, Any] = {"online": None, "known": None, "models": len(state.models or ())}
+    if state.runners is not None:
+        numbers |= {"online": len(state.online), "known": len(state.runners)}
     detail = state.words(evidence.model)
     if state.runners is None and evidence.no_admin:
         detail += f"; the runners behind it are not shown: {evidence.no_admin}"
@@ -410,8 +375,7 @@ def check_request(evidence: Evidence, timeout_s: float) -> Check:
     if evidence.by_another_model:
         return Check("request", Status.FAIL, another_model_words(evidence), numbers)
     if failed:
-        detail = failure_words(failed, evidence, timeout_s)
-        return Check("request", Status.FAIL, detail, numbers)
+        return Check("request", Status.FAIL, failure_words(failed, evidence, timeout_s), numbers)
     if limited:
         return undecided("request", rate_limit_words(limited[0]))
     first = evidence.first_served

@@ -42,20 +42,12 @@ from typing import Any, TypeVar
 
 import common
 from common import CannotCheck, Check, Run, Status
+from livecheck.core.options import positive_number
 from livecheck.core.text import duration, percent, plural, shorten
 from livecheck.fleet import api, attribution, roles
+from livecheck.fleet import busy_times as times
 from livecheck.fleet.attribution import Attribution, KnownRunners, Requests, succeeded
-from livecheck.fleet.busy_times import (
-    Gap,
-    ended_ms,
-    first_output_ms,
-    latency_ms,
-    longest_gaps,
-    median_latency_ms,
-    most_at_once,
-    round_trip_ms,
-    sent_ms,
-)
+from livecheck.fleet.findings import skip, undecided
 from livecheck.fleet.request_log import LogReader, RequestLog, latest
 from livecheck.wire import chat
 from livecheck.wire.answer import Answer, status_kind
@@ -90,13 +82,8 @@ def build_parser() -> common.Parser:
     add("--max-tokens", type=number, default=32, metavar="N", help=f"longest answer {of_default}")
     add("--runner-header", type=header_option, metavar="NAME", help="header that names the runner")
     add("--expect-runners", type=number, metavar="N", help="how many runners must have served")
-    add(
-        "--max-share",
-        type=share_option,
-        default=0.9,
-        metavar="SHARE",
-        help=f"most that one runner may get; 1 allows all {of_default}",
-    )
+    share, most = positive_number(1), f"most that one runner may get; 1 allows all {of_default}"
+    add("--max-share", type=share, default=0.9, metavar="SHARE", help=most)
     return parser
 
 
@@ -104,16 +91,6 @@ def header_option(text: str) -> str:
     if not HEADER_NAME.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not the name of a header")
     return text.lower()
-
-
-def share_option(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share (above 0, at most 1)")
-    return value
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -185,10 +162,10 @@ class Evidence:
         pairs = zip(self.measured, self.attribution.runners, strict=True)
         return [answer for answer, served_by in pairs if served_by == runner]
 
-    def gaps(self, queued: bool = False) -> list[Gap]:
-        """The longest times without work for each runner, as `longest_gaps` has them."""
+    def gaps(self, queued: bool = False) -> list[times.Gap]:
+        """The longest times without work for each runner, as `times.longest_gaps` has them."""
         served = {name: self.answers_of(name) for name in self.names}
-        return longest_gaps(served, self.answers_of(None), queued)
+        return times.longest_gaps(served, self.answers_of(None), queued)
 
     def consult(self, read: Callable[[], T]) -> T | None:
         """What the admin API says; None when it cannot be read, which `unread` then explains."""
@@ -230,14 +207,14 @@ def ask_all(run: Run, wire: Wire, evidence: Evidence) -> None:
     admin = api.Admin(run, wire)
     log = LogReader(admin)
     evidence.consult(log.ignore_present)
-    times = ALONE_TIMES if args.analyze_timing and not args.sequential else 1
-    for _ in range(times):
+    rounds = ALONE_TIMES if args.analyze_timing and not args.sequential else 1
+    for _ in range(rounds):
         ask(asker, evidence, token, requests.sent_alone, 1, "alone")
         expect_service(run, requests.sent_alone[-1], was_asleep(contact))
         if evidence.stopped or requests.sent_alone[-1].completion.problem:
             return
     models = {args.model, *requests.models}
-    entries = evidence.consult(lambda: log.wait_for(times, models))
+    entries = evidence.consult(lambda: log.wait_for(rounds, models))
     if entries is not None:
         evidence.log = RequestLog(latest(entries, models))
     before = evidence.consult(admin.runners)
@@ -307,10 +284,6 @@ def judge(evidence: Evidence) -> list[Check]:
     return [*checks, check_idle(evidence)]
 
 
-def undecided(name: str, reason: str) -> Check:
-    return Check(name, Status.SKIP, reason, essential=True)
-
-
 def check_requests(evidence: Evidence) -> Check:
     """Each request was answered with content; those that were sent alone count as well."""
     asked = [*evidence.requests.alone, *evidence.measured]
@@ -326,8 +299,7 @@ def check_requests(evidence: Evidence) -> Check:
         reason = f"{len(asked)} answered, the rest not asked: {evidence.stopped}"
         return undecided("requests", reason)
     if evidence.stopped:
-        detail = f"nothing was asked: {evidence.stopped}"
-        return Check("requests", Status.FAIL, detail, numbers)
+        return Check("requests", Status.FAIL, f"nothing was asked: {evidence.stopped}", numbers)
     detail = f"{len(asked)} of {len(asked)} answered with content"
     return Check("requests", Status.PASS, detail, numbers)
 
@@ -335,12 +307,8 @@ def check_requests(evidence: Evidence) -> Check:
 def failures(evidence: Evidence, answers: Sequence[Answer]) -> list[str]:
     """The words for each failure, and by which runner it was, where that is known."""
     served_by = dict(zip(evidence.measured, evidence.attribution.runners, strict=True))
-    found = []
-    for answer in answers:
-        if problem := answer.completion.problem:
-            runner = served_by.get(answer)
-            found.append(f"{problem} (by {runner})" if runner else problem)
-    return found
+    failed = [(each.completion.problem, served_by.get(each)) for each in answers]
+    return [f"{said} (by {runner})" if runner else said for said, runner in failed if said]
 
 
 def check_distribution(evidence: Evidence) -> Check:
@@ -350,7 +318,7 @@ def check_distribution(evidence: Evidence) -> Check:
         return undecided("distribution", reason)
     if evidence.args.sequential:
         reason = f"reported, but not judged: one at a time ({shares(evidence)})"
-        return Check("distribution", Status.SKIP, reason)
+        return skip("distribution", reason)
     top, limit = served_by.busiest, evidence.args.max_share
     least, most = served_by.bounds(top)
     numbers = {"runner": top, "requests": served_by.counts[top], "of": total, "max_share": limit}
@@ -421,7 +389,7 @@ def excuse(evidence: Evidence, top: str) -> str | None:
     if chance > CHANCE:
         text = f"{top} served {total}, which happens by chance in {percent(chance)} of runs with "
         return f"{text}{evidence.candidates} runners: use --requests 10 or more"
-    if most_at_once(evidence.answers_of(top)) < 2:
+    if times.most_at_once(evidence.answers_of(top)) < 2:
         hint = "use more --max-tokens" if evidence.at_once > 1 else "use --workers 2 or more"
         return f"{top} never had two requests at once, so no other was needed: {hint}"
     others = served_by.others
@@ -441,8 +409,8 @@ def only_one(evidence: Evidence, top: str) -> str:
         return f"{top} served all, and {why}: --expect-runners N tells how many there are"
     names = shorten(", ".join(sorted(models)))
     if not evidence.able:
-        text = f"{top} served all, and no runner is listed with {names}"
-        return f"{text}: --expect-runners N tells how many there are"
+        why = f"no runner is listed with {names}"
+        return f"{top} served all, and {why}: --expect-runners N tells how many there are"
     text = f"nothing to distribute: {top} is the only runner online"
     if others := len(known.online) - 1:
         hint = "use --expect-runners N if they should share"
@@ -455,9 +423,8 @@ def only_one(evidence: Evidence, top: str) -> str:
 def idle_runners(evidence: Evidence, top: str) -> list[str]:
     """Who was idle while this runner had two requests; `?` for each whose name is not known."""
     idle = {name for name in evidence.names if not evidence.attribution.counts[name]}
-    idle |= {
-        gap.runner for gap in evidence.gaps() if gap.busy == top and gap.in_requests > IDLE_SHARE
-    }
+    gaps = [gap for gap in evidence.gaps() if gap.in_requests > IDLE_SHARE]
+    idle |= {gap.runner for gap in gaps if gap.busy == top}
     nameless = ["?"] * (evidence.candidates - len(evidence.names))
     return [*(name for name in evidence.names if name in idle), *nameless]
 
@@ -465,10 +432,8 @@ def idle_runners(evidence: Evidence, top: str) -> list[str]:
 def never_idle(evidence: Evidence, top: str) -> str:
     """The line for a large share that is right: the others are slower, and had work."""
     others = [name for name in evidence.names if name != top]
-    medians = [
-        f"{name} {duration(median_latency_ms(evidence.answers_of(name)))}"
-        for name in (top, *others)
-    ]
+    served = {name: evidence.answers_of(name) for name in (top, *others)}
+    medians = [f"{name} {duration(times.median_latency_ms(own))}" for name, own in served.items()]
     text = f"{shares(evidence)}; above {percent(evidence.args.max_share)}, but "
     text += f"{' and '.join(others)} had work while {top} had two or more"
     return f"{text} (latency p50: {', '.join(medians)})"
@@ -480,14 +445,12 @@ def over_share(evidence: Evidence, top: str) -> str:
     others = [name for name in evidence.names if name != top]
     text = f"{top} got {count} of {total} ({percent(count / total)}, at most "
     text += f"{percent(evidence.args.max_share)} allowed), though "
-    if others:
-        text += f"{' and '.join(others)} could have served"
-    else:
-        text += f"{evidence.candidates} runners with that model were online"
-    waits = [first_output_ms(answer) for answer in evidence.answers_of(top)]
+    nameless = f"{evidence.candidates} runners with that model were online"
+    text += f"{' and '.join(others)} could have served" if others else nameless
+    waits = [times.first_output_ms(answer) for answer in evidence.answers_of(top)]
     waited = max((wait for wait in waits if wait is not None), default=None)
-    usual = first_output_ms(evidence.alone) if evidence.alone else None
-    spent = latency_ms(evidence.alone) if evidence.alone else None
+    usual = times.first_output_ms(evidence.alone) if evidence.alone else None
+    spent = times.latency_ms(evidence.alone) if evidence.alone else None
     if waited is None or usual is None or spent is None:
         return text
     if waited > usual + spent:
@@ -525,7 +488,7 @@ def check_expect_runners(evidence: Evidence) -> Check:
     if evidence.args.sequential:
         detail += "; one at a time, a preferred runner may serve them all"
         return Check("expect_runners", Status.WARN, detail, numbers)
-    if most_at_once(evidence.measured) < 2:
+    if times.most_at_once(evidence.measured) < 2:
         reason = f"{detail}; there were never two requests at once: use --workers 2 or more"
         return undecided("expect_runners", reason)
     return Check("expect_runners", Status.FAIL, detail, numbers)
@@ -546,7 +509,7 @@ def check_idle(evidence: Evidence) -> Check:
     elif not reason and served_by.similar:
         reason = unclear(served_by)
     if reason:
-        return Check("idle", Status.SKIP, reason)
+        return skip("idle", reason)
     gaps = [gap for gap in evidence.gaps(queued=True) if not served_by.others[gap.runner]]
     worst = max(gaps, key=lambda gap: gap.in_requests, default=None)
     if worst is None or worst.length_ms < 1:
@@ -589,10 +552,10 @@ def find_timing(evidence: Evidence) -> Timing | None:
     served = evidence.served
     if not served:
         return None
-    wall_ms = max(map(ended_ms, served)) - min(map(sent_ms, served))
-    latencies = sum(latency_ms(answer) or 0.0 for answer in served)
-    first_end = min(map(ended_ms, served))
-    first = [answer for answer in served if sent_ms(answer) < first_end]
+    wall_ms = max(map(times.ended_ms, served)) - min(map(times.sent_ms, served))
+    latencies = sum(times.latency_ms(answer) or 0.0 for answer in served)
+    first_end = min(map(times.ended_ms, served))
+    first = [answer for answer in served if times.sent_ms(answer) < first_end]
     together = served_together(first, evidence.alone)
     parallelism = round(latencies / wall_ms, 2) if wall_ms else 1.0
     return Timing(wall_ms, parallelism, len(first), together)
@@ -606,15 +569,15 @@ def served_together(answers: Sequence[Answer], alone: Answer | None) -> float | 
     """
     if len(answers) < 3:
         return None
-    latencies = [latency_ms(answer) or 0.0 for answer in answers]
-    starts = [start for start in map(first_output_ms, answers) if start is not None]
+    latencies = [times.latency_ms(answer) or 0.0 for answer in answers]
+    starts = [start for start in map(times.first_output_ms, answers) if start is not None]
     if len(starts) == len(answers):
         rest_ms = statistics.median(
             latency - start for latency, start in zip(latencies, starts, strict=True)
         )
         request_ms, waited_ms = min(starts) + rest_ms, max(starts) - min(starts)
     else:  # not streamed: the wait can only be seen in the whole
-        request_ms = (latency_ms(alone) if alone else None) or min(latencies)
+        request_ms = (times.latency_ms(alone) if alone else None) or min(latencies)
         waited_ms = max(latencies) - min(latencies)
     rounds = 1 + waited_ms / request_ms if request_ms else 1.0
     return round(len(answers) / rounds, 2)
@@ -637,9 +600,10 @@ def timing_lines(evidence: Evidence, timing: Timing | None) -> list[str]:
 
 
 def position_line(label: str, answers: Sequence[Answer]) -> str:
-    starts = [start for start in map(first_output_ms, answers) if start is not None]
+    starts = [start for start in map(times.first_output_ms, answers) if start is not None]
     start = duration(percentile(starts, 50) if starts else None)
-    return f"  {label:14}{len(answers):>4}{start:>20}{duration(median_latency_ms(answers)):>16}"
+    latency = duration(times.median_latency_ms(answers))
+    return f"  {label:14}{len(answers):>4}{start:>20}{latency:>16}"
 
 
 def conclusion(evidence: Evidence, timing: Timing) -> str:
@@ -651,8 +615,8 @@ def conclusion(evidence: Evidence, timing: Timing) -> str:
     if timing.kind == "parallel":
         return f"served in parallel: of the first {timing.first}, none waited for another"
     if timing.kind == "mixed":
-        about = f"about {timing.together:.0f} at a time"
-        return f"mixed: of the first {timing.first}, {about}, the others waited"
+        of = f"of the first {timing.first}, about {timing.together:.0f} at a time"
+        return f"mixed: {of}, the others waited"
     counts = evidence.attribution.counts
     if len(counts) == 1 and evidence.attribution.limits is None:
         return f"queued on one runner ({next(iter(counts))}): one after the other"
@@ -678,7 +642,7 @@ def rows(evidence: Evidence) -> list[dict[str, Any]]:
 
 
 def row(runner: str | None, answers: Sequence[Answer], total: int) -> dict[str, Any]:
-    latencies = [each for each in map(latency_ms, answers) if each is not None]
+    latencies = [each for each in map(times.latency_ms, answers) if each is not None]
     low, high = wilson(len(answers), total) if total else (None, None)
     models = {attribution.model_of(answer) for answer in answers}
     return {
@@ -695,7 +659,7 @@ def row(runner: str | None, answers: Sequence[Answer], total: int) -> dict[str, 
 
 
 def row_line(row: dict[str, Any]) -> str:
-    share, interval = "-", "-"
+    share = interval = "-"
     if row["share"] is not None:
         share = percent(row["share"])
         interval = f"{100 * row['share_low']:.0f} - {percent(row['share_high'])}"
@@ -739,7 +703,7 @@ def metrics(evidence: Evidence, timing: Timing | None) -> dict[str, Any]:
         "concurrency": evidence.at_once,
         "requests": len(evidence.measured),
         "succeeded": len(evidence.served),
-        "alone_ms": latency_ms(evidence.alone) if evidence.alone else None,
+        "alone_ms": times.latency_ms(evidence.alone) if evidence.alone else None,
         "wall_s": round(timing.wall_ms / 1e3, 6) if timing else None,
         "effective_parallelism": timing.parallelism if timing else None,
         "served_together": timing.together if timing else None,
@@ -754,7 +718,7 @@ def records(evidence: Evidence) -> list[dict[str, Any]]:
     """Each request as it is saved. Its times count from when the first one was sent."""
     requests, own = evidence.requests, evidence.args.runner_header
     answers = [*requests.sent_alone, *requests.sent_together]
-    start_ms = min(map(sent_ms, answers), default=0.0)
+    start_ms = min(map(times.sent_ms, answers), default=0.0)
     runners = dict(zip(requests.measured, evidence.attribution.runners, strict=False))
     return [
         {
@@ -764,11 +728,11 @@ def records(evidence: Evidence) -> list[dict[str, Any]]:
             "error": kind_of(answer) if answer.completion.problem else None,
             "error_text": answer.completion.problem,
             "excluded": attribution.is_excluded(answer),
-            "sent_ms": round(sent_ms(answer) - start_ms, 4) if answer.sent_ns else None,
-            "ended_ms": round(ended_ms(answer) - start_ms, 4),
-            "ttft_ms": first_output_ms(answer),
-            "e2e_ms": latency_ms(answer),
-            "round_trip_ms": round_trip_ms(answer),
+            "sent_ms": round(times.sent_ms(answer) - start_ms, 4) if answer.sent_ns else None,
+            "ended_ms": round(times.ended_ms(answer) - start_ms, 4),
+            "ttft_ms": times.first_output_ms(answer),
+            "e2e_ms": times.latency_ms(answer),
+            "round_trip_ms": times.round_trip_ms(answer),
             "model": attribution.model_of(answer),
             "system_fingerprint": attribution.fingerprint_of(answer),
             "headers": attribution.naming_headers(answer, own),

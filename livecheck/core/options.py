@@ -53,8 +53,8 @@ class Parser(argparse.ArgumentParser):
         self.exit(int(Exit.USAGE), f"{self.prog}: {one_line(message)} (see --help)\n")
 
 
-def whole_number(least: int) -> Callable[[str], int]:
-    """An argparse type: an integer of at least `least`."""
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """An argparse type: an integer from `least` on, up to `most` where there is a limit."""
 
     def parse(text: str) -> int:
         try:
@@ -63,6 +63,8 @@ def whole_number(least: int) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
         if value < least:
             raise argparse.ArgumentTypeError(f"{value} is too small, the least is {least}")
+        if most is not None and value > most:
+            raise argparse.ArgumentTypeError(f"{value} is too large, the most is {most}")
         return value
 
     return parse

@@ -102,10 +102,8 @@ def read_runners(answer: Answer) -> list[Runner]:
 
 
 def _runner(entry: Mapping[str, Any]) -> Runner:
-    names = [*as_list(entry.get("loaded_models")), *as_list(entry.get("available_models"))]
-    models = (
-        name.get("id") or name.get("name") if isinstance(name, dict) else name for name in names
-    )
+    found = [*as_list(entry.get("loaded_models")), *as_list(entry.get("available_models"))]
+    models = (one.get("id") or one.get("name") if isinstance(one, dict) else one for one in found)
     return Runner(
         id=str(entry["id"]),
         name=shorten(str(entry.get("name") or entry["id"]), NAME_LENGTH),

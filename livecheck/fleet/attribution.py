@@ -301,10 +301,7 @@ def by_fingerprint(requests: Requests, known: KnownRunners) -> Attribution | Non
     if known.online is not None and len(known.online) < 2:
         doubt = "the admin API does not show two runners online"
     return Attribution(
-        "system_fingerprint",
-        tuple(map(fingerprint_of, requests.measured)),
-        limits,
-        doubt=doubt,
+        "system_fingerprint", tuple(map(fingerprint_of, requests.measured)), limits, doubt=doubt
     )
 
 

@@ -9,14 +9,14 @@ import dataclasses
 import json
 import re
 import urllib.parse
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from livecheck.core.credentials import forms_of
 from livecheck.fleet import forged_tokens
 from livecheck.fleet.api import ADMIN_PATHS, CLASSES, RUNNERS
-from livecheck.fleet.echo import has_echo
 from livecheck.fleet.forged_tokens import Forged
 from livecheck.fleet.jwt import Jwt
 from livecheck.wire import chat
@@ -45,6 +45,8 @@ NOT_SENT = ("connect", "tls")  # kinds of failure
 NO_RUNNER = re.compile(r"no (runners?|models?)\b", re.IGNORECASE)
 ECHO_LENGTH = 8  # characters of a credential that are not in an answer by chance
 NEAR_ECHO_LENGTH = 16  # of one that is nearly the credential: half of a key may be a word
+PIECE_LENGTH = 24  # characters of a longer credential that are looked for, from anywhere in it
+SEARCHED_BYTES = 1 << 20  # of an answer
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,31 @@ class Exchange:
             "allowed": sorted(question.allowed),
             "may_close": question.may_close,
         }
+
+
+def has_echo(answer: Answer, least: int) -> bool:
+    """Whether head or body has the credential of the request in it, or a piece of it.
+
+    `least`: characters that a credential must have to be looked for; a shorter one may be a word of
+    the server's. Upper and lower case, base64 and the quoting of URLs, JSON and HTML are looked
+    through.
+    """
+    secret = answer.request.secret or ""
+    if len(secret) < least:
+        return False
+    size = min(PIECE_LENGTH, len(secret))
+    forms = (form.lower() for form in forms_of(secret))
+    sought = {piece for form in forms for piece in pieces(form, size)}
+    raw = b"".join(answer.reply.reads)
+    # The raw bytes have the head in them, the decoded body is not cut into chunks.
+    bodies = (raw, answer.reply.message.body(raw))
+    texts = (data[:SEARCHED_BYTES].decode("latin-1") for data in bodies)
+    return any(piece in sought for text in texts for piece in pieces(text.lower(), size))
+
+
+def pieces(text: str, size: int) -> Iterator[str]:
+    """Every part of this length, one by one: the text may be long."""
+    return (text[at : at + size] for at in range(len(text) - size + 1))
 
 
 # --- requests

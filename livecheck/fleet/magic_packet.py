@@ -76,11 +76,7 @@ def parse_mac(text: str) -> str:
     plain = text.strip().lower()
     if not MAC.fullmatch(plain):
         raise ValueError("not a MAC address: write it as 02:00:5e:00:00:01")
-    return format_mac(bytes.fromhex(re.sub("[:.-]", "", plain)))
-
-
-def format_mac(mac: bytes) -> str:
-    return mac.hex(":")
+    return bytes.fromhex(re.sub("[:.-]", "", plain)).hex(":")
 
 
 def parse(payload: bytes) -> Packet | None:
@@ -98,14 +94,14 @@ def parse(payload: bytes) -> Packet | None:
 
 def _whole_packet(size: int, start: int, mac: bytes) -> Packet:
     if mac in NO_MACHINES:
-        return Packet(size, problem=f"its MAC address {format_mac(mac)} is no machine's")
+        return Packet(size, problem=f"its MAC address {mac.hex(':')} is no machine's")
     after = size - start - SIZE
     if start:
-        return Packet(size, format_mac(mac), oddity=f"it begins after {start} other bytes")
+        return Packet(size, mac.hex(":"), oddity=f"it begins after {start} other bytes")
     if after not in PASSWORD_SIZES:
         oddity = f"{after} more bytes follow, but a password has 4 or 6"
-        return Packet(size, format_mac(mac), oddity=oddity)
-    return Packet(size, format_mac(mac), has_password=after > 0)
+        return Packet(size, mac.hex(":"), oddity=oddity)
+    return Packet(size, mac.hex(":"), has_password=after > 0)
 
 
 def _problem(payload: bytes) -> str:
@@ -119,7 +115,7 @@ def _problem(payload: bytes) -> str:
     if len(mac) < 6:
         return "no MAC address follows the six 0xFF"
     count = next(n for n in range(REPEATS + 1) if not rest.startswith(mac * (n + 1)))
-    return f"it has the MAC address {format_mac(mac)} {count} times, not {REPEATS} times"
+    return f"it has the MAC address {mac.hex(':')} {count} times, not {REPEATS} times"
 
 
 # --- listen

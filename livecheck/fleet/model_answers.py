@@ -81,10 +81,6 @@ class Exchange:
     is_thinker: bool = False
 
     @property
-    def part(self) -> str:
-        return self.question.part
-
-    @property
     def asked(self) -> str:
         return self.question.asked
 
@@ -107,12 +103,8 @@ class Exchange:
         one that ends at max_tokens without a word is believed when the model is a thinker."""
         if self.question.is_path or not self.answer.is_ok:
             return False
-        return self.answer.completion.is_hidden or (self.is_thinker and self._is_cut_stream)
-
-    @property
-    def _is_cut_stream(self) -> bool:
-        if not self.answer.is_stream:
-            return False
+        if self.answer.completion.is_hidden or not (self.is_thinker and self.answer.is_stream):
+            return self.answer.completion.is_hidden
         return self.answer.stream.finish_reason == "length" and not self.answer.stream.output_ns
 
     @cached_property
@@ -158,9 +150,8 @@ class Exchange:
         return roles.SPECIFIC in (self.question.roles or ())
 
     def record(self) -> dict[str, Any]:
-        """The exchange as it is saved."""
         return {
-            "part": self.part,
+            "part": self.question.part,
             "asked": self.asked,
             "roles": self.question.roles,
             "streamed": self.answer.wants_stream,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -48,10 +49,6 @@ class State:
     def rate_limit(self) -> str | None:
         """What to say of the key's rate limit, when that answered."""
         return str(self.stop) if self.stop and self.stop.cause is Cause.RATE_LIMIT else None
-
-    def says_the_same(self, other: State) -> bool:
-        mine, others = (self.runners, self.models), (other.runners, other.models)
-        return mine == others and self.error == other.error
 
     @property
     def online(self) -> list[Runner]:
@@ -185,7 +182,7 @@ class Changes:
 
     def add(self, state: State) -> None:
         """Add a state, if it differs from the last one."""
-        if self._latest is not None and self._latest.says_the_same(state):
+        if self._latest and dataclasses.replace(self._latest, at_ns=state.at_ns) == state:
             return
         self._latest = state
         if len(self.records) < MAX_CHANGES:
@@ -213,14 +210,6 @@ class Observer:
         self._shown = ""
         self._last: dict[str, tuple[bytes, tuple[Any, ...]]] = {}  # body and list, by path
 
-    def read_both(self) -> State:
-        """From both sources."""
-        return self._read(always_models=True)
-
-    def read_one(self) -> State:
-        """From the admin API alone; from /v1/models where there is no admin API."""
-        return self._read(always_models=False)
-
     @contextlib.contextmanager
     def watching(self, see: Callable[[State], None]) -> Iterator[None]:
         """Until the block is left, read in a thread who is online; `see` gets each state."""
@@ -243,14 +232,15 @@ class Observer:
             observer = Observer(self.run, wire, self._token, self._admin)
             observer.no_admin = self.no_admin
             while not over.wait(interval_s()):
-                state = observer.read_one()
+                state = observer.read(always_models=False)
                 if over.is_set():
                     return
                 see(state)
                 if state.stop:
                     return
 
-    def _read(self, always_models: bool) -> State:
+    def read(self, always_models: bool = True) -> State:
+        """From both sources; else from /v1/models only where there is no admin API."""
         answer = None
         try:
             runners = models = None

@@ -1,4 +1,5 @@
-"""The gateway's request log: what is new in it, and which entry is about which of our requests.
+"""The gateway's request log: what is new in it, which entry is about which of our requests, and
+what refused requests have cost.
 
 An entry has no id that we could know. Its `timestamp` is when the request came in, its `latency_ms`
 the time from then to the end of the answer, of a stream as well (lelloman/simple-ai,
@@ -26,6 +27,7 @@ from livecheck.wire.answer import Answer
 LAG_S = 5.0  # how long the log may take to show a request that has ended
 POLL_S = 0.2
 MORE_PAGES = 20  # of the log, beyond those that our own requests fill
+REFUSED = re.compile(r"\b40[13]\b|unauthori[sz]ed|forbidden|denied", re.IGNORECASE)
 FAILED = re.compile(r"[45]\d\d")
 # An entry is similar to a request of ours when its times are no further off than this, or than
 # twice what it takes to find enough entries: another's may be nearer than the one that is ours. On
@@ -74,7 +76,7 @@ class LogReader:
         """
         deadline_s, before = time.perf_counter() + LAG_S, -1
         while True:
-            new = self._read_new(count)
+            new = self.read_new(count)
             ended = sum(is_for(entry, models) and is_over(entry) for entry in new)
             if before == ended >= count or time.perf_counter() > deadline_s:
                 self._known |= {entry.id for entry in new}
@@ -82,8 +84,8 @@ class LogReader:
             before = ended
             time.sleep(POLL_S)
 
-    def _read_new(self, count: int) -> list[LogEntry]:
-        """Page by page, the latest first, until one has a known entry on it."""
+    def read_new(self, count: int) -> list[LogEntry]:
+        """Page by page, the latest first, until one has a known entry on it. Raises Unreadable."""
         found: dict[str, LogEntry] = {}
         most = count + MORE_PAGES * LOG_PAGE
         for page in range(1, MORE_PAGES + count // LOG_PAGE + 1):
@@ -254,3 +256,60 @@ def align(mine: Sequence[float], theirs: Sequence[float]) -> list[tuple[int, int
         left_out = pairs_better[n].rindex(1, 0, left_out + 1)
         pairs.append((rows[n], columns[n + left_out]))
     return pairs
+
+
+# --- what refused requests cost the fleet
+
+
+@dataclass
+class RefusalCost:
+    """What is new in the request log after requests that must be refused.
+
+    `charged`: what each refusal cost that reached a runner. `unserved`: how many entries have
+    a runner that no served request accounts for. `problem`: why the log could not be read.
+    """
+
+    charged: list[str] = field(default_factory=list)
+    unserved: int = 0
+    problem: str | None = None
+    log: LogReader | None = None
+
+    def start(self, admin: Admin) -> None:
+        """Read the log before the requests."""
+        try:
+            self.log = LogReader(admin)
+            self.log.ignore_present()
+        except Unreadable as error:
+            self.problem = str(error)
+
+    def finish(self, refused: int, served: int) -> None:
+        """Read the log after so many requests were refused, and so many served."""
+        if self.log is None or self.problem:
+            return
+        try:
+            entries = self.log.read_new(refused + served)
+        except Unreadable as error:
+            self.problem = str(error)
+            return
+        self.charged = [cost for entry in entries if (cost := cost_of(entry))]
+        self.unserved = count_unserved(entries, refused, served)
+
+
+def cost_of(entry: LogEntry) -> str | None:
+    """What this entry says that a refusal cost; None for any other entry.
+
+    A request that failed in another way is not counted: it may be somebody else's.
+    """
+    if not REFUSED.search(entry.status or ""):
+        return None
+    if entry.wol_sent:
+        return f"a {entry.status} with wol_sent"
+    return f"a {entry.status} with runner {entry.runner_id}" if entry.runner_id else None
+
+
+def count_unserved(entries: Sequence[LogEntry], refused: int, served: int) -> int:
+    """How many entries have a runner beyond the requests that were served, whatever the log calls
+    their status. 0 when they may be somebody else's: fewer than half of what was refused."""
+    reached = {entry.id for entry in entries if entry.runner_id or entry.wol_sent}
+    beyond = len(reached) - served
+    return beyond if refused and beyond >= refused / 2 else 0

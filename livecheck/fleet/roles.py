@@ -7,6 +7,7 @@ for, unless the binary gives the same token without a role.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,13 @@ ROLES_LENGTH = 60  # characters of a list of roles
 def is_concrete(model: str) -> bool:
     """Whether this is the name of one model, and not of a class of them."""
     return not model.startswith("class:")
+
+
+def model_option(text: str) -> str:
+    """An argparse type: a class of models, or one by its name."""
+    if not text.strip() or text != text.strip() or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a model: write class:fast or a name")
+    return text
 
 
 # --- what a token says
@@ -90,12 +98,8 @@ class Identities:
 
     def __init__(self, run: Run):
         self.run = run
+        self.can_make = run.credentials.has_binary  # a token for any role
         self._made: dict[str | None, str | CannotCheck] = {}
-
-    @property
-    def can_make(self) -> bool:
-        """Whether a token binary makes a token for any role."""
-        return self.run.credentials.has_binary
 
     def token(self, role: str | None = BASIC) -> str:
         """The token of a role, whatever it says; made once. CannotCheck when there is none."""
@@ -126,27 +130,25 @@ class Identities:
             token = self.fresh_token(asked) if fresh else self.token(asked)
         except CannotCheck as error:
             return Identity(role, reason=str(error))
-        roles = roles_in(token)
-        reason = self._reason_against(role, token, roles)
-        return Identity(role, None if reason else token, roles, reason)
+        reason = self._reason_against(role, token)
+        return Identity(role, None if reason else token, roles_in(token), reason)
 
     def known(self, role: str | None) -> Identity:
         """The same, as far as it is known without making a token."""
         is_unmade = self.can_make and role not in self._made
         return Identity(role) if is_unmade else self.find(role)
 
-    def _reason_against(
-        self, role: str | None, token: str, roles: frozenset[str] | None
-    ) -> str | None:
+    def _reason_against(self, role: str | None, token: str) -> str | None:
         """Why a token does not stand for this role."""
+        roles = roles_in(token)
         if roles is None:
             return self._reason_against_silent(role, token)
         held = in_words(roles)
         if role is BASIC:
+            if roles.isdisjoint(SPECIAL):
+                return None
             made = "the token that --token-binary gives without a role"
-            whose = made if self.can_make else "the token"
-            is_basic = roles.isdisjoint(SPECIAL)
-            return None if is_basic else f"{whose} is not a basic user's: it has {held}"
+            return f"{made if self.can_make else 'the token'} is not a basic user's: it has {held}"
         if role in roles:
             return None
         if self.can_make:

@@ -118,22 +118,18 @@ class Evidence:
         return min(self.served, key=lambda a: first_output_ns(a) or math.inf, default=None)
 
     @property
-    def output_times_ns(self) -> list[int]:
-        """When the first output of each answer came, in ascending order."""
-        times = [first_output_ns(answer) for answer in self.served]
-        return sorted(at_ns for at_ns in times if at_ns is not None)
+    def output_times_s(self) -> list[float]:
+        """From the first request that was sent, as all phases, to the first output of each."""
+        times_ns = map(first_output_ns, self.served)
+        return [self.since_s(at_ns) for at_ns in times_ns if at_ns is not None]
 
     @property
     def first_output_s(self) -> float | None:
-        """From the first request that was sent, as all phases, to the first output of any."""
-        times_ns = self.output_times_ns
-        return self.since_s(times_ns[0]) if times_ns else None
+        return min(self.output_times_s, default=None)
 
     @property
     def slowest_output_s(self) -> float | None:
-        """To the first output of the answer that came last."""
-        times_ns = self.output_times_ns
-        return self.since_s(times_ns[-1]) if times_ns else None
+        return max(self.output_times_s, default=None)
 
     @property
     def warm_output_s(self) -> float | None:

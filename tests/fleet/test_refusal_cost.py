@@ -1,13 +1,14 @@
-"""refusal_cost.py: what the request log tells of refusals, and what may be somebody else's."""
+"""request_log.py: what the log tells of refusals, and what may be somebody else's."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from livecheck.fleet import api, refusal_cost
-from livecheck.fleet.refusal_cost import RefusalCost
+from livecheck.fleet import api, request_log
+from livecheck.fleet.request_log import RefusalCost
 
 
 class Log:
@@ -15,6 +16,7 @@ class Log:
 
     def __init__(self, *entries: api.LogEntry):
         self.entries = list(entries)
+        self.wire = SimpleNamespace(timeout_s=30.0)
 
     def log(self, page: int = 1) -> list[api.LogEntry]:
         if not self.entries:
@@ -43,12 +45,12 @@ def test_a_refusal_in_the_log_counts_when_it_came_to_a_runner(
     status: str | None, runner: str | None, woken: bool, charged: bool
 ) -> None:
     entry = api.LogEntry("1", "class:fast", status, 1.0, runner, woken)
-    assert bool(refusal_cost.cost_of(entry)) == charged
+    assert bool(request_log.cost_of(entry)) == charged
 
 
 def test_entries_with_a_runner_that_nobody_was_served_for_are_counted() -> None:
     def unserved(count: int, refused: int) -> int:
-        return refusal_cost.count_unserved(entries(count, "error"), refused, served=1)
+        return request_log.count_unserved(entries(count, "error"), refused, served=1)
 
     assert unserved(11, refused=10) == 10
     assert unserved(5, refused=10) == 0  # somebody else's, or the control's
@@ -59,8 +61,8 @@ def test_only_what_is_new_in_the_log_counts_also_on_its_later_pages() -> None:
     log: Any = Log(*entries(60))
     cost = RefusalCost()
     cost.start(log)
-    log.entries = [*entries(70, "401", 60), *log.entries]
-    cost.finish(log, refused=70, served=0)
+    log.entries[:0] = entries(70, "401", 60)
+    cost.finish(refused=70, served=0)
     assert (len(cost.charged), cost.unserved, cost.problem) == (70, 70, None)
     assert set(cost.charged) == {"a 401 with runner r1"}
 
@@ -69,5 +71,5 @@ def test_a_log_that_cannot_be_read_is_a_problem_and_costs_nothing() -> None:
     log: Any = Log()
     cost = RefusalCost()
     cost.start(log)
-    cost.finish(log, refused=9, served=0)
+    cost.finish(refused=9, served=0)
     assert (cost.charged, cost.unserved, cost.problem) == ([], 0, "the log answered 403")

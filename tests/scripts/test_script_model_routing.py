@@ -600,8 +600,8 @@ def evidence_of(*exchanges: Exchange, **more: Any) -> routing.Evidence:
     """Both classes were asked for, and answered as they should but for what is given."""
     asked = more.pop("asked", list(CLASSES))
     usual = [answered(model) for model in asked for _ in range(6)]
-    given = {(each.part, each.asked) for each in exchanges}
-    kept = [each for each in usual if (each.part, each.asked) not in given]
+    given = {(each.question.part, each.asked) for each in exchanges}
+    kept = [each for each in usual if (each.question.part, each.asked) not in given]
     listing = Listing([[SMALL, BIG]])
     return routing.Evidence(asked, exchanges=[*kept, *exchanges], listing=listing, **more)
 

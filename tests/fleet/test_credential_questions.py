@@ -1,4 +1,4 @@
-"""echo.py: a credential is found in an answer in whatever form it is repeated."""
+"""credential_questions.py: a credential is found in an answer in whatever form it is repeated."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from helpers.answers import answer_to
 from helpers.hostile import response
 
-from livecheck.fleet.echo import has_echo
+from livecheck.fleet.credential_questions import has_echo
 from livecheck.wire.wire import Request
 
 SECRET = "sk/0123456789abcdefghijklmnopqrstuvwxyz"

@@ -27,9 +27,7 @@ MIN_SECRET_LENGTH = 4  # replacing shorter strings would shred the text and hide
 MIN_PART_LENGTH = 12  # of a secret's beginning, as of one that a server shortens
 PIECE_LENGTH = 16  # of a secret, from anywhere in it: no coincidence
 # What a document is made of. A short credential may be a word of it: "PASS", "user".
-VOCABULARY = frozenset(
-    {"status", "verdict", "script", "tool_version", "started_at", "name", "group"}
-)
+VOCABULARY = {"status", "verdict", "script", "tool_version", "started_at", "name", "group"}
 HARMLESS = re.compile(r"(?!sk-|eyJ)(.{0,20}|[a-z_]+(=.{0,20})?)")  # certainly no credential
 LIKE_A_SECRET = re.compile(r"(?<![\w-])(eyJ|sk-)[\w.~+/=-]{8,}")  # a JWT, an API key
 
@@ -141,8 +139,7 @@ def call_token_binary(command: Sequence[str], arguments: Sequence[str]) -> str:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     if process.returncode != 0:
-        last = last_words(out, err)
-        raise CannotCheck(f"{who} ended with {process.returncode}: {last}")
+        raise CannotCheck(f"{who} ended with {process.returncode}: {last_words(out, err)}")
     lines = out.strip().splitlines()
     if len(lines) != 1:
         raise CannotCheck(f"{who} printed {len(lines)} lines, not just the token")
@@ -234,7 +231,6 @@ class Credentials:
         if self._binary and (asked or self._token is None):
             return self._secrets.add(call_token_binary(self._binary, asked))
         if self._token is None and self._needed:
-            raise CannotCheck(
-                "No JWT token available: use --token, --token-binary or SIMPLEAI_TEST_TOKEN"
-            )
+            options = "--token, --token-binary or SIMPLEAI_TEST_TOKEN"
+            raise CannotCheck(f"No JWT token available: use {options}")
         return self._token

@@ -14,10 +14,10 @@ import selectors
 import shlex
 import shutil
 import signal
-import subprocess
 import time
 import urllib.parse
 from collections.abc import Mapping, Sequence
+from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import Any
 
 TOKEN_BINARY_TIMEOUT_S = 30.0
@@ -122,13 +122,8 @@ def call_token_binary(command: Sequence[str], arguments: Sequence[str]) -> str:
     who = shown_binary(command[0])
     try:
         # a session of its own, so that on a timeout whatever it started goes with it
-        process = subprocess.Popen(
-            [*command, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        whole = [*command, *arguments]
+        process = Popen(whole, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, start_new_session=True)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the command
         reason = error.strerror if isinstance(error, OSError) else "no command"
         raise CannotCheck(f"cannot run {who}: {reason}") from None
@@ -158,7 +153,7 @@ def shown_binary(name: str) -> str:
     return "the token binary (not named here: it may be a credential)"
 
 
-def read_printed(process: subprocess.Popen[bytes], who: str) -> tuple[str, str]:
+def read_printed(process: Popen[bytes], who: str) -> tuple[str, str]:
     """Its standard output and the end of its stderr, once it has ended. Raises CannotCheck."""
     assert process.stdout and process.stderr
     printed = {process.stdout: b"", process.stderr: b""}
@@ -179,7 +174,7 @@ def read_printed(process: subprocess.Popen[bytes], who: str) -> tuple[str, str]:
                 raise CannotCheck(f"{who} printed more than {MAX_PRINTED >> 10} KB, no token")
     try:
         process.wait(max(0.0, end_s - time.monotonic()))
-    except subprocess.TimeoutExpired:
+    except TimeoutExpired:
         raise no_token(who) from None
     out, err = (data.decode(errors="replace") for data in printed.values())
     return out, err

@@ -131,14 +131,10 @@ def probe_gateway(
     session: Session, paths: Sequence[str], document: Document
 ) -> dict[str, list[Answer]]:
     """Probe each endpoint; fills the document, also when that is interrupted."""
-    probes: dict[str, list[Answer]] = {path: [session.contact[path]] for path in paths}
+    probes = {path: [session.contact[path]] for path in paths}
     try:
         for path in paths:
-
-            def keep(answers: list[Answer], path: str = path) -> None:
-                probes[path] = answers
-
-            gateway_probes.probe(session, path, keep)
+            gateway_probes.probe(session, path, probes[path])
     finally:
         document.metrics = {"gateway": gateway_probes.gateway_metrics(probes, session.edge)}
         each = [answer for answers in probes.values() for answer in answers]
@@ -168,14 +164,12 @@ def send_level(session: Session, level: Level, probed: Any, document: Document) 
 
 def level_figures(session: Session, level: Level, found: Records) -> dict[str, Any]:
     args, load = session.run.args, level.load
+    warmup_failed = sum(not answer.is_ok for answer in level.warmup)
     figures = {
         "concurrency": load.concurrency,
         "prompt": "same" if args.same_prompt else "unique",
         **metrics.level_metrics(found, args.slo),
-        "warmup": {
-            "requests": len(level.warmup),
-            "failed": sum(not answer.is_ok for answer in level.warmup),
-        },
+        "warmup": {"requests": len(level.warmup), "failed": warmup_failed},
     }
     if args.prompt_file:
         figures["prompts"] = len(session.prompts)
@@ -384,16 +378,12 @@ def token_problems(good: Records) -> list[str]:
     if differing := [
         r for r in counted_twice if r["server_predicted_tokens"] != r["output_tokens"]
     ]:
-        first = differing[0]
-        problems.append(
-            f"usage and timings disagree in {len(differing)}, as {first['output_tokens']} and "
-            f"{first['server_predicted_tokens']} tokens"
-        )
+        usage, timings = differing[0]["output_tokens"], differing[0]["server_predicted_tokens"]
+        example = f"as {usage} and {timings} tokens"
+        problems.append(f"usage and timings disagree in {len(differing)}, {example}")
     if many := [r for r in good if r["output_events"] > r["output_tokens"]]:
-        problems.append(
-            f"more events than tokens in {len(many)}, as {many[0]['output_events']} events for "
-            f"{many[0]['output_tokens']} tokens"
-        )
+        example = f"as {many[0]['output_events']} events for {many[0]['output_tokens']} tokens"
+        problems.append(f"more events than tokens in {len(many)}, {example}")
     if uncounted := sum(record["token_source"] == "events" for record in good):
         problems.append(f"the server gives no count: events were counted in {uncounted} answers")
     return problems
@@ -535,12 +525,6 @@ def single_figures(figures: dict[str, Any]) -> list[str]:
     return [line for label, text in entries.items() for line in table.entry(label, text)]
 
 
-PROMPTS = {
-    "same": "the same each time: a prompt cache may save the prefill",
-    "unique": "unique each time: prefill is measured, not a prompt cache",
-}
-
-
 def load_words(figures: dict[str, Any]) -> str:
     if "rate_per_s" not in figures:
         return f"{figures['load_model']}, {figures['concurrency']} in flight"
@@ -553,7 +537,9 @@ def load_words(figures: dict[str, Any]) -> str:
 
 
 def prompt_words(figures: dict[str, Any]) -> str:
-    words = PROMPTS[figures["prompt"]]
+    words = "unique each time: prefill is measured, not a prompt cache"
+    if figures["prompt"] == "same":
+        words = "the same each time: a prompt cache may save the prefill"
     return f"{figures['prompts']} in turn; {words}" if "prompts" in figures else words
 
 
@@ -576,8 +562,9 @@ def token_sources(sources: dict[str, int]) -> str:
 # --- run: each part is measured, judged and shown before the next
 
 
-def show(run: Run, document: Document, lines: Sequence[str], checks: Sequence[Check]) -> None:
-    """Show the figures, and those checks of the document that are not on the screen yet."""
+def finish(run: Run, document: Document, lines: Sequence[str], checks: Sequence[Check]) -> None:
+    """Add the checks, then show the figures and those checks that --only and --skip leave in."""
+    document.add(*checks)
     for line in [*lines, ""]:
         run.say(line)
     for check in document.checks:
@@ -591,13 +578,11 @@ def check_gateway(session: Session, paths: Sequence[str], document: Document) ->
     probes = probe_gateway(session, paths, document)
     figures = document.metrics["gateway"]
     checks = [gateway_probes.check_probes(path, probes[path], figures) for path in paths]
-    document.add(*checks)
-    if document.main:
-        objectives = session.run.args.slo
-        document.add(*(check_objective(each, document.metrics, []) for each in objectives))
+    objectives = session.run.args.slo if document.main else []
+    bounds = [check_objective(each, document.metrics, []) for each in objectives]
     counts = {path: len(answers) for path, answers in probes.items()}
     lines = gateway_probes.gateway_lines(figures, counts)
-    show(session.run, document, lines, document.checks)
+    finish(session.run, document, lines, checks + bounds)
     return checks
 
 
@@ -605,16 +590,14 @@ def check_level(session: Session, load: Load, document: Document, probed: Any) -
     level = Level(load)
     found = send_level(session, level, probed, document)
     checks = judge_level(session, level, found, document.metrics)
-    document.add(*checks)
-    show(session.run, document, level_lines(document.metrics), checks)
+    finish(session.run, document, level_lines(document.metrics), checks)
 
 
 def search_capacity(session: Session, first: Load, document: Document, probed: Any) -> None:
     """Raise the level until an objective is broken."""
     run, args = session.run, session.run.args
-    search = capacity.Search(
-        first.rate_per_s or first.concurrency, args.max_level, whole=not first.is_open
-    )
+    start = first.rate_per_s or first.concurrency
+    search = capacity.Search(start, args.max_level, whole=not first.is_open)
     for line in capacity.forecast(
         search, level_plan.level_size(first), args.max_time, args.timeout
     ):
@@ -623,18 +606,11 @@ def search_capacity(session: Session, first: Load, document: Document, probed: A
     end_s = time.perf_counter() + args.max_time
     try:
         while not search.ended and (number := search.next_level()) is not None:
-            try_level(
-                session,
-                Level(level_plan.load_at(args, first, number), end_s),
-                search,
-                document,
-                probed,
-            )
+            level = Level(level_plan.load_at(args, first, number), end_s)
+            try_level(session, level, search, document, probed)
     finally:
         document.metrics = search.metrics()
-    checks = judge_search(session, search, document.requests)
-    document.add(*checks)
-    show(run, document, [], checks)
+    finish(run, document, [], judge_search(session, search, document.requests))
 
 
 def try_level(
@@ -672,9 +648,8 @@ def compare(session: Session, load: Load, document: Document, probed: Any) -> No
     run = session.run
     with open_wire(run, direct_key(run), url=run.args.direct_url) as wire:
         through, past = send_pairs(session, wire, load, probed, document)
-    checks = judge_pairs(through, past, document)
-    document.add(*checks)
-    show(run, document, gateway_cost.lines(through, past, document.metrics), checks)
+    lines = gateway_cost.lines(through, past, document.metrics)
+    finish(run, document, lines, judge_pairs(through, past, document))
 
 
 def measure(run: Run) -> None:

@@ -14,10 +14,10 @@ import selectors
 import shlex
 import shutil
 import signal
-import subprocess
 import time
 import urllib.parse
 from collections.abc import Mapping, Sequence
+from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import Any
 
 TOKEN_BINARY_TIMEOUT_S = 30.0
@@ -27,9 +27,7 @@ MIN_SECRET_LENGTH = 4  # replacing shorter strings would shred the text and hide
 MIN_PART_LENGTH = 12  # of a secret's beginning, as of one that a server shortens
 PIECE_LENGTH = 16  # of a secret, from anywhere in it: no coincidence
 # What a document is made of. A short credential may be a word of it: "PASS", "user".
-VOCABULARY = frozenset(
-    {"status", "verdict", "script", "tool_version", "started_at", "name", "group"}
-)
+VOCABULARY = {"status", "verdict", "script", "tool_version", "started_at", "name", "group"}
 HARMLESS = re.compile(r"(?!sk-|eyJ)(.{0,20}|[a-z_]+(=.{0,20})?)")  # certainly no credential
 LIKE_A_SECRET = re.compile(r"(?<![\w-])(eyJ|sk-)[\w.~+/=-]{8,}")  # a JWT, an API key
 
@@ -124,13 +122,8 @@ def call_token_binary(command: Sequence[str], arguments: Sequence[str]) -> str:
     who = shown_binary(command[0])
     try:
         # a session of its own, so that on a timeout whatever it started goes with it
-        process = subprocess.Popen(
-            [*command, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        whole = [*command, *arguments]
+        process = Popen(whole, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, start_new_session=True)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the command
         reason = error.strerror if isinstance(error, OSError) else "no command"
         raise CannotCheck(f"cannot run {who}: {reason}") from None
@@ -141,8 +134,7 @@ def call_token_binary(command: Sequence[str], arguments: Sequence[str]) -> str:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     if process.returncode != 0:
-        last = last_words(out, err)
-        raise CannotCheck(f"{who} ended with {process.returncode}: {last}")
+        raise CannotCheck(f"{who} ended with {process.returncode}: {last_words(out, err)}")
     lines = out.strip().splitlines()
     if len(lines) != 1:
         raise CannotCheck(f"{who} printed {len(lines)} lines, not just the token")
@@ -161,7 +153,7 @@ def shown_binary(name: str) -> str:
     return "the token binary (not named here: it may be a credential)"
 
 
-def read_printed(process: subprocess.Popen[bytes], who: str) -> tuple[str, str]:
+def read_printed(process: Popen[bytes], who: str) -> tuple[str, str]:
     """Its standard output and the end of its stderr, once it has ended. Raises CannotCheck."""
     assert process.stdout and process.stderr
     printed = {process.stdout: b"", process.stderr: b""}
@@ -182,7 +174,7 @@ def read_printed(process: subprocess.Popen[bytes], who: str) -> tuple[str, str]:
                 raise CannotCheck(f"{who} printed more than {MAX_PRINTED >> 10} KB, no token")
     try:
         process.wait(max(0.0, end_s - time.monotonic()))
-    except subprocess.TimeoutExpired:
+    except TimeoutExpired:
         raise no_token(who) from None
     out, err = (data.decode(errors="replace") for data in printed.values())
     return out, err
@@ -234,7 +226,6 @@ class Credentials:
         if self._binary and (asked or self._token is None):
             return self._secrets.add(call_token_binary(self._binary, asked))
         if self._token is None and self._needed:
-            raise CannotCheck(
-                "No JWT token available: use --token, --token-binary or SIMPLEAI_TEST_TOKEN"
-            )
+            options = "--token, --token-binary or SIMPLEAI_TEST_TOKEN"
+            raise CannotCheck(f"No JWT token available: use {options}")
         return self._token

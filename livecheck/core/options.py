@@ -47,10 +47,8 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
     def error(self, message: str) -> NoReturn:
-        message = QUOTED.sub(
-            lambda found: found[0] if HARMLESS.fullmatch(found[1]) else "'…'", message
-        )
-        self.exit(int(Exit.USAGE), f"{self.prog}: {one_line(message)} (see --help)\n")
+        shown = QUOTED.sub(lambda m: m[0] if HARMLESS.fullmatch(m[1]) else "'…'", message)
+        self.exit(int(Exit.USAGE), f"{self.prog}: {one_line(shown)} (see --help)\n")
 
 
 def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:

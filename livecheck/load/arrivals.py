@@ -42,15 +42,15 @@ class Load:
     @property
     def name(self) -> str:
         """The name of its result file."""
-        if self.rate_per_s is None:
-            return f"inference_c{self.concurrency}"
-        return f"inference_r{self.rate_per_s:g}"
+        return (
+            f"inference_r{self.rate_per_s:g}" if self.is_open else f"inference_c{self.concurrency}"
+        )
 
     @property
     def title(self) -> str:
-        if self.rate_per_s is None:
-            return f"concurrency {self.concurrency}"
-        return f"{self.rate_per_s:g} requests/s"
+        return (
+            f"{self.rate_per_s:g} requests/s" if self.is_open else f"concurrency {self.concurrency}"
+        )
 
     @property
     def planned(self) -> int | None:
@@ -62,10 +62,9 @@ class Load:
         """When the requests of an open loop are due, in seconds after its start."""
         if self.rate_per_s is None:
             return None
-        times = arrival_times(self.rate_per_s, self.arrivals, self.seed)
-        if self.duration_s is None:
+        times, end_s = arrival_times(self.rate_per_s, self.arrivals, self.seed), self.duration_s
+        if end_s is None:
             return list(itertools.islice(times, self.requests))
-        end_s = self.duration_s
         return list(itertools.takewhile(lambda due: due < end_s, times))
 
     def numbers(self) -> Iterator[int]:

@@ -59,10 +59,18 @@ class Search:
         bad = [trial for trial in self.trials if trial.broken]
         return min(bad, key=lambda trial: trial.level, default=None)
 
+    @property
+    def bounds(self) -> dict[str, float | None]:
+        kept, broken = self.kept, self.broken
+        return {
+            "capacity": kept.level if kept else None,
+            "broken_at": broken.level if broken else None,
+        }
+
     def next_level(self) -> float | None:
         """The level to try next; None when the search is over."""
-        kept = self.kept.level if self.kept else 0
-        return self.after(kept, self.broken.level if self.broken else None)
+        kept, broken = self.kept, self.broken
+        return self.after(kept.level if kept else 0, broken.level if broken else None)
 
     def after(self, kept: float, broken: float | None) -> float | None:
         """The next level when the highest kept and the lowest broken one are these (0: none)."""
@@ -85,8 +93,7 @@ class Search:
 
     def metrics(self) -> dict[str, Any]:
         return {
-            "capacity": self.kept.level if self.kept else None,
-            "broken_at": self.broken.level if self.broken else None,
+            **self.bounds,
             "capacity_unit": self.unit,
             "levels": [
                 {"level": each.level, "within_slos": not each.broken, **each.figures}
@@ -130,11 +137,7 @@ def amount(value: float, unit: str) -> str:
 def check_capacity(search: Search) -> Check:
     """A level keeps the objectives, and it is known which one is the highest."""
     kept, broken = search.kept, search.broken
-    evidence = {
-        "capacity": kept.level if kept else None,
-        "broken_at": broken.level if broken else None,
-        "levels": len(search.trials),
-    }
+    evidence = {**search.bounds, "levels": len(search.trials)}
     if search.limited or not (kept or broken):
         detail = f"not found: {search.ended or 'no level was tried'}"
         return Check("capacity", Status.SKIP, detail, evidence, essential=True)

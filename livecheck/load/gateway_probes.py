@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from livecheck.core.checks import Check, Status, failed, passed
@@ -35,24 +35,22 @@ def edge_sign(url: str, answers: Sequence[Answer]) -> str | None:
     return None
 
 
-def probe(session: Session, path: str, keep: Callable[[list[Answer]], object]) -> None:
+def probe(session: Session, path: str, answers: list[Answer]) -> None:
     """Ask for `path` again and again, one at a time, each over a connection of its own.
 
-    `keep` gets the answers, also when it is interrupted. Where the first contact was silent, or
-    flooded, or found no such path, its answer is the only one.
+    `answers` holds the answer of the first contact. Where that was silent, or flooded, or found no
+    such path, it stays the only one; else the probes replace it, also when they are interrupted.
     """
-    contact = session.contact[path]
-    keep([contact])
-    if contact.is_costly or contact.status == 404:
+    if answers[0].is_costly or answers[0].status == 404:
         return
-    keep([])
+    answers.clear()
     args = session.run.args
     count = args.requests if args.gateway_only else max(args.requests, LEAST_PROBES)
     warmup = Asker(session.run, session.wire, stop_at_first)
     warmup.ask([chat.get(path)] * args.warmup, keep_alive=False)
     asker = Asker(session.run, session.wire, stop_at_first)
     label, requests = f"{path}: {count} probes", [chat.get(path)] * count
-    asker.ask(requests, label=label, total=count, keep=keep, keep_alive=False)
+    asker.ask(requests, label=label, total=count, keep=answers.extend, keep_alive=False)
 
 
 # --- metrics

@@ -115,16 +115,13 @@ def send(session: Session, level: Level, answers: list[Answer], load: Load, what
     count = load.planned
     amount = f"{count} {what}" if load.duration_s is None else f"{what} for {load.duration_s:g} s"
     asker = Asker(session.run, session.wire, reason_of(level, session.usage))
-    label, requests = f"{level.load.title}: {amount}", make_requests(session, load)
+    label = f"{level.load.title}: {amount}"
+    requests: Iterable[Request] = (chat_request(session, number) for number in load.numbers())
+    if count is not None:
+        requests = list(requests)  # made before the first one is sent
     answers.clear()
     keep, at_once, due_s = answers.extend, load.concurrency, load.due_s
     asker.ask(requests, at_once, label=label, total=count, keep=keep, due_s=due_s)
-
-
-def make_requests(session: Session, load: Load) -> Iterable[Request]:
-    """Made before the first one is sent, where it is known how many there will be."""
-    requests = (chat_request(session, number) for number in load.numbers())
-    return list(requests) if load.planned is not None else requests
 
 
 def reason_of(level: Level, usage: bool) -> Callable[[Answer], Stop | None]:

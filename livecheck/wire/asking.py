@@ -151,8 +151,8 @@ class Asker:
         of an open loop is due, as Wire.exchange has it.
         """
         made: dict[int, Answer] = {}
-        with contextlib.ExitStack() as stack:
-            step = stack.enter_context(self.run.progress(label, total)) if label else None
+        progress = self.run.progress(label, total) if label else contextlib.nullcontext()
+        with progress as step:
 
             def on_reply(reply: Reply) -> bool:
                 answer = made[reply.index] = Answer(reply)

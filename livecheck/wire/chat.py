@@ -26,15 +26,10 @@ def completion(
     model: str, prompt: str, max_tokens: int, stream: bool = True, **more: Any
 ) -> Request:
     """A request for a chat completion, streamed or not; `more` goes into its JSON as it is."""
-    content = {
-        "model": model,
-        "messages": [{"role": "user", "content": prompt}],
-        "max_tokens": max_tokens,
-        "stream": stream,
-        **more,
-    }
+    messages = [{"role": "user", "content": prompt}]
+    content = {"model": model, "messages": messages, "max_tokens": max_tokens, "stream": stream}
     accept = "text/event-stream" if stream else "application/json"
-    return Request("POST", COMPLETIONS, json.dumps(content).encode(), {"accept": accept})
+    return Request("POST", COMPLETIONS, json.dumps(content | more).encode(), {"accept": accept})
 
 
 def get(path: str) -> Request:

@@ -184,20 +184,16 @@ class _Reader:
         stream = self.stream
         data = event.data
         if stream.done_ns is not None:
-            return self.complain("after_done", f"an event after [DONE]: {_excerpt(data)}")
-        if data[:1] != b"{" and data.strip() == b"[DONE]":
+            self.complain("after_done", f"an event after [DONE]: {_excerpt(data)}")
+        elif data[:1] != b"{" and data.strip() == b"[DONE]":
             stream.done_ns = event.time_ns
-            return None
-        chunk = self._parse(event)
-        if chunk is None:
-            return None
-        if event.name == "error" or chunk.get("error") not in (None, False, ""):
-            self._note_error(_error_words(chunk))
-        self._note_extras(chunk)
-        if self._read_choices(chunk, event):
-            stream.output_ns.append(event.time_ns)
-            stream.output_ends.append(event.end)
-        return None
+        elif (chunk := self._parse(event)) is not None:
+            if event.name == "error" or chunk.get("error") not in (None, False, ""):
+                self._note_error(_error_words(chunk))
+            self._note_extras(chunk)
+            if self._read_choices(chunk, event):
+                stream.output_ns.append(event.time_ns)
+                stream.output_ends.append(event.end)
 
     def _parse(self, event: Event) -> dict[str, Any] | None:
         """The event's JSON object, or None and a complaint."""
@@ -288,11 +284,9 @@ class _Reader:
             self.complain("no_finish_reason", "no choice gave a finish_reason")
         if not stream.output_ns:
             self.complain("empty", f"none of {stream.events} events carried output")
-        stream.complaints = [
-            Complaint(kind, _counted(self._examples[kind], self._counts[kind]))
-            for kind in KINDS
-            if kind in self._counts
-        ]
+        for kind in KINDS:
+            if count := self._counts.get(kind):
+                stream.complaints.append(Complaint(kind, _counted(self._examples[kind], count)))
         return stream
 
 

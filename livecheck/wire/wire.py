@@ -74,9 +74,6 @@ class Wire:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
         self._pool.close()
 
     def exchange(
@@ -105,12 +102,8 @@ class Wire:
         if isinstance(requests, Sized):
             concurrency = min(concurrency, len(requests))
         raise_descriptor_limit(concurrency)
-        common = (self._pool, self.timeout_s, on_reply, keep)
-        exchange: ClosedLoop | OpenLoop
-        if due_s is None:
-            exchange = ClosedLoop(*common, requests)
-        else:
-            exchange = OpenLoop(*common, requests, due_s)
+        common = (self._pool, self.timeout_s, on_reply, keep, requests)
+        exchange = ClosedLoop(*common) if due_s is None else OpenLoop(*common, due_s)
         self.replies = exchange.replies
         try:
             exchange.run(concurrency)

@@ -265,7 +265,7 @@ def rate_limited(name: str, answer: Answer) -> Check:
     return Check(name, Status.SKIP, rate_limit_words(answer), evidence, essential=True)
 
 
-def check_limits(args: argparse.Namespace, health: Answer, limits: Limits | None) -> Check:
+def check_limits(health: Answer, limits: Limits | None) -> Check:
     """/health announces the limits, and they are the expected ones."""
     announced, evidence, status = announced_limits(health), {}, Status.FAIL
     if has_no_health(health):
@@ -306,7 +306,7 @@ def judge_burst(burst: Burst, expected_retry_after_s: int) -> list[Check]:
         return checks
     checks.append(check_refusals(burst))
     if burst.refused:
-        checks.append(check_retry_after(burst, expected_retry_after_s))
+        checks += [check_retry_after(burst, expected_retry_after_s)]
         checks += [check_error_body(burst), check_refused_fast(burst)]
     else:
         names = ("retry_after", "error_body", "refused_fast", "retry")
@@ -397,8 +397,7 @@ def check_served(burst: Burst) -> Check:
         return Check("served", Status.FAIL, f"{detail}; {texts}")
     if not count:
         return Check("served", Status.FAIL, "no request was accepted")
-    last_s = max(map(spent_s, burst.accepted))
-    queued = burst.limits.waiting(count)
+    last_s, queued = max(map(spent_s, burst.accepted)), burst.limits.waiting(count)
     detail += f", {queued} of them from the queue, the last after {last_s:.2f} s"
     return Check("served", Status.PASS, detail)
 
@@ -433,20 +432,20 @@ def check_health(burst: Burst) -> Check:
     active, waiting = (int(max(r.health.values[n] for r in told)) for n in ("active", "waiting"))
     evidence = {"readings": len(told), "active": active, "waiting": waiting}
     detail = f"up to {active} active and {waiting} waiting in {plural(len(told), 'reading')}"
+    rest = burst.after.health.values if burst.after else {}
+    status = Status.FAIL
     if active > wanted[0] or waiting > wanted[1]:
         detail += f", expected at most {wanted[0]} and {wanted[1]}"
-        return Check("health", Status.FAIL, detail, evidence)
-    if (active, waiting) != wanted:
+    elif (active, waiting) != wanted:
         in_time = any(reading in burst.readings_while_full for reading in told)
         status = Status.FAIL if in_time else Status.SKIP
         detail += f", expected {wanted[0]} and {wanted[1]}"
-        return Check("health", status, detail, evidence, essential=not in_time)
-    rest = burst.after.health.values if burst.after else {}
-    if rest.get("active") or rest.get("waiting"):
+    elif rest.get("active") or rest.get("waiting"):
         left = f"{rest.get('active'):g} active and {rest.get('waiting'):g} waiting"
         detail = f"still {left}, {SETTLE_S:g} s after the last answer"
-        return Check("health", Status.FAIL, detail, evidence)
-    return Check("health", Status.PASS, f"{detail}, 0 and 0 afterwards", evidence)
+    else:
+        status, detail = Status.PASS, f"{detail}, 0 and 0 afterwards"
+    return Check("health", status, detail, evidence, essential=status is Status.SKIP)
 
 
 def check_health_without_figures(burst: Burst) -> Check:
@@ -487,7 +486,6 @@ def growth(before: Probe, after: Probe) -> dict[str, float]:
 
 
 def queue_depths(form: str, readings: Sequence[Reading]) -> list[float]:
-    """What one form of /metrics said."""
     probes = [each.metrics_json if form == "JSON" else each.metrics_text for each in readings]
     return [each.values["queue_depth"] for each in probes if "queue_depth" in each.values]
 
@@ -582,7 +580,7 @@ def check_left(name: str, found: Disconnection | None, round_trip_s: float) -> C
         reason = found.undecided if found else "the step before failed"
         return Check(name, Status.SKIP, f"not tried: {reason}", essential=True)
     late_s = found.free_after_s
-    if not found.visible or late_s is None:
+    if late_s is None:
         detail = "the place was used again (no figure says when it became free)"
         return Check(name, Status.PASS, detail)
     status, detail = Status.PASS, f"the place was free again after {late_s:.2f} s"
@@ -690,7 +688,7 @@ def measure(run: Run) -> None:
         requests = [chat.get("/health"), chat.get(chat.MODELS)]
         health, models = chat.first_contact(run, wire, requests)
         limits = find_limits(run.args, health)
-        checked = check_limits(run.args, health, limits)
+        checked = check_limits(health, limits)
         run.decide(document, checked)
         if limits is None:
             end_early(run, document, checked)
@@ -724,16 +722,17 @@ def decide_step_by_step(client: QueueClient, document: Document, evidence: Evide
     run.decide(document, check_idle(wait_until_idle(client, IDLE_WAIT_S)))
     if wanted <= {"limits", "idle"}:
         return
-    single = measure_single(client)
-    run.decide(document, check_single(single))
-    if single.stream_error:
-        end_early(run, document, check_single(single))
+    checked = check_single(measure_single(client))
+    run.decide(document, checked)
+    if checked.status is not Status.PASS:
+        end_early(run, document, checked)
         return
     if wanted & {*BURST, "retry"}:
         burst = measure_burst(client, evidence)
-        run.decide(document, *judge_burst(burst, args.retry_after))
+        checks = judge_burst(burst, args.retry_after)
+        run.decide(document, *checks)
         if not burst.is_conclusive:
-            end_early(run, document, check_burst(burst))
+            end_early(run, document, checks[0])
             return
         if burst.refused and run.wants("retry"):
             again = measure_retry(client, burst)

@@ -644,10 +644,8 @@ def check_health(trials: Sequence[Trial], url: str) -> Check:
     elif odd:
         detail = f"200, but the body is neither empty nor pong: {odd[0].words!r}"
     else:
-        status, detail = (
-            Status.PASS,
-            f"{len(probes)} probes, all 200, slowest {show_ms(max(times))}",
-        )
+        slowest = show_ms(max(times))
+        status, detail = Status.PASS, f"{len(probes)} probes, all 200, slowest {slowest}"
     return Check("health", status, detail, evidence)
 
 

@@ -60,14 +60,7 @@ from livecheck.gateway.disconnection import (
     measure_disconnections,
 )
 from livecheck.gateway.queue_client import QueueClient
-from livecheck.gateway.queue_state import (
-    METRICS,
-    Probe,
-    Reading,
-    Watcher,
-    read_health,
-    watch_target,
-)
+from livecheck.gateway.queue_state import METRICS, Probe, Reading, Watcher, watch_target
 from livecheck.wire import chat
 from livecheck.wire.answer import Answer
 from livecheck.wire.asking import open_wire, rate_limit_words, refused_credential
@@ -108,14 +101,6 @@ def build_parser() -> argparse.ArgumentParser:
 # --- measure
 
 
-def announced_limits(health: Answer) -> Limits | None:
-    """C and Q as /health says them."""
-    figures = read_health(health.body) if health.is_ok else {}
-    if figures.get("max_concurrent", 0) < 1 or "max_queue_size" not in figures:
-        return None
-    return Limits(int(figures["max_concurrent"]), int(figures["max_queue_size"]))
-
-
 def has_no_health(health: Answer) -> bool:
     """Whether the deployment answers /health, and says that there is no such thing."""
     return health.failure is None and 400 <= (health.status or 0) < 500
@@ -126,7 +111,7 @@ def find_limits(args: argparse.Namespace, health: Answer) -> Limits | None:
 
     CannotCheck when there is no /health that could tell.
     """
-    announced = announced_limits(health)
+    announced = Limits.announced_by(health)
     concurrent, queue = args.max_concurrent, args.max_queue
     if announced:
         concurrent = announced.max_concurrent if concurrent is None else concurrent
@@ -267,7 +252,7 @@ def rate_limited(name: str, answer: Answer) -> Check:
 
 def check_limits(health: Answer, limits: Limits | None) -> Check:
     """/health announces the limits, and they are the expected ones."""
-    announced, evidence, status = announced_limits(health), {}, Status.FAIL
+    announced, evidence, status = Limits.announced_by(health), {}, Status.FAIL
     if has_no_health(health):
         status, detail = Status.SKIP, f"{limits}, as the options say; there is no /health"
     elif not health.is_ok:

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 
 from livecheck.core.text import counted, plural
 from livecheck.gateway.burst import JITTER_S, ended_s, first_rate_limited, last_event_s, sent_s
-from livecheck.gateway.queue_client import QueueClient
+from livecheck.gateway.queue_client import Background, QueueClient
 from livecheck.wire.answer import Answer
-from livecheck.wire.background import Background
 
 ATTEMPTS = 3  # each with answers twice as long, until they are long enough
 SETTLE_S = 10.0  # for the requests of the steps before to end

@@ -318,9 +318,6 @@ def check_burst(burst: Burst) -> Check:
     return Check("burst", Status.PASS, detail)
 
 
-# what was refused
-
-
 def check_refusals(burst: Burst) -> Check:
     statuses = [str(answer.status) for answer in burst.refused]
     expected = burst.expected_refusals
@@ -370,9 +367,6 @@ def check_refused_fast(burst: Burst) -> Check:
     return Check("refused_fast", status, detail, {"slowest_ms": round(slowest_s * 1e3, 1)})
 
 
-# what was accepted
-
-
 def check_served(burst: Burst) -> Check:
     count = len(burst.accepted)
     detail = f"{len(burst.served)} of {count} accepted requests were served completely"
@@ -402,9 +396,6 @@ def check_concurrency(burst: Burst) -> Check:
         status = Status.SKIP
         detail = "how many cannot be seen, because each answer came in one piece"
     return Check("concurrency", status, detail, evidence)
-
-
-# what the gateway said meanwhile
 
 
 def check_health(burst: Burst) -> Check:
@@ -534,9 +525,6 @@ def times_ms(probes: Sequence[Probe]) -> list[float]:
     return [probe.spent_ms for probe in probes if probe.spent_ms is not None]
 
 
-# what came after the burst
-
-
 def check_retry(answer: Answer, wait_s: int) -> Check:
     if answer.is_rate_limited:
         return rate_limited("retry", answer)
@@ -547,11 +535,12 @@ def check_retry(answer: Answer, wait_s: int) -> Check:
     return Check("retry", Status.PASS, detail)
 
 
-def judge_disconnections(found: Disconnections, limits: Limits, trip_s: float) -> list[Check]:
+def judge_disconnections(client: QueueClient, found: Disconnections) -> list[Check]:
+    trip_s = client.round_trip_s
     return [
         check_left("left_streaming", found.while_served, trip_s),
         check_left("left_queued", found.while_waiting, trip_s),
-        check_order(found.pair, limits, trip_s + JITTER_S),
+        check_order(found.pair, client.limits, trip_s + JITTER_S),
     ]
 
 
@@ -723,9 +712,8 @@ def decide_step_by_step(client: QueueClient, document: Document, evidence: Evide
             again = measure_retry(client, burst)
             run.decide(document, check_retry(again, args.retry_after))
     if wanted & set(DISCONNECTING):
-        found = evidence.disconnections
-        measure_disconnections(client, found)
-        run.decide(document, *judge_disconnections(found, client.limits, client.round_trip_s))
+        measure_disconnections(client, evidence.disconnections)
+        run.decide(document, *judge_disconnections(client, evidence.disconnections))
 
 
 def end_early(run: Run, document: Document, cause: Check) -> None:

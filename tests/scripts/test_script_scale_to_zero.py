@@ -647,7 +647,7 @@ def test_runpods_proxy_is_known_by_its_name() -> None:
     ("control", "words"),
     [
         (waited(1, 0, 0, 0, probed=False), "the probes keep it awake"),
-        (waited(1, 1, 1, 1, probed=False), "it never scales down"),
+        (waited(1, 1, 1, 1, probed=False), "it did not scale down"),
     ],
 )
 def test_the_control_says_whose_fault_it_is(control: Any, words: str) -> None:

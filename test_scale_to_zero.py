@@ -819,12 +819,11 @@ def cold_lines(cold: Asked, asleep: bool | None) -> list[str]:
 
 
 def lines(evidence: Evidence, url: str) -> list[str]:
-    rows = [f"Scale to zero, probing {url}"]
-    if evidence.warm_ms:
-        median = show_ms(statistics.median(evidence.warm_ms))
-        rows.append(row("warm TTFT", median, f"median of {len(evidence.warm_ms)}"))
+    rows, warm_ms = [f"Scale to zero, probing {url}"], evidence.warm_ms
+    if warm_ms:
+        rows += [row("warm TTFT", show_ms(statistics.median(warm_ms)), f"median of {len(warm_ms)}")]
     for trial in evidence.trials:
-        rows += trial_lines(trial, evidence.warm_ms)
+        rows += trial_lines(trial, warm_ms)
     times = [asked.ttft_ms for asked in evidence.of("after") if asked.ttft_ms is not None]
     return rows + [row("the one after, TTFT", show_ms(each)) for each in times]
 

@@ -33,26 +33,11 @@ import common
 from common import CannotCheck, Check, Document, Run, Status
 from livecheck.core.json_value import as_line, figure_or_line, pick, pick_list, pick_text, quoted
 from livecheck.core.text import plural
-from livecheck.gateway.answer_parts import (
-    ToolCalls,
-    is_logprob,
-    joins,
-    streamed_tool_calls,
-    whole_tool_calls,
-)
+from livecheck.gateway import answer_parts as parts
 from livecheck.gateway.openai_client import OpenAIClient, SdkCall, thoughts_in
-from livecheck.gateway.stream_rhythm import LEAST_PIECES, is_burst, rhythm
-from livecheck.wire import chat
+from livecheck.wire import asking, chat
 from livecheck.wire.answer import Answer, status_kind
 from livecheck.wire.answer import records as answer_records
-from livecheck.wire.asking import (
-    COSTLY,
-    Asker,
-    open_wire,
-    rate_limit_words,
-    reason_to_stop,
-    refused_credential,
-)
 from livecheck.wire.wire import Request
 
 REFUSALS = (400, 404, 405, 422, 501)  # how a server says clearly that it cannot do something
@@ -167,7 +152,7 @@ def questions(max_tokens: int) -> dict[str, list[Question]]:
 class Session:
     """Asks with the SDK and at the wire, one request after the other, until a reason to stop."""
 
-    def __init__(self, asker: Asker, client: OpenAIClient, listing: Answer) -> None:
+    def __init__(self, asker: asking.Asker, client: OpenAIClient, listing: Answer) -> None:
         """`listing`: the answer of /v1/models at the first contact."""
         self.asker, self.client, self.listing = asker, client, listing
         args = asker.run.args
@@ -175,7 +160,7 @@ class Session:
         self.stream = chat.completion(self.model, PROMPT, args.max_tokens)
         self.questions = questions(args.max_tokens)
         self.at_wire: dict[str, list[Answer]] = {}  # by check, in the order of sending
-        asker.stopped = reason_to_stop(listing, COSTLY)
+        asker.stopped = asking.reason_to_stop(listing, asking.COSTLY)
 
     def ask(
         self, check: str, asked: Sequence[Question] | None = None, key: str | None = None
@@ -203,16 +188,16 @@ class Session:
         run = self.asker.run
         run.verbose(f"{call.check}: {call.method}: {call.outcome}")
         run.debug(f"  {as_line(call.data or call.chunks[:3] or call.error_body)}")
-        self.asker.stopped = reason_to_stop(call.answer)
+        self.asker.stopped = asking.reason_to_stop(call.answer)
         was_served = any(each.error is None for each in self.client.calls)
         if call.answer.status == 401 and own_key and not was_served and not self.asker.stopped:
-            raise CannotCheck(refused_credential(run))
+            raise CannotCheck(asking.refused_credential(run))
 
 
 def ask_pacing(session: Session) -> list[Answer]:
     """Streams at the wire until one is not a burst; the one of the check `wire` is the first."""
     streams = list(session.at_wire.get("wire", []))
-    while len(streams) < BURST_TRIES and all(is_burst(rhythm(each)) for each in streams):
+    while len(streams) < BURST_TRIES and all(map(parts.is_burst, map(parts.rhythm, streams))):
         if not (more := session.ask_at_wire("pacing", session.stream)):
             break
         streams += more
@@ -308,7 +293,8 @@ def check_failed_call(name: str, call: SdkCall) -> Check:
     # "async" sends requests of the contract, only by another client
     may_be_refused = name in CAPABILITIES and name != "async"
     if call.answer.is_rate_limited:
-        return Check(name, Status.SKIP, rate_limit_words(call.answer), evidence, essential=True)
+        detail = asking.rate_limit_words(call.answer)
+        return Check(name, Status.SKIP, detail, evidence, essential=True)
     if may_be_refused and status in REFUSALS:
         return Check(name, Status.SKIP, f"refused: {status} {said}", evidence)
     detail = f"{status} {call.error}: {said}" if status else f"{call.error}: {said}"
@@ -425,7 +411,7 @@ def check_usage(call: SdkCall) -> Check:
 def no_stream(name: str, answer: Answer) -> Check | None:
     """The verdict on an answer at the wire without a stream to look at; None when there is one."""
     if answer.is_rate_limited:
-        return Check(name, Status.SKIP, rate_limit_words(answer), essential=True)
+        return Check(name, Status.SKIP, asking.rate_limit_words(answer), essential=True)
     if answer.failure:
         return Check(name, Status.FAIL, f"{answer.failure.kind}: {answer.failure.text}")
     if answer.status != 200:
@@ -449,15 +435,15 @@ def check_wire(answer: Answer) -> Check:
 def check_pacing(*answers: Answer) -> Check:
     if failed := no_stream("pacing", answers[-1]):
         return failed
-    beats = [rhythm(answer) for answer in answers]
+    beats = [parts.rhythm(answer) for answer in answers]
     beat, evidence = beats[-1], {"streams": beats}
     detail = f"{beat['pieces']} pieces came in {plural(beat['reads'], 'read')}"
-    if beat["pieces"] < LEAST_PIECES:
+    if beat["pieces"] < parts.LEAST_PIECES:
         return Check("pacing", Status.SKIP, f"cannot tell: only {detail}", evidence)
     detail += f", spread over {beat['over_ms']:.1f} of {beat['of_ms']:.1f} ms"
     held_back, times = "the stream was held back and sent in one burst", len(beats)
-    problems = [f"{held_back}, {times} times out of {times}: {detail}"] if is_burst(beat) else []
-    return verdict("pacing", problems, detail, evidence)
+    problems = [f"{held_back}, {times} times out of {times}: {detail}"]
+    return verdict("pacing", problems if parts.is_burst(beat) else [], detail, evidence)
 
 
 def check_models(call: SdkCall) -> Check:
@@ -623,13 +609,13 @@ def check_logprobs(call: SdkCall) -> Check:
     tokens, problems = pick_list(given, "content"), []
     if not tokens:
         problems.append("logprobs without a list of tokens in 'content'")
-    if wrong := [v for each in tokens if not is_logprob(v := pick(each, "logprob"))]:
+    if wrong := [v for each in tokens if not parts.is_logprob(v := pick(each, "logprob"))]:
         count = f"{len(wrong)} of {len(tokens)}"
         problems.append(f"{count} are not the logarithm of a probability: {quoted(wrong[0])}")
     if any(len(pick_list(token, "top_logprobs")) != TOP_LOGPROBS for token in tokens):
         problems.append(f"not {TOP_LOGPROBS} top_logprobs for each token")
     has_thoughts = thoughts_in(call.message)  # their tokens are in the list, too
-    if tokens and not has_thoughts and not joins(tokens, call.content):
+    if tokens and not has_thoughts and not parts.joins(tokens, call.content):
         problems.append("the tokens together are not the content")
     good = f"{len(tokens)} tokens, together the content, {TOP_LOGPROBS} alternatives each"
     return verdict(name, problems, good, {"tokens": len(tokens)})
@@ -668,7 +654,7 @@ def check_tools(*calls: SdkCall) -> Check:
     """`calls`: with the tool, the same as a stream, and without the tool."""
     name = "tools"
     whole, streamed, bare = calls
-    both = whole_tool_calls(whole.message), streamed_tool_calls(streamed.chunks)
+    both = parts.whole_tool_calls(whole.message), parts.streamed_tool_calls(streamed.chunks)
     made = [len(each.calls) for each in both]
     reasons = [figure_or_line(whole.finish_reason), *streamed.finish_reasons]
     prompts = [figure_or_line(pick(each.usage, "prompt_tokens")) for each in (whole, bare)]
@@ -692,7 +678,7 @@ def check_tools(*calls: SdkCall) -> Check:
     return verdict(name, problems, good, evidence)
 
 
-def tool_problems(whole: ToolCalls, streamed: ToolCalls) -> list[str]:
+def tool_problems(whole: parts.ToolCalls, streamed: parts.ToolCalls) -> list[str]:
     """What is wrong with calls of our tool, and whether the two answers disagree."""
     problems = whole.problems + streamed.problems
     for call in whole.calls + streamed.calls:
@@ -862,12 +848,12 @@ def decide(run: Run, document: Document, session: Session) -> None:
 def measure(run: Run) -> None:
     document = run.document("openai_sdk_test")
     with contextlib.ExitStack() as stack:
-        wire = stack.enter_context(open_wire(run, run.token()))
+        wire = stack.enter_context(asking.open_wire(run, run.token()))
         client = OpenAIClient(wire.target, run.args.timeout)
         stack.enter_context(contextlib.closing(client))
         run.client |= {"openai": client.version, "http_library": client.http_library}
         listing = chat.first_contact(run, wire, [chat.get(chat.MODELS)])[0]
-        session = Session(Asker(run, wire), client, listing)
+        session = Session(asking.Asker(run, wire), client, listing)
         run.target["model"] = session.model
         try:
             decide(run, document, session)

@@ -60,14 +60,7 @@ from livecheck.gateway.disconnection import (
     measure_disconnections,
 )
 from livecheck.gateway.queue_client import QueueClient
-from livecheck.gateway.queue_state import (
-    METRICS,
-    Probe,
-    Reading,
-    Watcher,
-    read_health,
-    watch_target,
-)
+from livecheck.gateway.queue_state import METRICS, Probe, Reading, Watcher, watch_target
 from livecheck.wire import chat
 from livecheck.wire.answer import Answer
 from livecheck.wire.asking import open_wire, rate_limit_words, refused_credential
@@ -108,14 +101,6 @@ def build_parser() -> argparse.ArgumentParser:
 # --- measure
 
 
-def announced_limits(health: Answer) -> Limits | None:
-    """C and Q as /health says them."""
-    figures = read_health(health.body) if health.is_ok else {}
-    if figures.get("max_concurrent", 0) < 1 or "max_queue_size" not in figures:
-        return None
-    return Limits(int(figures["max_concurrent"]), int(figures["max_queue_size"]))
-
-
 def has_no_health(health: Answer) -> bool:
     """Whether the deployment answers /health, and says that there is no such thing."""
     return health.failure is None and 400 <= (health.status or 0) < 500
@@ -126,7 +111,7 @@ def find_limits(args: argparse.Namespace, health: Answer) -> Limits | None:
 
     CannotCheck when there is no /health that could tell.
     """
-    announced = announced_limits(health)
+    announced = Limits.announced_by(health)
     concurrent, queue = args.max_concurrent, args.max_queue
     if announced:
         concurrent = announced.max_concurrent if concurrent is None else concurrent
@@ -265,9 +250,9 @@ def rate_limited(name: str, answer: Answer) -> Check:
     return Check(name, Status.SKIP, rate_limit_words(answer), evidence, essential=True)
 
 
-def check_limits(args: argparse.Namespace, health: Answer, limits: Limits | None) -> Check:
+def check_limits(health: Answer, limits: Limits | None) -> Check:
     """/health announces the limits, and they are the expected ones."""
-    announced, evidence, status = announced_limits(health), {}, Status.FAIL
+    announced, evidence, status = Limits.announced_by(health), {}, Status.FAIL
     if has_no_health(health):
         status, detail = Status.SKIP, f"{limits}, as the options say; there is no /health"
     elif not health.is_ok:
@@ -306,7 +291,7 @@ def judge_burst(burst: Burst, expected_retry_after_s: int) -> list[Check]:
         return checks
     checks.append(check_refusals(burst))
     if burst.refused:
-        checks.append(check_retry_after(burst, expected_retry_after_s))
+        checks += [check_retry_after(burst, expected_retry_after_s)]
         checks += [check_error_body(burst), check_refused_fast(burst)]
     else:
         names = ("retry_after", "error_body", "refused_fast", "retry")
@@ -331,9 +316,6 @@ def check_burst(burst: Burst) -> Check:
     if burst.served:
         detail += f", all in flight together for {max(0.0, burst.overlap_s):.2f} s"
     return Check("burst", Status.PASS, detail)
-
-
-# what was refused
 
 
 def check_refusals(burst: Burst) -> Check:
@@ -385,9 +367,6 @@ def check_refused_fast(burst: Burst) -> Check:
     return Check("refused_fast", status, detail, {"slowest_ms": round(slowest_s * 1e3, 1)})
 
 
-# what was accepted
-
-
 def check_served(burst: Burst) -> Check:
     count = len(burst.accepted)
     detail = f"{len(burst.served)} of {count} accepted requests were served completely"
@@ -397,8 +376,7 @@ def check_served(burst: Burst) -> Check:
         return Check("served", Status.FAIL, f"{detail}; {texts}")
     if not count:
         return Check("served", Status.FAIL, "no request was accepted")
-    last_s = max(map(spent_s, burst.accepted))
-    queued = burst.limits.waiting(count)
+    last_s, queued = max(map(spent_s, burst.accepted)), burst.limits.waiting(count)
     detail += f", {queued} of them from the queue, the last after {last_s:.2f} s"
     return Check("served", Status.PASS, detail)
 
@@ -420,9 +398,6 @@ def check_concurrency(burst: Burst) -> Check:
     return Check("concurrency", status, detail, evidence)
 
 
-# what the gateway said meanwhile
-
-
 def check_health(burst: Burst) -> Check:
     """/health said how many were served and waited, and then that nobody is left."""
     told = [r for r in burst.readings if {"active", "waiting"} <= set(r.health.values)]
@@ -433,20 +408,20 @@ def check_health(burst: Burst) -> Check:
     active, waiting = (int(max(r.health.values[n] for r in told)) for n in ("active", "waiting"))
     evidence = {"readings": len(told), "active": active, "waiting": waiting}
     detail = f"up to {active} active and {waiting} waiting in {plural(len(told), 'reading')}"
+    rest = burst.after.health.values if burst.after else {}
+    status = Status.FAIL
     if active > wanted[0] or waiting > wanted[1]:
         detail += f", expected at most {wanted[0]} and {wanted[1]}"
-        return Check("health", Status.FAIL, detail, evidence)
-    if (active, waiting) != wanted:
+    elif (active, waiting) != wanted:
         in_time = any(reading in burst.readings_while_full for reading in told)
         status = Status.FAIL if in_time else Status.SKIP
         detail += f", expected {wanted[0]} and {wanted[1]}"
-        return Check("health", status, detail, evidence, essential=not in_time)
-    rest = burst.after.health.values if burst.after else {}
-    if rest.get("active") or rest.get("waiting"):
+    elif rest.get("active") or rest.get("waiting"):
         left = f"{rest.get('active'):g} active and {rest.get('waiting'):g} waiting"
         detail = f"still {left}, {SETTLE_S:g} s after the last answer"
-        return Check("health", Status.FAIL, detail, evidence)
-    return Check("health", Status.PASS, f"{detail}, 0 and 0 afterwards", evidence)
+    else:
+        status, detail = Status.PASS, f"{detail}, 0 and 0 afterwards"
+    return Check("health", status, detail, evidence, essential=status is Status.SKIP)
 
 
 def check_health_without_figures(burst: Burst) -> Check:
@@ -487,7 +462,6 @@ def growth(before: Probe, after: Probe) -> dict[str, float]:
 
 
 def queue_depths(form: str, readings: Sequence[Reading]) -> list[float]:
-    """What one form of /metrics said."""
     probes = [each.metrics_json if form == "JSON" else each.metrics_text for each in readings]
     return [each.values["queue_depth"] for each in probes if "queue_depth" in each.values]
 
@@ -551,9 +525,6 @@ def times_ms(probes: Sequence[Probe]) -> list[float]:
     return [probe.spent_ms for probe in probes if probe.spent_ms is not None]
 
 
-# what came after the burst
-
-
 def check_retry(answer: Answer, wait_s: int) -> Check:
     if answer.is_rate_limited:
         return rate_limited("retry", answer)
@@ -564,11 +535,12 @@ def check_retry(answer: Answer, wait_s: int) -> Check:
     return Check("retry", Status.PASS, detail)
 
 
-def judge_disconnections(found: Disconnections, limits: Limits, trip_s: float) -> list[Check]:
+def judge_disconnections(client: QueueClient, found: Disconnections) -> list[Check]:
+    trip_s = client.round_trip_s
     return [
         check_left("left_streaming", found.while_served, trip_s),
         check_left("left_queued", found.while_waiting, trip_s),
-        check_order(found.pair, limits, trip_s + JITTER_S),
+        check_order(found.pair, client.limits, trip_s + JITTER_S),
     ]
 
 
@@ -582,7 +554,7 @@ def check_left(name: str, found: Disconnection | None, round_trip_s: float) -> C
         reason = found.undecided if found else "the step before failed"
         return Check(name, Status.SKIP, f"not tried: {reason}", essential=True)
     late_s = found.free_after_s
-    if not found.visible or late_s is None:
+    if late_s is None:
         detail = "the place was used again (no figure says when it became free)"
         return Check(name, Status.PASS, detail)
     status, detail = Status.PASS, f"the place was free again after {late_s:.2f} s"
@@ -690,7 +662,7 @@ def measure(run: Run) -> None:
         requests = [chat.get("/health"), chat.get(chat.MODELS)]
         health, models = chat.first_contact(run, wire, requests)
         limits = find_limits(run.args, health)
-        checked = check_limits(run.args, health, limits)
+        checked = check_limits(health, limits)
         run.decide(document, checked)
         if limits is None:
             end_early(run, document, checked)
@@ -724,24 +696,24 @@ def decide_step_by_step(client: QueueClient, document: Document, evidence: Evide
     run.decide(document, check_idle(wait_until_idle(client, IDLE_WAIT_S)))
     if wanted <= {"limits", "idle"}:
         return
-    single = measure_single(client)
-    run.decide(document, check_single(single))
-    if single.stream_error:
-        end_early(run, document, check_single(single))
+    checked = check_single(measure_single(client))
+    run.decide(document, checked)
+    if checked.status is not Status.PASS:
+        end_early(run, document, checked)
         return
     if wanted & {*BURST, "retry"}:
         burst = measure_burst(client, evidence)
-        run.decide(document, *judge_burst(burst, args.retry_after))
+        checks = judge_burst(burst, args.retry_after)
+        run.decide(document, *checks)
         if not burst.is_conclusive:
-            end_early(run, document, check_burst(burst))
+            end_early(run, document, checks[0])
             return
         if burst.refused and run.wants("retry"):
             again = measure_retry(client, burst)
             run.decide(document, check_retry(again, args.retry_after))
     if wanted & set(DISCONNECTING):
-        found = evidence.disconnections
-        measure_disconnections(client, found)
-        run.decide(document, *judge_disconnections(found, client.limits, client.round_trip_s))
+        measure_disconnections(client, evidence.disconnections)
+        run.decide(document, *judge_disconnections(client, evidence.disconnections))
 
 
 def end_early(run: Run, document: Document, cause: Check) -> None:

@@ -607,13 +607,12 @@ def awake_words(trial: Trial, warm_ms: Sequence[float]) -> str:
 
 def control_words(control: Trial, warm_ms: Sequence[float]) -> str:
     """Whether the probes kept the worker awake."""
-    asleep = slept(control, warm_ms)
+    asleep, seen, limit_s = slept(control, warm_ms), control.wait.zero_s, control.wait.limit_s
     if asleep is None:
         return "; the wait without probes decided nothing: its request failed"
     if not asleep:
-        return f"; without probes it did not scale down in {control.wait.limit_s:g} s either"
-    seen = control.wait.zero_s
-    when = f"after {seen:.1f} s" if seen is not None else f"within {control.wait.limit_s:g} s"
+        return f"; without probes it did not scale down in {limit_s:g} s either"
+    when = f"after {seen:.1f} s" if seen is not None else f"within {limit_s:g} s"
     return f"; without probes it scaled down {when}: the probes keep it awake"
 
 
@@ -644,10 +643,8 @@ def check_health(trials: Sequence[Trial], url: str) -> Check:
     elif odd:
         detail = f"200, but the body is neither empty nor pong: {odd[0].words!r}"
     else:
-        status, detail = (
-            Status.PASS,
-            f"{len(probes)} probes, all 200, slowest {show_ms(max(times))}",
-        )
+        slowest = show_ms(max(times))
+        status, detail = Status.PASS, f"{len(probes)} probes, all 200, slowest {slowest}"
     return Check("health", status, detail, evidence)
 
 
@@ -668,10 +665,9 @@ def zero_spans(trials: Sequence[Trial]) -> list[tuple[float, float]]:
 
 def answered_by_platform(answer: Answer, url: str) -> bool:
     """Whether what answered stands in front of the deployment, and needs no worker for it."""
-    if answer.status is None or answer.failure is not None:
-        return False
-    host = urllib.parse.urlsplit(url).hostname or ""
-    return host.endswith(RUNPOD_PROXY) or any(map(answer.header, chat.EDGE_HEADERS))
+    is_edge = (urllib.parse.urlsplit(url).hostname or "").endswith(RUNPOD_PROXY)
+    is_edge = is_edge or any(map(answer.header, chat.EDGE_HEADERS))
+    return is_edge and answer.status is not None and answer.failure is None
 
 
 def probe_words(probes: Sequence[Probe]) -> str:
@@ -823,26 +819,22 @@ def cold_lines(cold: Asked, asleep: bool | None) -> list[str]:
 
 
 def lines(evidence: Evidence, url: str) -> list[str]:
-    rows = [f"Scale to zero, probing {url}"]
-    if evidence.warm_ms:
-        median = show_ms(statistics.median(evidence.warm_ms))
-        rows.append(row("warm TTFT", median, f"median of {len(evidence.warm_ms)}"))
+    rows, warm_ms = [f"Scale to zero, probing {url}"], evidence.warm_ms
+    if warm_ms:
+        rows += [row("warm TTFT", show_ms(statistics.median(warm_ms)), f"median of {len(warm_ms)}")]
     for trial in evidence.trials:
-        rows += trial_lines(trial, evidence.warm_ms)
-    for asked in evidence.of("after"):
-        if asked.ttft_ms is not None:
-            rows.append(row("the one after, TTFT", show_ms(asked.ttft_ms)))
-    return rows
+        rows += trial_lines(trial, warm_ms)
+    times = [asked.ttft_ms for asked in evidence.of("after") if asked.ttft_ms is not None]
+    return rows + [row("the one after, TTFT", show_ms(each)) for each in times]
 
 
 def records(evidence: Evidence) -> list[dict[str, Any]]:
     """Everything that was sent and read, in the order of time."""
     chats = []
     for index, asked in enumerate(evidence.asked):
-        record = asked.answer.record(evidence.start_ns)
+        record = asked.answer.record(evidence.start_ns) | {"index": index}
         at_s = round((record["sent_ms"] or 0) / 1e3, 3)
-        about = {"kind": "chat", "phase": asked.phase, "at_s": at_s}
-        chats.append(about | record | {"index": index})
+        chats.append({"kind": "chat", "phase": asked.phase, "at_s": at_s} | record)
     probes = [
         {
             "kind": "health",

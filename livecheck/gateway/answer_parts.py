@@ -1,4 +1,4 @@
-"""What only some chat completions have: tool calls, and the tokens that come with `logprobs`."""
+"""What the SDK's check looks at in an answer: tool calls, logprobs, and the rhythm of a stream."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from livecheck.core.json_value import as_line, pick, pick_list, pick_text
+from livecheck.wire.answer import Answer
+
+# A stream is one burst when its pieces come faster than any model writes, all at its end.
+BURST_GAP_MS = 0.25
+BURST_SHARE = 0.1  # of the request's time
+LEAST_PIECES = 4  # fewer have no rhythm
 
 # --- tool calls
 
@@ -84,3 +90,27 @@ def joins(tokens: Sequence[Any], content: str) -> bool:
 def whole_characters(text: str) -> str:
     """The text without characters that were cut in two, and without white space at its ends."""
     return text.replace("\N{REPLACEMENT CHARACTER}", "").strip()
+
+
+# --- rhythm: a proxy that buffers holds back every stream, a busy machine may hold back one
+
+
+def rhythm(answer: Answer) -> dict[str, Any]:
+    """How the output came: pieces, reads that brought them, times in ms."""
+    times = answer.stream.output_ns
+    gaps = [(after - before) / 1e6 for before, after in zip(times, times[1:], strict=False)]
+    return {
+        "pieces": len(times),
+        "reads": len(set(times)),
+        "over_ms": round((times[-1] - times[0]) / 1e6, 3) if times else None,
+        "of_ms": round(answer.spent_ms or 0.0, 3),
+        "median_gap_ms": round(sorted(gaps)[len(gaps) // 2], 3) if gaps else None,
+    }
+
+
+def is_burst(beat: dict[str, Any]) -> bool:
+    """Whether a stream with this rhythm was held back and then sent at once."""
+    if beat["pieces"] < LEAST_PIECES:
+        return False
+    is_late = beat["over_ms"] < BURST_SHARE * beat["of_ms"]
+    return bool(is_late and beat["median_gap_ms"] < BURST_GAP_MS)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from livecheck.gateway.queue_state import Reading
+from livecheck.gateway.queue_state import Reading, read_health
 from livecheck.wire.answer import Answer
 
 OVERLAP_S = 0.15  # for which all must be in flight: far more than their arrivals are apart
@@ -24,6 +24,14 @@ class Limits:
 
     max_concurrent: int
     max_queue: int
+
+    @classmethod
+    def announced_by(cls, health: Answer) -> Limits | None:
+        """Those in the answer of /health, if it has both."""
+        figures = read_health(health.body) if health.is_ok else {}
+        if figures.get("max_concurrent", 0) < 1 or "max_queue_size" not in figures:
+            return None
+        return cls(int(figures["max_concurrent"]), int(figures["max_queue_size"]))
 
     @property
     def room(self) -> int:

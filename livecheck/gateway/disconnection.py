@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 
 from livecheck.core.text import counted, plural
 from livecheck.gateway.burst import JITTER_S, ended_s, first_rate_limited, last_event_s, sent_s
-from livecheck.gateway.queue_client import QueueClient
-from livecheck.gateway.queue_state import Reading
+from livecheck.gateway.queue_client import Background, QueueClient
 from livecheck.wire.answer import Answer
-from livecheck.wire.background import Background
 
 ATTEMPTS = 3  # each with answers twice as long, until they are long enough
 SETTLE_S = 10.0  # for the requests of the steps before to end
@@ -26,12 +24,11 @@ STREAMED_BYTES = 1000  # the head and a few tokens of an answer
 class Disconnection:
     """A client disconnected at `left_s`; whether its place became free.
 
-    `free_s`: when the figures said so, which they only can if they are `visible`. `undecided`: why
-    nothing can be said. `still_taken`: what showed that the place did not become free.
+    `free_s`: when the figures said so, if there are figures. `undecided`: why nothing can be said.
+    `still_taken`: what showed that the place did not become free.
     """
 
     left_s: float = 0.0
-    visible: bool = True
     free_s: float | None = None
     undecided: str | None = None
     still_taken: str | None = None
@@ -101,8 +98,7 @@ def wait_until_free(client: QueueClient, found: Disconnection, last_end_s: float
     """Wait until the figures say that nobody is there, at most FREE_S after `last_end_s`."""
     watcher, begun_s = client.watcher, time.perf_counter()
     first = watcher.next_reading(client.args.timeout)
-    found.visible = first is not None and first.occupancy is not None
-    if not found.visible:
+    if first is None or first.occupancy is None:
         return
     free = watcher.wait_for(lambda reading: reading.is_idle, begun_s, NOTICE_S)
     if free is None:
@@ -213,12 +209,10 @@ def queue_behind(
     request = client.short_request(cancel_after_s=stays_s)
     leaver = client.send_one("left_queued", request, "  a client disconnects in the queue")
     found.left_s = ended_s(leaver)
-    others = 1 if ahead else 0
-
-    def is_gone(reading: Reading) -> bool:
-        return reading.occupancy is not None and reading.occupancy[1] <= others
-
-    gone = client.watcher.wait_for(is_gone, found.left_s, min(NOTICE_S, lasts_s * 0.4))
+    others, longest_s = 1 if ahead else 0, min(NOTICE_S, lasts_s * 0.4)
+    gone = client.watcher.wait_for(
+        lambda r: r.occupancy is not None and r.occupancy[1] <= others, found.left_s, longest_s
+    )
     if gone and not holders.answers:  # none of them has ended: it is the leaver that is gone
         found.free_s = gone.ended_s
     behind = client.send_one("queued_after", client.short_request(), "  another client comes")

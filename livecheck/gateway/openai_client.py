@@ -174,13 +174,10 @@ class Guard:
     # event hooks, which are the same in httpx and httpx2
 
     def on_request(self, request: Any) -> None:
-        self._note_request(request)
+        self._reply.request = Request(request.method, request.url.path)
         request.extensions["trace"] = self._on_connect
 
     async def on_async_request(self, request: Any) -> None:
-        self._note_request(request)
-
-    def _note_request(self, request: Any) -> None:
         self._reply.request = Request(request.method, request.url.path)
 
     def _on_connect(self, event: str, info: dict[str, Any]) -> None:
@@ -369,8 +366,7 @@ class OpenAIClient:
             return
         kind = call.answer.shown_header("content-type") or "no type"
         if isinstance(call.data, str):
-            call.sdk_error = "no object"
-            call.sdk_text = f"Content-Type {kind}, {quoted(call.data)}"
+            call.sdk_error, call.sdk_text = "no object", f"Content-Type {kind}, {quoted(call.data)}"
         elif call.data is None and not call.chunks:
             call.sdk_error, call.sdk_text = "no events", f"Content-Type {kind}, no event in it"
 

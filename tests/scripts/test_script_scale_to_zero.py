@@ -638,7 +638,7 @@ def test_only_the_platform_may_answer_for_a_worker_that_is_not_there(
 
 def test_runpods_proxy_is_known_by_its_name() -> None:
     wait = waited(1, 1, 0, 0, 0)
-    wait.probes = [probed(0.5, 200), probed(2.5, 404)]
+    wait.probes = [probed(0.5, 200, NONE), probed(2.5, 404, NONE)]
     found = script.check_health([script.Trial(wait)], "https://x-8001.proxy.runpod.net/ping")
     assert found.status is Status.WARN
 
@@ -647,7 +647,7 @@ def test_runpods_proxy_is_known_by_its_name() -> None:
     ("control", "words"),
     [
         (waited(1, 0, 0, 0, probed=False), "the probes keep it awake"),
-        (waited(1, 1, 1, 1, probed=False), "it never scales down"),
+        (waited(1, 1, 1, 1, probed=False), "it did not scale down"),
     ],
 )
 def test_the_control_says_whose_fault_it_is(control: Any, words: str) -> None:

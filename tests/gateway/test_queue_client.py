@@ -7,7 +7,7 @@ import threading
 import pytest
 from helpers.raw_server import OK, Peer, RawServer, keep_answering
 
-from livecheck.wire.background import Background
+from livecheck.gateway.queue_client import Background
 from livecheck.wire.chat import get
 from livecheck.wire.wire import Target
 
@@ -42,7 +42,7 @@ def test_what_ends_the_thread_is_raised_where_the_answers_are_collected(
     def exchange(*_: object) -> None:
         raise OSError("too few file descriptors")
 
-    monkeypatch.setattr("livecheck.wire.background.Wire.exchange", exchange)
+    monkeypatch.setattr("livecheck.gateway.queue_client.Wire.exchange", exchange)
     with RawServer(keep_answering) as server:
         background = Background(Target(server.url), 5, [get("/")])
         with pytest.raises(OSError, match="too few"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from livecheck.gateway.stream_rhythm import is_burst
+from livecheck.gateway.answer_parts import is_burst
 
 # pieces, over ms, of ms, median gap in ms: is it a burst?
 BEATS = [

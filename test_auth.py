@@ -214,9 +214,7 @@ class Conversation:
     def get(self, path: str, token: str | None = None) -> Answer:
         """A page that is not part of what is checked: it is not kept, and stops nothing."""
         request = chat.with_credential(chat.get(path), token)
-        answer = Answer(self.asker.wire.exchange([request])[0])
-        asking.show(self.run, answer)
-        return answer
+        return asking.fetch(self.run, self.asker.wire, request)
 
 
 def is_wanted(args: argparse.Namespace, group: str) -> bool:
@@ -274,7 +272,7 @@ def ask_all(talk: Conversation) -> None:
 def ask_asleep(talk: Conversation, contact: Answer) -> None:
     """Before anything else: does a request that must be refused wake a sleeping fleet?"""
     evidence = talk.evidence
-    evidence.was_asleep = is_asleep(talk, contact)
+    evidence.was_asleep = api.lists_nothing(contact) and not names_online(talk)
     if not evidence.was_asleep or not talk.run.wants("cost"):
         return
     talk.run.note("no runner is online: first the requests that must not wake one")
@@ -282,14 +280,6 @@ def ask_asleep(talk: Conversation, contact: Answer) -> None:
     if evidence.stopped is None and evidence.exchanges:
         time.sleep(WATCH_S)
         evidence.woken = names_online(talk)
-
-
-def is_asleep(talk: Conversation, contact: Answer) -> bool:
-    """Whether nothing is online, as far as the list of models and the runners tell."""
-    try:
-        return not api.listed_models(contact) and not names_online(talk)
-    except Unreadable:
-        return False
 
 
 def names_online(talk: Conversation) -> list[str]:
@@ -404,7 +394,6 @@ def ask_plainly(talk: Conversation) -> None:
 
 
 def ask_forged(talk: Conversation) -> None:
-    """Ask with what can be made from the valid credential without a key."""
     evidence, jwt = talk.evidence, read_jwt(talk.token)
     model = evidence.model
     if jwt is None:

@@ -41,7 +41,7 @@ from livecheck.fleet.findings import skip, undecided
 from livecheck.fleet.jwt import claims
 from livecheck.fleet.magic_packet import Heard
 from livecheck.fleet.online import SLOW_POLL_S, Changes, Observer, State, macs, may_serve, names
-from livecheck.fleet.roles import SPECIFIC, is_concrete, model_option, token_for
+from livecheck.fleet.roles import SPECIFIC, is_concrete, model_option, role_for
 from livecheck.fleet.wake_evidence import MIN_WAKE_S, Evidence, is_refused, is_served, problem_of
 from livecheck.wire import chat
 from livecheck.wire.answer import Answer, ms, number
@@ -109,7 +109,7 @@ class Session:
         self.run, self.evidence, self.listener = run, evidence, None
         if args.listen_wol:
             self.listener = stack.enter_context(magic_packet.listen(args.listen_wol))
-        self.token = token_for(run, args.model)
+        self.token = run.token(role=role_for(run, args.model))
         # no reason to stop: the requests of a burst are all sent at once
         self.asker = Asker(run, stack.enter_context(open_wire(run)), reason=lambda answer: None)
         self.lists = stack.enter_context(open_wire(run, timeout_s=min(READ_S, args.timeout)))
@@ -125,7 +125,7 @@ class Session:
         """If there is a command that makes them."""
         self.renewed_s = time.monotonic()
         if self.run.credentials.has_binary:
-            self.token = token_for(self.run, self.run.args.model)
+            self.token = self.run.token(role=role_for(self.run, self.run.args.model))
             self.connect_admin()
 
     def ask(self, count: int, keep: Callable[[list[Answer]], object]) -> None:

@@ -198,7 +198,7 @@ def measure(run: Run) -> None:
 def ask_all(run: Run, wire: Wire, evidence: Evidence) -> None:
     """The first contact, one request alone, then many together; who is online, and the log."""
     args, requests = run.args, evidence.requests
-    token = roles.token_for(run, args.model)
+    token = run.token(role=roles.role_for(run, args.model))
     contact = api.first_contact(run, wire, token)
     asker = Asker(run, wire)
     evidence.stopped = asker.stopped = reason_to_stop(contact)
@@ -210,7 +210,7 @@ def ask_all(run: Run, wire: Wire, evidence: Evidence) -> None:
     rounds = ALONE_TIMES if args.analyze_timing and not args.sequential else 1
     for _ in range(rounds):
         ask(asker, evidence, token, requests.sent_alone, 1, "alone")
-        expect_service(run, requests.sent_alone[-1], was_asleep(contact))
+        expect_service(run, requests.sent_alone[-1], api.lists_nothing(contact))
         if evidence.stopped or requests.sent_alone[-1].completion.problem:
             return
     models = {args.model, *requests.models}
@@ -250,14 +250,6 @@ def questions(args: argparse.Namespace, token: str | None, count: int) -> list[R
 
 def how_many(evidence: Evidence) -> str:
     return "one after the other" if evidence.at_once == 1 else f"{evidence.at_once} at once"
-
-
-def was_asleep(contact: Answer) -> bool:
-    """Whether no model was listed, so that no runner was online; False when that is not known."""
-    try:
-        return not api.listed_models(contact)
-    except api.Unreadable:
-        return False
 
 
 def expect_service(run: Run, answer: Answer, asleep: bool) -> None:

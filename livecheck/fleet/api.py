@@ -18,7 +18,7 @@ from livecheck.core.text import shorten
 from livecheck.fleet.roles import Identities, admin_token
 from livecheck.wire import chat
 from livecheck.wire.answer import Answer, number, text_or_none
-from livecheck.wire.asking import show
+from livecheck.wire.asking import fetch
 from livecheck.wire.wire import Wire
 
 CLASSES = ("class:fast", "class:big")
@@ -65,6 +65,14 @@ def listed_models(answer: Answer) -> list[str]:
     if None in names:
         raise Unreadable(f"{chat.MODELS} lists a model without an id: {answer.words}")
     return [name for name in names if name]
+
+
+def lists_nothing(answer: Answer) -> bool:
+    """Whether /v1/models says that there are no models, so that no runner is online."""
+    try:
+        return not listed_models(answer)
+    except Unreadable:
+        return False
 
 
 @dataclass(frozen=True)
@@ -188,9 +196,7 @@ class Admin:
     def _get(self, path: str) -> Answer:
         if self.reason is not None:
             raise Unreadable(self.reason)
-        request = chat.with_credential(chat.get(path), self.token)
-        answer = Answer(self.wire.exchange([request])[0])
-        show(self.run, answer)
+        answer = fetch(self.run, self.wire, chat.with_credential(chat.get(path), self.token))
         if answer.status in (401, 403, 404) or answer.failure is not None:
             self.reason = f"{answer.path} answered {answer.outcome()}"
         return answer

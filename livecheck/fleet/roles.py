@@ -178,11 +178,6 @@ def role_for(run: Run, model: str) -> str | None:
     return SPECIFIC if is_concrete(model) and run.credentials.has_binary else BASIC
 
 
-def token_for(run: Run, model: str) -> str | None:
-    """The credential to ask for this model with. Raises CannotCheck."""
-    return run.token(role=role_for(run, model))
-
-
 def admin_token(run: Run, identities: Identities | None = None) -> str:
     """A token that may read the admin API. CannotCheck says why there is none."""
     known = identities or Identities(run)

@@ -213,8 +213,7 @@ class Conversation:
 
     def get(self, path: str, token: str | None = None) -> Answer:
         """A page that is not part of what is checked: it is not kept, and stops nothing."""
-        request = chat.with_credential(chat.get(path), token)
-        return asking.fetch(self.run, self.asker.wire, request)
+        return asking.fetch(self.run, self.asker.wire, chat.with_credential(chat.get(path), token))
 
 
 def is_wanted(args: argparse.Namespace, group: str) -> bool:
@@ -378,8 +377,7 @@ def find_models(talk: Conversation, contact: Answer) -> None:
     if named := talk.run.args.model:
         evidence.models = [named]
         if listed and named not in listed:
-            short = shorten(named, MODEL_LENGTH)
-            evidence.models_problem = f"{chat.MODELS} does not list {short}"
+            evidence.models_problem = f"{chat.MODELS} does not list {shorten(named, MODEL_LENGTH)}"
 
 
 def ask_plainly(talk: Conversation) -> None:
@@ -526,8 +524,10 @@ def why_no_verdict(name: str, evidence: Evidence) -> str | None:
 
 def check_refused(name: str, evidence: Evidence) -> Check:
     """All of these are refused, and in a way that tells a client what is wrong."""
-    if reason := why_not_applicable(name, evidence):
-        return skip(name, reason)
+    if name == "api_key" and evidence.is_jwt:
+        return skip(name, "the credential is a JWT, not an opaque key")
+    if name in FORGED and not evidence.is_jwt:
+        return skip(name, "the credential is an opaque API key: there is no JWT to forge from")
     asked = evidence.of(name)
     facts = variants(asked)
     if accepted := [each for each in asked if each.is_accepted]:
@@ -556,14 +556,6 @@ def refused_wrongly(name: str, evidence: Evidence) -> list[Exchange]:
     if not wrong or not is_cut_off or evidence.is_confirmed(name):
         return wrong
     return [each for each in wrong if each.error is None]  # the others were cut off with all else
-
-
-def why_not_applicable(name: str, evidence: Evidence) -> str | None:
-    if name == "api_key" and evidence.is_jwt:
-        return "the credential is a JWT, not an opaque key"
-    if name in FORGED and not evidence.is_jwt:
-        return "the credential is an opaque API key: there is no JWT to forge from"
-    return None
 
 
 def check_form(name: str, evidence: Evidence) -> Check:

@@ -98,12 +98,6 @@ def alias_option(text: str) -> tuple[str, str]:
     return asked, answered
 
 
-def models_to_ask(args: argparse.Namespace) -> list[str]:
-    """What --model and --models name, each once; else both classes."""
-    named = [*([args.model] if args.model else []), *args.models]
-    return list(dict.fromkeys(named or CLASSES))
-
-
 # --- measure
 
 
@@ -295,7 +289,8 @@ def ask_all(talk: Conversation) -> None:
         for task, what in tasks:
             task(talk, what)
             step()
-            expect_credential(talk)
+            if {each.status for each in talk.evidence.exchanges} == {401}:  # every answer until now
+                raise CannotCheck(asking.refused_credential(run))
         talk.list_models()
         step()
     names = [name for name, check in ROLE_CHECKS.items() if run.wants(check)]
@@ -306,12 +301,6 @@ def ask_all(talk: Conversation) -> None:
             for name in names:
                 ask_as(talk, name)
                 step()
-
-
-def expect_credential(talk: Conversation) -> None:
-    """CannotCheck when every answer until now says that the credential is not valid."""
-    if {each.status for each in talk.evidence.exchanges} == {401}:
-        raise CannotCheck(asking.refused_credential(talk.run))
 
 
 # --- judge
@@ -378,7 +367,6 @@ Wrong = Callable[[Exchange, Evidence], "str | None"]
 
 
 def routed(model: str, evidence: Evidence, wrong: Wrong) -> Finding:
-    """What became of all requests for a model."""
     name, whole = brief([model]), 2 * ROUNDS
     if model in evidence.no_token:
         return Finding(Status.SKIP, f"{name}: {evidence.no_token[model]}")
@@ -443,7 +431,8 @@ def check_classes_differ(evidence: Evidence) -> Check:
     facts = {model: sorted(models) for model, models in got.items()}
     if len(got) < 2:
         return skip(name, "there are no answers to two classes", facts)
-    pairs = [(a, b) for a in got for b in got if a < b and not is_one_by_alias(evidence, a, b)]
+    aliases = {model: set(evidence.aliases.get(model, ())) for model in got}
+    pairs = [(a, b) for a in got for b in got if a < b and not aliases[a] & aliases[b]]
     shared = [(a, b) for a, b in pairs if got[a] & got[b]]
     count = plural(len(chat_models), "model")
     if shared and len(chat_models) < 2:
@@ -457,11 +446,6 @@ def check_classes_differ(evidence: Evidence) -> Check:
         return Check(name, Status.WARN, f"{'; '.join(told)}, and by others", facts)
     each = (f"{model} by {brief(sorted(models))}" for model, models in got.items())
     return Check(name, Status.PASS, ", ".join(each), facts)
-
-
-def is_one_by_alias(evidence: Evidence, one: str, other: str) -> bool:
-    """Whether --alias says that one model answers both classes."""
-    return bool(set(evidence.aliases.get(one, ())) & set(evidence.aliases.get(other, ())))
 
 
 def check_listing(evidence: Evidence) -> Check:
@@ -592,9 +576,9 @@ def may_not_name(evidence: Evidence) -> Finding:
 
 
 def may_name(evidence: Evidence) -> list[Finding]:
-    """With model:specific any listed model, answered by that one."""
-    findings = []
-    for each in evidence.by_name(SPECIFIC):
+    """With model:specific any listed model, answered by that one; and how many were tried."""
+    findings, found = [], evidence.by_name(SPECIFIC)
+    for each in found:
         asked, wrong = brief([each.asked]), wrong_for_name(each, evidence)
         if wrong is None:
             findings.append(Finding(Status.PASS, f"{asked} answered"))
@@ -605,15 +589,9 @@ def may_name(evidence: Evidence) -> list[Finding]:
         else:
             text = f"{asked} is listed, but cannot be asked for: {wrong}"
             findings.append(Finding(Status.WARN if evidence.is_served else Status.SKIP, text))
-    return [*findings, tried_of_listed(evidence)]
-
-
-def tried_of_listed(evidence: Evidence) -> Finding:
-    """How many models that was; by itself it decides nothing."""
-    tried = {each.asked for each in evidence.by_name(SPECIFIC)}
-    listed_ones = set(evidence.listing.for_chat)
-    count = f"{len(tried & listed_ones)} of {len(listed_ones)} listed models asked for by name"
-    return Finding(Status.SKIP, count if tried else NO_MODEL)
+    tried, all_listed = {each.asked for each in found}, set(evidence.listing.for_chat)
+    count = f"{len(tried & all_listed)} of {len(all_listed)} listed models asked for by name"
+    return [*findings, Finding(Status.SKIP, count if tried else NO_MODEL)]
 
 
 def may_administer(evidence: Evidence, role: str) -> list[Finding]:
@@ -749,7 +727,8 @@ def row(asked: str, exchanges: Sequence[Exchange]) -> str:
 
 def measure(run: Run) -> None:
     args, document, identities = run.args, run.document("model_routing"), Identities(run)
-    evidence = Evidence(models_to_ask(args))
+    named = [*([args.model] if args.model else []), *args.models]
+    evidence = Evidence(list(dict.fromkeys(named or CLASSES)))
     for asked, answered in args.alias:
         evidence.aliases.setdefault(asked, []).append(answered)
     run.target["model"] = ", ".join(evidence.asked)

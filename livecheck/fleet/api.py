@@ -40,8 +40,7 @@ class Unreadable(Exception):
 def first_contact(run: Run, wire: Wire, token: str | None) -> Answer:
     """/v1/models with this token. CannotCheck when no server can be reached, or it refuses the
     credential."""
-    (answer,) = chat.first_contact(run, wire, [chat.with_credential(chat.get(chat.MODELS), token)])
-    return answer
+    return chat.first_contact(run, wire, [chat.with_credential(chat.get(chat.MODELS), token)])[0]
 
 
 # --- read

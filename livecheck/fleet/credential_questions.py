@@ -159,8 +159,7 @@ class Exchange:
     @cached_property
     def is_echo(self) -> bool:
         """Whether the answer repeats the credential."""
-        is_near = self.group == "api_key"
-        return has_echo(self.answer, NEAR_ECHO_LENGTH if is_near else ECHO_LENGTH)
+        return has_echo(self.answer, NEAR_ECHO_LENGTH if self.group == "api_key" else ECHO_LENGTH)
 
     def record(self) -> dict[str, Any]:
         """The exchange as it is saved; nothing in it is a credential."""

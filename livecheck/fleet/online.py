@@ -81,7 +81,6 @@ class State:
 
     @property
     def contradiction(self) -> str | None:
-        """Where the two sources disagree."""
         if self.runners is None or self.models is None:
             return None
         if any(runner.models for runner in self.online) and not self.models:
@@ -92,7 +91,6 @@ class State:
         return None
 
     def words(self, model: str) -> str:
-        """Who is online, and which source says so."""
         others = bool(self.online or self.models) and not self.online_for(model)
         if self.runners is None:
             but = f", but not {shorten(model, 40)}" if others else ""

@@ -135,8 +135,7 @@ class Identities:
 
     def known(self, role: str | None) -> Identity:
         """The same, as far as it is known without making a token."""
-        is_unmade = self.can_make and role not in self._made
-        return Identity(role) if is_unmade else self.find(role)
+        return Identity(role) if self.can_make and role not in self._made else self.find(role)
 
     def _reason_against(self, role: str | None, token: str) -> str | None:
         """Why a token does not stand for this role."""

@@ -27,14 +27,16 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import contextlib
+import itertools
+import operator
 import re
 import statistics
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import common
@@ -283,15 +285,12 @@ def ask_asleep(talk: Conversation, contact: Answer) -> None:
 
 def names_online(talk: Conversation) -> list[str]:
     """The runners that are online; the models that are listed, where runners cannot be read."""
-    try:
+    with contextlib.suppress(Unreadable):
         if talk.admin.reason is None:
             return [runner.name for runner in talk.admin.runners() if runner.is_online]
-    except Unreadable:
-        pass
-    try:
+    with contextlib.suppress(Unreadable):
         return api.listed_models(talk.get(chat.MODELS))
-    except Unreadable:
-        return []
+    return []
 
 
 def ask_control(talk: Conversation) -> None:
@@ -318,7 +317,7 @@ def ask_control(talk: Conversation) -> None:
 
 def file_under(evidence: Evidence, group: str, found: Exchange) -> None:
     """Give the last exchange another group: it does not count as a control."""
-    question = dataclasses.replace(found.question, group=group)
+    question = replace(found.question, group=group)
     evidence.exchanges[-1] = Exchange(question, found.answer)
 
 
@@ -790,31 +789,23 @@ def metrics(evidence: Evidence) -> dict[str, Any]:
 def lines(evidence: Evidence, url: str) -> list[str]:
     """Who was given what: a row for each role, a column for what was asked for."""
     rows = [shorten(f"Asked {url}: {len(evidence.exchanges)} requests", 80)]
-    model = evidence.models[0] if evidence.models else "a model"
-    columns = [*CLASSES, model, api.RUNNERS]
-    table = [role_row(evidence, role, columns) for role in ROLES if evidence.of(role)]
-    if not table:
-        return rows
-    heads = "".join(f"  {shorten(each, 15):>15}" for each in columns)
-    return [*rows, "", f"  {'':8}{heads}", *table]
-
-
-def role_row(evidence: Evidence, role: str, columns: Sequence[str]) -> str:
-    found = [evidence.find(role, name) for name in columns]
-    cells = [str(each.status or each.error) if each else "-" for each in found]
-    return f"  {role:8}" + "".join(f"  {cell:>15}" for cell in cells)
+    asked_as = [role for role in ROLES if evidence.of(role)]
+    columns = [*CLASSES, evidence.models[0] if evidence.models else "a model", api.RUNNERS]
+    if asked_as:
+        heads = "".join(f"  {shorten(each, 15):>15}" for each in columns)
+        rows += ["", f"  {'':8}{heads}"]
+    for role in asked_as:
+        found = [evidence.find(role, name) for name in columns]
+        cells = [str(each.status or each.error) if each else "-" for each in found]
+        rows.append(f"  {role:8}" + "".join(f"  {cell:>15}" for cell in cells))
+    return rows
 
 
 def shown(checks: Sequence[Check]) -> list[Check]:
     """The checks for the screen: those in a row that were skipped for one reason on one line."""
-    found: list[Check] = []
-    for check in checks:
-        last = found[-1] if found else None
-        if last and (last.status, last.detail) == (check.status, check.detail):
-            found[-1] = dataclasses.replace(last, name=f"{last.name}, {check.name}")
-        else:
-            found.append(check)
-    return found
+    groups = itertools.groupby(checks, key=operator.attrgetter("status", "detail"))
+    alike = [list(group) for _, group in groups]
+    return [replace(each[0], name=", ".join(check.name for check in each)) for each in alike]
 
 
 # --- main

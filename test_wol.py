@@ -250,7 +250,6 @@ def warn_of_expiry(session: Session, limit_s: float) -> None:
 
 
 def announcement(evidence: Evidence, args: argparse.Namespace) -> str:
-    """What is about to be done, in one line."""
     count = f"{args.burst} times at once" if args.burst else "once"
     state, who = evidence.before, "it is not known who is online"
     if evidence.was_asleep:
@@ -391,7 +390,6 @@ def check_request(evidence: Evidence, timeout_s: float) -> Check:
 
 
 def another_model_words(evidence: Evidence) -> str:
-    """Which model answered instead of the one that was asked for."""
     found, sent = evidence.by_another_model, len(evidence.answers)
     models = listed(list(dict.fromkeys(answer.completion.model or "" for answer in found)))
     which = f"{len(found)} of {sent} answered" if sent > 1 else "answered"

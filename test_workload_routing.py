@@ -32,6 +32,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import operator
 import re
 import statistics
 import sys
@@ -349,7 +350,6 @@ def cannot_tell(evidence: Evidence) -> str | None:
 
 
 def better_source(evidence: Evidence) -> str:
-    """What to do to know more."""
     hint = "use --runner-header, if a header names the runner"
     if evidence.log and evidence.log.alone:
         return f": {hint}"
@@ -460,7 +460,6 @@ def shares(evidence: Evidence) -> str:
 
 
 def check_expect_runners(evidence: Evidence) -> Check:
-    """As many runners served as were expected."""
     served_by, wanted = evidence.attribution, evidence.args.expect_runners
     if reason := cannot_tell(evidence):
         return undecided("expect_runners", reason)
@@ -564,9 +563,7 @@ def served_together(answers: Sequence[Answer], alone: Answer | None) -> float | 
     latencies = [times.latency_ms(answer) or 0.0 for answer in answers]
     starts = [start for start in map(times.first_output_ms, answers) if start is not None]
     if len(starts) == len(answers):
-        rest_ms = statistics.median(
-            latency - start for latency, start in zip(latencies, starts, strict=True)
-        )
+        rest_ms = statistics.median(map(operator.sub, latencies, starts))
         request_ms, waited_ms = min(starts) + rest_ms, max(starts) - min(starts)
     else:  # not streamed: the wait can only be seen in the whole
         request_ms = (times.latency_ms(alone) if alone else None) or min(latencies)
@@ -599,7 +596,6 @@ def position_line(label: str, answers: Sequence[Answer]) -> str:
 
 
 def conclusion(evidence: Evidence, timing: Timing) -> str:
-    """What the times say."""
     if evidence.at_once < 2:
         return "one at a time: no request ran beside another"
     if timing.together is None:
@@ -663,7 +659,6 @@ def row_line(row: dict[str, Any]) -> str:
 
 
 def lines(evidence: Evidence, timing: Timing | None, url: str) -> list[str]:
-    """Who served what, as a table."""
     served_by, own = evidence.attribution, evidence.args.runner_header
     total = len(evidence.measured)
     if not total:
@@ -736,7 +731,6 @@ def records(evidence: Evidence) -> list[dict[str, Any]]:
 
 
 def kind_of(answer: Answer) -> str:
-    """The kind of error of an answer that did not succeed."""
     if answer.failure is not None:
         return answer.failure.kind
     return "malformed" if answer.status == 200 else status_kind(answer.status or 0)

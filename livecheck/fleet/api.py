@@ -86,7 +86,6 @@ class Runner:
     mac: str | None
 
     def offers(self, models: Collection[str]) -> bool:
-        """Whether it has any of these models."""
         return not self.models.isdisjoint(models)
 
 

@@ -158,7 +158,6 @@ class Exchange:
 
     @cached_property
     def is_echo(self) -> bool:
-        """Whether the answer repeats the credential."""
         return has_echo(self.answer, NEAR_ECHO_LENGTH if self.group == "api_key" else ECHO_LENGTH)
 
     def record(self) -> dict[str, Any]:
@@ -225,7 +224,6 @@ def with_header(request: Request, value: str, secret: str | None = None) -> Requ
 
 
 def admin_requests(token: str | None) -> dict[str, Request]:
-    """The requests to the admin API, by their paths."""
     found = [chat.with_credential(chat.get(path), token) for path in ADMIN_PATHS]
     return dict(zip(ADMIN_PAGES, found, strict=True))
 

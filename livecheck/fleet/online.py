@@ -221,15 +221,11 @@ class Observer:
             thread.join(JOIN_S)
 
     def _watch(self, over: threading.Event, see: Callable[[State], None]) -> None:
-        begun_s = time.monotonic()
-
-        def interval_s() -> float:
-            return POLL_S if time.monotonic() < begun_s + OFTEN_S else SLOW_POLL_S
-
+        slower_s = time.monotonic() + OFTEN_S
         with open_wire(self.run, timeout_s=self._wire.timeout_s) as wire:
             observer = Observer(self.run, wire, self._token, self._admin)
             observer.no_admin = self.no_admin
-            while not over.wait(interval_s()):
+            while not over.wait(POLL_S if time.monotonic() < slower_s else SLOW_POLL_S):
                 state = observer.read(always_models=False)
                 if over.is_set():
                     return

@@ -4,6 +4,7 @@
 #               of each script (90 seconds)
 # make test     set up, run all tests (less than ten minutes)
 # make lint     set up, check form, types and which module imports which
+# make faults   set up, plant every fault and see that its script finds it
 # make soak     set up, run every script 20 times against a sound deployment: no alarm
 # make browser  install Debian's Chromium for the CORS test (as root, with apt-get; else says so)
 # make sdks     the openai package in its three majors, for the tests (which make them if need be)
@@ -18,7 +19,7 @@ BIN := .venv/bin
 READY := .venv/ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all:
 
-.PHONY: demo demo-all check test lint soak browser sdks setup clean
+.PHONY: demo demo-all check test faults lint soak browser sdks setup clean
 
 demo: $(READY)
 	@$(BIN)/python -m reference.demo
@@ -40,6 +41,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+faults: $(READY)
+	$(BIN)/python -m pytest tests/reference/test_faults.py
 
 soak: $(READY)
 	$(BIN)/python tests/tools/soak.py

@@ -30,7 +30,6 @@ Examples:
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections import Counter
@@ -40,41 +39,25 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, Document, Run, Status
+from livecheck.core.checks import passed, warned
 from livecheck.core.credentials import check_token
+from livecheck.core.options import option_type, positive_number
 from livecheck.core.settings import check_url, is_loopback
 from livecheck.core.text import counted, figure
-from livecheck.load import capacity, gateway_cost, gateway_probes, table
+from livecheck.load import capacity, gateway_cost, gateway_probes, level_plan, table
 from livecheck.load.arrivals import CONSTANT, POISSON, Load
 from livecheck.load.level import Level, Session, cannot_recover, measure_level
-from livecheck.load.level_plan import (
-    SEARCH_S,
-    Plan,
-    level_size,
-    load_at,
-    make_plan,
-    most_in_flight,
-    result_names,
-)
 from livecheck.wire import chat, metrics
 from livecheck.wire.answer import Answer, ms, records
 from livecheck.wire.asking import Cause, open_wire, rate_limit_words, refused_credential
 from livecheck.wire.wire import USER_CLOCK, Wire, raise_descriptor_limit
 
-CHECKS = (
-    "ping",
-    "health",
-    "requests",
-    "stream",
-    "tokens",
-    "client",
-    "cost",
-    "capacity",
-    "slo",
-)
+CHECKS = ("ping", "health", "requests", "stream", "tokens", "client", "cost", "capacity", "slo")
 # A client that is late by more than this share of the median ITL or TTFT is a part of the figures.
 CLIENT_SHARE = 0.05
 MERGED_SHARE = 0.01  # share of the events; fewer merged ones cannot move a p99
 MAX_PER_S = 10_000
+PROMPT = "Write a short poem about the sea"
 
 Records = list[dict[str, Any]]
 
@@ -86,17 +69,9 @@ def build_parser() -> common.Parser:
     number, count = common.whole_number(1), common.whole_number(0)
     add("--model", metavar="NAME", help="model to ask for (default: the first listed)")
     asked = group.add_mutually_exclusive_group().add_argument
-    asked(
-        "--prompt",
-        default="Write a short poem about the sea",
-        help="what to ask (default: %(default)s)",
-    )
-    asked(
-        "--prompt-file",
-        type=Path,
-        metavar="FILE",
-        help="file with one prompt (or JSON object) per line",
-    )
+    asked("--prompt", default=PROMPT, help="what to ask (default: %(default)s)")
+    prompts = "file with one prompt (or JSON object) per line"
+    asked("--prompt-file", type=Path, metavar="FILE", help=prompts)
     tokens = "longest answer, in tokens (default %(default)s)"
     add("--max-tokens", type=number, default=128, metavar="N", help=tokens)
     levels = "requests in flight, one or several levels (default 1)"
@@ -108,13 +83,13 @@ def build_parser() -> common.Parser:
     length("--duration", type=common.seconds, metavar="SECONDS", help=duration)
     warmup = "warm-up requests, at least one per slot; 0 disables them (default %(default)s)"
     add("--warmup", type=count, default=1, metavar="N", help=warmup)
-    add(
-        "--same-prompt", action="store_true", help="no unique line in prompts: use the prompt cache"
-    )
+    same = "no unique line in prompts: use the prompt cache"
+    add("--same-prompt", action="store_true", help=same)
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--gateway-only", action="store_true", help="only /ping and /health")
     part.add_argument("--inference-only", action="store_true", help="only chat completions")
     bound = "bound to keep, as in ttft_p50=500ms (repeatable)"
+    objective = option_type(metrics.parse_objective)
     add("--slo", type=objective, action="append", default=[], metavar="NAME=VALUE", help=bound)
     add_load_options(parser)
     return parser
@@ -123,6 +98,7 @@ def build_parser() -> common.Parser:
 def add_load_options(parser: common.Parser) -> None:
     add = parser.add_argument_group("open loop, capacity and comparison").add_argument
     rates = "open loop: requests per second, one or several levels"
+    per_second = positive_number(MAX_PER_S)
     add("--rate", type=per_second, nargs="+", metavar="R", help=rates)
     kinds = "pattern of the arrivals with --rate (default poisson)"
     add("--arrivals", choices=(POISSON, CONSTANT), help=kinds)
@@ -131,42 +107,17 @@ def add_load_options(parser: common.Parser) -> None:
     add("--find-capacity", action="store_true", help=search)
     most = f"highest level of the search (default {2**capacity.DOUBLINGS} times the first)"
     add("--max-level", type=per_second, metavar="N", help=most)
-    longest = f"when the search stops sending (default {SEARCH_S})"
+    longest = f"when the search stops sending (default {level_plan.SEARCH_S})"
     add("--max-time", type=common.seconds, metavar="SECONDS", help=longest)
     straight = "inference server itself, to find out what the gateway costs"
-    add("--direct-url", type=base_url, metavar="URL", help=straight)
+    add("--direct-url", type=option_type(check_url), metavar="URL", help=straight)
     add("--direct-key", metavar="KEY", help="key for --direct-url (or INFERENCE_DIRECT_KEY)")
-
-
-def objective(text: str) -> metrics.Objective:
-    try:
-        return metrics.parse_objective(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def per_second(text: str) -> float:
-    """An argparse type: a rate or level, a positive number that is not too large."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 < value <= MAX_PER_S:  # nor NaN
-        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and {MAX_PER_S}")
-    return value
-
-
-def base_url(text: str) -> str:
-    try:
-        return check_url(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 # --- measure
 
 
-def first_contact(run: Run, wire: Wire, plan: Plan) -> Session:
+def first_contact(run: Run, wire: Wire, plan: level_plan.Plan) -> Session:
     """One request to each endpoint, all at once: a silent server costs one timeout."""
     paths = [*plan.probes, *([chat.MODELS] if plan.loads else [])]
     answers = chat.first_contact(run, wire, [chat.get(path) for path in paths])
@@ -339,41 +290,30 @@ def direct_key(run: Run) -> str | None:
 def check_requests(level: Level, found: Records, allowed: float) -> Check:
     """Every request of the level succeeded, but for the share that --slo error_rate allows."""
     kept = [record for record in found if not record["excluded"]]
-    failed = [record for record in kept if record["error"]]
-    evidence = {"planned": level.load.planned, "sent": len(found), "failed": len(failed)}
-    share = len(failed) / len(kept) if kept else 0.0
-    status, detail = verdict(level, kept, failed, share, allowed)
+    bad = [record for record in kept if record["error"]]
+    evidence = {"planned": level.load.planned, "sent": len(found), "failed": len(bad)}
+    status, detail = verdict(level, kept, bad, allowed)
     return Check("requests", status, detail, evidence, essential=status is Status.SKIP)
 
 
-def verdict(
-    level: Level,
-    kept: Records,
-    failed: Records,
-    share: float,
-    allowed: float,
-) -> tuple[Status, str]:
+def verdict(level: Level, kept: Records, bad: Records, allowed: float) -> tuple[Status, str]:
     """The status that the requests of a level deserve, and the words for it."""
     limited = level.stop_for(Cause.RATE_LIMIT)
     if not kept and not limited:
         return Status.FAIL, f"no request was answered: {warmup_words(level)}"
-    if failed and is_too_much(share, allowed):
-        told = f"{len(failed)} of {len(kept)} failed: {error_words(failed)}"
-        return Status.FAIL, told + (f"; stopped: {level.stopped}" if level.stopped else "")
+    told = f"{len(bad)} of {len(kept)} failed"
+    # if all of them fail, that is never fine
+    if bad and (len(bad) == len(kept) or len(bad) / len(kept) > allowed):
+        stopped = f"; stopped: {level.stopped}" if level.stopped else ""
+        return Status.FAIL, f"{told}: {error_words(bad)}{stopped}"
     if limited:
         return Status.SKIP, limit_words(level, len(kept))
-    if failed:
-        told = f"{len(failed)} of {len(kept)} failed, within the {allowed:.2%} allowed"
-        return Status.WARN, f"{told}: {error_words(failed)}"
+    if bad:
+        return Status.WARN, f"{told}, within the {allowed:.2%} allowed: {error_words(bad)}"
     detail = f"{len(kept)} of {level.load.planned or len(kept)} succeeded"
     if not all(answer.is_ok for answer in level.warmup):
         return Status.WARN, f"{detail}, but {warmup_words(level)}"
     return Status.PASS, detail
-
-
-def is_too_much(share: float, allowed: float) -> bool:
-    """Whether so many failed requests break the bound. If all of them fail, that is never fine."""
-    return share > allowed or share == 1
 
 
 def allowed_errors(objectives: Sequence[metrics.Objective]) -> float:
@@ -386,27 +326,26 @@ def limit_words(level: Level, count: int) -> str:
     if not level.rate_limited:
         return f"not run: {Cause.RATE_LIMIT.value}"
     planned = level.load.planned
-    of_all = f"{count} of {planned}" if planned is not None else f"{count}"
-    return f"stopped after {of_all} requests: {rate_limit_words(level.rate_limited)}"
+    of_all = "" if planned is None else f" of {planned}"
+    return f"stopped after {count}{of_all} requests: {rate_limit_words(level.rate_limited)}"
 
 
-def error_words(failed: Records) -> str:
+def error_words(bad: Records) -> str:
     """Each kind of error once, with its count and the first words for it."""
-    counts = Counter(record["error"] for record in failed)
-    texts = {record["error"]: record["error_text"] for record in reversed(failed)}
+    counts = Counter(record["error"] for record in bad)
+    texts = {record["error"]: record["error_text"] for record in reversed(bad)}
     return "; ".join(f"{kind} x{count} ({texts[kind]})" for kind, count in counts.most_common())
 
 
 def warmup_words(level: Level) -> str:
     """What went wrong before the level's own requests."""
-    failed = [answer for answer in level.warmup if not answer.is_ok]
-    if failed:
-        said = counted(answer.outcome() for answer in failed)
-        return f"{len(failed)} of {len(level.warmup)} warm-up requests failed: {said}"
+    if outcomes := [answer.outcome() for answer in level.warmup if not answer.is_ok]:
+        of_all = f"{len(outcomes)} of {len(level.warmup)}"
+        return f"{of_all} warm-up requests failed: {counted(outcomes)}"
     return str(level.stopped) if level.stopped else "nothing was sent"
 
 
-def succeeded(found: Sequence[dict[str, Any]]) -> Records:
+def succeeded(found: Records) -> Records:
     return [record for record in found if record["error"] is None]
 
 
@@ -418,9 +357,8 @@ def check_stream(found: Records) -> Check | None:
     complaints = [text for record in good for text in record["complaints"]]
     evidence = {"streams": len(good), "complaints": len(complaints)}
     if complaints:
-        return Check("stream", Status.WARN, counted(complaints), evidence)
-    detail = f"{len(good)} well-formed, each with a [DONE]"
-    return Check("stream", Status.PASS, detail, evidence)
+        return warned("stream", counted(complaints), evidence)
+    return passed("stream", f"{len(good)} well-formed, each with a [DONE]", evidence)
 
 
 def check_tokens(usage: bool, found: Records) -> Check | None:
@@ -435,14 +373,17 @@ def check_tokens(usage: bool, found: Records) -> Check | None:
     total = int(sum(record["output_tokens"] for record in good))
     evidence = {"output_tokens": total, "sources": dict(sources)}
     if problems := token_problems(good):
-        return Check("tokens", Status.WARN, f"from {named}; {'; '.join(problems)}", evidence)
-    return Check("tokens", Status.PASS, f"{total} output tokens, from {named}", evidence)
+        return warned("tokens", f"from {named}; {'; '.join(problems)}", evidence)
+    return passed("tokens", f"{total} output tokens, from {named}", evidence)
 
 
 def token_problems(good: Records) -> list[str]:
     """What makes the count doubtful, each with an example."""
     problems = []
-    if differing := [record for record in good if counts_differ(record)]:
+    counted_twice = [r for r in good if r["server_predicted_tokens"] is not None]
+    if differing := [
+        r for r in counted_twice if r["server_predicted_tokens"] != r["output_tokens"]
+    ]:
         first = differing[0]
         problems.append(
             f"usage and timings disagree in {len(differing)}, as {first['output_tokens']} and "
@@ -458,11 +399,6 @@ def token_problems(good: Records) -> list[str]:
     return problems
 
 
-def counts_differ(record: dict[str, Any]) -> bool:
-    other = record["server_predicted_tokens"]
-    return other is not None and other != record["output_tokens"]
-
-
 def check_client(figures: dict[str, Any]) -> Check | None:
     """This program kept up with the server."""
     client, lag = figures["client"], figures["client"]["lag_ms"]["p99"]
@@ -475,15 +411,12 @@ def check_client(figures: dict[str, Any]) -> Check | None:
         detail += f", send lag p99 {late:.2f} ms"
     if client["client_bound"]:
         detail = f"client-bound: {detail}; use a faster client, or one that is less busy"
-        return Check("client", Status.WARN, detail, evidence)
-    return Check("client", Status.PASS, detail, evidence)
+        return warned("client", detail, evidence)
+    return passed("client", detail, evidence)
 
 
 def check_objective(
-    wanted: metrics.Objective,
-    figures: dict[str, Any],
-    found: Sequence[dict[str, Any]] = (),
-    limited: bool = False,
+    wanted: metrics.Objective, figures: dict[str, Any], found: Records, limited: bool = False
 ) -> Check:
     """One --slo. It is also missed when its figure was not measured, unless the rate limit of the
     key (`limited`) left nothing to measure: then it is undecided."""
@@ -505,9 +438,7 @@ def check_objective(
     return Check(name, status, detail, evidence)
 
 
-def reached(
-    wanted: metrics.Objective, figures: dict[str, Any], found: Sequence[dict[str, Any]]
-) -> float | None:
+def reached(wanted: metrics.Objective, figures: dict[str, Any], found: Records) -> float | None:
     """The figure that an objective is about, or the share of requests that kept its bound."""
     if not wanted.per_request:
         return wanted.value(figures)
@@ -552,11 +483,9 @@ def judge_pairs(
     figures = document.metrics
     here, there = gateway_cost.split(document.requests)
     side = figures["through_gateway"] | {key: figures[key] for key in ("client", "gateway")}
-    failed = [record for record in there if record["error"]]
-    return [
-        *judge_level(through.session, through.level, here, side),
-        gateway_cost.check_cost(figures["cost"], len(there), failed, past.level.stopped),
-    ]
+    bad = [record for record in there if record["error"]]
+    cost = gateway_cost.check_cost(figures["cost"], len(there), bad, past.level.stopped)
+    return [*judge_level(through.session, through.level, here, side), cost]
 
 
 # --- show
@@ -567,9 +496,9 @@ def level_lines(figures: dict[str, Any]) -> list[str]:
     at = f"concurrency {figures['concurrency']}"
     if "rate_per_s" in figures:
         at = f"{figures['rate_per_s']:g} requests/s"
-    title = f"Inference at {at}: {figures['succeeded']} of "
+    count = f"{figures['succeeded']} of {figures['requests']}"
     return [
-        f"{title}{figures['requests']} requests succeeded",
+        f"Inference at {at}: {count} requests succeeded",
         table.header(),
         table.row("TTFT [ms]", figures["ttft_ms"]),
         *table.optional_row("  due to sent [ms]", figures.get("due_to_sent_ms", {"n": 0})),
@@ -589,13 +518,13 @@ def level_lines(figures: dict[str, Any]) -> list[str]:
 
 
 def single_figures(figures: dict[str, Any]) -> list[str]:
-    shown, share = figure, figures["error_rate"]
+    share = figures["error_rate"]
     entries = {
-        "output throughput": f"{shown(figures['output_tokens_per_s'])} tok/s",
-        "request throughput": f"{shown(figures['requests_per_s'])} requests/s",
-        "goodput": f"{shown(figures['goodput_per_s'])} requests/s" + goodput_share(figures),
+        "output throughput": f"{figure(figures['output_tokens_per_s'])} tok/s",
+        "request throughput": f"{figure(figures['requests_per_s'])} requests/s",
+        "goodput": f"{figure(figures['goodput_per_s'])} requests/s" + goodput_share(figures),
         "error rate": ("-" if share is None else f"{share:.1%}") + errors_in(figures),
-        "wall time": f"{shown(figures['wall_s'])} s",
+        "wall time": f"{figure(figures['wall_s'])} s",
         "load": load_words(figures),
         "prompt": prompt_words(figures),
         "tokens counted by": token_sources(figures["token_sources"]),
@@ -661,12 +590,11 @@ def show(run: Run, document: Document, lines: Sequence[str], checks: Sequence[Ch
 def check_gateway(session: Session, paths: Sequence[str], document: Document) -> list[Check]:
     probes = probe_gateway(session, paths, document)
     figures = document.metrics["gateway"]
-    checks = [
-        gateway_probes.check_probes(path, answers, figures) for path, answers in probes.items()
-    ]
+    checks = [gateway_probes.check_probes(path, probes[path], figures) for path in paths]
     document.add(*checks)
     if document.main:
-        document.add(*(check_objective(each, document.metrics) for each in session.run.args.slo))
+        objectives = session.run.args.slo
+        document.add(*(check_objective(each, document.metrics, []) for each in objectives))
     counts = {path: len(answers) for path, answers in probes.items()}
     lines = gateway_probes.gateway_lines(figures, counts)
     show(session.run, document, lines, document.checks)
@@ -684,16 +612,24 @@ def check_level(session: Session, load: Load, document: Document, probed: Any) -
 def search_capacity(session: Session, first: Load, document: Document, probed: Any) -> None:
     """Raise the level until an objective is broken."""
     run, args = session.run, session.run.args
-    start = first.rate_per_s or first.concurrency
-    search = capacity.Search(start, args.max_level, whole=not first.is_open)
-    for line in capacity.forecast(search, level_size(first), args.max_time, args.timeout):
+    search = capacity.Search(
+        first.rate_per_s or first.concurrency, args.max_level, whole=not first.is_open
+    )
+    for line in capacity.forecast(
+        search, level_plan.level_size(first), args.max_time, args.timeout
+    ):
         run.note(line)
-    for line in capacity.head(search):
-        run.say(line)
+    run.say(capacity.head(search))
     end_s = time.perf_counter() + args.max_time
     try:
         while not search.ended and (number := search.next_level()) is not None:
-            try_level(session, Level(load_at(args, first, number), end_s), search, document, probed)
+            try_level(
+                session,
+                Level(level_plan.load_at(args, first, number), end_s),
+                search,
+                document,
+                probed,
+            )
     finally:
         document.metrics = search.metrics()
     checks = judge_search(session, search, document.requests)
@@ -704,7 +640,6 @@ def search_capacity(session: Session, first: Load, document: Document, probed: A
 def try_level(
     session: Session, level: Level, search: capacity.Search, document: Document, probed: Any
 ) -> None:
-    """One level of the search."""
     found = send_level(session, level, probed, document)
     figures = document.metrics
     if level.stop_for(Cause.RATE_LIMIT):
@@ -722,12 +657,10 @@ def objectives_at(
     session: Session, level: Level, found: Records, figures: dict[str, Any]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """The objectives that a level breaks, and those that it keeps, in words."""
-    broken: dict[str, str] = {}
-    kept: dict[str, str] = {}
     objectives = session.run.args.slo
     requests = check_requests(level, found, allowed_errors(objectives))
-    if requests.status is Status.FAIL:
-        broken["requests"] = requests.detail
+    broken = {"requests": requests.detail} if requests.status is Status.FAIL else {}
+    kept: dict[str, str] = {}
     for each in objectives:
         value = reached(each, figures, found)
         words = capacity.figure_words(each, value)
@@ -736,7 +669,6 @@ def objectives_at(
 
 
 def compare(session: Session, load: Load, document: Document, probed: Any) -> None:
-    """Find out what the gateway costs."""
     run = session.run
     with open_wire(run, direct_key(run), url=run.args.direct_url) as wire:
         through, past = send_pairs(session, wire, load, probed, document)
@@ -749,9 +681,9 @@ def measure(run: Run) -> None:
     args, plan = run.args, run.prepared
     # begun before the first contact: if that fails, no older result can be taken for this one
     before = run.document("gateway_overhead", main=not plan.loads) if plan.probes else None
-    documents = [run.document(name) for name in result_names(args, plan.loads)]
+    documents = [run.document(name) for name in level_plan.result_names(args, plan.loads)]
     try:
-        raise_descriptor_limit(most_in_flight(args, plan.loads))
+        raise_descriptor_limit(level_plan.most_in_flight(args, plan.loads))
     except OSError as error:
         raise CannotCheck(str(error.strerror)) from None
     with open_wire(run, run.token()) as wire:
@@ -771,7 +703,7 @@ def measure(run: Run) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return common.main(build_parser(), measure, argv, prepare=make_plan)
+    return common.main(build_parser(), measure, argv, prepare=level_plan.make_plan)
 
 
 if __name__ == "__main__":

@@ -61,17 +61,11 @@ def new_parser(
     """
     parser = Parser.from_manual(file, doc)
     parser.set_defaults(deployment=deployment, script=Path(file).stem)
-    _add_shared_options(parser, deployment, checks, timeout_s)
-    return parser
-
-
-def _add_shared_options(
-    parser: Parser, deployment: Deployment, checks: Sequence[str], timeout_s: float
-) -> None:
     variable = deployment.url_variable
     default = f", default {deployment.default_url}" if deployment.default_url else ""
     token = f"credential; - reads it from stdin (or {deployment.token_variable})"
     timeout = "whole time of one request (default %(default)g)"
+    folder = "folder for the result files (default %(default)s)"
     names = ", ".join(checks)
     add = parser.add_argument_group("shared options").add_argument
     add("--url", metavar="URL", help=f"base URL of the deployment (or {variable}{default})")
@@ -82,16 +76,11 @@ def _add_shared_options(
     add("-v", "--verbose", action="store_true", help="show each request")
     add("--debug", action="store_true", help="show answers and tracebacks too")
     add("--output", choices=("text", "json"), default="text", help="form of the result on stdout")
-    add(
-        "--results",
-        type=Path,
-        default=Path("results"),
-        metavar="DIR",
-        help="folder for the result files (default %(default)s)",
-    )
+    add("--results", type=Path, default=Path("results"), metavar="DIR", help=folder)
     add("--only", nargs="+", choices=checks, metavar="CHECK", help=f"run only these: {names}")
     add("--skip", nargs="+", choices=checks, default=[], metavar="CHECK", help="leave these out")
     add("--strict", action="store_true", help="treat every WARN as a FAIL")
+    return parser
 
 
 def main(
@@ -106,10 +95,8 @@ def main(
     mistake on the command line. What it returns is `run.prepared`.
     """
     args = parser.parse_args(argv)
-    prepared = None
     try:
-        if prepare is not None:
-            prepared = prepare(args)
+        prepared = prepare(args) if prepare else None
     except ValueError as error:
         parser.error(str(error))
     with run(args) as this:

@@ -24,24 +24,18 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import common
 from common import CannotCheck, Check, Exit, Run, Status
+from livecheck.core.checks import failed, passed, warned
+from livecheck.core.options import option_type
 from livecheck.core.text import plural, shorten
 from livecheck.wire import chat
 from livecheck.wire.answer import Answer, number
-from livecheck.wire.asking import (
-    COSTLY,
-    Asker,
-    Cause,
-    Stop,
-    open_wire,
-    reason_to_stop,
-    refused_credential,
-)
+from livecheck.wire.asking import Asker, Cause, Stop, open_wire, reason_to_stop, refused_credential
 from livecheck.wire.wire import Request
 
 CHECKS = (
@@ -68,7 +62,9 @@ OTHER_PORT = 61443
 VALUE_LENGTH = 4000  # characters of a header's value: lists of names are long
 QUOTED = 100  # characters of a header's value in a line of evidence
 AT_ONCE = 4  # requests in flight, of those that do not reach the model
-EXPOSE_HEADERS = "access-control-expose-headers"
+ALLOW_HEADERS = "Access-Control-Allow-Headers"
+ALLOW_METHODS = "Access-Control-Allow-Methods"
+EXPOSE_HEADERS = "Access-Control-Expose-Headers"
 WRONG_KEY = "Bearer wrong-key"
 NOT_THERE = "/v1/not-there"
 # the headers that the openai package for JavaScript adds to every request
@@ -79,34 +75,23 @@ SDK_HEADERS = tuple(
 ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::([0-9]{1,5}))?")
 ADDRESS = re.compile(r"\[.*\]|[0-9.]+")
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+FAILURES = {Cause.SILENT: "timeout", Cause.FLOOD: "flood"}  # of the first contact
 DEFAULT_PORTS = {("http", "80"), ("https", "443")}
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
     add = parser.add_argument_group("what to check").add_argument
-    add("--origin", type=origin_option, help="web page that should be allowed (or CORS_ORIGIN)")
-    add(
-        "--denied-origin",
-        type=origin_option,
-        action="append",
-        default=[],
-        metavar="ORIGIN",
-        help="web page that should not be allowed (repeatable)",
-    )
+    origin = option_type(parse_origin)
+    add("--origin", type=origin, help="web page that should be allowed (or CORS_ORIGIN)")
+    denied = "web page that should not be allowed (repeatable)"
+    add("--denied-origin", type=origin, action="append", default=[], metavar="ORIGIN", help=denied)
     add("--expect-disabled", action="store_true", help="expect that no page is allowed at all")
     add("--model", metavar="NAME", help="model to ask for (default: the first listed)")
     return parser
 
 
 # --- origins
-
-
-def origin_option(text: str) -> str:
-    try:
-        return parse_origin(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def parse_origin(text: str) -> str:
@@ -193,7 +178,7 @@ class Asked:
     def values(self, name: str) -> list[str]:
         """All values of a header, in printable characters, without the credential."""
         headers = self.answer.reply.message.headers
-        found = [value for each, value in headers if each.lower() == name]
+        found = [value for each, value in headers if each.lower() == name.lower()]
         return [self.answer.shown(value, VALUE_LENGTH) for value in found]
 
     @property
@@ -253,27 +238,19 @@ def preflight(page: str, origin: str, more: Sequence[str] = ()) -> Question:
     return Question(name, page, Request("OPTIONS", chat.COMPLETIONS, headers=headers))
 
 
-def get(name: str, page: str, origin: str, path: str) -> Question:
-    return Question(name, page, Request("GET", path, headers={"origin": origin}))
-
-
-def post(
-    name: str, page: str, origin: str, content: Request, key: dict[str, str | None]
-) -> Question:
-    headers = {**content.headers, "origin": origin, **key}
-    return Question(name, page, Request("POST", content.path, content.body, headers))
+def ask_as(page: str, origin: str, name: str, request: Request) -> Question:
+    """The request as a browser sends it for a page on this origin."""
+    return Question(name, page, replace(request, headers={**request.headers, "origin": origin}))
 
 
 def short_questions(origin: str, others: Sequence[tuple[str, str]]) -> list[Question]:
     """Those that do not reach the model."""
-    questions = [
-        preflight(ALLOWED, origin),
-        preflight(ALLOWED, origin, SDK_HEADERS),
-        get("models", ALLOWED, origin, chat.MODELS),
-        get("404", ALLOWED, origin, NOT_THERE),
-    ]
+    models = chat.get(chat.MODELS)
+    questions = [preflight(ALLOWED, origin), preflight(ALLOWED, origin, SDK_HEADERS)]
+    questions.append(ask_as(ALLOWED, origin, "models", models))
+    questions.append(ask_as(ALLOWED, origin, "404", chat.get(NOT_THERE)))
     for page, other in others:
-        questions += [preflight(page, other), get("models", page, other, chat.MODELS)]
+        questions += [preflight(page, other), ask_as(page, other, "models", models)]
     return questions
 
 
@@ -281,15 +258,12 @@ def model_questions(origin: str, others: Sequence[tuple[str, str]], model: str) 
     """Those that reach the model, or would if they were accepted: one after the other."""
     whole = chat.completion(model, "Say yes.", 1, stream=False)
     stream = chat.completion(model, "Say yes.", 4)
-    wrong = Request("POST", whole.path, b'{"messages": "no list"}', whole.headers)
-    questions = [
-        post("answer", ALLOWED, origin, whole, {}),
-        post("stream", ALLOWED, origin, stream, {}),
-        post("401", ALLOWED, origin, whole, {"authorization": WRONG_KEY}),
-        post("400", ALLOWED, origin, wrong, {}),
-    ]
+    wrong_key = replace(whole, headers={**whole.headers, "authorization": WRONG_KEY})
+    wrong = replace(whole, body=b'{"messages": "no list"}')
+    requests = {"answer": whole, "stream": stream, "401": wrong_key, "400": wrong}
+    questions = [ask_as(ALLOWED, origin, name, request) for name, request in requests.items()]
     # one other page is enough to see whether the engine's own CORS headers come through a stream
-    return questions + [post("stream", page, other, stream, {}) for page, other in others[:1]]
+    return questions + [ask_as(page, other, "stream", stream) for page, other in others[:1]]
 
 
 def ask(asker: Asker, evidence: Evidence, questions: Sequence[Question], at_once: int) -> None:
@@ -360,8 +334,6 @@ def measure(run: Run) -> None:
 
 # --- judge: what a browser would do with the answers
 
-Judge = Callable[[Evidence], Check]
-
 
 def blocked(asked: Asked) -> str | None:
     """Why a browser keeps the answer from the page, None if it does not (Fetch standard, "CORS
@@ -391,6 +363,11 @@ def names_in(values: Sequence[str]) -> list[str] | None:
     return [name.lower() for name in names if name]
 
 
+def has_name(asked: Asked, header: str, name: str) -> bool:
+    """Whether a header lists this name, or `*`."""
+    return not {name, "*"}.isdisjoint(names_in(asked.values(header)) or ())
+
+
 def undecided(name: str, reason: str) -> Check:
     return Check(name, Status.SKIP, reason, essential=True)
 
@@ -401,16 +378,14 @@ def without_answer(name: str, question: str, evidence: Evidence) -> Check | None
     if asked is None or asked.answer.is_rate_limited:
         return undecided(name, f"not decided: {evidence.stopped}")
     if asked.answer.failure:
-        text = f"{asked.what}: {asked.error_text}"
-        return Check(name, Status.FAIL, text, {"error": asked.answer.failure.kind})
+        facts = {"error": asked.answer.failure.kind}
+        return failed(name, f"{asked.what}: {asked.error_text}", facts)
     return None
 
 
-def check_first_contact(evidence: Evidence) -> Check:
+def check_first_contact(stopped: Stop) -> Check:
     """A server that is silent or floods at the first contact is asked nothing else."""
-    stopped = evidence.stopped
-    kind = {Cause.SILENT: "timeout", Cause.FLOOD: "flood"}.get(stopped.cause) if stopped else None
-    return Check("answer", Status.FAIL, str(stopped), {"error": kind})
+    return failed("answer", str(stopped), {"error": FAILURES[stopped.cause]})
 
 
 def check_preflight(evidence: Evidence) -> Check:
@@ -423,13 +398,13 @@ def check_preflight(evidence: Evidence) -> Check:
     said = f"OPTIONS without a key: {status} after {spent_ms or 0:.1f} ms"
     facts = {"status": status, "answer_ms": spent_ms}
     if asked.has_ok_status:
-        return Check("preflight", Status.PASS, said, facts)
+        return passed("preflight", said, facts)
     reason = "browsers send the request only after a 2xx"
     if 300 <= status < 400:
         reason = f"{asked.error_text}; browsers do not follow a redirect of a preflight"
     elif status in (401, 403):
         reason = "browsers send no key with a preflight"
-    return Check("preflight", Status.FAIL, f"{said}: {reason}", facts)
+    return failed("preflight", f"{said}: {reason}", facts)
 
 
 def accepted_preflight(name: str, evidence: Evidence) -> Asked | Check:
@@ -446,9 +421,10 @@ def check_preflight_origin(evidence: Evidence) -> Check:
     asked = accepted_preflight("preflight_origin", evidence)
     if isinstance(asked, Check):
         return asked
-    problem, facts = blocked(asked), {"allow_origin": asked.allow_origin}
-    status = Status.FAIL if problem else Status.PASS
-    return Check("preflight_origin", status, problem or asked.allow_origin[0], facts)
+    facts = {"allow_origin": asked.allow_origin}
+    if problem := blocked(asked):
+        return failed("preflight_origin", problem, facts)
+    return passed("preflight_origin", asked.allow_origin[0], facts)
 
 
 def check_methods(evidence: Evidence) -> Check:
@@ -457,17 +433,15 @@ def check_methods(evidence: Evidence) -> Check:
     asked = accepted_preflight("methods", evidence)
     if isinstance(asked, Check):
         return asked
-    values = asked.values("access-control-allow-methods")
+    values = asked.values(ALLOW_METHODS)
     text, names, facts = brief(values), names_in(values), {"allow_methods": values}
     if names is None:
-        detail = f"Access-Control-Allow-Methods is not a list of names: {text}"
-        return Check("methods", Status.FAIL, detail, facts)
+        return failed("methods", f"{ALLOW_METHODS} is not a list of names: {text}", facts)
     if not values:
-        detail = "no Access-Control-Allow-Methods, and POST needs none"
-        return Check("methods", Status.PASS, detail, facts)
+        return passed("methods", f"no {ALLOW_METHODS}, and POST needs none", facts)
     if "post" in names or "*" in names:
-        return Check("methods", Status.PASS, text, facts)
-    return Check("methods", Status.FAIL, f"POST is not among {text or 'none'}", facts)
+        return passed("methods", text, facts)
+    return failed("methods", f"POST is not among {text or 'none'}", facts)
 
 
 def check_headers(evidence: Evidence) -> Check:
@@ -476,19 +450,17 @@ def check_headers(evidence: Evidence) -> Check:
     asked = accepted_preflight("headers", evidence)
     if isinstance(asked, Check):
         return asked
-    values = asked.values("access-control-allow-headers")
+    values = asked.values(ALLOW_HEADERS)
     text, names, facts = brief(values) or "none", names_in(values), {"allow_headers": values}
     if names is None:
-        detail = f"Access-Control-Allow-Headers is not a list of names: {text}"
-        return Check("headers", Status.FAIL, detail, facts)
+        return failed("headers", f"{ALLOW_HEADERS} is not a list of names: {text}", facts)
     missing = [each for each in ("authorization", "content-type") if each not in names]
     if "*" in names:
         missing = [each for each in missing if each == "authorization"]
     if not missing:
-        return Check("headers", Status.PASS, text, facts)
+        return passed("headers", text, facts)
     hint = "; * does not stand for authorization" if "*" in names else ""
-    detail = f"{' and '.join(missing)} not covered by {text}{hint}"
-    return Check("headers", Status.FAIL, detail, facts)
+    return failed("headers", f"{' and '.join(missing)} not covered by {text}{hint}", facts)
 
 
 def check_answer(evidence: Evidence) -> Check:
@@ -501,7 +473,7 @@ def check_stream(evidence: Evidence) -> Check:
         kind = asked.answer.content_type
         if not kind.startswith("text/event-stream"):
             shown = brief(asked.values("content-type")) or "no content type"
-            return Check("stream", Status.FAIL, f"200, but no event stream: {shown}")
+            return failed("stream", f"200, but no event stream: {shown}")
     return check_success("stream", evidence)
 
 
@@ -514,7 +486,7 @@ def check_success(name: str, evidence: Evidence) -> Check:
         wait = brief(asked.values("retry-after"))
         return undecided(name, f"the deployment is busy: 503, Retry-After {wait}; try again")
     if asked.status != 200:
-        return Check(name, Status.FAIL, f"no answer to read: {asked.error_text or asked.status}")
+        return failed(name, f"no answer to read: {asked.error_text or asked.status}")
     models = [a for a in evidence.answered("models") if a.has_ok_status and name == "answer"]
     return check_readable(name, [asked, *models])
 
@@ -542,30 +514,26 @@ def check_readable(name: str, found: Sequence[Asked]) -> Check:
     problems = [f"{a.status} to {a.what}: {blocked(a)}" for a in found if blocked(a)]
     facts = {a.question.name: {"status": a.status, "allow_origin": a.allow_origin} for a in found}
     if problems:
-        return Check(name, Status.FAIL, "; ".join(problems), facts)
+        return failed(name, "; ".join(problems), facts)
     statuses = ", ".join(f"{a.status} to {a.what}" for a in found)
     value = " or ".join(sorted({a.allow_origin[0] for a in found}))
-    return Check(name, Status.PASS, f"{statuses}: {value}", facts)
+    return passed(name, f"{statuses}: {value}", facts)
 
 
 def check_credentials(evidence: Evidence) -> Check:
     """`*` and credentials exclude each other (Fetch standard, "CORS check"): browsers refuse."""
-    allowing = [
-        asked
-        for asked in evidence.asked
-        if "true" in asked.values("access-control-allow-credentials")
-    ]
+    allowing = [a for a in evidence.asked if "true" in a.values("access-control-allow-credentials")]
     both = [asked for asked in allowing if "*" in asked.allow_origin]
     if both:
         where = f"{plural(len(both), 'answer')}, as {both[0].status} to {both[0].what}"
         detail = f"Access-Control-Allow-Origin * together with credentials in {where}"
-        return Check("credentials", Status.FAIL, detail)
+        return failed("credentials", detail)
     if not evidence.answered("preflight", "answer", "stream"):
         return undecided("credentials", "there is no answer to judge")
     if allowing:
-        detail = f"allowed in {plural(len(allowing), 'answer')}, never together with *"
-        return Check("credentials", Status.PASS, detail)
-    return Check("credentials", Status.PASS, f"not allowed in any of {len(evidence.asked)} answers")
+        where = plural(len(allowing), "answer")
+        return passed("credentials", f"allowed in {where}, never together with *")
+    return passed("credentials", f"not allowed in any of {len(evidence.asked)} answers")
 
 
 def is_public(evidence: Evidence) -> bool:
@@ -591,16 +559,14 @@ def check_others(evidence: Evidence) -> Check:
     facts = {"asked": count, "let_in": let_in}
     if let_in:
         named = "; ".join(f"{page} on {', '.join(names)}" for page, names in let_in.items())
-        detail = f"{len(let_in)} of {count} other pages are let in: {named}"
-        return Check("others", Status.FAIL, detail, facts)
-    failed = next((asked for asked in others if asked.answer.failure), None)
-    if failed:
-        detail = f"{failed.what} as {failed.origin}: {failed.error_text}"
-        return Check("others", Status.FAIL, detail, facts)
+        return failed("others", f"{len(let_in)} of {count} other pages are let in: {named}", facts)
+    for asked in others:
+        if asked.answer.failure:
+            return failed("others", f"{asked.what} as {asked.origin}: {asked.error_text}", facts)
     if evidence.stopped:
         return undecided("others", f"not decided: {evidence.stopped}")
     detail = f"none of {count} other pages is let in ({len(others)} answers)"
-    return Check("others", Status.PASS, detail, facts)
+    return passed("others", detail, facts)
 
 
 def check_vary(evidence: Evidence) -> Check:
@@ -612,15 +578,15 @@ def check_vary(evidence: Evidence) -> Check:
         public = is_public(evidence)
         reason = "every page is allowed (*)" if public else "no answer carries the origin"
         return Check("vary", Status.SKIP, f"{reason}: nothing varies")
-    lacking = [a for a in specific if not {"origin", "*"} & set(names_in(a.values("vary")) or ())]
+    lacking = [asked for asked in specific if not has_name(asked, "vary", "origin")]
     if not lacking:
-        return Check("vary", Status.PASS, f"Vary: Origin on all {len(specific)} answers")
+        return passed("vary", f"Vary: Origin on all {len(specific)} answers")
     detail = f"no Vary: Origin on {len(lacking)} of {len(specific)} answers that carry the origin"
     detail += f", as {lacking[0].status} to {lacking[0].what}"
     if is_static(evidence):
         detail += "; harmless while all pages are sent this same origin, not with a second one"
-        return Check("vary", Status.WARN, detail)
-    return Check("vary", Status.FAIL, f"{detail}: a cache may give it to another page")
+        return warned("vary", detail)
+    return failed("vary", f"{detail}: a cache may give it to another page")
 
 
 def is_static(evidence: Evidence) -> bool:
@@ -636,17 +602,13 @@ def check_exposed(evidence: Evidence) -> Check:
     readable = [asked for asked in found if blocked(asked) is None]
     if not readable:
         return Check("exposed", Status.SKIP, "there is no answer that the page could read")
-    hidden = [
-        asked
-        for asked in readable
-        if not {"retry-after", "*"} & set(names_in(asked.values(EXPOSE_HEADERS)) or ())
-    ]
+    hidden = [asked for asked in readable if not has_name(asked, EXPOSE_HEADERS, "retry-after")]
     if not hidden:
-        return Check("exposed", Status.PASS, f"Retry-After, on {len(readable)} answers")
+        return passed("exposed", f"Retry-After, on {len(readable)} answers")
     said = brief(hidden[0].values(EXPOSE_HEADERS)) or "none"
-    detail = f"Retry-After is not in Access-Control-Expose-Headers ({said}) of {len(hidden)} of "
+    detail = f"Retry-After is not in {EXPOSE_HEADERS} ({said}) of {len(hidden)} of "
     detail += f"{len(readable)} answers: a page that is refused cannot see how long to wait"
-    return Check("exposed", Status.WARN, detail)
+    return warned("exposed", detail)
 
 
 def check_sdk_headers(evidence: Evidence) -> Check:
@@ -657,42 +619,36 @@ def check_sdk_headers(evidence: Evidence) -> Check:
         return Check("sdk_headers", Status.SKIP, "no preflight was accepted")
     if not asked.has_ok_status or blocked(asked):
         detail = f"a preflight that asks for x-stainless-* is refused: {asked.status}"
-        return Check("sdk_headers", Status.WARN, detail)
-    names = names_in(asked.values("access-control-allow-headers")) or []
+        return warned("sdk_headers", detail)
+    names = names_in(asked.values(ALLOW_HEADERS)) or []
     missing = [] if "*" in names else [each for each in SDK_HEADERS if each not in names]
     if not missing:
-        return Check("sdk_headers", Status.PASS, f"all {len(SDK_HEADERS)} x-stainless-* covered")
+        return passed("sdk_headers", f"all {len(SDK_HEADERS)} x-stainless-* covered")
     detail = f"{len(missing)} of {len(SDK_HEADERS)} x-stainless-* headers are not covered, as "
     detail += f"{missing[0]}: browsers block the JavaScript SDK, unless it is told to omit them"
-    return Check("sdk_headers", Status.WARN, detail, {"missing": missing})
+    return warned("sdk_headers", detail, {"missing": missing})
 
 
 def check_disabled(evidence: Evidence) -> Check:
     """No answer has a header about CORS."""
-    found = {
-        name: asked
-        for asked in evidence.asked
-        for name in asked.headers
-        if name.startswith("access-control-")
-    }
+    names = [(name, asked) for asked in evidence.asked for name in asked.headers]
+    found = {name: asked for name, asked in names if name.startswith("access-control-")}
     if found:
         name, asked = next(iter(found.items()))
         detail = f"{', '.join(sorted(found))} though CORS should be off, as {name}: "
         detail += f"{brief(asked.headers[name])} on {asked.status} to {asked.what}"
-        facts = {"headers": sorted(found)}
-        return Check("disabled", Status.FAIL, f"{detail} for {asked.origin}", facts)
+        return failed("disabled", f"{detail} for {asked.origin}", {"headers": sorted(found)})
     for question in ("preflight", "answer", "stream"):
         if missing := without_answer("disabled", question, evidence):
             return missing
-    failed = [a for a in evidence.answered("answer", "stream") if a.status != 200]
-    if failed:
-        return Check("disabled", Status.FAIL, f"no answer to read: {failed[0].error_text}")
-    pages = len({asked.origin for asked in evidence.asked})
-    detail = f"no Access-Control-* header in {len(evidence.asked)} answers to {pages} pages"
-    return Check("disabled", Status.PASS, detail)
+    for asked in evidence.answered("answer", "stream"):
+        if asked.status != 200:
+            return failed("disabled", f"no answer to read: {asked.error_text}")
+    count, pages = len(evidence.asked), len({asked.origin for asked in evidence.asked})
+    return passed("disabled", f"no Access-Control-* header in {count} answers to {pages} pages")
 
 
-JUDGES: tuple[Judge, ...] = (
+JUDGES = (
     check_preflight,
     check_preflight_origin,
     check_methods,
@@ -709,8 +665,9 @@ JUDGES: tuple[Judge, ...] = (
 
 
 def judge(evidence: Evidence, expect_disabled: bool) -> list[Check]:
-    if not evidence.asked and evidence.stopped and evidence.stopped.cause in COSTLY:
-        return [check_first_contact(evidence)]
+    stopped = evidence.stopped
+    if not evidence.asked and stopped and stopped.cause in FAILURES:
+        return [check_first_contact(stopped)]
     judges = (check_disabled,) if expect_disabled else JUDGES
     return [check(evidence) for check in judges]
 
@@ -758,10 +715,8 @@ def outcome(asked: Asked) -> str:
 
 def lines(evidence: Evidence, url: str) -> list[str]:
     """A line for each answer to the allowed page, and one for each other page."""
-    rows = [
-        shorten(f"As {evidence.origin} at {url}", 80),
-        f"  {'':41}status  Access-Control-Allow-Origin",
-    ]
+    rows = [shorten(f"As {evidence.origin} at {url}", 80)]
+    rows.append(f"  {'':41}status  Access-Control-Allow-Origin")
     for asked in evidence.asked:
         if asked.page == ALLOWED:
             got = " and ".join(asked.allow_origin) or "-"

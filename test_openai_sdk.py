@@ -26,24 +26,28 @@ import math
 import secrets
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import common
 from common import CannotCheck, Check, Document, Run, Status
 from livecheck.core.json_value import as_line, figure_or_line, pick, pick_list, pick_text, quoted
 from livecheck.core.text import plural
+from livecheck.gateway.answer_parts import (
+    ToolCalls,
+    is_logprob,
+    joins,
+    streamed_tool_calls,
+    whole_tool_calls,
+)
 from livecheck.gateway.openai_client import OpenAIClient, SdkCall, thoughts_in
 from livecheck.gateway.stream_rhythm import LEAST_PIECES, is_burst, rhythm
-from livecheck.gateway.token_logprobs import is_logprob, joins
-from livecheck.gateway.tool_calls import ToolCalls, streamed_tool_calls, whole_tool_calls
 from livecheck.wire import chat
 from livecheck.wire.answer import Answer, status_kind
 from livecheck.wire.answer import records as answer_records
 from livecheck.wire.asking import (
     COSTLY,
     Asker,
-    Stop,
     open_wire,
     rate_limit_words,
     reason_to_stop,
@@ -72,6 +76,11 @@ def object_schema(**properties: Any) -> dict[str, Any]:
 
 
 SCHEMA = object_schema(zorble={"type": "string", "enum": ZORBLES}, frint={"type": "boolean"})
+AS_JSON = {"type": "json_object"}
+BY_SCHEMA = {
+    "type": "json_schema",
+    "json_schema": {"name": "zorbles", "strict": True, "schema": SCHEMA},
+}
 CITY = object_schema(city={"type": "string", "enum": ["Paris", "Rome"]})
 GET_WEATHER = {"name": "get_weather", "description": "The weather in a city, now"}
 TOOL = {"type": "function", "function": {**GET_WEATHER, "parameters": CITY}}
@@ -92,13 +101,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
     add = parser.add_argument_group("what to ask").add_argument
     add("--model", metavar="NAME", help="model to ask for (default: the first one listed)")
-    add(
-        "--max-tokens",
-        type=common.whole_number(8),
-        default=64,
-        metavar="N",
-        help="length of the longest answer (default %(default)s)",
-    )
+    longest = "length of the longest answer (default %(default)s)"
+    add("--max-tokens", type=common.whole_number(8), default=64, metavar="N", help=longest)
     return parser
 
 
@@ -107,12 +111,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 @dataclass(frozen=True)
 class Question:
-    """A method of the SDK and its arguments; the model is added unless they name one."""
+    """A method of the SDK and its arguments; the model is added where it is missing."""
 
     method: str
     arguments: dict[str, Any]
     asynchronous: bool = False
-    needs_model: bool = True
 
 
 def to_chat(prompt: str, max_tokens: int, asynchronous: bool = False, **more: Any) -> Question:
@@ -122,11 +125,8 @@ def to_chat(prompt: str, max_tokens: int, asynchronous: bool = False, **more: An
 
 
 def questions(max_tokens: int) -> dict[str, list[Question]]:
-    """What is asked for each check that asks with the SDK alone; `max_tokens`: the option."""
+    """What the SDK is asked for each check; `max_tokens` is the option."""
     json_tokens, tool_tokens = max(JSON_TOKENS, max_tokens), max(TOOL_TOKENS, max_tokens)
-    json_schema = {"name": "zorbles", "strict": True, "schema": SCHEMA}
-    as_object = {"type": "json_object"}
-    by_schema = {"type": "json_schema", "json_schema": json_schema}
     with_usage = {"include_usage": True}
     tools: dict[str, Any] = {"temperature": 0, "tools": [TOOL], "tool_choice": "required"}
     logprobs: dict[str, Any] = {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
@@ -136,7 +136,7 @@ def questions(max_tokens: int) -> dict[str, list[Question]]:
         "completion": [to_chat(PROMPT, max_tokens)],
         "stream": [to_chat(PROMPT, max_tokens, stream=True)],
         "usage": [to_chat(PROMPT, SHORT_TOKENS, stream=True, stream_options=with_usage)],
-        "models": [Question("models.list", {}, needs_model=False)],
+        "models": [Question("models.list", {})],
         "wrong_key": [to_chat(PROMPT, 1)],
         "bad_request": [to_chat(PROMPT, 1, messages="not a list")],
         "embeddings": [  # the SDK asks for base64 by itself
@@ -147,8 +147,8 @@ def questions(max_tokens: int) -> dict[str, list[Question]]:
         "n": [to_chat(PROMPT, SHORT_TOKENS, n=2)],
         "seed": [to_chat(PROMPT, SHORT_TOKENS, temperature=1, seed=seed) for seed in SEEDS],
         "logprobs": [to_chat(PROMPT, SHORT_TOKENS, temperature=0, **logprobs)],
-        "json_object": [to_chat(PROSE, json_tokens, temperature=0, response_format=as_object)],
-        "json_schema": [to_chat(PROSE, json_tokens, temperature=0, response_format=by_schema)],
+        "json_object": [to_chat(PROSE, json_tokens, temperature=0, response_format=AS_JSON)],
+        "json_schema": [to_chat(PROSE, json_tokens, temperature=0, response_format=BY_SCHEMA)],
         "tools": [
             to_chat(WEATHER, tool_tokens, **tools),
             to_chat(WEATHER, tool_tokens, stream=True, **tools),
@@ -188,7 +188,7 @@ class Session:
         for each in self.questions[check] if asked is None else asked:
             if self.asker.stopped or (calls and calls[-1].error):
                 break
-            model = {"model": self.model} if each.needs_model else {}
+            model = {} if each.method == "models.list" else {"model": self.model}
             arguments = {**model, **each.arguments}
             call = self.client.ask(check, each.method, arguments, key, each.asynchronous)
             self._look_at(call, own_key=key is None)
@@ -209,16 +209,11 @@ class Session:
             raise CannotCheck(refused_credential(run))
 
 
-def ask_wire(session: Session) -> list[Answer]:
-    return session.ask_at_wire("wire", session.stream)
-
-
 def ask_pacing(session: Session) -> list[Answer]:
     """Streams at the wire until one is not a burst; the one of the check `wire` is the first."""
     streams = list(session.at_wire.get("wire", []))
     while len(streams) < BURST_TRIES and all(is_burst(rhythm(each)) for each in streams):
-        more = session.ask_at_wire("pacing", session.stream)
-        if not more:
+        if not (more := session.ask_at_wire("pacing", session.stream)):
             break
         streams += more
     return streams
@@ -232,36 +227,27 @@ def ask_models(session: Session) -> list[SdkCall]:
 
 @dataclass
 class WrongKey:
-    """How the deployment treats a key that is valid nowhere.
-
-    `answers`, only if it was served: to a request without any key, and of /health.
-    """
+    """How the deployment treats a key that is valid nowhere; the last two only if it is served."""
 
     call: SdkCall
     is_key_given: bool  # whether this run has a key of its own
-    answers: list[Answer] = field(default_factory=list)
-
-    @property
-    def status_without_key(self) -> int | None:
-        return self.answers[0].status if self.answers else None
-
-    @property
-    def is_auth_enabled(self) -> Any:
-        """What /health says of it; None when it says nothing."""
-        health = self.answers[1].json if len(self.answers) > 1 else None
-        return pick(health, "authentication", "enabled")
+    status_without_key: int | None = None  # of the answer to a request without any key
+    is_auth_enabled: Any = None  # what /health says of it
 
 
 def ask_wrong_key(session: Session) -> list[WrongKey]:
     run = session.asker.run
     key = run.secrets.add(f"sk-wrong-{secrets.token_hex(16)}")
-    calls = session.ask("wrong_key", key=key)
-    answers = []
-    if calls and calls[0].error is None:
+    found = [WrongKey(c, run.credentials.given) for c in session.ask("wrong_key", key=key)]
+    if found and found[0].call.error is None:
         request = chat.completion(session.model, PROMPT, 1, stream=False)
         requests = [chat.with_credential(request, None), chat.get("/health")]
-        answers = session.ask_at_wire("wrong_key", *requests)
-    return [WrongKey(call, run.credentials.given, answers) for call in calls]
+        for answer in session.ask_at_wire("wrong_key", *requests):
+            if answer.path == "/health":
+                found[0].is_auth_enabled = pick(answer.json, "authentication", "enabled")
+            else:
+                found[0].status_without_key = answer.status
+    return found
 
 
 def ask_embeddings(session: Session) -> list[SdkCall]:
@@ -297,7 +283,7 @@ def ask_unknown_model(session: Session) -> list[SdkCall | Answer]:
 
 # checks for which it is not enough to ask their questions one after the other
 ASK: dict[str, Callable[[Session], Sequence[Any]]] = {
-    "wire": ask_wire,
+    "wire": lambda session: session.ask_at_wire("wire", session.stream),
     "pacing": ask_pacing,
     "models": ask_models,
     "wrong_key": ask_wrong_key,
@@ -310,22 +296,19 @@ ASK: dict[str, Callable[[Session], Sequence[Any]]] = {
 # --- judge: calls that failed, tokens
 
 
-def not_asked(name: str, stop: Stop | None) -> Check:
-    return Check(name, Status.SKIP, f"not asked: {stop}", essential=True)
-
-
 def unanswered(name: str, *calls: SdkCall) -> Check | None:
     """The verdict on the first call that has no answer to look at; None when all have one."""
-    call = next((call for call in calls if call.error is not None), None)
-    if call is None:
-        return None
+    failed = (check_failed_call(name, call) for call in calls if call.error is not None)
+    return next(failed, None)
+
+
+def check_failed_call(name: str, call: SdkCall) -> Check:
     status, said = call.answer.status, call.error_text
     evidence = {"status": status, "error": call.error}
     # "async" sends requests of the contract, only by another client
     may_be_refused = name in CAPABILITIES and name != "async"
     if call.answer.is_rate_limited:
-        detail = rate_limit_words(call.answer)
-        return Check(name, Status.SKIP, detail, evidence, essential=True)
+        return Check(name, Status.SKIP, rate_limit_words(call.answer), evidence, essential=True)
     if may_be_refused and status in REFUSALS:
         return Check(name, Status.SKIP, f"refused: {status} {said}", evidence)
     detail = f"{status} {call.error}: {said}" if status else f"{call.error}: {said}"
@@ -366,15 +349,13 @@ def counts(usage: Any) -> dict[str, Any]:
 
 
 def usage_words(usage: Any) -> str:
-    return f"usage {usage['prompt_tokens']} + {usage['completion_tokens']} tokens"
+    return "usage {prompt_tokens} + {completion_tokens} tokens".format(**counts(usage))
 
 
 # --- judge: the contract
 
 
 def check_completion(call: SdkCall, name: str = "completion") -> Check:
-    if failed := unanswered(name, call):
-        return failed
     usage, finish, spent_ms = call.usage, call.finish_reason, call.answer.spent_ms
     problems = usage_problems(usage, call.arguments["max_tokens"])
     if pick(call.message, "role") != "assistant":
@@ -385,18 +366,14 @@ def check_completion(call: SdkCall, name: str = "completion") -> Check:
     thoughts = thoughts_in(call.message)
     if not call.content and not thoughts:
         problems.append("the content is empty")
-    if problems:
-        return verdict(name, problems, "", evidence)
-    if not call.content:
+    if not call.content and not problems:
         detail = f"{len(thoughts)} characters of thoughts and no content: raise --max-tokens"
         return Check(name, Status.WARN, detail, evidence)
-    good = f"{quoted(call.content)}, finish_reason {finish}, {usage_words(usage)}"
-    return Check(name, Status.PASS, f"{good}, {spent_ms:.0f} ms", evidence)
+    good = f"{quoted(call.content)}, finish_reason {as_line(finish)}, {usage_words(usage)}"
+    return verdict(name, problems, f"{good}, {spent_ms:.0f} ms", evidence)
 
 
 def check_stream(call: SdkCall, name: str = "stream") -> Check:
-    if failed := unanswered(name, call):
-        return failed
     deltas = [pick(c, "choices", 0, "delta") for c in call.chunks if pick_list(c, "choices")]
     pieces = [text for delta in deltas if (text := pick(delta, "content"))]
     thoughts = [text for delta in deltas if (text := thoughts_in(delta))]
@@ -435,8 +412,6 @@ def stream_problems(chunks: Sequence[Any], deltas: Sequence[Any], reasons: list[
 
 
 def check_usage(call: SdkCall) -> Check:
-    if failed := unanswered("usage", call):
-        return failed
     found = [pick(c, "usage") for c in call.chunks if isinstance(pick(c, "usage"), dict)]
     last = found[-1] if found else None
     evidence = {"chunks": len(call.chunks), **counts(last)}
@@ -444,8 +419,7 @@ def check_usage(call: SdkCall) -> Check:
         detail = f"include_usage is ignored: no usage in {len(call.chunks)} chunks"
         return Check("usage", Status.FAIL, detail, evidence)
     problems = usage_problems(last, call.arguments["max_tokens"])
-    good = "" if problems else f"{usage_words(last)} in the stream"
-    return verdict("usage", problems, good, evidence)
+    return verdict("usage", problems, f"{usage_words(last)} in the stream", evidence)
 
 
 def no_stream(name: str, answer: Answer) -> Check | None:
@@ -464,12 +438,8 @@ def check_wire(answer: Answer) -> Check:
     if failed := no_stream("wire", answer):
         return failed
     stream = answer.stream
-    has_thoughts_only = stream.reasoning and not stream.text  # not empty, then
-    problems = [
-        complaint.text
-        for complaint in stream.complaints
-        if not (complaint.kind == "empty" and has_thoughts_only)
-    ]
+    harmless = "empty" if stream.reasoning and not stream.text else None  # it has thoughts
+    problems = [each.text for each in stream.complaints if each.kind != harmless]
     if answer.reply.unterminated:
         problems.append("the message does not end after [DONE]")
     good = f"{stream.events} events, text/event-stream, each of them JSON, [DONE] at the end"
@@ -485,21 +455,18 @@ def check_pacing(*answers: Answer) -> Check:
     if beat["pieces"] < LEAST_PIECES:
         return Check("pacing", Status.SKIP, f"cannot tell: only {detail}", evidence)
     detail += f", spread over {beat['over_ms']:.1f} of {beat['of_ms']:.1f} ms"
-    if is_burst(beat):
-        times = f"{len(beats)} times out of {len(beats)}"
-        detail = f"the stream was held back and sent in one burst, {times}: {detail}"
-        return Check("pacing", Status.FAIL, detail, evidence)
-    return Check("pacing", Status.PASS, detail, evidence)
+    held_back, times = "the stream was held back and sent in one burst", len(beats)
+    problems = [f"{held_back}, {times} times out of {times}: {detail}"] if is_burst(beat) else []
+    return verdict("pacing", problems, detail, evidence)
 
 
 def check_models(call: SdkCall) -> Check:
-    if failed := unanswered("models", call):
-        return failed
     listed = pick(call.data, "data")
-    if not isinstance(listed, list):
-        return Check("models", Status.FAIL, f"no list in 'data': {quoted(call.data)}")
-    if not listed:
-        return Check("models", Status.FAIL, "no models are listed")
+    if not isinstance(listed, list) or not listed:
+        detail = (
+            "no models are listed" if listed == [] else f"no list in 'data': {quoted(call.data)}"
+        )
+        return Check("models", Status.FAIL, detail)
     evidence = {"models": len(listed)}
     problems, doubts = [], []
     if nameless := [model for model in listed if not pick_text(model, "id")]:
@@ -522,9 +489,9 @@ def check_wrong_key(found: WrongKey) -> Check:
     if call.error is None:
         return check_served_wrong_key(found, evidence)
     if call.error != "AuthenticationError":
-        check = unanswered(name, call) or Check(name, Status.FAIL, "")
+        check = check_failed_call(name, call)
         if check.status is Status.FAIL:
-            check.detail = f"{check.detail}; expected 401 AuthenticationError"
+            check.detail += "; expected 401 AuthenticationError"
         return check
     if call.error_message is None:
         said = quoted(call.error_text)
@@ -535,17 +502,17 @@ def check_wrong_key(found: WrongKey) -> Check:
 
 def check_served_wrong_key(found: WrongKey, evidence: dict[str, Any]) -> Check:
     """A wrong key was served: is authentication off, or broken?"""
-    name, without_key = "wrong_key", found.status_without_key
+    status, without_key = Status.FAIL, found.status_without_key
     if without_key != 200:
         detail = f"a wrong key is served (200), a request without a key is not ({without_key})"
-        return Check(name, Status.FAIL, detail, evidence)
-    if found.is_auth_enabled:
+    elif found.is_auth_enabled:
         detail = "anybody is served (200), but /health says that authentication is enabled"
-        return Check(name, Status.FAIL, detail, evidence)
-    if found.is_key_given and found.is_auth_enabled is None:
+    elif found.is_key_given and found.is_auth_enabled is None:
+        status = Status.WARN
         detail = "anybody is served (200), also without a key: the key you gave is not checked"
-        return Check(name, Status.WARN, detail, evidence)
-    return Check(name, Status.SKIP, "authentication is off: 200 without a key", evidence)
+    else:
+        status, detail = Status.SKIP, "authentication is off: 200 without a key"
+    return Check("wrong_key", status, detail, evidence)
 
 
 def check_bad_request(call: SdkCall) -> Check:
@@ -553,7 +520,7 @@ def check_bad_request(call: SdkCall) -> Check:
     if call.error is None:
         return Check(name, Status.FAIL, "messages was a string, but the answer is 200")
     if not 400 <= (status or 0) < 500 or call.answer.is_rate_limited:
-        return unanswered(name, call) or Check(name, Status.FAIL, call.error_text)
+        return check_failed_call(name, call)
     evidence = {"status": status, "error": call.error}
     if call.error_message is None:
         said = quoted(call.error_text)
@@ -602,8 +569,6 @@ def cosine(one: list[float], other: list[float]) -> float:
 def check_stop(*calls: SdkCall) -> Check:
     """`calls`: the whole answer, and the same that has to stop at a word of it."""
     name = "stop"
-    if failed := unanswered(name, *calls):
-        return failed
     free, limited = calls[0], calls[-1]
     if len(calls) < 2:
         detail = f"the answer is too short to stop in it: {quoted(free.content)}"
@@ -611,22 +576,21 @@ def check_stop(*calls: SdkCall) -> Check:
     word, text, finish = limited.arguments["stop"][0], limited.content, limited.finish_reason
     evidence = {"stop": word, "finish_reason": figure_or_line(finish)}
     evidence["characters"] = [len(free.content), len(text)]
-    if word in text:
-        if text.partition(word)[2].strip():
-            detail = f"ignored: the text goes on after {word!r}"
-            return Check(name, Status.WARN, detail, evidence)
-        return Check(name, Status.FAIL, f"the stop text {word!r} is in the answer", evidence)
-    if finish == "stop":
-        return Check(name, Status.PASS, f"ends before {word!r}, finish_reason stop", evidence)
-    if text.strip() == free.content.partition(word)[0].strip():
+    if text.partition(word)[2].strip():
+        status, detail = Status.WARN, f"ignored: the text goes on after {word!r}"
+    elif word in text:
+        status, detail = Status.FAIL, f"the stop text {word!r} is in the answer"
+    elif finish == "stop":
+        status, detail = Status.PASS, f"ends before {word!r}, finish_reason stop"
+    elif text.strip() == free.content.partition(word)[0].strip():
+        status = Status.FAIL
         detail = f"ends before {word!r}, but finish_reason is {quoted(finish)}, not 'stop'"
-        return Check(name, Status.FAIL, detail, evidence)
-    return Check(name, Status.SKIP, f"the model did not write {word!r} this time", evidence)
+    else:
+        status, detail = Status.SKIP, f"the model did not write {word!r} this time"
+    return Check(name, status, detail, evidence)
 
 
 def check_n(call: SdkCall) -> Check:
-    if failed := unanswered("n", call):
-        return failed
     choices = pick_list(call.data, "choices")
     indices = [figure_or_line(pick(choice, "index")) for choice in choices]
     evidence = {"indices": indices}
@@ -642,8 +606,6 @@ def check_n(call: SdkCall) -> Check:
 
 
 def check_seed(*calls: SdkCall) -> Check:
-    if failed := unanswered("seed", *calls):
-        return failed
     first, again, other = (call.content for call in calls)
     if first != again:
         detail = f"ignored: seed {SEEDS[0]} gave {quoted(first[:30])} and {quoted(again[:30])}"
@@ -655,13 +617,10 @@ def check_seed(*calls: SdkCall) -> Check:
 
 def check_logprobs(call: SdkCall) -> Check:
     name = "logprobs"
-    if failed := unanswered(name, call):
-        return failed
     given = pick(call.data, "choices", 0, "logprobs")
     if given is None:
         return Check(name, Status.WARN, "ignored: no logprobs in the answer")
-    tokens = pick_list(given, "content")
-    problems = []
+    tokens, problems = pick_list(given, "content"), []
     if not tokens:
         problems.append("logprobs without a list of tokens in 'content'")
     if wrong := [v for each in tokens if not is_logprob(v := pick(each, "logprob"))]:
@@ -678,8 +637,6 @@ def check_logprobs(call: SdkCall) -> Check:
 
 def check_json(name: str, call: SdkCall, fits: Callable[[Any], bool]) -> Check:
     """What came of a response_format; `fits` says whether the value is what was asked for."""
-    if failed := unanswered(name, call):
-        return failed
     text, finish = call.content.strip(), call.finish_reason
     evidence = {"finish_reason": figure_or_line(finish), "characters": len(text)}
     if not text.startswith(("{", "[", "`")):
@@ -696,10 +653,6 @@ def check_json(name: str, call: SdkCall, fits: Callable[[Any], bool]) -> Check:
     return Check(name, Status.PASS, quoted(text), evidence)
 
 
-def check_json_object(call: SdkCall) -> Check:
-    return check_json("json_object", call, lambda value: isinstance(value, dict))
-
-
 def check_json_schema(call: SdkCall) -> Check:
     return check_json("json_schema", call, fits_schema)
 
@@ -714,18 +667,16 @@ def fits_schema(value: Any) -> bool:
 def check_tools(*calls: SdkCall) -> Check:
     """`calls`: with the tool, the same as a stream, and without the tool."""
     name = "tools"
-    if failed := unanswered(name, *calls):
-        return failed
     whole, streamed, bare = calls
     both = whole_tool_calls(whole.message), streamed_tool_calls(streamed.chunks)
     made = [len(each.calls) for each in both]
     reasons = [figure_or_line(whole.finish_reason), *streamed.finish_reasons]
     prompts = [figure_or_line(pick(each.usage, "prompt_tokens")) for each in (whole, bare)]
     evidence = {"calls": made, "prompt_tokens": prompts, "finish_reasons": reasons}
+    if made == [0, 0] and prompts[0] == prompts[1]:
+        detail = f"ignored: the prompt has {prompts[0]} tokens with and without the tool"
+        return Check(name, Status.WARN, detail, evidence)
     if made == [0, 0]:
-        if prompts[0] == prompts[1]:
-            detail = f"ignored: the prompt has {prompts[0]} tokens with and without the tool"
-            return Check(name, Status.WARN, detail, evidence)
         detail = "the model does not call the tool, although it must"
         return Check(name, Status.SKIP, detail, evidence)
     if "length" in reasons:
@@ -737,9 +688,8 @@ def check_tools(*calls: SdkCall) -> Check:
     if not problems and reasons[0] != "tool_calls":
         detail = f"called, but finish_reason is {quoted(reasons[0])}, not 'tool_calls'"
         return Check(name, Status.WARN, detail, evidence)
-    return verdict(
-        name, problems, "the tool is called in the same way with and without a stream", evidence
-    )
+    good = "the tool is called in the same way with and without a stream"
+    return verdict(name, problems, good, evidence)
 
 
 def tool_problems(whole: ToolCalls, streamed: ToolCalls) -> list[str]:
@@ -755,7 +705,7 @@ def tool_problems(whole: ToolCalls, streamed: ToolCalls) -> list[str]:
             continue
         if not isinstance(city, str):
             problems.append(f"the city is missing in arguments: {quoted(call.arguments)}")
-    if whole.names != streamed.names:
+    if [call.name for call in whole.calls] != [call.name for call in streamed.calls]:
         made = f"{len(whole.calls)} calls without stream, {len(streamed.calls)} in the stream"
         problems.append(made)
     return problems
@@ -765,55 +715,48 @@ def check_unknown_model(call: SdkCall, listing: Answer) -> Check:
     name, status, model = "unknown_model", call.answer.status, pick(call.data, "model")
     listed = len(pick_list(listing.json, "data"))
     evidence = {"status": status, "served_by": figure_or_line(model), "listed": listed}
+    if call.error is None and listed > 1:
+        detail = f"ignored: {quoted(model)} answers instead, one of {listed} listed"
+        return Check(name, Status.WARN, detail, evidence)
     if call.error is None:
-        if listed > 1:
-            detail = f"ignored: {quoted(model)} answers instead, one of {listed} listed"
-            return Check(name, Status.WARN, detail, evidence)
         detail = f"any name is accepted, {quoted(model)} answers: the server has one model"
         return Check(name, Status.PASS, detail, evidence)
     if status in (400, 404, 422) and call.error_message:
         return Check(name, Status.PASS, f"{status} {call.error}: {call.error_text}", evidence)
-    return unanswered(name, call) or Check(name, Status.FAIL, call.error_text)
+    return check_failed_call(name, call)
 
 
 def check_retrieve(call: SdkCall) -> Check:
-    if failed := unanswered("retrieve", call):
-        return failed
     found, model = pick(call.data, "id"), call.arguments["model"]
     evidence = {"id": figure_or_line(found)}
-    if found != model:
-        detail = f"asked for {quoted(model)}, got the id {quoted(found)}"
-        return Check("retrieve", Status.FAIL, detail, evidence)
-    return Check("retrieve", Status.PASS, f"{quoted(found)} is found by its name", evidence)
+    problems = [f"asked for {quoted(model)}, got the id {quoted(found)}"] if found != model else []
+    return verdict("retrieve", problems, f"{quoted(found)} is found by its name", evidence)
 
 
 def check_completions(call: SdkCall) -> Check:
-    if failed := unanswered("completions", call):
-        return failed
     text, finish = pick(call.data, "choices", 0, "text"), call.finish_reason
-    kind = pick(call.data, "object")
-    problems = []
+    kind, problems = pick(call.data, "object"), []
     if kind != "text_completion":
         problems.append(f"object is {quoted(kind)}, not 'text_completion'")
     if not isinstance(text, str):
         problems.append(f"the choice has no text ({quoted(text)})")
     if not (isinstance(finish, str) and finish):
         problems.append(f"finish_reason is {quoted(finish)}")
-    good = f"{quoted(text)}, finish_reason {finish}"
+    good = f"{quoted(text)}, finish_reason {as_line(finish)}"
     return verdict("completions", problems, good, {"finish_reason": figure_or_line(finish)})
 
 
 def check_async(whole: SdkCall, streamed: SdkCall | None = None) -> Check:
-    parts = {"without stream": check_completion(whole, "async")}
-    if streamed:
-        parts["as a stream"] = check_stream(streamed, "async")
-    for part, check in parts.items():
-        if check.status is not Status.PASS:
-            check.detail = f"{part}: {check.detail}"
-            return check
-    evidence = {"spent_ms": [call.answer.spent_ms for call in (whole, streamed) if call]}
-    detail = f"a completion, and a stream of {parts['as a stream'].detail}"
-    return Check("async", Status.PASS, detail, evidence)
+    name = "async"
+    check = unanswered(name, whole) or check_completion(whole, name)
+    part = "without stream"
+    if streamed and check.status is Status.PASS:
+        check, part = unanswered(name, streamed) or check_stream(streamed, name), "as a stream"
+    if check.status is not Status.PASS or not streamed:
+        check.detail = f"{part}: {check.detail}"
+        return check
+    evidence = {"spent_ms": [whole.answer.spent_ms, streamed.answer.spent_ms]}
+    return Check(name, Status.PASS, f"a completion, and a stream of {check.detail}", evidence)
 
 
 CONTRACT: dict[str, Callable[..., Check]] = {
@@ -832,7 +775,7 @@ CAPABILITIES: dict[str, Callable[..., Check]] = {
     "n": check_n,
     "seed": check_seed,
     "logprobs": check_logprobs,
-    "json_object": check_json_object,
+    "json_object": lambda call: check_json("json_object", call, lambda v: isinstance(v, dict)),
     "json_schema": check_json_schema,
     "tools": check_tools,
     "unknown_model": check_unknown_model,
@@ -841,6 +784,14 @@ CAPABILITIES: dict[str, Callable[..., Check]] = {
     "async": check_async,
 }
 CHECKS = (*CONTRACT, *CAPABILITIES)
+# the functions above that look at failed calls, too; the others get only calls with an answer
+JUDGE_ERRORS = "wire pacing wrong_key bad_request embeddings unknown_model async".split()
+
+
+def judge(name: str, found: Sequence[Any]) -> Check:
+    """The verdict on all that was asked for one check."""
+    failed = None if name in JUDGE_ERRORS else unanswered(name, *found)
+    return failed or (CONTRACT | CAPABILITIES)[name](*found)
 
 
 # --- show
@@ -850,14 +801,14 @@ def metrics(session: Session) -> dict[str, Any]:
     """What the run asked for, as far as the answers tell."""
     calls = session.client.calls
     spent = [spent for call in calls if (spent := call.answer.spent_ms) is not None]
-    tokens = {"prompt_tokens": 0, "completion_tokens": 0}
-    for call in calls:
-        for name in tokens:
-            value = pick(call.usage, name)
-            tokens[name] += value if is_count(value) else 0
+
+    def total(name: str) -> int:
+        return sum(count for call in calls if is_count(count := pick(call.usage, name)))
+
     return {
         "requests": len(calls) + len(session.asker.answers),
-        **tokens,
+        "prompt_tokens": total("prompt_tokens"),
+        "completion_tokens": total("completion_tokens"),
         "longest_ms": max(spent, default=None),
     }
 
@@ -880,16 +831,15 @@ def records(session: Session) -> list[dict[str, Any]]:
     """The calls of the SDK, then the requests at the wire."""
     checks = [check for check, answers in session.at_wire.items() for _ in answers]
     at_wire = answer_records([each for found in session.at_wire.values() for each in found])
-    return [record(call) for call in session.client.calls] + [
-        {"check": check, "call": "wire", **fields}
-        for check, fields in zip(checks, at_wire, strict=True)
-    ]
+    rows = [{"check": c, "call": "wire"} | r for c, r in zip(checks, at_wire, strict=True)]
+    return [record(call) for call in session.client.calls] + rows
 
 
-def ask_and_judge(session: Session, name: str, judge: Callable[..., Check]) -> Check:
+def ask_and_judge(session: Session, name: str) -> Check:
     """Ask all that a check needs, then judge it, and keep nothing of large answers."""
     found = ASK[name](session) if name in ASK else session.ask(name)
-    check = judge(*found) if found else not_asked(name, session.asker.stopped)
+    reason = f"not asked: {session.asker.stopped}"
+    check = judge(name, found) if found else Check(name, Status.SKIP, reason, essential=True)
     for call in session.client.calls:
         if call.check == name:
             call.forget_content()
@@ -902,11 +852,11 @@ def decide(run: Run, document: Document, session: Session) -> None:
     about = f"openai {client.version} on {client.http_library}"
     run.say(f"{about}, {wanted} checks with {session.model}")
     for title, judges in (("Contract", CONTRACT), ("Capabilities", CAPABILITIES)):
-        chosen = {name: judge for name, judge in judges.items() if run.wants(name)}
+        chosen = list(filter(run.wants, judges))
         if chosen:
             run.say(f"\n{title}")
-        for name, judge in chosen.items():
-            run.decide(document, ask_and_judge(session, name, judge))
+        for name in chosen:
+            run.decide(document, ask_and_judge(session, name))
 
 
 def measure(run: Run) -> None:
@@ -924,9 +874,8 @@ def measure(run: Run) -> None:
         finally:
             document.requests = records(session)
             document.metrics = metrics(session)
-        read, written = (document.metrics[f"{name}_tokens"] for name in ("prompt", "completion"))
-        tokens = f"{read} tokens read and {written} written by the server's count"
-        run.say(f"\n{document.metrics['requests']} requests, {tokens}")
+        total = "{requests} requests, {prompt_tokens} tokens read and {completion_tokens} written"
+        run.say(f"\n{total.format(**document.metrics)} by the server's count")
         document.finish()
 
 

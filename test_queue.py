@@ -40,6 +40,7 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, Document, Run, Status
+from livecheck.core.json_value import pick, pick_text
 from livecheck.core.text import counted, plural, shorten
 from livecheck.gateway.burst import (
     JITTER_S,
@@ -264,27 +265,20 @@ def rate_limited(name: str, answer: Answer) -> Check:
     return Check(name, Status.SKIP, rate_limit_words(answer), evidence, essential=True)
 
 
-def not_tried(cause: Check) -> list[Check]:
-    """The checks that come after this one, which is the reason why the run ends here."""
-    names = CHECKS[CHECKS.index(cause.name) + 1 :]
-    return [Check(n, Status.SKIP, f"not tried: {cause.detail}", essential=True) for n in names]
-
-
 def check_limits(args: argparse.Namespace, health: Answer, limits: Limits | None) -> Check:
     """/health announces the limits, and they are the expected ones."""
+    announced, evidence, status = announced_limits(health), {}, Status.FAIL
     if has_no_health(health):
-        detail = f"{limits}, as the options say; there is no /health"
-        return Check("limits", Status.SKIP, detail)
-    if not health.is_ok:
-        return Check("limits", Status.FAIL, f"/health: {health.outcome(timed=True)}")
-    announced = announced_limits(health)
-    if announced is None:
+        status, detail = Status.SKIP, f"{limits}, as the options say; there is no /health"
+    elif not health.is_ok:
+        detail = f"/health: {health.outcome(timed=True)}"
+    elif announced is None:
         detail = "/health answers 200 without queue.max_concurrent and queue.max_queue_size"
-        return Check("limits", Status.FAIL, detail)
-    if limits != announced:
+    elif limits != announced:
         detail = f"/health announces {announced}; expected: {limits}"
-        return Check("limits", Status.FAIL, detail)
-    return Check("limits", Status.PASS, str(limits), dataclasses.asdict(announced))
+    else:
+        status, detail, evidence = Status.PASS, str(limits), dataclasses.asdict(announced)
+    return Check("limits", status, detail, evidence)
 
 
 def check_idle(reading: Reading | None) -> Check:
@@ -347,33 +341,32 @@ def check_refusals(burst: Burst) -> Check:
     expected = burst.expected_refusals
     detail = f"{len(statuses)} of {plural(len(burst.answers), 'request')} refused"
     detail += f": {counted(statuses)}" if statuses else ""
-    evidence = {"expected": expected, "refused": dict(Counter(statuses))}
+    evidence, status = {"expected": expected, "refused": dict(Counter(statuses))}, Status.PASS
     if len(statuses) != expected or set(statuses) - {"503"}:
-        wanted = f"{expected} with 503" if expected else "none"
-        return Check("refusals", Status.FAIL, f"{detail}; expected: {wanted}", evidence)
-    return Check("refusals", Status.PASS, detail, evidence)
+        status = Status.FAIL
+        detail += f"; expected: {f'{expected} with 503' if expected else 'none'}"
+    return Check("refusals", status, detail, evidence)
 
 
 def check_retry_after(burst: Burst, expected_s: int) -> Check:
     values = [str(answer.shown_header("retry-after")) for answer in burst.refused]
     evidence = {"expected_s": expected_s, "values": dict(Counter(values))}
     invalid = [answer for answer in burst.refused if retry_after_s(answer) is None]
+    status, detail = Status.PASS, f"Retry-After {counted(values)}"
     if invalid:
         text = invalid[0].shown_header("retry-after")
         seen = "no Retry-After" if text is None else f"Retry-After {text!r}"
         detail = f"{seen} in {len(invalid)} of {plural(len(values), 'refusal')}"
-        detail += f", expected {expected_s} (whole seconds)"
-        return Check("retry_after", Status.FAIL, detail, evidence)
-    if any(retry_after_s(answer) != expected_s for answer in burst.refused):
-        detail = f"Retry-After {counted(values)}, expected {expected_s}"
-        return Check("retry_after", Status.FAIL, detail, evidence)
-    return Check("retry_after", Status.PASS, f"Retry-After {counted(values)}", evidence)
+        status, detail = Status.FAIL, f"{detail}, expected {expected_s} (whole seconds)"
+    elif any(retry_after_s(answer) != expected_s for answer in burst.refused):
+        status, detail = Status.FAIL, f"{detail}, expected {expected_s}"
+    return Check("retry_after", status, detail, evidence)
 
 
 def check_error_body(burst: Burst) -> Check:
     """Each refusal has the JSON of OpenAI's error answers, and says that it is JSON."""
     for answer in burst.refused:
-        if error_object(answer) is None:
+        if not pick_text(answer.json, "error", "message"):
             said = shorten(answer.body[:400].decode("utf-8", "replace"), 60)
             detail = f"a {answer.status} without JSON that has error.message: {said!r}"
             return Check("error_body", Status.FAIL, detail)
@@ -381,15 +374,8 @@ def check_error_body(burst: Burst) -> Check:
     if "json" not in first.content_type:
         kind = first.shown_header("content-type") or "missing"
         return Check("error_body", Status.WARN, f"JSON, but Content-Type is {kind}")
-    code = first.shown(str((error_object(first) or {}).get("code")))
+    code = first.shown(str(pick(first.json, "error", "code")))
     return Check("error_body", Status.PASS, f"JSON, code {code}: {first.words}")
-
-
-def error_object(answer: Answer) -> dict[str, Any] | None:
-    """The `error` object of OpenAI's error answers, if it has a message."""
-    error = answer.json.get("error") if isinstance(answer.json, dict) else None
-    message = error.get("message") if isinstance(error, dict) else None
-    return error if isinstance(error, dict) and isinstance(message, str) and message else None
 
 
 def check_refused_fast(burst: Burst) -> Check:
@@ -425,13 +411,13 @@ def check_concurrency(burst: Burst) -> Check:
     most = most_at_once([(start + slack_s, end) for start, end in starts if start is not None])
     allowed = burst.limits.max_concurrent
     evidence = {"at_once": most, "allowed": allowed}
+    status, detail = Status.PASS, f"{most} at once, {allowed} allowed"
     if most > allowed:
-        detail = f"{most} were generated at once, {allowed} allowed"
-        return Check("concurrency", Status.FAIL, detail, evidence)
-    if not most:
+        status, detail = Status.FAIL, f"{most} were generated at once, {allowed} allowed"
+    elif not most:
+        status = Status.SKIP
         detail = "how many cannot be seen, because each answer came in one piece"
-        return Check("concurrency", Status.SKIP, detail, evidence)
-    return Check("concurrency", Status.PASS, f"{most} at once, {allowed} allowed", evidence)
+    return Check("concurrency", status, detail, evidence)
 
 
 # what the gateway said meanwhile
@@ -515,19 +501,17 @@ def form_problems(form: str, before: Probe, after: Probe, burst: Burst) -> list[
         return [f"{form} lacks {', '.join(missing)}"]
     problems, grown = [], growth(before, after)
     refused = sum(1 for answer in burst.refused if answer.status == 503)
-    if grown["queue_rejections"] != refused:
-        seen = grown["queue_rejections"]
+    if (seen := grown["queue_rejections"]) != refused:
         problems.append(f"{form}: queue_rejections +{seen:g}, expected +{refused}")
     waited_s, seen_s = grown["queue_wait_seconds_total"], sum(burst.waits_s)
     allowed_s = WAIT_SHARE * seen_s + (JITTER_S + burst.round_trip_s) * (1 + len(burst.waits_s))
     if abs(waited_s - seen_s) > allowed_s:
         said = f"{form}: queue_wait_seconds_total +{waited_s:.2f}"
         problems.append(f"{said}, expected about +{seen_s:.2f}")
-    if after.values["queue_depth"]:
-        left = after.values["queue_depth"]
+    if left := after.values["queue_depth"]:
         problems.append(f"{form}: queue_depth still {left:g}, {SETTLE_S:g} s after the last answer")
-    depths = queue_depths(form, burst.readings_while_full)
     waiting = burst.limits.waiting(len(burst.accepted))
+    depths = queue_depths(form, burst.readings_while_full)
     if depths and max(depths) != waiting:
         problems.append(f"{form}: queue_depth {max(depths):g} while {waiting} waited")
     return problems
@@ -537,8 +521,7 @@ def disagreements(reading: Reading) -> list[str]:
     """Where the two forms differ, though asked at the same moment and with nobody there."""
     found = []
     for name in METRICS:
-        one = reading.metrics_json.values.get(name)
-        other = reading.metrics_text.values.get(name)
+        one, other = (p.values.get(name) for p in (reading.metrics_json, reading.metrics_text))
         if one is not None and other is not None and abs(one - other) > 0.01 + 1e-3 * one:
             found.append(f"{name} is {one:g} in JSON and {other:g} in Prometheus text")
     return found
@@ -551,20 +534,17 @@ def check_probes(burst: Burst) -> Check:
         probes: list[Probe] = [getattr(reading, name) for reading in burst.readings]
         quiet: list[Probe] = [getattr(reading, name) for reading in burst.quiet]
         bad = [probe.trouble for probe in probes if probe.trouble and not probe.is_missing]
-        spent = times_ms(probes)
         if bad:
             problems.append(f"/{name} failed {len(bad)} of {len(probes)} times: {bad[0]}")
-        elif spent:
-            usual = percentile(times_ms(quiet) or [0], 50)
-            now = percentile(spent, 90)
+        elif spent := times_ms(probes):
+            usual, now = percentile(times_ms(quiet) or [0], 50), percentile(spent, 90)
             evidence[f"{name}_p90_ms"] = round(now, 2)
             parts.append(f"/{name} p90 {now:.1f} ms ({usual:.1f} ms when idle)")
             if now - usual > SLOW_MS:
                 problems.append(f"/{name} is slow: p90 {now:.0f} ms, {usual:.1f} ms when idle")
-    if problems:
-        return Check("probes", Status.WARN, "; ".join(problems), evidence)
-    status = Status.PASS if parts else Status.SKIP
-    return Check("probes", status, "; ".join(parts) or "no probe was answered", evidence)
+    status = Status.WARN if problems else Status.PASS if parts else Status.SKIP
+    detail = "; ".join(problems or parts) or "no probe was answered"
+    return Check("probes", status, detail, evidence)
 
 
 def times_ms(probes: Sequence[Probe]) -> list[float]:
@@ -605,19 +585,19 @@ def check_left(name: str, found: Disconnection | None, round_trip_s: float) -> C
     if not found.visible or late_s is None:
         detail = "the place was used again (no figure says when it became free)"
         return Check(name, Status.PASS, detail)
-    evidence = {"free_after_s": round(late_s, 3)}
+    status, detail = Status.PASS, f"the place was free again after {late_s:.2f} s"
     if late_s > NOTICE_S + round_trip_s:
+        status = Status.WARN
         detail = f"the place became free late: after {late_s:.1f} s, {NOTICE_S:g} s allowed"
-        return Check(name, Status.WARN, detail, evidence)
-    return Check(name, Status.PASS, f"the place was free again after {late_s:.2f} s", evidence)
+    return Check(name, status, detail, {"free_after_s": round(late_s, 3)})
 
 
 def check_order(pair: Sequence[Answer], limits: Limits, slack_s: float) -> Check:
     """Of two in the queue the one that came first was served first."""
     if limits.max_queue == 1:
         return Check("order", Status.SKIP, "a queue for one request has no order")
-    starts = [first_output_s(answer) for answer in pair if not answer.stream_error]
-    begun = [start for start in starts if start is not None]
+    served = [answer for answer in pair if not answer.stream_error]
+    begun = [start for start in map(first_output_s, served) if start is not None]
     if len(begun) < 2:
         return Check("order", Status.SKIP, "there were no two in the queue to compare")
     first, second = begun
@@ -662,18 +642,19 @@ def begin_s(answer: Answer) -> float:
 
 def metrics(client: QueueClient, evidence: Evidence) -> dict[str, Any]:
     """What the run has measured, for the result file."""
-    found: dict[str, Any] = {
+
+    def free_after_s(found: Disconnection | None) -> float | None:
+        free_s = found.free_after_s if found else None
+        return None if free_s is None else round(free_s, 3)
+
+    return {
         "round_trip_ms": round(client.round_trip_s * 1e3, 3),
         "answer_s": round(client.answer_s, 3),
         "looks": len(client.watcher.readings),
+        **(burst_figures(evidence.burst) if evidence.burst else {}),
+        "left_streaming_free_after_s": free_after_s(evidence.disconnections.while_served),
+        "left_queued_free_after_s": free_after_s(evidence.disconnections.while_waiting),
     }
-    if evidence.burst:
-        found |= burst_figures(evidence.burst)
-    left = evidence.disconnections
-    for name, each in (("streaming", left.while_served), ("queued", left.while_waiting)):
-        free_s = each.free_after_s if each else None
-        found[f"left_{name}_free_after_s"] = None if free_s is None else round(free_s, 3)
-    return found
 
 
 def burst_figures(burst: Burst) -> dict[str, Any]:
@@ -767,7 +748,8 @@ def end_early(run: Run, document: Document, cause: Check) -> None:
     """The checks after `cause` cannot be tried. It stands for them, unless it was left out by
     --only or --skip: then each of them says why."""
     if not run.wants(cause.name):
-        run.decide(document, *not_tried(cause))
+        reason, names = f"not tried: {cause.detail}", CHECKS[CHECKS.index(cause.name) + 1 :]
+        run.decide(document, *[Check(n, Status.SKIP, reason, essential=True) for n in names])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -35,7 +35,7 @@ import sys
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,12 +83,8 @@ RUNPOD_HEALTH = "https://api.runpod.ai"
 def build_parser() -> argparse.ArgumentParser:
     parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
     add = parser.add_argument_group("scale to zero").add_argument
-    add(
-        "--health-url",
-        type=health_location,
-        metavar="URL",
-        help="URL to probe, or a path of --url (default: /ping on its port 8001)",
-    )
+    probed = "URL to probe, or a path of --url (default: /ping on its port 8001)"
+    add("--health-url", type=health_location, metavar="URL", help=probed)
     for name, default, text in (
         ("--idle-timeout", 900.0, "longest wait for the scale-down"),
         ("--probe-interval", 5.0, "time between two probes"),
@@ -96,25 +92,13 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         text += " (default %(default)g)"
         add(name, type=common.seconds, default=default, metavar="SECONDS", help=text)
-    add(
-        "--max-tokens",
-        type=common.whole_number(1),
-        default=16,
-        metavar="N",
-        help="longest answer, in tokens (default %(default)s)",
-    )
+    longest = "longest answer, in tokens (default %(default)s)"
+    add("--max-tokens", type=common.whole_number(1), default=16, metavar="N", help=longest)
     add("--model", metavar="NAME", help="model to ask for (default: the first listed)")
-    add(
-        "--runpod-endpoint",
-        type=endpoint_id,
-        metavar="ID",
-        help="count workers with RunPod's APIs and RUNPOD_API_KEY",
-    )
-    add(
-        "--workers-command",
-        metavar="COMMAND",
-        help="shell command that prints the number of workers",
-    )
+    runpod = "count workers with RunPod's APIs and RUNPOD_API_KEY"
+    add("--runpod-endpoint", type=endpoint_id, metavar="ID", help=runpod)
+    command = "shell command that prints the number of workers"
+    add("--workers-command", metavar="COMMAND", help=command)
     add("--no-control", action="store_true", help="do not repeat the wait without probes")
     return parser
 
@@ -139,15 +123,13 @@ def health_url(target: str, given: str | None) -> str:
     8001 of the target, which RunPod's proxy has in the host name."""
     parts = urllib.parse.urlsplit(target)
     if given:
-        parts = urllib.parse.urlsplit(
-            urllib.parse.urljoin(f"{parts.scheme}://{parts.netloc}", given)
-        )
+        joined = urllib.parse.urljoin(f"{parts.scheme}://{parts.netloc}", given)
+        parts = urllib.parse.urlsplit(joined)
         return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/') or '/ping'}"
     host = parts.hostname or ""
-    if host.endswith(f"-8000{RUNPOD_PROXY}"):
-        return (
-            f"{parts.scheme}://{host.removesuffix(f'-8000{RUNPOD_PROXY}')}-8001{RUNPOD_PROXY}/ping"
-        )
+    name = host.removesuffix(f"-8000{RUNPOD_PROXY}")
+    if name != host:
+        return f"{parts.scheme}://{name}-8001{RUNPOD_PROXY}/ping"
     shown = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{shown}:8001/ping"
 
@@ -179,10 +161,9 @@ class Asked:
         return ms(first - sent) if sent is not None and first is not None else None
 
     @property
-    def said(self) -> str:
-        """Why it did not succeed, in words."""
+    def error_text(self) -> str:
         error = self.answer.stream_error
-        return str((error.text or error.kind) if error else None)
+        return (error.text or error.kind) if error else ""
 
 
 @dataclass
@@ -203,6 +184,15 @@ class Wait:
     ended_s: float = 0.0
     probes: list[Probe] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
+
+    @property
+    def spent_s(self) -> float:
+        return self.ended_s - self.started_s
+
+    @property
+    def woken(self) -> Reading | None:
+        """The first reading that showed a worker."""
+        return next((reading for reading in self.readings if reading.count), None)
 
     @property
     def zero_s(self) -> float | None:
@@ -231,6 +221,15 @@ class Trial:
     stay: Wait | None = None  # more probes, at zero workers
     cold: Asked | None = None  # the request that should wake a worker
 
+    @property
+    def probes(self) -> list[Probe]:
+        return self.wait.probes + (self.stay.probes if self.stay else [])
+
+    @property
+    def cold_ttft_ms(self) -> float:
+        """0 when there was no such request, or it failed."""
+        return (self.cold and self.cold.ttft_ms) or 0.0
+
 
 @dataclass
 class Evidence:
@@ -246,11 +245,6 @@ class Evidence:
 
     def of(self, phase: str) -> list[Asked]:
         return [asked for asked in self.asked if asked.phase == phase]
-
-    @property
-    def probes(self) -> list[Probe]:
-        waits = [wait for trial in self.trials for wait in (trial.wait, trial.stay) if wait]
-        return [probe for wait in waits for probe in wait.probes]
 
     @property
     def warm_ms(self) -> list[float]:
@@ -273,8 +267,7 @@ class Session:
 
         Its connection is closed at its end: an open one could keep a worker awake.
         """
-        run = self.run
-        prompt = chat.unique(PROMPT)
+        run, prompt = self.run, chat.unique(PROMPT)
         request = chat.completion(run.target["model"], prompt, run.args.max_tokens)
         asker, asked = self._model, self.evidence.asked
         asker.wire.timeout_s, asker.stopped = limit_s, None
@@ -303,13 +296,11 @@ def said_by(reading: Reading) -> str:
     count = "no worker count"
     if reading.count is not None:
         count = f"{plural(reading.count, 'worker')} ({reading.source})"
-    parts = [f"{name}: {raw(states)}" for name, states in reading.states.items() if states]
+    parts = [count]
+    for name, states in reading.states.items():
+        parts.append(f"{name}: " + ", ".join(f"{key} {value:g}" for key, value in states.items()))
     parts += [f"{name}: {text}" for name, text in {**reading.doubts, **reading.errors}.items()]
-    return "; ".join([count, *parts])
-
-
-def raw(states: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in states.items())
+    return "; ".join(parts)
 
 
 def warm_up(session: Session) -> None:
@@ -378,15 +369,10 @@ def attempt(session: Session, probed: bool) -> Trial:
         length_s = STAY_PROBES * args.probe_interval
         trial.stay = Wait(session.evidence.now_s(), length_s, probed)
         label = f"no workers: probing for another {length_s:g} s, which should wake none"
-        wait_in_silence(session, trial.stay, label, lambda stay: woken(stay) is not None)
+        wait_in_silence(session, trial.stay, label, lambda stay: stay.woken is not None)
     if not trial.wait.awake:
         trial.cold = wake(session)
     return trial
-
-
-def woken(stay: Wait) -> Reading | None:
-    """The reading that showed a worker while there should be none."""
-    return next((reading for reading in stay.readings if reading.count), None)
 
 
 def wake(session: Session) -> Asked:
@@ -462,21 +448,16 @@ def measure_all(session: Session) -> None:
 def announce(session: Session) -> None:
     """Tell the operator how long it will take."""
     args, run = session.run.args, session.run
+    stay_s = STAY_PROBES * args.probe_interval
     if not session.workers.sources:
+        stay_s = 0.0
         text = "without a worker count nothing shows when the worker scales down, so the wait is "
         text += f"the whole {args.idle_timeout:g} s (--workers-command or --runpod-endpoint "
         run.note_wrapped(text + "shorten it)")
     if args.idle_timeout > LONG_WAIT_S:
-        run.note(f"worst case from here: {worst_case_s(args) / 60:.0f} minutes")
-
-
-def worst_case_s(args: argparse.Namespace) -> float:
-    """The longest time that a run can take from the begin of the first wait."""
-    waits = 1 if args.no_control else 2
-    counted = args.runpod_endpoint or args.workers_command
-    stay_s = STAY_PROBES * args.probe_interval if counted else 0.0
-    each_s = args.idle_timeout + args.cold_start_timeout
-    return float(waits * each_s + stay_s + AFTER_REQUESTS * args.timeout)
+        waits_s = (1 if args.no_control else 2) * (args.idle_timeout + args.cold_start_timeout)
+        longest_s = waits_s + stay_s + AFTER_REQUESTS * args.timeout
+        run.note(f"worst case from here: {longest_s / 60:.0f} minutes")
 
 
 def sources_of(run: Run, stack: contextlib.ExitStack) -> list[Source]:
@@ -484,13 +465,11 @@ def sources_of(run: Run, stack: contextlib.ExitStack) -> list[Source]:
     args = run.args
     found: list[Source] = []
     if args.workers_command:
-        environment = {"INFERENCE_URL": run.url}
-        timeout_s = min(COMMAND_S, args.timeout)
+        environment, timeout_s = {"INFERENCE_URL": run.url}, min(COMMAND_S, args.timeout)
         found.append(CommandSource(args.workers_command, timeout_s, environment))
         args.workers_command = "(given)"  # it may hold a credential, and options are saved
     if args.runpod_endpoint:
-        key = runpod_key(run)
-        name = args.runpod_endpoint
+        key, name = runpod_key(run), args.runpod_endpoint
         for label, host, path, understand in (
             ("RunPod v2", RUNPOD_WORKERS, f"/v2/serverless/{name}/workers", count_summary),
             ("RunPod health", RUNPOD_HEALTH, f"/v2/{name}/health", count_states),
@@ -551,7 +530,7 @@ def check_warm(evidence: Evidence, url: str) -> Check:
     failed = [asked for asked in found if asked.error]
     if failed:
         which = "the first request" if failed[0].phase == "first" else "a warm request"
-        detail = f"{len(failed)} of {len(found)} failed, {which}: {failed[0].said}"
+        detail = f"{len(failed)} of {len(found)} failed, {which}: {failed[0].error_text}"
         if failed[0].phase == "first" and RUNPOD_PROXY in url:
             detail += "; RunPod sets max workers to 0 after 7 days without a request"
         return Check("warm", Status.FAIL, detail)
@@ -562,7 +541,7 @@ def check_warm(evidence: Evidence, url: str) -> Check:
     return Check("warm", Status.PASS, detail, {"ttft_ms": times, "first_ttft_ms": first})
 
 
-def check_workers(readings: Sequence[Reading], sources: Sequence[str]) -> Check:
+def check_workers(readings: Sequence[Reading], sources: Sequence[Source]) -> Check:
     """The worker count can be read, and tells how many workers there are."""
     if not sources:
         detail = "no worker count: give --workers-command or --runpod-endpoint"
@@ -577,16 +556,16 @@ def check_workers(readings: Sequence[Reading], sources: Sequence[str]) -> Check:
     used = ", ".join(dict.fromkeys(reading.source or "" for reading in good)) or "nothing"
     evidence = {"readings": len(readings), "counted": len(good)}
     detail = f"{len(good)} of {len(readings)} readings gave a count, from {used}"
-    if not problems:
-        return Check("workers", Status.PASS, detail, evidence)
-    return Check("workers", Status.WARN, f"{detail}; {counted(problems)}", evidence)
+    if problems:
+        return Check("workers", Status.WARN, f"{detail}; {counted(problems)}", evidence)
+    return Check("workers", Status.PASS, detail, evidence)
 
 
 def check_scale_down(trials: Sequence[Trial], warm_ms: Sequence[float]) -> Check:
     """No worker is awake after the wait, although the health URL was probed."""
     first = trials[0]
     asleep = slept(first, warm_ms)
-    evidence = {"waited_s": round(first.wait.ended_s - first.wait.started_s, 3)}
+    evidence = {"waited_s": round(first.wait.spent_s, 3)}
     if asleep is None:
         if first.cold and first.cold.answer.is_rate_limited:
             return rate_limited("scale_down", first.cold)
@@ -605,26 +584,22 @@ def sleep_words(trial: Trial, warm_ms: Sequence[float]) -> str:
     if wait.zero_s is not None:
         source = wait.readings[-1].source
         return f"0 workers after {wait.zero_s:.1f} s, {ZERO_READINGS} readings in a row ({source})"
-    ttft_ms = (trial.cold and trial.cold.ttft_ms) or 0.0
-    return (
-        f"scaled down within {wait.limit_s:g} s: the next first token took {show_ms(ttft_ms)}, "
-        f"{times_warm(ttft_ms, warm_ms)}; only a worker count could tell when"
-    )
+    took = f"the next first token took {warmth(trial.cold_ttft_ms, warm_ms)}"
+    return f"scaled down within {wait.limit_s:g} s: {took}; only a worker count could tell when"
 
 
 def awake_words(trial: Trial, warm_ms: Sequence[float]) -> str:
     wait = trial.wait
     if wait.awake:
         counts = [reading.count for reading in wait.readings if reading.count is not None]
-        zeros = counts.count(0)
-        detail = f"after {wait.limit_s:g} s without requests still {plural(counts[-1], 'worker')}"
-        if zeros:
+        if zeros := counts.count(0):
             detail = f"never stayed at 0 workers in {wait.limit_s:g} s: {zeros} of {len(counts)} "
             return detail + f"readings were 0, but never {ZERO_READINGS} in a row"
+        detail = f"after {wait.limit_s:g} s without requests still {plural(counts[-1], 'worker')}"
         return detail + f" ({len(counts)} readings, none 0)"
-    ttft_ms = (trial.cold and trial.cold.ttft_ms) or 0.0
+    took = show_ms(trial.cold_ttft_ms)
     return (
-        f"after {wait.limit_s:g} s without requests the first token took {show_ms(ttft_ms)}, a "
+        f"after {wait.limit_s:g} s without requests the first token took {took}, a "
         f"warm one takes {show_ms(statistics.median(warm_ms))}: the worker is still awake, or "
         f"resumed within {COLD_MARGIN_S:g} s; a worker count would tell"
     )
@@ -645,18 +620,14 @@ def control_words(control: Trial, warm_ms: Sequence[float]) -> str:
 def check_health(trials: Sequence[Trial], url: str) -> Check:
     """The health URL answers 200 whenever it is probed, with and without workers."""
     zero = zero_spans(trials)
-    probes = [p for t in trials for wait in (t.wait, t.stay) if wait for p in wait.probes]
+    probes = [probe for trial in trials for probe in trial.probes]
     bad = [probe for probe in probes if not probe.answer.is_ok]
     at_zero = [probe for probe in bad if any(a < probe.at_s <= b for a, b in zero)]
     excused = [probe for probe in at_zero if answered_by_platform(probe.answer, url)]
     good = [probe.answer for probe in probes if probe.answer.is_ok]
     times = [a.first_byte_ms for a in good if a.first_byte_ms is not None]
-    evidence: dict[str, Any] = {
-        "probes": len(probes),
-        "failed": len(bad),
-        "failed_at_zero": len(at_zero),
-    }
-    evidence |= {"slowest_ms": max(times, default=None)}
+    evidence: dict[str, Any] = {"probes": len(probes), "failed": len(bad)}
+    evidence |= {"failed_at_zero": len(at_zero), "slowest_ms": max(times, default=None)}
     if len(excused) < len(bad):
         detail = f"{len(bad)} of {len(probes)} probes of {url} failed: {probe_words(bad)}"
         if zero:
@@ -665,16 +636,19 @@ def check_health(trials: Sequence[Trial], url: str) -> Check:
         if all(failure and failure.kind == "connect" for failure in failures):
             detail += "; no server listens there: is --health-url right?"
         return Check("health", Status.FAIL, detail, evidence)
+    odd = [answer for answer in good if answer.body.strip() not in (b"", b"pong")]
+    status = Status.WARN
     if excused:
         detail = f"{len(excused)} of {len(probes)} probes, all at zero workers, were answered by "
         detail += f"the platform's proxy: {probe_words(excused)}"
-        return Check("health", Status.WARN, detail, evidence)
-    odd = [probe.answer for probe in probes if probe.answer.body.strip() not in (b"", b"pong")]
-    if odd:
+    elif odd:
         detail = f"200, but the body is neither empty nor pong: {odd[0].words!r}"
-        return Check("health", Status.WARN, detail, evidence)
-    detail = f"{len(probes)} probes, all 200, slowest {show_ms(max(times))}"
-    return Check("health", Status.PASS, detail, evidence)
+    else:
+        status, detail = (
+            Status.PASS,
+            f"{len(probes)} probes, all 200, slowest {show_ms(max(times))}",
+        )
+    return Check("health", status, detail, evidence)
 
 
 def zero_spans(trials: Sequence[Trial]) -> list[tuple[float, float]]:
@@ -686,10 +660,9 @@ def zero_spans(trials: Sequence[Trial]) -> list[tuple[float, float]]:
             continue
         begin_s = max((r.at_s for r in trial.wait.readings if r.count != 0), default=-1.0)
         stay = trial.stay or trial.wait
-        again = woken(stay)
         # the last probe before a reading that shows a worker may have found that worker awake
         calm = [r.at_s for r in stay.readings if r.count == 0]
-        spans.append((begin_s, (calm[-1] if again and calm else stay.ended_s)))
+        spans.append((begin_s, calm[-1] if stay.woken and calm else stay.ended_s))
     return spans
 
 
@@ -708,58 +681,52 @@ def probe_words(probes: Sequence[Probe]) -> str:
 
 def check_undisturbed(trial: Trial) -> Check:
     """While there are no workers, probing the health URL wakes none."""
-    if trial.stay is None:
-        reason = (
-            "the worker did not scale down" if trial.wait.awake else "no worker count proved zero"
-        )
-        return Check("undisturbed", Status.SKIP, f"not tried: {reason}")
-    stay = trial.stay
-    probes, spent_s = len(stay.probes), stay.ended_s - stay.started_s
-    again = woken(stay)
-    if again:
+    name, stay, awake = "undisturbed", trial.stay, trial.wait.awake
+    if stay is None:
+        reason = "the worker did not scale down" if awake else "no worker count proved zero"
+        return Check(name, Status.SKIP, f"not tried: {reason}")
+    probes = len(stay.probes)
+    if again := stay.woken:
         after_s = again.at_s - stay.started_s
         detail = f"{plural(again.count or 0, 'worker')} again {after_s:.1f} s and {probes} probes "
         detail += "after zero was proven, though this script asked the model nothing (did others?)"
-        return Check("undisturbed", Status.FAIL, detail)
-    counts = [reading for reading in stay.readings if reading.count is not None]
-    if not counts:
-        return Check(
-            "undisturbed", Status.SKIP, "the worker count could not be read after zero was proven"
-        )
-    detail = f"still 0 workers after another {probes} probes in {spent_s:.1f} s"
-    return Check("undisturbed", Status.PASS, detail)
+        return Check(name, Status.FAIL, detail)
+    if all(reading.count is None for reading in stay.readings):
+        detail = "the worker count could not be read after zero was proven"
+        return Check(name, Status.SKIP, detail)
+    detail = f"still 0 workers after another {probes} probes in {stay.spent_s:.1f} s"
+    return Check(name, Status.PASS, detail)
 
 
 def check_cold_start(trials: Sequence[Trial], warm_ms: Sequence[float], limit_s: float) -> Check:
     """A request is answered within its limit although no worker was awake."""
-    trial = trials[-1]
+    trial, name = trials[-1], "cold_start"
     cold, asleep = trial.cold, slept(trial, warm_ms)
     if cold is None:
-        return Check(
-            "cold_start",
-            Status.SKIP,
-            "the worker did not scale down: there is no cold start to measure",
-        )
+        detail = "the worker did not scale down: there is no cold start to measure"
+        return Check(name, Status.SKIP, detail)
     if cold.answer.is_rate_limited:
-        return rate_limited("cold_start", cold)
+        return rate_limited(name, cold)
+    if cold.error == "timeout" and cold.first_output_ms is None:
+        detail = f"no first token within the limit of {limit_s:g} s (--cold-start-timeout)"
+        return Check(name, Status.FAIL, detail)
     if cold.ttft_ms is None:
-        return Check("cold_start", Status.FAIL, failure_words(cold, limit_s))
-    if not asleep or (trial.stay and woken(trial.stay)):
+        detail = f"the request that should wake a worker failed: {cold.error_text}"
+        return Check(name, Status.FAIL, detail)
+    if not asleep or (trial.stay and trial.stay.woken):
         detail = f"a worker was awake: the first token took {show_ms(cold.ttft_ms)}, no cold start"
-        return Check("cold_start", Status.SKIP, detail)
+        return Check(name, Status.SKIP, detail)
     evidence = {"cold_start_s": round(cold.ttft_ms / 1e3, 4), **split(cold)}
-    detail = f"first token after {show_ms(cold.ttft_ms)}, {times_warm(cold.ttft_ms, warm_ms)}"
-    detail += f" (limit {limit_s:g} s)"
+    detail = f"first token after {warmth(cold.ttft_ms, warm_ms)} (limit {limit_s:g} s)"
     if cold.ttft_ms < LIKE_WARM * max(warm_ms):
         detail += ": as fast as a warm one; does the count see the workers of this deployment?"
-        return Check("cold_start", Status.WARN, detail, evidence)
-    return Check("cold_start", Status.PASS, detail, evidence)
+        return Check(name, Status.WARN, detail, evidence)
+    return Check(name, Status.PASS, detail, evidence)
 
 
-def failure_words(cold: Asked, limit_s: float) -> str:
-    if cold.error == "timeout" and cold.first_output_ms is None:
-        return f"no first token within the limit of {limit_s:g} s (--cold-start-timeout)"
-    return f"the request that should wake a worker failed: {cold.said}"
+def warmth(ttft_ms: float, warm_ms: Sequence[float]) -> str:
+    """A first token's time, and how it compares to a warm one's."""
+    return f"{show_ms(ttft_ms)}, {ttft_ms / statistics.median(warm_ms):.1f} x warm"
 
 
 def split(cold: Asked) -> dict[str, float | None]:
@@ -782,43 +749,38 @@ def check_warm_again(evidence: Evidence) -> Check:
     last = found[-1]
     if last.answer.is_rate_limited:
         return rate_limited("warm_again", last)
+    times = ", ".join(show_ms(asked.ttft_ms) for asked in found)
+    times += f", warm was {show_ms(statistics.median(evidence.warm_ms))}"
     if last.ttft_ms is None:
-        detail = f"request {len(found)} after the cold one failed: {last.said}"
+        detail = f"request {len(found)} after the cold one failed: {last.error_text}"
         return Check("warm_again", Status.FAIL, detail)
-    times = ", ".join(show_ms(asked.ttft_ms or 0.0) for asked in found)
-    warm = show_ms(statistics.median(evidence.warm_ms))
     if is_cold(last.ttft_ms, evidence.warm_ms):
-        detail = f"cold again: first tokens after {times}, warm was {warm}"
-        return Check("warm_again", Status.FAIL, detail)
+        return Check("warm_again", Status.FAIL, f"cold again: first tokens after {times}")
     if len(found) > 1:
-        detail = f"only request {len(found)} was warm: first tokens after {times}, warm was {warm}"
+        detail = f"only request {len(found)} was warm: first tokens after {times}"
         return Check("warm_again", Status.WARN, detail)
-    return Check("warm_again", Status.PASS, f"first token after {times}, warm was {warm}")
+    return Check("warm_again", Status.PASS, f"first token after {times}")
 
 
 def judge(session: Session, url: str) -> list[Check]:
     """All verdicts that the evidence allows."""
     evidence, limit_s = session.evidence, session.run.args.cold_start_timeout
-    checks = [check_warm(evidence, session.run.url)]
+    warm = check_warm(evidence, session.run.url)
     trials, warm_ms = evidence.trials, evidence.warm_ms
-    if trials:
-        sources = [source.name for source in session.workers.sources]
-        checks += [
-            check_workers(evidence.readings, sources),
-            check_scale_down(trials, warm_ms),
-            check_health(trials, url),
-            check_undisturbed(trials[0]),
-            check_cold_start(trials, warm_ms, limit_s),
-            check_warm_again(evidence),
-        ]
-    return checks
+    if not trials:
+        return [warm]
+    return [
+        warm,
+        check_workers(evidence.readings, session.workers.sources),
+        check_scale_down(trials, warm_ms),
+        check_health(trials, url),
+        check_undisturbed(trials[0]),
+        check_cold_start(trials, warm_ms, limit_s),
+        check_warm_again(evidence),
+    ]
 
 
 # --- show
-
-
-def times_warm(ttft_ms: float, warm_ms: Sequence[float]) -> str:
-    return f"{ttft_ms / statistics.median(warm_ms):.1f} x warm"
 
 
 def row(label: str, value: str, note: str = "") -> str:
@@ -828,15 +790,13 @@ def row(label: str, value: str, note: str = "") -> str:
 def trial_lines(trial: Trial, warm_ms: Sequence[float]) -> list[str]:
     wait = trial.wait
     title = "wait, probed" if wait.probed else "wait, not probed"
-    spent_s = wait.ended_s - wait.started_s
     seen = f"{len(wait.probes)} probes, {len(wait.readings)} worker counts"
-    lines = [row(title, f"{spent_s:.1f} s", f"of at most {wait.limit_s:g} s; {seen}")]
+    lines = [row(title, f"{wait.spent_s:.1f} s", f"of at most {wait.limit_s:g} s; {seen}")]
     if wait.zero_s is not None:
         lines.append(row("  zero workers after", f"{wait.zero_s:.1f} s", "without requests"))
     if trial.stay:
-        spent_s = trial.stay.ended_s - trial.stay.started_s
         seen = f"{len(trial.stay.probes)} probes, at zero"
-        lines.append(row("  probed on", f"{spent_s:.1f} s", seen))
+        lines.append(row("  probed on", f"{trial.stay.spent_s:.1f} s", seen))
     if trial.cold:
         lines += cold_lines(trial.cold, slept(trial, warm_ms))
     return lines
@@ -854,12 +814,11 @@ SPLIT = (
 def cold_lines(cold: Asked, asleep: bool | None) -> list[str]:
     if cold.ttft_ms is None:
         return [row("next request", "failed")]
-    parts = split(cold)
+    parts = split(cold) if asleep else {}
     lines = [row("next request, TTFT", show_ms(cold.ttft_ms))]
     for key, label, note in SPLIT:
-        value = parts[key]
-        if asleep and value is not None:
-            lines.append(row(label, show_ms(value), note))
+        if parts.get(key) is not None:
+            lines.append(row(label, show_ms(parts[key]), note))
     return lines
 
 
@@ -892,11 +851,11 @@ def records(evidence: Evidence) -> list[dict[str, Any]]:
             "error": p.answer.failure.text if p.answer.failure else None,
             "ttfb_ms": p.answer.first_byte_ms,
         }
-        for p in evidence.probes
+        for trial in evidence.trials
+        for p in trial.probes
     ]
     counts = [{"kind": "workers", **vars(r), "at_s": round(r.at_s, 3)} for r in evidence.readings]
-    found: list[dict[str, Any]] = [*chats, *probes, *counts]
-    return sorted(found, key=lambda record: float(record["at_s"]))
+    return sorted([*chats, *probes, *counts], key=lambda record: float(record["at_s"]))
 
 
 def metrics(evidence: Evidence, args: argparse.Namespace, url: str) -> dict[str, Any]:

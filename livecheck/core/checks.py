@@ -19,14 +19,7 @@ class Exit(IntEnum):
     TERMINATED = 143
 
 
-PRECEDENCE = (
-    Exit.INTERRUPTED,
-    Exit.TERMINATED,
-    Exit.USAGE,
-    Exit.FAIL,
-    Exit.UNDECIDED,
-    Exit.OK,
-)
+PRECEDENCE = (Exit.INTERRUPTED, Exit.TERMINATED, Exit.USAGE, Exit.FAIL, Exit.UNDECIDED, Exit.OK)
 VERDICTS = {
     Exit.OK: "pass",
     Exit.FAIL: "fail",
@@ -58,3 +51,15 @@ class Check:
     detail: str
     evidence: dict[str, Any] = field(default_factory=dict)
     essential: bool = False
+
+
+def passed(name: str, detail: str, evidence: dict[str, Any] | None = None) -> Check:
+    return Check(name, Status.PASS, detail, evidence or {})
+
+
+def failed(name: str, detail: str, evidence: dict[str, Any] | None = None) -> Check:
+    return Check(name, Status.FAIL, detail, evidence or {})
+
+
+def warned(name: str, detail: str, evidence: dict[str, Any] | None = None) -> Check:
+    return Check(name, Status.WARN, detail, evidence or {})

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from livecheck.core.checks import Exit
 from livecheck.core.credentials import HARMLESS
@@ -15,6 +14,8 @@ from livecheck.core.text import one_line
 
 QUOTED = re.compile(r"'([^']*)'")
 MAX_SECONDS = 1e6  # eleven days; the timeout of a socket overflows somewhere beyond
+
+T = TypeVar("T")
 
 
 class Parser(argparse.ArgumentParser):
@@ -84,17 +85,19 @@ def positive_number(most: float) -> Callable[[str], float]:
     return parse
 
 
-def seconds(text: str) -> float:
-    """An argparse type: a positive number of seconds that clocks and sockets can count."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
-    if value > MAX_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text} s is too long, the most is {MAX_SECONDS:g}")
-    return value
+seconds = positive_number(MAX_SECONDS)  # an argparse type
+
+
+def option_type(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """An argparse type from a function whose ValueError says what is wrong with the text."""
+
+    def parse_option(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parse_option
 
 
 def is_wanted(args: argparse.Namespace, check: str) -> bool:

@@ -170,10 +170,8 @@ class Run(Screen):
     def _say_verdict(self) -> None:
         """The last line of the result says what the exit code means."""
         checks = {id(check): check for each in self.documents for check in each.checks}
-        counts = Counter(
-            check.status for check in checks.values()
-        )  # a check that stands in several documents counts once
-        if counts:
+        # a check that stands in several documents counts once
+        if counts := Counter(check.status for check in checks.values()):
             parts = (f"{count} {status.value}" for status, count in counts.items())
             word = VERDICTS[self.exit_code].upper()
             self.say(f"{word} (exit {int(self.exit_code)}): {', '.join(parts)}")
@@ -223,9 +221,7 @@ def run(args: argparse.Namespace) -> Iterator[Run]:
     try:
         yield this
     except (Exception, KeyboardInterrupt, Terminated) as error:
-        if args.debug and is_unexpected(error):
-            this.note(traceback.format_exc())
-        this.stop(*reason_of(error, this.secrets))
+        this.stop(*reason_of(error, this))
     finally:
         _ignore_signals()
         this.close()
@@ -243,13 +239,7 @@ def _open_run(args: argparse.Namespace) -> Run:
         raise SystemExit(int(Exit.UNDECIDED)) from None
 
 
-def is_unexpected(error: BaseException) -> bool:
-    """Whether an exception is a defect of this program, and not a way to end a run."""
-    expected = (CannotCheck, KeyboardInterrupt, Terminated, BrokenPipeError, ModuleNotFoundError)
-    return not isinstance(error, expected)
-
-
-def reason_of(error: BaseException, secrets: Secrets) -> tuple[Exit, str]:
+def reason_of(error: BaseException, this: Run) -> tuple[Exit, str]:
     """What an exception that ended the run means: its exit code, and one line for it."""
     if isinstance(error, CannotCheck):
         return Exit.UNDECIDED, str(error)
@@ -261,7 +251,8 @@ def reason_of(error: BaseException, secrets: Secrets) -> tuple[Exit, str]:
         return Exit.UNDECIDED, "standard output was closed before the end"
     if isinstance(error, ModuleNotFoundError):
         return Exit.UNDECIDED, missing(error)
-    what = secrets.redact(one_line(f"{type(error).__name__}: {error}"))[:300]
+    this.debug(traceback.format_exc())
+    what = this.secrets.redact(one_line(f"{type(error).__name__}: {error}"))[:300]
     return Exit.UNDECIDED, f"unexpected {what} (--debug shows where)"
 
 

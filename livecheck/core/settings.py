@@ -22,9 +22,8 @@ class Deployment:
 
 
 GATEWAY = Deployment("INFERENCE_URL", "INFERENCE_API_KEY", None, None, False)
-FLEET = Deployment(
-    "SIMPLEAI_URL", "SIMPLEAI_TEST_TOKEN", "TOKEN_BINARY", "https://ai.lelloman.com", True
-)
+FLEET_URL = "https://ai.lelloman.com"
+FLEET = Deployment("SIMPLEAI_URL", "SIMPLEAI_TEST_TOKEN", "TOKEN_BINARY", FLEET_URL, True)
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Callable[[str], str | None]:
@@ -40,9 +39,8 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Callable[[str]
             raise ValueError(f"cannot read .env: {error}") from None
 
     def look_up(name: str) -> str | None:
-        return (
-            (environment.get(name) or "").strip() or (file_values.get(name) or "").strip() or None
-        )
+        set_to = (environment.get(name) or "").strip()
+        return set_to or (file_values.get(name) or "").strip() or None
 
     return look_up
 

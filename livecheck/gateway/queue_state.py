@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from livecheck.core.json_value import pick
 from livecheck.wire.answer import Answer, number
 from livecheck.wire.wire import Request, Target, Wire
 
@@ -29,17 +30,15 @@ METRICS = ("queue_depth", "queue_rejections", "queue_wait_seconds_total")
 PREFIX = "gateway_"  # of each name in the Prometheus text
 SAMPLE = re.compile(r"^([A-Za-z_:][\w:]*)(?:\{[^}]*\})?[ \t]+(\S+)", re.MULTILINE)
 
-
-PATHS_AND_TYPES = {
-    "ping": ("/ping", "*/*"),
-    "health": ("/health", "*/*"),
-    "metrics_json": ("/metrics", "application/json"),
-    # the gateway gives the Prometheus form only to a client that asks for this type
-    "metrics_text": ("/metrics", "text/plain"),
-}
 REQUESTS = {
     name: Request("GET", path, headers={"accept": accept}, cancel_at_bytes=LARGEST_BYTES)
-    for name, (path, accept) in PATHS_AND_TYPES.items()
+    for name, path, accept in (
+        ("ping", "/ping", "*/*"),
+        ("health", "/health", "*/*"),
+        ("metrics_json", "/metrics", "application/json"),
+        # the gateway gives the Prometheus form only to a client that asks for this type
+        ("metrics_text", "/metrics", "text/plain"),
+    )
 }
 
 
@@ -96,9 +95,7 @@ class Reading:
     def is_at_rest(self) -> bool:
         """Whether every gauge that there is says 0."""
         gauges = [self.health.values.get("active"), self.health.values.get("waiting")]
-        gauges += [
-            each.values.get("queue_depth") for each in (self.metrics_json, self.metrics_text)
-        ]
+        gauges += [p.values.get("queue_depth") for p in (self.metrics_json, self.metrics_text)]
         return not any(gauges)
 
 
@@ -107,15 +104,13 @@ class Reading:
 
 def read_health(body: bytes) -> dict[str, float]:
     """The figures of /health's `queue`."""
-    content = _object(body).get("queue")
-    return _numbers(content if isinstance(content, dict) else {}, HEALTH)
+    return _numbers(pick(_json(body), "queue"), HEALTH)
 
 
 def read_metrics_json(body: bytes) -> dict[str, float]:
     """The figures of /metrics in its JSON form."""
-    content = _object(body)
-    inner = content.get("gateway", content)
-    return _numbers(inner if isinstance(inner, dict) else {}, (*METRICS, "requests_active"))
+    content = _json(body)
+    return _numbers(pick(content, "gateway") or content, (*METRICS, "requests_active"))
 
 
 def read_metrics_text(body: bytes) -> dict[str, float]:
@@ -127,20 +122,20 @@ def read_metrics_text(body: bytes) -> dict[str, float]:
     return _numbers({name: found.get(PREFIX + name) for name in METRICS}, METRICS)
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _json(body: bytes) -> Any:
     try:
-        content = json.loads(body)
+        return json.loads(body)
     except (ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        return None
 
 
-def _numbers(content: dict[str, Any], names: tuple[str, ...]) -> dict[str, float]:
-    figures = {name: number(content.get(name)) for name in names}
+def _numbers(content: Any, names: tuple[str, ...]) -> dict[str, float]:
+    figures = {name: number(pick(content, name)) for name in names}
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-READERS = {
+READERS: dict[str, Callable[[bytes], dict[str, float]]] = {
+    "ping": lambda _: {},
     "health": read_health,
     "metrics_json": read_metrics_json,
     "metrics_text": read_metrics_text,
@@ -152,8 +147,7 @@ def read_probe(name: str, answer: Answer) -> Probe:
     trouble = None if answer.is_ok else answer.outcome(timed=True)
     if answer.reply.cancelled:
         trouble = f"the answer has more than {LARGEST_BYTES >> 20} MB"
-    reader = READERS.get(name)
-    values = reader(answer.body) if reader and trouble is None else {}
+    values = {} if trouble else READERS[name](answer.body)
     return Probe(answer.status, answer.first_byte_ms if answer.status else None, values, trouble)
 
 
@@ -219,8 +213,7 @@ class Watcher(threading.Thread):
         deadline_s = time.perf_counter() + timeout_s
         examined = 0
         while True:
-            while examined < len(self.readings):
-                reading = self.readings[examined]
+            for reading in self.readings[examined:]:
                 examined += 1
                 if reading.sent_s >= after_s and condition(reading):
                     return reading

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from livecheck.core.json_value import pick
 from livecheck.core.text import shorten
 from livecheck.wire import chat
 from livecheck.wire.answer import Answer, number
@@ -46,8 +47,7 @@ class CommandSource:
     name = "the workers command"
 
     def __init__(self, command: str, timeout_s: float, environment: Mapping[str, str]):
-        self._command, self._timeout_s = command, timeout_s
-        self._environment = environment
+        self._command, self._timeout_s, self._environment = command, timeout_s, environment
         self._process: subprocess.Popen[str] | None = None
 
     def read(self) -> tuple[int | None, dict[str, float]]:
@@ -78,8 +78,7 @@ class CommandSource:
         return int(out), {}
 
     def abandon(self) -> None:
-        process = self._process
-        if process:
+        if process := self._process:
             with contextlib.suppress(OSError):
                 os.killpg(process.pid, signal.SIGKILL)
 
@@ -118,7 +117,7 @@ class Misread(ValueError):
 
 def states_in(content: Any, key: str) -> dict[str, float]:
     """The numbers in `content[key]`, under whatever names the server has for them."""
-    table = content.get(key) if isinstance(content, dict) else None
+    table = pick(content, key)
     if not isinstance(table, dict):
         raise Misread(f"{key!r} is missing")
     found = {shorten(name, 30): number(value) for name, value in list(table.items())[:20]}
@@ -131,8 +130,7 @@ def count_summary(content: Any) -> tuple[int | None, dict[str, float]]:
     states = states_in(content, "summary")
     if "total" not in states:
         raise Misread("summary.total is missing")
-    listed = content.get("workers")
-    total = int(states["total"])
+    listed, total = content.get("workers"), int(states["total"])
     if isinstance(listed, list) and len(listed) != total:
         raise Misread(f"{len(listed)} workers are listed, but summary.total is {total}")
     return total, states
@@ -160,9 +158,8 @@ class Reading:
     source: str | None = None
     states: dict[str, dict[str, float]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
-    doubts: dict[str, str] = field(
-        default_factory=dict
-    )  # why a source without an error tells nothing
+    # why a source without an error tells nothing
+    doubts: dict[str, str] = field(default_factory=dict)
 
 
 class Workers:

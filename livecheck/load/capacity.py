@@ -9,7 +9,7 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import Any
 
-from livecheck.core.checks import Check, Status
+from livecheck.core.checks import Check, Status, failed, passed, warned
 from livecheck.core.screen import WIDTH
 from livecheck.core.text import figure
 from livecheck.load import table
@@ -40,6 +40,10 @@ class Search:
     trials: list[Trial] = field(default_factory=list)
     ended: str | None = None  # why it ended early
     limited: bool = False  # it ended at the rate limit of the key: nothing is decided
+
+    @property
+    def unit(self) -> str:
+        return "in flight" if self.whole else "requests/s"
 
     @property
     def kept(self) -> Trial | None:
@@ -80,33 +84,27 @@ class Search:
         return 1 + max(self.most_levels(level, broken), self.most_levels(kept, level))
 
     def metrics(self) -> dict[str, Any]:
-        levels = [
-            {"level": each.level, "within_slos": not each.broken, **each.figures}
-            for each in self.trials
-        ]
         return {
             "capacity": self.kept.level if self.kept else None,
             "broken_at": self.broken.level if self.broken else None,
-            "capacity_unit": "in flight" if self.whole else "requests/s",
-            "levels": levels,
+            "capacity_unit": self.unit,
+            "levels": [
+                {"level": each.level, "within_slos": not each.broken, **each.figures}
+                for each in self.trials
+            ],
         }
 
 
 def figure_words(objective: Objective, value: float | None) -> str:
     """A figure and its bound, as in `TTFT p95 0.41 s ≤ 0.5 s`."""
     name = label(objective)
+    bound = f"{'≤' if objective.upper else '≥'} {amount(objective.limit, objective.unit)}"
     if value is None:
         return f"{name} not measured"
     if objective.per_request:
-        return f"{name} {sign(objective)} {amount(objective.limit, objective.unit)} in {value:.1%}"
-    limit = amount(objective.limit, objective.unit)
-    if objective.holds(value):
-        return f"{name} {amount(value, objective.unit)} {sign(objective)} {limit}"
-    return f"{name} {amount(value, objective.unit)}"
-
-
-def sign(objective: Objective) -> str:
-    return "≤" if objective.upper else "≥"
+        return f"{name} {bound} in {value:.1%}"
+    measured = f"{name} {amount(value, objective.unit)}"
+    return f"{measured} {bound}" if objective.holds(value) else measured
 
 
 def label(objective: Objective) -> str:
@@ -137,28 +135,25 @@ def check_capacity(search: Search) -> Check:
         "broken_at": broken.level if broken else None,
         "levels": len(search.trials),
     }
-    status, detail = verdict(search, kept, broken)
-    return Check("capacity", status, detail, evidence, essential=status is Status.SKIP)
-
-
-def verdict(search: Search, kept: Trial | None, broken: Trial | None) -> tuple[Status, str]:
     if search.limited or not (kept or broken):
-        return Status.SKIP, f"not found: {search.ended or 'no level was tried'}"
-    if kept is None and broken is not None:
-        return Status.FAIL, f"no level keeps the SLOs: at {broken.level:g}: {words(broken.broken)}"
-    assert kept
+        detail = f"not found: {search.ended or 'no level was tried'}"
+        return Check("capacity", Status.SKIP, detail, evidence, essential=True)
+    breaks = f"at {broken.level:g}: {words(broken.broken)}" if broken else ""
+    if kept is None:
+        return failed("capacity", f"no level keeps the SLOs: {breaks}", evidence)
     found = f"highest level that keeps the SLOs: {kept.level:g}"
     if broken is None:
-        seen = f"{found}, the highest tried ({words(kept.kept)})"
+        found += f", the highest tried ({words(kept.kept)}); "
         if search.ended:
-            return Status.WARN, f"{seen}; {search.ended}"
-        return Status.PASS, f"{seen}; --max-level ended the search"
+            return warned("capacity", f"{found}{search.ended}", evidence)
+        return passed("capacity", f"{found}--max-level ended the search", evidence)
     # of the objectives that it keeps, name those that the next level breaks
     same = {name: text for name, text in kept.kept.items() if name in broken.broken}
-    detail = f"{found} ({words(same or kept.kept)}); at {broken.level:g}: {words(broken.broken)}"
+    found += f" ({words(same or kept.kept)}); {breaks}"
     if search.ended:
-        return Status.WARN, f"{detail}; the levels between were not tried: {search.ended}"
-    return Status.PASS, detail
+        found += f"; the levels between were not tried: {search.ended}"
+        return warned("capacity", found, evidence)
+    return passed("capacity", found, evidence)
 
 
 def words(texts: dict[str, str]) -> str:
@@ -170,11 +165,10 @@ def words(texts: dict[str, str]) -> str:
 
 def forecast(search: Search, size: str, bound_s: float, timeout_s: float) -> list[str]:
     """What the operator is told before: how long it can take."""
-    unit = "in flight" if search.whole else "requests/s"
     text = (
-        f"capacity: from {search.start:g} up to {search.most:g} {unit}, doubled until an SLO is "
-        f"broken, then bisected: at most {search.most_levels()} levels of {size}; it ends after "
-        f"{bound_s:g} s and one timeout ({timeout_s:g} s) at the latest"
+        f"capacity: from {search.start:g} up to {search.most:g} {search.unit}, doubled until an "
+        f"SLO is broken, then bisected: at most {search.most_levels()} levels of {size}; it ends "
+        f"after {bound_s:g} s and one timeout ({timeout_s:g} s) at the latest"
     )
     return textwrap.wrap(text, WIDTH)
 
@@ -188,7 +182,7 @@ def trial_lines(trial: Trial) -> list[str]:
     return table.entry(f"{trial.level:>7g}  {count:>9}", text)
 
 
-def head(search: Search) -> list[str]:
+def head(search: Search) -> str:
     """The line above the lines of the levels."""
     unit = "requests in flight" if search.whole else "requests a second"
-    return [f"Capacity: {unit}, how many requests of the level succeeded, the SLOs"]
+    return f"Capacity: {unit}, how many requests of the level succeeded, the SLOs"

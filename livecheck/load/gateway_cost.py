@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from livecheck.core.checks import Check, Status
+from livecheck.core.checks import Check, Status, passed, warned
 from livecheck.core.credentials import CannotCheck
 from livecheck.core.run import Run
 from livecheck.core.text import counted, figure
@@ -35,7 +35,6 @@ COSTS = {
     "e2e_ms": "E2E latency [ms]",
     "tokens_per_s": "decode rate [tok/s]",
 }
-
 
 Record = dict[str, Any]
 
@@ -114,12 +113,11 @@ def nothing_to_compare(target: Target, stopped: Stop) -> str:
 
 def read_pairs(through: Side, past: Side) -> tuple[list[Answer], list[Record]]:
     """The answers of both sides, and their records on one scale of time."""
-    here, there = through.level.answers, past.level.answers
-    found = []
-    for place, record in enumerate(records(here + there)):
-        side, number = (GATEWAY, place) if place < len(here) else (DIRECT, place - len(here))
-        found.append({"side": side, **record, "index": number})
-    return here + there, found
+    answers = through.level.answers + past.level.answers
+    numbers = [(GATEWAY, number) for number in range(len(through.level.answers))]
+    numbers += [(DIRECT, number) for number in range(len(past.level.answers))]
+    both = zip(numbers, records(answers), strict=True)
+    return answers, [{"side": side, **record, "index": number} for (side, number), record in both]
 
 
 def split(found: Sequence[Record]) -> tuple[list[Record], list[Record]]:
@@ -133,10 +131,10 @@ def split(found: Sequence[Record]) -> tuple[list[Record], list[Record]]:
 
 def cost_metrics(gateway: Sequence[Record], direct: Sequence[Record]) -> dict[str, Any]:
     """For each figure the medians of both sides and the median of the differences of the pairs."""
-    both = [(one, other) for one, other in zip(gateway, direct, strict=False)]
-    good = [pair for pair in both if pair[0]["error"] is None and pair[1]["error"] is None]
+    both = zip(gateway, direct, strict=False)
+    good = [(a, b) for a, b in both if a["error"] is None and b["error"] is None]
     # E2E latencies can be compared only where both answers have the same length
-    alike = [pair for pair in good if pair[0]["output_tokens"] == pair[1]["output_tokens"]]
+    alike = [(a, b) for a, b in good if a["output_tokens"] == b["output_tokens"]]
     return {key: difference(key, alike if key == "e2e_ms" else good) for key in COSTS}
 
 
@@ -181,13 +179,13 @@ def check_cost(
     said = counted(f"{record['error']} ({record['error_text']})" for record in failed)
     trouble = f"{len(failed)} of {pairs} requests to the inference server failed: {said}"
     if ttft["low"] is None:
-        why = trouble if failed else str(stopped) if stopped else "see the requests"
+        why = trouble if failed else stopped or "see the requests"
         detail = f"only {ttft['n']} pairs, at least {LEAST_FOR_INTERVAL} are needed: {why}"
         return Check("cost", Status.SKIP, detail, evidence, essential=True)
     detail = f"median of {ttft['n']} pairs: {cost_words(figures)} (95 % intervals)"
     if failed:
-        return Check("cost", Status.WARN, f"{trouble}; {detail}", evidence)
-    return Check("cost", Status.PASS, detail, evidence)
+        return warned("cost", f"{trouble}; {detail}", evidence)
+    return passed("cost", detail, evidence)
 
 
 def cost_words(figures: Mapping[str, Any]) -> str:

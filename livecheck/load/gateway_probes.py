@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from livecheck.core.checks import Check, Status
+from livecheck.core.checks import Check, Status, failed, passed
 from livecheck.core.text import counted
 from livecheck.load import table
 from livecheck.load.level import Session, stop_at_first
@@ -51,8 +51,7 @@ def probe(session: Session, path: str, keep: Callable[[list[Answer]], object]) -
     warmup = Asker(session.run, session.wire, stop_at_first)
     warmup.ask([chat.get(path)] * args.warmup, keep_alive=False)
     asker = Asker(session.run, session.wire, stop_at_first)
-    label = f"{path}: {count} probes"
-    requests = [chat.get(path)] * count
+    label, requests = f"{path}: {count} probes", [chat.get(path)] * count
     asker.ask(requests, label=label, total=count, keep=keep, keep_alive=False)
 
 
@@ -91,7 +90,6 @@ def round_trip_ns(answer: Answer) -> int | None:
 
 
 def probe_record(answer: Answer) -> dict[str, Any]:
-    """A probe as it is saved."""
     answered = answer.status is not None and answer.sent_ns is not None
     trip_ns = round_trip_ns(answer)
     return {
@@ -110,20 +108,19 @@ def probe_record(answer: Answer) -> dict[str, Any]:
 def check_probes(path: str, answers: Sequence[Answer], figures: Mapping[str, Any]) -> Check:
     """Every probe answered 200."""
     name = PROBED[path]
-    failed = [answer for answer in answers if not answer.is_ok]
-    figure = {key: figures[f"{name}{key}"]["p99"] for key in ("_ms", "_net_ms")}
-    evidence = {"probes": len(answers), "failed": len(failed)}
-    evidence |= {"p99_ms": figure["_ms"], "p99_net_ms": figure["_net_ms"]}
+    outcomes = [answer.outcome() for answer in answers if not answer.is_ok]
+    p99_ms, p99_net_ms = figures[f"{name}_ms"]["p99"], figures[f"{name}_net_ms"]["p99"]
+    evidence = {"probes": len(answers), "failed": len(outcomes)}
+    evidence |= {"p99_ms": p99_ms, "p99_net_ms": p99_net_ms}
     if answers and all(answer.status == 404 for answer in answers):
         return Check(name, Status.SKIP, f"404: there is no {path} here", evidence)
-    if failed:
-        said = counted(answer.outcome() for answer in failed)
-        detail = f"{len(failed)} of {len(answers)} probes failed: {said}"
-        return Check(name, Status.FAIL, detail, evidence)
-    detail = f"{len(answers)} of {len(answers)} answered 200, p99 {figure['_ms']:.2f} ms"
-    if figure["_net_ms"] is not None:
-        detail += f", net of the network {figure['_net_ms']:.2f} ms"
-    return Check(name, Status.PASS, detail, evidence)
+    if outcomes:
+        detail = f"{len(outcomes)} of {len(answers)} probes failed: {counted(outcomes)}"
+        return failed(name, detail, evidence)
+    detail = f"{len(answers)} of {len(answers)} answered 200, p99 {p99_ms:.2f} ms"
+    if p99_net_ms is not None:
+        detail += f", net of the network {p99_net_ms:.2f} ms"
+    return passed(name, detail, evidence)
 
 
 # --- show

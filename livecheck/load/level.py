@@ -112,21 +112,13 @@ def warmup_load(session: Session, level: Level) -> Load:
 
 def send(session: Session, level: Level, answers: list[Answer], load: Load, what: str) -> None:
     """Send what the load says. `answers` gets what was begun, also when it is interrupted."""
-
-    def keep(begun: list[Answer]) -> None:
-        answers[:] = begun
-
     count = load.planned
     amount = f"{count} {what}" if load.duration_s is None else f"{what} for {load.duration_s:g} s"
     asker = Asker(session.run, session.wire, reason_of(level, session.usage))
-    asker.ask(
-        make_requests(session, load),
-        load.concurrency,
-        label=f"{level.load.title}: {amount}",
-        total=count,
-        keep=keep,
-        due_s=load.due_s,
-    )
+    label, requests = f"{level.load.title}: {amount}", make_requests(session, load)
+    answers.clear()
+    keep, at_once, due_s = answers.extend, load.concurrency, load.due_s
+    asker.ask(requests, at_once, label=label, total=count, keep=keep, due_s=due_s)
 
 
 def make_requests(session: Session, load: Load) -> Iterable[Request]:

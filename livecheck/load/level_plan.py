@@ -59,29 +59,24 @@ def check_options(args: argparse.Namespace) -> None:
     grows = any(each.name.startswith(("ttft", "e2e")) for each in args.slo)
     throughput = any(each.name in SCALARS and not each.upper for each in args.slo)
     model = rate or search or compare or args.duration or args.prompt_file
+    # more than can be kept in memory
+    too_many = max(rate or [0]) * (args.duration or 0) > MOST_REQUESTS
+    most = f"more than {MOST_REQUESTS} requests per level: lower --rate or --duration"
+    slots = "--rate takes one --concurrency, the most requests in flight"
+    bounds = "--find-capacity cannot use a bound on throughput: low levels break it"
     contradictions = (
-        (
-            f"more than {MOST_REQUESTS} requests per level: lower --rate or --duration",
-            too_many(args),
-        ),
-        (
-            "--rate takes one --concurrency, the most requests in flight",
-            rate and args.concurrency and len(args.concurrency) > 1,
-        ),
+        (most, too_many),
+        (slots, rate and len(args.concurrency or []) > 1),
         ("--arrivals goes with --rate", args.arrivals and not rate),
         ("--seed goes with --rate", args.seed is not None and not rate),
         ("--max-level goes with --find-capacity", args.max_level and not search),
         ("--max-time goes with --find-capacity", args.max_time and not search),
         ("--find-capacity needs an --slo", search and not args.slo),
         ("a search with --rate needs an --slo on ttft or e2e", search and rate and not grows),
-        (
-            "--find-capacity cannot use a bound on throughput: low levels break it",
-            search and throughput,
-        ),
+        (bounds, search and throughput),
         ("--find-capacity takes one level, the first one", search and len(levels) > 1),
         ("--direct-key goes with --direct-url", args.direct_key is not None and not compare),
-        ("--direct-url compares at concurrency 1", compare and (rate or search)),
-        ("--direct-url compares at concurrency 1", compare and args.concurrency not in (None, [1])),
+        ("--direct-url compares at concurrency 1", compare and (rate or search or levels != [1])),
         ("--gateway-only sends no requests to the model", args.gateway_only and model),
     )
     for words, applies in contradictions:
@@ -89,11 +84,6 @@ def check_options(args: argparse.Namespace) -> None:
             raise ValueError(words)
     if args.direct_key is not None:
         check_token(args.direct_key, "--direct-key")
-
-
-def too_many(args: argparse.Namespace) -> bool:
-    """Whether a level would be more than can be kept in memory."""
-    return bool(max(args.rate or [0]) * (args.duration or 0) > MOST_REQUESTS)
 
 
 def set_defaults(args: argparse.Namespace) -> None:
@@ -146,11 +136,11 @@ def most_in_flight(args: argparse.Namespace, loads: Sequence[Load]) -> int:
 
 def load_at(args: argparse.Namespace, first: Load, number: float) -> Load:
     """A level of the search, with enough requests for a verdict."""
+    least = math.ceil(number * (SEARCH_ARRIVALS_S if first.is_open else SEARCH_PER_SLOT))
+    count = None if args.duration else max(args.requests, least)
     if first.is_open:
-        count = max(args.requests, math.ceil(number * SEARCH_ARRIVALS_S))
-        return replace(first, rate_per_s=number, requests=None if args.duration else count)
-    count = max(args.requests, SEARCH_PER_SLOT * int(number))
-    return replace(first, concurrency=int(number), requests=None if args.duration else count)
+        return replace(first, rate_per_s=number, requests=count)
+    return replace(first, concurrency=int(number), requests=count)
 
 
 def level_size(first: Load) -> str:

@@ -7,40 +7,21 @@ from html import escape
 
 from livecheck.core.checks import Status
 from livecheck.core.run import TOOL_VERSION
+from livecheck.report import words
 from livecheck.report.baseline import Finding
 from livecheck.report.plots import Picture, pictures
 from livecheck.report.result_files import ResultFile
 from livecheck.report.thresholds import Criterion, Verdict
 from livecheck.report.verdict import Comparison, Report
-from livecheck.report.words import (
-    about_runs,
-    by_verdict,
-    change_cells,
-    facts,
-    legend,
-    threshold_cells,
-    verdict_word,
-)
 
-# the style sheet's class for each word
-CLASSES = {
-    Verdict.PASS: "good",
-    Verdict.FAIL: "bad",
-    Verdict.UNDECIDED: "open",
-    Verdict.REPORTED: "muted",
+WORDS_BY_CLASS: Mapping[str, Sequence[Verdict | Status | Finding]] = {  # classes of the style sheet
+    "good": (Verdict.PASS, Status.PASS, Finding.BETTER),
+    "bad": (Verdict.FAIL, Status.FAIL, Finding.WORSE),
+    "warn": (Status.WARN,),
+    "open": (Verdict.UNDECIDED, Status.SKIP, Finding.UNCLEAR),
+    "muted": (Verdict.REPORTED, Finding.SAME),
 }
-CHECK_CLASSES = {
-    Status.PASS: "good",
-    Status.FAIL: "bad",
-    Status.WARN: "warn",
-    Status.SKIP: "open",
-}
-FINDING_CLASSES = {
-    Finding.WORSE: "bad",
-    Finding.BETTER: "good",
-    Finding.UNCLEAR: "open",
-    Finding.SAME: "muted",
-}
+CLASSES = {word: name for name, members in WORDS_BY_CLASS.items() for word in members}
 # the columns from left to right; what a telephone shows without scrolling comes first
 RESULT_COLUMNS = ("Verdict", "Result", "Checks")
 THRESHOLD_COLUMNS = ("Verdict", "Metric", "Target", "Value", "Samples")
@@ -108,8 +89,8 @@ def lines(report: Report) -> Iterator[str]:
     yield f"<title>{escape(f'{report.word}: {report.about.title}')}</title>"
     yield f"<style>{STYLE}</style></head><body>"
     yield from header(report)
-    yield from section("Results", result_table(report.results))
-    yield from section("Thresholds", threshold_table(report.thresholds))
+    yield from section("Results", criterion_table(RESULT_COLUMNS, report.results))
+    yield from section("Thresholds", criterion_table(THRESHOLD_COLUMNS, report.thresholds))
     if report.comparison:
         yield from section("Against the baseline", comparison_parts(report.comparison))
     yield from section("Figures", picture_grid(pictures(report)))
@@ -135,7 +116,7 @@ def header(report: Report) -> Iterator[str]:
     yield f"<span>{report.passed} of {report.judged} criteria. "
     yield f"Worst: {escape(report.worst)}</span></p><dl>"
     made = f"{report.created_at:%Y-%m-%d %H:%M} UTC, version {TOOL_VERSION}"
-    shown = {**facts(report.about), "Profile": report.about.profile, "Report": made}
+    shown = {**words.facts(report.about), "Profile": report.about.profile, "Report": made}
     for name, value in shown.items():
         yield f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>"
     yield "</dl></header>"
@@ -169,37 +150,22 @@ def row(columns: Sequence[str], cells: Mapping[str, str], kind: str, detail: str
     return f'<tr class="told">{shown}</tr><tr class="why"><td></td>{span}</tr>'
 
 
-def result_table(criteria: Sequence[Criterion]) -> Iterator[str]:
-    rows = [
-        row(
-            RESULT_COLUMNS,
-            {"Verdict": verdict_word(each), "Result": each.name, "Checks": each.value},
-            CLASSES[each.verdict],
-            each.detail,
-        )
-        for each in by_verdict(criteria)
-    ]
-    return table(RESULT_COLUMNS, rows)
-
-
-def threshold_table(criteria: Sequence[Criterion]) -> Iterator[str]:
-    rows = [
-        row(THRESHOLD_COLUMNS, threshold_cells(each), CLASSES[each.verdict], each.detail)
-        for each in by_verdict(criteria)
-    ]
-    return table(THRESHOLD_COLUMNS, rows)
+def criterion_table(columns: Sequence[str], criteria: Sequence[Criterion]) -> Iterator[str]:
+    rows = []
+    for each in words.by_verdict(criteria):
+        cells = words.threshold_cells(each) | {"Result": each.name, "Checks": each.value}
+        rows.append(row(columns, cells, CLASSES[each.verdict], each.detail))
+    return table(columns, rows)
 
 
 def comparison_parts(comparison: Comparison) -> Iterator[str]:
     changes = comparison.changes
-    about = f" ({about_runs(changes)})" if changes else ""
+    about = f" ({words.about_runs(changes)})" if changes else ""
     yield f"<p>{escape(comparison.paths + about)}</p>"
-    yield from result_table(comparison.criteria)
-    rows = [
-        row(CHANGE_COLUMNS, change_cells(each), FINDING_CLASSES[each.finding]) for each in changes
-    ]
+    yield from criterion_table(RESULT_COLUMNS, comparison.criteria)
+    rows = [row(CHANGE_COLUMNS, words.change_cells(e), CLASSES[e.finding]) for e in changes]
     yield from table(CHANGE_COLUMNS, rows)
-    yield from bullets([*legend(changes, comparison.margin), *comparison.notes])
+    yield from bullets([*words.legend(changes, comparison.margin), *comparison.notes])
 
 
 # --- figures, checks, notes
@@ -220,7 +186,7 @@ def picture_grid(drawn: Sequence[Picture]) -> Iterator[str]:
 def check_list(file: ResultFile) -> str:
     """The checks of a result file, unfolded when one of them failed."""
     rows = "".join(
-        f'<li><span class="{CHECK_CLASSES[each.status]}">{each.status.value}</span> '
+        f'<li><span class="{CLASSES[each.status]}">{each.status.value}</span> '
         f"<b>{escape(each.name)}</b>: {escape(each.detail)}</li>"
         for each in file.checks
     )

@@ -7,17 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from livecheck.core.text import figure
+from livecheck.report import words
 from livecheck.report.result_files import ResultFile
 from livecheck.report.thresholds import Criterion, Verdict
 from livecheck.report.verdict import Comparison, Report
-from livecheck.report.words import (
-    about_runs,
-    change_cells,
-    facts,
-    legend,
-    threshold_cells,
-    verdict_word,
-)
 
 STATISTICS = ("p50", "p95", "p99")
 
@@ -29,7 +22,7 @@ def text(report: Report) -> str:
 def lines(report: Report) -> Iterator[str]:
     yield f"## Performance Baseline — {escape(report.about.title)}"
     yield ""
-    yield from (f"- {name}: {escape(fact)}" for name, fact in facts(report.about).items())
+    yield from (f"- {name}: {escape(fact)}" for name, fact in words.facts(report.about).items())
     yield f"- Verdict: **{report.word}**, {report.passed} of {report.judged} criteria"
     for criterion in report.results:
         yield ""
@@ -45,16 +38,16 @@ def lines(report: Report) -> Iterator[str]:
     yield from ("", f"`{report.gate_line.replace('`', chr(39))}`")
 
 
-def escape(words: str) -> str:
+def escape(raw: str) -> str:
     """A text that Markdown shows as it is, whatever it holds."""
-    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", words)
+    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", raw)
 
 
 # --- a result file
 
 
 def section(criterion: Criterion, file: ResultFile | None) -> Iterator[str]:
-    word, heading = verdict_word(criterion), f"### {escape(criterion.name)}"
+    word, heading = words.verdict_word(criterion), f"### {escape(criterion.name)}"
     figures = list(figure_lines(file)) if file else []
     if figures:
         yield heading
@@ -118,7 +111,7 @@ def table(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
 
 
 def threshold_row(criterion: Criterion) -> dict[str, str]:
-    cells = threshold_cells(criterion)
+    cells = words.threshold_cells(criterion)
     if criterion.detail:
         cells["Verdict"] += f" ({criterion.detail})"
     return cells
@@ -127,11 +120,13 @@ def threshold_row(criterion: Criterion) -> dict[str, str]:
 def comparison_lines(comparison: Comparison) -> Iterator[str]:
     yield f"### Against the baseline {escape(comparison.paths)}"
     changes = comparison.changes
-    about = [about_runs(changes), *legend(changes, comparison.margin)] if changes else []
+    about = (
+        [words.about_runs(changes), *words.legend(changes, comparison.margin)] if changes else []
+    )
     for each in comparison.criteria:
         said = each.detail or each.value
-        about.append(f"{each.name}: {verdict_word(each)}" + (f", {said}" if said else ""))
+        about.append(f"{each.name}: {words.verdict_word(each)}" + (f", {said}" if said else ""))
     yield from (f"- {escape(line)}" for line in (*about, *comparison.notes))
     if changes:
         yield ""
-        yield from table([change_cells(each) for each in changes])
+        yield from table([words.change_cells(each) for each in changes])

@@ -7,17 +7,10 @@ from collections.abc import Iterator
 
 from livecheck.core.screen import WIDTH
 from livecheck.core.text import figure
+from livecheck.report import words
 from livecheck.report.baseline import Change
 from livecheck.report.thresholds import Criterion, Verdict
 from livecheck.report.verdict import Comparison, Report
-from livecheck.report.words import (
-    about_runs,
-    by_verdict,
-    change_label,
-    finding_word,
-    legend,
-    verdict_word,
-)
 
 DETAIL = " " * 6  # the indent of what is said about the line above
 
@@ -26,11 +19,11 @@ def lines(report: Report) -> Iterator[str]:
     """The whole report."""
     yield from wrapped(headline(report))
     yield from ("", "Results")
-    for each in by_verdict(report.results):
-        yield from entry(f"{each.name:26}{verdict_word(each):12}{each.value}", each.detail)
+    for each in words.by_verdict(report.results):
+        yield from entry(f"{each.name:26}{words.verdict_word(each):12}{each.value}", each.detail)
     if report.thresholds:
         yield from ("", f"{'Thresholds':33}{'target':>13}{'value':>13}{'n':>7}  verdict")
-    for each in by_verdict(report.thresholds):
+    for each in words.by_verdict(report.thresholds):
         yield from entry(threshold_row(each), each.detail)
     if report.comparison:
         yield ""
@@ -64,20 +57,20 @@ def headline(report: Report) -> str:
 
 def threshold_row(each: Criterion) -> str:
     count = "" if each.samples is None else each.samples
-    return f"{each.name:31}{each.target:>13}{each.value:>13}{count:>7}  {verdict_word(each)}"
+    return f"{each.name:31}{each.target:>13}{each.value:>13}{count:>7}  {words.verdict_word(each)}"
 
 
 def comparison_lines(comparison: Comparison) -> Iterator[str]:
     yield from wrapped(f"Against the baseline {comparison.paths}")
     if comparison.changes:
-        yield from wrapped(about_runs(comparison.changes), "  ", "  ")
+        yield from wrapped(words.about_runs(comparison.changes), "  ", "  ")
         yield f"{'':25}{'then':>8}{'now':>8}{'change':>9}{'95 % interval':>17}  verdict"
         yield from (change_row(each) for each in comparison.changes)
-        for line in legend(comparison.changes, comparison.margin):
+        for line in words.legend(comparison.changes, comparison.margin):
             yield from wrapped(line, "  ", DETAIL)
     for each in comparison.criteria:
         if each.verdict is Verdict.UNDECIDED:
-            yield from entry(f"{each.name}: {verdict_word(each)}", each.detail)
+            yield from entry(f"{each.name}: {words.verdict_word(each)}", each.detail)
     for note in comparison.notes:
         yield from wrapped(f"note: {note}", then=DETAIL)
 
@@ -85,8 +78,8 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
 def change_row(change: Change) -> str:
     interval = f"{share(change.low)} to {share(change.high)}"
     return (
-        f"  {change_label(change):23}{figure(change.then):>8}{figure(change.now):>8}"
-        f"{share(change.change):>8}%{interval:>17}  {finding_word(change)}"
+        f"  {words.change_label(change):23}{figure(change.then):>8}{figure(change.now):>8}"
+        f"{share(change.change):>8}%{interval:>17}  {words.finding_word(change)}"
     )
 
 

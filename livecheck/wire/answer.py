@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from livecheck.core.json_value import pick
 from livecheck.core.text import shorten
 from livecheck.wire import sse
 from livecheck.wire.wire import Failure, Handshake, Reply, Request
@@ -208,12 +209,11 @@ class Answer:
         on, `malformed`, `truncated`, `stream_error`, `empty`.
         """
         if self.failure is not None:
-            kind = {"tls": "connect"}.get(self.failure.kind, self.failure.kind)
+            kind = "connect" if self.failure.kind == "tls" else self.failure.kind
             return Failure(kind, self.failure.text)
-        if self.status != 200:
-            return Failure(
-                status_kind(self.status or 0), f"{self.status or 0} {self.words}".strip()
-            )
+        status = self.status or 0
+        if status != 200:
+            return Failure(status_kind(status), f"{status} {self.words}".strip())
         wrong = {each.kind: each.text for each in self.stream.complaints}
         if "content_type" in wrong and not self.stream.output_ns:
             return Failure("malformed", f"200, but no event stream: {wrong['content_type']}")
@@ -249,21 +249,17 @@ class Answer:
     def _streamed_completion(self) -> Completion:
         stream, error = self.stream, self.stream_error
         is_hidden = not stream.output_ns and used_up(stream.finish_reason, stream.usage)
-        if is_hidden and error and error.kind == "empty":
-            error = None
         has_output = bool(stream.output_ns) or is_hidden
-        problem = error.text if error else None
+        problem = error.text if error and not (is_hidden and error.kind == "empty") else None
         return Completion(stream.model, has_output, problem, stream.fingerprint, is_hidden)
 
     def _whole_completion(self) -> Completion:
-        content = self.json
-        try:
-            choice = content["choices"][0]
-            pieces = [choice["message"].get(name) for name in OUTPUT_FIELDS]
-            cut = used_up(choice.get("finish_reason"), content.get("usage"))
-        except (LookupError, TypeError, AttributeError):
-            said = self.words or "nothing"
-            return Completion(problem=f"200, but no chat completion: {said}")
+        content, choice = self.json, pick(self.json, "choices", 0)
+        message = pick(choice, "message")
+        if not isinstance(message, dict):
+            return Completion(problem=f"200, but no chat completion: {self.words or 'nothing'}")
+        pieces = [message.get(name) for name in OUTPUT_FIELDS]
+        cut = used_up(choice.get("finish_reason"), content.get("usage"))
         is_hidden = cut and not any(pieces)
         model, mark = text_or_none(content.get("model")), content.get("system_fingerprint")
         return Completion(model, any(pieces) or is_hidden, None, text_or_none(mark), is_hidden)
@@ -362,8 +358,7 @@ def text_or_none(value: object) -> str | None:
 
 def used_up(finish_reason: object, usage: object) -> bool:
     """Whether an answer ended at max_tokens, and the server counted tokens for it."""
-    counts = usage if isinstance(usage, dict) else {}
-    return finish_reason == "length" and bool(number(counts.get("completion_tokens")))
+    return finish_reason == "length" and bool(number(pick(usage, "completion_tokens")))
 
 
 # --- the figures of a record
@@ -388,20 +383,16 @@ def decode_figures(stream: sse.Stream, times_ms: Sequence[float]) -> dict[str, A
 
 def count_tokens(stream: sse.Stream) -> tuple[int | None, str | None]:
     """Output tokens and where the count comes from: usage, else timings, else counted events."""
-    for source, figures, key in (
-        ("usage", stream.usage, "completion_tokens"),
-        ("timings", stream.timings, "predicted_n"),
-    ):
-        count = number((figures or {}).get(key))
-        if count is not None:
-            return int(count), source
+    if (count := number(pick(stream.usage, "completion_tokens"))) is not None:
+        return int(count), "usage"
+    if (count := number(pick(stream.timings, "predicted_n"))) is not None:
+        return int(count), "timings"
     return (len(stream.output_ns), "events") if stream.output_ns else (None, None)
 
 
 def cached_tokens(usage: dict[str, Any], timings: dict[str, Any]) -> float | None:
     """Prompt tokens that the server took from its cache, if it says so."""
-    details = usage.get("prompt_tokens_details")
-    cached = number(details.get("cached_tokens")) if isinstance(details, dict) else None
+    cached = number(pick(usage, "prompt_tokens_details", "cached_tokens"))
     return cached if cached is not None else number(timings.get("cache_n"))
 
 

@@ -55,9 +55,10 @@ def reason_to_stop(
     """Why no further request should be sent after this answer, among these causes."""
     if answer.is_rate_limited and Cause.RATE_LIMIT in causes:
         return Stop(Cause.RATE_LIMIT, rate_limit_words(answer))
-    cause = OF_A_FAILURE.get(answer.failure.kind) if answer.failure else None
-    if answer.failure and cause in causes and cause is not None:
-        return Stop(cause, f"{answer.request.method} {answer.path}: {answer.failure.text}")
+    failure = answer.failure
+    cause = OF_A_FAILURE.get(failure.kind) if failure else None
+    if failure and cause and cause in causes:
+        return Stop(cause, f"{answer.request.method} {answer.path}: {failure.text}")
     return None
 
 
@@ -107,10 +108,7 @@ def fetch(run: Run, wire: Wire, request: Request, name: str | None = None) -> An
 
 @contextlib.contextmanager
 def open_wire(
-    run: Run,
-    token: str | None = None,
-    timeout_s: float | None = None,
-    url: str | None = None,
+    run: Run, token: str | None = None, timeout_s: float | None = None, url: str | None = None
 ) -> Iterator[Wire]:
     """A wire to the deployment, or to another `url`, with the run's settings.
 
@@ -134,10 +132,7 @@ class Asker:
     """
 
     def __init__(
-        self,
-        run: Run,
-        wire: Wire,
-        reason: Callable[[Answer], Stop | None] = reason_to_stop,
+        self, run: Run, wire: Wire, reason: Callable[[Answer], Stop | None] = reason_to_stop
     ):
         self.run, self.wire, self.reason = run, wire, reason
         self.answers: list[Answer] = []

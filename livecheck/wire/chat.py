@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from livecheck.core.credentials import CannotCheck
+from livecheck.core.json_value import pick
 from livecheck.core.run import Run
 from livecheck.wire.answer import Answer
 from livecheck.wire.asking import refused_credential, show, unreachable
@@ -71,8 +72,5 @@ def first_contact(run: Run, wire: Wire, requests: Sequence[Request]) -> list[Ans
 
 def first_model(answer: Answer | None) -> str | None:
     """The first id that /v1/models lists."""
-    try:
-        name = answer.json["data"][0]["id"] if answer else None
-    except (LookupError, TypeError):
-        return None
+    name = pick(answer.json, "data", 0, "id") if answer else None
     return name if isinstance(name, str) else None

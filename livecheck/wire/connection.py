@@ -258,8 +258,7 @@ def open_any_address(target: Target, deadline_s: float) -> tuple[socket.socket, 
         share_s = (deadline_s - time.perf_counter()) / len(addresses)
         started_ns = time.perf_counter_ns()
         try:
-            sock = open_socket(target, addresses.pop(0), max(LEAST_TIMEOUT_S, share_s))
-            return sock, started_ns
+            return open_socket(target, addresses.pop(0), max(LEAST_TIMEOUT_S, share_s)), started_ns
         except OSError:
             if not addresses:
                 raise
@@ -398,13 +397,10 @@ class Pool(Generic[T]):
 
     def close_watched(self) -> None:
         """Close every connection in use."""
-        for key in list(self.selector.get_map().values()):
-            if (
-                isinstance(key.fileobj, socket.socket)
-                and key.fileobj is not self.opener.wake_socket
-            ):
-                self.selector.unregister(key.fileobj)
-                key.fileobj.close()
+        for sock in [key.fileobj for key in self.selector.get_map().values()]:
+            if isinstance(sock, socket.socket) and sock is not self.opener.wake_socket:
+                self.selector.unregister(sock)
+                sock.close()
 
     def close(self) -> None:
         for connection in self.idle:

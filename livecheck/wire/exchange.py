@@ -133,9 +133,11 @@ class Exchange:
                 continue
             cancel_after_s = reply.request.cancel_after_s
             if cancel_after_s is not None and now_ns >= reply.t0_ns + int(cancel_after_s * 1e9):
-                self._cancel(slot)
+                reply.cancelled = True
+                self._end(slot)
             elif self._is_left_open(slot, now_ns):
-                self._end_unterminated(slot)
+                reply.unterminated = True
+                self._end(slot)
             elif now_ns > slot.deadline_ns:
                 self._end(slot, Failure("timeout", f"not finished after {self.timeout_s:g} s"))
 
@@ -213,11 +215,10 @@ class Exchange:
             sent = 0
         except OSError:  # the read tells more: there is an answer, or why the connection broke
             sent = len(data)
-        # The time of a request includes connecting, when a connection was opened for it.
-        spent_ns = 0
+        slot.deadline_ns = reply.t0_ns + int(self.timeout_s * 1e9)
         if reply.handshake:
-            spent_ns = reply.handshake.connect_ns + (reply.handshake.tls_ns or 0)
-        slot.deadline_ns = reply.t0_ns + int(self.timeout_s * 1e9) - spent_ns
+            # The time of a request includes connecting, when a connection was opened for it.
+            slot.deadline_ns -= reply.handshake.connect_ns + (reply.handshake.tls_ns or 0)
         if slot.ready_ns is not None:
             reply.late_ns = reply.t0_ns - slot.ready_ns
         slot.unsent = memoryview(data)[sent:]
@@ -281,7 +282,8 @@ class Exchange:
         elif message.error is not None:
             self._end(slot, Failure("malformed", message.error))
         elif slot.limit < MAX_BYTES:
-            self._cancel(slot)
+            slot.reply.cancelled = True
+            self._end(slot)
         else:
             self._end(slot, Failure("flood", f"more than {MAX_BYTES >> 20} MB of answer"))
 
@@ -308,19 +310,10 @@ class Exchange:
             self._close_connection(slot)
             self._connect(slot)
         elif has_said_done(reply):
-            self._end_unterminated(slot)
+            reply.unterminated = True
+            self._end(slot)
         else:
             self._end(slot, Failure("truncated", (reason or "connection lost").lower()))
-
-    def _end_unterminated(self, slot: Slot) -> None:
-        assert slot.reply
-        slot.reply.unterminated = True
-        self._end(slot)
-
-    def _cancel(self, slot: Slot) -> None:
-        assert slot.reply
-        slot.reply.cancelled = True
-        self._end(slot)
 
     def _end(self, slot: Slot, failure: Failure | None = None) -> None:
         """The request is over: keep or close its connection, then begin the next request."""

@@ -120,12 +120,10 @@ class Message:
 
     def eof(self) -> None:
         """The peer closed the connection: this ends a close-delimited body, else it is an error."""
-        if self._stage == _OVER:
-            return
         if self._stage == _CLOSE:
             self._finish(self._fed)
-            return
-        self._fail(f"connection closed {self._where()}")
+        elif self._stage != _OVER:
+            self._fail(f"connection closed {self._where()}")
 
     def _where(self) -> str:
         missing = self._end - self._fed
@@ -145,9 +143,7 @@ class Message:
         pos = 0
         while True:
             pos = self._collect(data, pos)
-            if not self._has_version() or not self._fits(pos, "head"):
-                return False
-            if pos < 0:
+            if not self._has_version() or not self._fits(pos, "head") or pos < 0:
                 return False
             if not self._parse_head(self._take_lines()):
                 return False

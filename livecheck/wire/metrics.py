@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+Records = Sequence[Mapping[str, Any]]
 PERCENTILES = (50, 90, 95, 99)
+TOKENS = ("output", "prompt", "cached")
 SUMMARY_NAMES = ("mean", *(f"p{p}" for p in PERCENTILES), "min", "max")
 
 
@@ -35,21 +37,16 @@ def summary(values: Sequence[float], digits: int = 3) -> dict[str, float | int |
     """mean, p50, p90, p95, p99, min, max and n of the values; all but n are None without any."""
     if not values:
         return {name: None for name in SUMMARY_NAMES} | {"n": 0}
-    figures: dict[str, float | int | None] = {
-        "mean": round(math.fsum(values) / len(values), digits)
-    }
-    for p in PERCENTILES:
-        figures[f"p{p}"] = round(percentile(values, p), digits)
-    figures |= {"min": round(min(values), digits), "max": round(max(values), digits)}
-    return figures | {"n": len(values)}
+    mean = math.fsum(values) / len(values)
+    percentiles = [percentile(values, p) for p in PERCENTILES]
+    figures = (round(each, digits) for each in (mean, *percentiles, min(values), max(values)))
+    return {**dict(zip(SUMMARY_NAMES, figures, strict=True)), "n": len(values)}
 
 
 # --- a level's figures, from its request records
 
 
-def level_metrics(
-    records: Sequence[Mapping[str, Any]], objectives: Sequence[Objective] = ()
-) -> dict[str, Any]:
+def level_metrics(records: Records, objectives: Sequence[Objective] = ()) -> dict[str, Any]:
     """What one level's records come to. Failed requests are counted and in nothing else.
 
     A record's `error` is None, or the kind of failure; `excluded` marks requests that say nothing
@@ -61,6 +58,8 @@ def level_metrics(
     tokens = [record["output_tokens"] for record in good if record["output_tokens"] is not None]
     errors = Counter(record["error"] for record in counted if record["error"] is not None)
     timed = [record for record in records if "due_ms" in record]
+    kept = _kept(good, objectives)
+    goodput_share = round(kept / len(counted), 6) if kept is not None and counted else None
     return {
         "load_model": "open loop" if timed else "closed loop",
         "requests": len(counted),
@@ -68,26 +67,22 @@ def level_metrics(
         "wall_s": wall_s,
         **{key: summary(_values(good, key)) for key in ("ttft_ms", "tpot_ms", "tokens_per_s")},
         "itl_ms": summary([gap for record in good for gap in gaps(record["event_ms"])]),
-        "e2e_ms": summary(_values(good, "e2e_ms")),
-        "server_tokens_per_s": summary(_values(good, "server_tokens_per_s")),
-        "connect_ms": summary(_values(good, "connect_ms")),
-        "tls_ms": summary(_values(good, "tls_ms")),
+        **{key: summary(_values(good, key)) for key in ("e2e_ms", "server_tokens_per_s")},
+        **{key: summary(_values(good, key)) for key in ("connect_ms", "tls_ms")},
         "output_tokens_per_s": _rate(sum(tokens), wall_s) if tokens else None,
         "requests_per_s": _rate(len(good), wall_s) if good else None,
-        "goodput_per_s": _goodput(good, objectives, wall_s),
+        "goodput_per_s": _rate(kept, wall_s) if kept is not None and good else None,
         "error_rate": round(1 - len(good) / len(counted), 6) if counted else None,
         "errors": dict(errors),
         "token_sources": dict(Counter(record["token_source"] for record in good)),
         "retry_after_s": sorted(set(_values(counted, "retry_after_s"))),
-        "output_tokens": summary(_values(good, "output_tokens"), 1),
-        "prompt_tokens": summary(_values(good, "prompt_tokens"), 1),
-        "cached_tokens": summary(_values(good, "cached_tokens"), 1),
+        **{f"{kind}_tokens": summary(_values(good, f"{kind}_tokens"), 1) for kind in TOKENS},
         **(_open_loop(timed) if timed else {}),
-        **(_goodput_share(counted, good, objectives)),
+        **({} if kept is None else {"goodput_share": goodput_share}),
     }
 
 
-def _open_loop(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _open_loop(records: Records) -> dict[str, Any]:
     """What an open loop has besides: the wait before the send, and how many it had in flight."""
     sent = [record for record in records if record["sent_ms"] is not None]
     waits = [record["sent_ms"] - record["due_ms"] for record in sent]
@@ -102,11 +97,11 @@ def gaps(times: Sequence[float]) -> list[float]:
     return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
 
 
-def _values(records: Sequence[Mapping[str, Any]], key: str) -> list[float]:
+def _values(records: Records, key: str) -> list[float]:
     return [record[key] for record in records if record[key] is not None]
 
 
-def _wall_s(records: Sequence[Mapping[str, Any]]) -> float | None:
+def _wall_s(records: Records) -> float | None:
     """From the first request sent (open loop: due) to the last one ended."""
     sent = [record for record in records if record["sent_ms"] is not None]
     if not sent:
@@ -120,31 +115,12 @@ def _rate(count: float, wall_s: float | None) -> float | None:
     return round(count / wall_s, 3) if wall_s else None
 
 
-def _goodput(
-    good: Sequence[Mapping[str, Any]], objectives: Sequence[Objective], wall_s: float | None
-) -> float | None:
-    kept = _kept(good, objectives)
-    return _rate(kept, wall_s) if kept is not None and good else None
-
-
-def _kept(good: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> int | None:
+def _kept(good: Records, objectives: Sequence[Objective]) -> int | None:
     """How many kept every per-request objective; None without one."""
     wanted = [objective for objective in objectives if objective.per_request]
     if not wanted:
         return None
     return sum(all(each.holds(r[each.key]) for each in wanted) for r in good)
-
-
-def _goodput_share(
-    counted: Sequence[Mapping[str, Any]],
-    good: Sequence[Mapping[str, Any]],
-    objectives: Sequence[Objective],
-) -> dict[str, float | None]:
-    """Of all requests those that succeeded and kept every per-request objective."""
-    kept = _kept(good, objectives)
-    if kept is None:
-        return {}
-    return {"goodput_share": round(kept / len(counted), 6) if counted else None}
 
 
 # --- objectives (SLOs)

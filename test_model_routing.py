@@ -44,15 +44,7 @@ from livecheck.fleet import api, roles
 from livecheck.fleet.api import ADMIN_PATHS, CLASSES
 from livecheck.fleet.findings import Finding, merge, skip, undecided
 from livecheck.fleet.model_answers import SHOWN_LENGTH, Exchange, Listing, Question
-from livecheck.fleet.roles import (
-    ADMIN,
-    BASIC,
-    SPECIFIC,
-    Identities,
-    in_words,
-    is_concrete,
-    model_option,
-)
+from livecheck.fleet.roles import ADMIN, BASIC, SPECIFIC, Identities, in_words, is_concrete
 from livecheck.wire import asking, chat
 from livecheck.wire.answer import Answer
 from livecheck.wire.asking import COSTLY, Asker, Cause, Stop
@@ -81,9 +73,9 @@ WIDTH = 80  # characters of a line
 def build_parser() -> argparse.ArgumentParser:
     parser = common.new_parser(__file__, __doc__, common.FLEET, CHECKS, timeout_s=60)
     add = parser.add_argument_group("what to check").add_argument
-    add("--model", type=model_option, metavar="MODEL", help="a class, or a model by its name")
+    add("--model", type=roles.model_option, metavar="MODEL", help="a class, or a model by its name")
     several = "several of them (default class:fast class:big)"
-    add("--models", type=model_option, nargs="+", default=[], metavar="MODEL", help=several)
+    add("--models", type=roles.model_option, nargs="+", default=[], metavar="MODEL", help=several)
     add("--test-permissions", action="store_true", help="also check who may ask for what")
     alias = "name in the answers to ASKED (may be repeated)"
     repeated: dict[str, Any] = {"action": "append", "default": []}
@@ -169,12 +161,8 @@ class Conversation:
     """One run's questions, one after the other, and what they brought."""
 
     def __init__(self, asker: Asker, identities: Identities, evidence: Evidence):
-        self.run, self.asker, self.identities, self.evidence = (
-            asker.run,
-            asker,
-            identities,
-            evidence,
-        )
+        self.run, self.asker = asker.run, asker
+        self.identities, self.evidence = identities, evidence
         self._sent: dict[str, int] = {}  # each credential, and which one it is
 
     def list_models(self) -> None:

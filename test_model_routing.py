@@ -300,7 +300,6 @@ def brief(names: Iterable[str]) -> str:
 
 
 def hint(found: Exchange) -> str:
-    """What to do about a problem, as far as the answer tells."""
     if found.answer.timed_out:
         return "; a runner that has to wake may take longer: try --timeout 180"
     if not found.answer.is_denied:
@@ -443,8 +442,7 @@ def check_listing(evidence: Evidence) -> Check:
     if evidence.listing.problem is not None:
         return Check(name, Status.FAIL, evidence.listing.problem, facts)
     if not lists:
-        reason = evidence.stopped or "the deployment is busy"
-        return skip(name, f"not read: {reason}")
+        return skip(name, f"not read: {evidence.stopped or 'the deployment is busy'}")
     served = [each for each in evidence.find(ROUTING) if each.is_answered]
     if served and not last:
         by = brief([served[-1].model or "a model"])

@@ -291,9 +291,8 @@ def by_fingerprint(requests: Requests, known: KnownRunners) -> Attribution | Non
     limits = "runners of the same build and settings cannot be told apart"
     pairs = {(fingerprint_of(answer), model_of(answer)) for answer in answers}
     goes_with_model = len(pairs) == len(set(marks)) == len(requests.models)
-    doubt = one_for_all(requests, known) if goes_with_model else None
-    if known.online is not None and len(known.online) < 2:
-        doubt = "the admin API does not show two runners online"
+    is_one = known.online is not None and len(known.online) < 2
+    doubt = one_for_all(requests, known) if goes_with_model or is_one else None
     return Attribution(
         "system_fingerprint", tuple(map(fingerprint_of, requests.measured)), limits, doubt=doubt
     )

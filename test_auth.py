@@ -677,8 +677,8 @@ def check_role(name: str, evidence: Evidence) -> list[Check]:
     if not evidence.of(name):
         reason = evidence.stopped or "the valid credential is no longer served"
         return [undecided(name, f"not asked: {reason}")]
-    has_both = identity.tells(ADMIN) and name != "admin"
-    rights = [right for right in RIGHTS[name] if right != "admin_api" or not has_both]
+    has_both_roles = identity.tells(ADMIN) and name != "admin"
+    rights = [right for right in RIGHTS[name] if right != "admin_api" or not has_both_roles]
     return [check_right(name, right, evidence) for right in rights]
 
 

@@ -27,14 +27,16 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import contextlib
+import itertools
+import operator
 import re
 import statistics
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import common
@@ -213,10 +215,7 @@ class Conversation:
 
     def get(self, path: str, token: str | None = None) -> Answer:
         """A page that is not part of what is checked: it is not kept, and stops nothing."""
-        request = chat.with_credential(chat.get(path), token)
-        answer = Answer(self.asker.wire.exchange([request])[0])
-        asking.show(self.run, answer)
-        return answer
+        return asking.fetch(self.run, self.asker.wire, chat.with_credential(chat.get(path), token))
 
 
 def is_wanted(args: argparse.Namespace, group: str) -> bool:
@@ -274,7 +273,7 @@ def ask_all(talk: Conversation) -> None:
 def ask_asleep(talk: Conversation, contact: Answer) -> None:
     """Before anything else: does a request that must be refused wake a sleeping fleet?"""
     evidence = talk.evidence
-    evidence.was_asleep = is_asleep(talk, contact)
+    evidence.was_asleep = api.lists_nothing(contact) and not names_online(talk)
     if not evidence.was_asleep or not talk.run.wants("cost"):
         return
     talk.run.note("no runner is online: first the requests that must not wake one")
@@ -284,25 +283,14 @@ def ask_asleep(talk: Conversation, contact: Answer) -> None:
         evidence.woken = names_online(talk)
 
 
-def is_asleep(talk: Conversation, contact: Answer) -> bool:
-    """Whether nothing is online, as far as the list of models and the runners tell."""
-    try:
-        return not api.listed_models(contact) and not names_online(talk)
-    except Unreadable:
-        return False
-
-
 def names_online(talk: Conversation) -> list[str]:
     """The runners that are online; the models that are listed, where runners cannot be read."""
-    try:
+    with contextlib.suppress(Unreadable):
         if talk.admin.reason is None:
             return [runner.name for runner in talk.admin.runners() if runner.is_online]
-    except Unreadable:
-        pass
-    try:
+    with contextlib.suppress(Unreadable):
         return api.listed_models(talk.get(chat.MODELS))
-    except Unreadable:
-        return []
+    return []
 
 
 def ask_control(talk: Conversation) -> None:
@@ -329,7 +317,7 @@ def ask_control(talk: Conversation) -> None:
 
 def file_under(evidence: Evidence, group: str, found: Exchange) -> None:
     """Give the last exchange another group: it does not count as a control."""
-    question = dataclasses.replace(found.question, group=group)
+    question = replace(found.question, group=group)
     evidence.exchanges[-1] = Exchange(question, found.answer)
 
 
@@ -388,8 +376,7 @@ def find_models(talk: Conversation, contact: Answer) -> None:
     if named := talk.run.args.model:
         evidence.models = [named]
         if listed and named not in listed:
-            short = shorten(named, MODEL_LENGTH)
-            evidence.models_problem = f"{chat.MODELS} does not list {short}"
+            evidence.models_problem = f"{chat.MODELS} does not list {shorten(named, MODEL_LENGTH)}"
 
 
 def ask_plainly(talk: Conversation) -> None:
@@ -404,7 +391,6 @@ def ask_plainly(talk: Conversation) -> None:
 
 
 def ask_forged(talk: Conversation) -> None:
-    """Ask with what can be made from the valid credential without a key."""
     evidence, jwt = talk.evidence, read_jwt(talk.token)
     model = evidence.model
     if jwt is None:
@@ -537,8 +523,10 @@ def why_no_verdict(name: str, evidence: Evidence) -> str | None:
 
 def check_refused(name: str, evidence: Evidence) -> Check:
     """All of these are refused, and in a way that tells a client what is wrong."""
-    if reason := why_not_applicable(name, evidence):
-        return skip(name, reason)
+    if name == "api_key" and evidence.is_jwt:
+        return skip(name, "the credential is a JWT, not an opaque key")
+    if name in FORGED and not evidence.is_jwt:
+        return skip(name, "the credential is an opaque API key: there is no JWT to forge from")
     asked = evidence.of(name)
     facts = variants(asked)
     if accepted := [each for each in asked if each.is_accepted]:
@@ -567,14 +555,6 @@ def refused_wrongly(name: str, evidence: Evidence) -> list[Exchange]:
     if not wrong or not is_cut_off or evidence.is_confirmed(name):
         return wrong
     return [each for each in wrong if each.error is None]  # the others were cut off with all else
-
-
-def why_not_applicable(name: str, evidence: Evidence) -> str | None:
-    if name == "api_key" and evidence.is_jwt:
-        return "the credential is a JWT, not an opaque key"
-    if name in FORGED and not evidence.is_jwt:
-        return "the credential is an opaque API key: there is no JWT to forge from"
-    return None
 
 
 def check_form(name: str, evidence: Evidence) -> Check:
@@ -697,8 +677,8 @@ def check_role(name: str, evidence: Evidence) -> list[Check]:
     if not evidence.of(name):
         reason = evidence.stopped or "the valid credential is no longer served"
         return [undecided(name, f"not asked: {reason}")]
-    has_both = identity.tells(ADMIN) and name != "admin"
-    rights = [right for right in RIGHTS[name] if right != "admin_api" or not has_both]
+    has_both_roles = identity.tells(ADMIN) and name != "admin"
+    rights = [right for right in RIGHTS[name] if right != "admin_api" or not has_both_roles]
     return [check_right(name, right, evidence) for right in rights]
 
 
@@ -809,31 +789,23 @@ def metrics(evidence: Evidence) -> dict[str, Any]:
 def lines(evidence: Evidence, url: str) -> list[str]:
     """Who was given what: a row for each role, a column for what was asked for."""
     rows = [shorten(f"Asked {url}: {len(evidence.exchanges)} requests", 80)]
-    model = evidence.models[0] if evidence.models else "a model"
-    columns = [*CLASSES, model, api.RUNNERS]
-    table = [role_row(evidence, role, columns) for role in ROLES if evidence.of(role)]
-    if not table:
-        return rows
-    heads = "".join(f"  {shorten(each, 15):>15}" for each in columns)
-    return [*rows, "", f"  {'':8}{heads}", *table]
-
-
-def role_row(evidence: Evidence, role: str, columns: Sequence[str]) -> str:
-    found = [evidence.find(role, name) for name in columns]
-    cells = [str(each.status or each.error) if each else "-" for each in found]
-    return f"  {role:8}" + "".join(f"  {cell:>15}" for cell in cells)
+    asked_as = [role for role in ROLES if evidence.of(role)]
+    columns = [*CLASSES, evidence.models[0] if evidence.models else "a model", api.RUNNERS]
+    if asked_as:
+        heads = "".join(f"  {shorten(each, 15):>15}" for each in columns)
+        rows += ["", f"  {'':8}{heads}"]
+    for role in asked_as:
+        found = [evidence.find(role, name) for name in columns]
+        cells = [str(each.status or each.error) if each else "-" for each in found]
+        rows.append(f"  {role:8}" + "".join(f"  {cell:>15}" for cell in cells))
+    return rows
 
 
 def shown(checks: Sequence[Check]) -> list[Check]:
     """The checks for the screen: those in a row that were skipped for one reason on one line."""
-    found: list[Check] = []
-    for check in checks:
-        last = found[-1] if found else None
-        if last and (last.status, last.detail) == (check.status, check.detail):
-            found[-1] = dataclasses.replace(last, name=f"{last.name}, {check.name}")
-        else:
-            found.append(check)
-    return found
+    groups = itertools.groupby(checks, key=operator.attrgetter("status", "detail"))
+    alike = [list(group) for _, group in groups]
+    return [replace(each[0], name=", ".join(check.name for check in each)) for each in alike]
 
 
 # --- main

@@ -44,15 +44,7 @@ from livecheck.fleet import api, roles
 from livecheck.fleet.api import ADMIN_PATHS, CLASSES
 from livecheck.fleet.findings import Finding, merge, skip, undecided
 from livecheck.fleet.model_answers import SHOWN_LENGTH, Exchange, Listing, Question
-from livecheck.fleet.roles import (
-    ADMIN,
-    BASIC,
-    SPECIFIC,
-    Identities,
-    in_words,
-    is_concrete,
-    model_option,
-)
+from livecheck.fleet.roles import ADMIN, BASIC, SPECIFIC, Identities, in_words, is_concrete
 from livecheck.wire import asking, chat
 from livecheck.wire.answer import Answer
 from livecheck.wire.asking import COSTLY, Asker, Cause, Stop
@@ -81,9 +73,9 @@ WIDTH = 80  # characters of a line
 def build_parser() -> argparse.ArgumentParser:
     parser = common.new_parser(__file__, __doc__, common.FLEET, CHECKS, timeout_s=60)
     add = parser.add_argument_group("what to check").add_argument
-    add("--model", type=model_option, metavar="MODEL", help="a class, or a model by its name")
+    add("--model", type=roles.model_option, metavar="MODEL", help="a class, or a model by its name")
     several = "several of them (default class:fast class:big)"
-    add("--models", type=model_option, nargs="+", default=[], metavar="MODEL", help=several)
+    add("--models", type=roles.model_option, nargs="+", default=[], metavar="MODEL", help=several)
     add("--test-permissions", action="store_true", help="also check who may ask for what")
     alias = "name in the answers to ASKED (may be repeated)"
     repeated: dict[str, Any] = {"action": "append", "default": []}
@@ -96,12 +88,6 @@ def alias_option(text: str) -> tuple[str, str]:
     if not (asked and answered):
         raise argparse.ArgumentTypeError(f"{text!r} is not an alias: write ASKED=ANSWERED")
     return asked, answered
-
-
-def models_to_ask(args: argparse.Namespace) -> list[str]:
-    """What --model and --models name, each once; else both classes."""
-    named = [*([args.model] if args.model else []), *args.models]
-    return list(dict.fromkeys(named or CLASSES))
 
 
 # --- measure
@@ -175,12 +161,8 @@ class Conversation:
     """One run's questions, one after the other, and what they brought."""
 
     def __init__(self, asker: Asker, identities: Identities, evidence: Evidence):
-        self.run, self.asker, self.identities, self.evidence = (
-            asker.run,
-            asker,
-            identities,
-            evidence,
-        )
+        self.run, self.asker = asker.run, asker
+        self.identities, self.evidence = identities, evidence
         self._sent: dict[str, int] = {}  # each credential, and which one it is
 
     def list_models(self) -> None:
@@ -295,7 +277,8 @@ def ask_all(talk: Conversation) -> None:
         for task, what in tasks:
             task(talk, what)
             step()
-            expect_credential(talk)
+            if {each.status for each in talk.evidence.exchanges} == {401}:  # every answer until now
+                raise CannotCheck(asking.refused_credential(run))
         talk.list_models()
         step()
     names = [name for name, check in ROLE_CHECKS.items() if run.wants(check)]
@@ -308,12 +291,6 @@ def ask_all(talk: Conversation) -> None:
                 step()
 
 
-def expect_credential(talk: Conversation) -> None:
-    """CannotCheck when every answer until now says that the credential is not valid."""
-    if {each.status for each in talk.evidence.exchanges} == {401}:
-        raise CannotCheck(asking.refused_credential(talk.run))
-
-
 # --- judge
 
 
@@ -323,7 +300,6 @@ def brief(names: Iterable[str]) -> str:
 
 
 def hint(found: Exchange) -> str:
-    """What to do about a problem, as far as the answer tells."""
     if found.answer.timed_out:
         return "; a runner that has to wake may take longer: try --timeout 180"
     if not found.answer.is_denied:
@@ -378,7 +354,6 @@ Wrong = Callable[[Exchange, Evidence], "str | None"]
 
 
 def routed(model: str, evidence: Evidence, wrong: Wrong) -> Finding:
-    """What became of all requests for a model."""
     name, whole = brief([model]), 2 * ROUNDS
     if model in evidence.no_token:
         return Finding(Status.SKIP, f"{name}: {evidence.no_token[model]}")
@@ -443,7 +418,8 @@ def check_classes_differ(evidence: Evidence) -> Check:
     facts = {model: sorted(models) for model, models in got.items()}
     if len(got) < 2:
         return skip(name, "there are no answers to two classes", facts)
-    pairs = [(a, b) for a in got for b in got if a < b and not is_one_by_alias(evidence, a, b)]
+    aliases = {model: set(evidence.aliases.get(model, ())) for model in got}
+    pairs = [(a, b) for a in got for b in got if a < b and not aliases[a] & aliases[b]]
     shared = [(a, b) for a, b in pairs if got[a] & got[b]]
     count = plural(len(chat_models), "model")
     if shared and len(chat_models) < 2:
@@ -459,11 +435,6 @@ def check_classes_differ(evidence: Evidence) -> Check:
     return Check(name, Status.PASS, ", ".join(each), facts)
 
 
-def is_one_by_alias(evidence: Evidence, one: str, other: str) -> bool:
-    """Whether --alias says that one model answers both classes."""
-    return bool(set(evidence.aliases.get(one, ())) & set(evidence.aliases.get(other, ())))
-
-
 def check_listing(evidence: Evidence) -> Check:
     """A list that cannot be read is not an empty one; after an answer an empty one is not true."""
     name, lists = "listing", evidence.listing.lists
@@ -471,8 +442,7 @@ def check_listing(evidence: Evidence) -> Check:
     if evidence.listing.problem is not None:
         return Check(name, Status.FAIL, evidence.listing.problem, facts)
     if not lists:
-        reason = evidence.stopped or "the deployment is busy"
-        return skip(name, f"not read: {reason}")
+        return skip(name, f"not read: {evidence.stopped or 'the deployment is busy'}")
     served = [each for each in evidence.find(ROUTING) if each.is_answered]
     if served and not last:
         by = brief([served[-1].model or "a model"])
@@ -592,9 +562,9 @@ def may_not_name(evidence: Evidence) -> Finding:
 
 
 def may_name(evidence: Evidence) -> list[Finding]:
-    """With model:specific any listed model, answered by that one."""
-    findings = []
-    for each in evidence.by_name(SPECIFIC):
+    """With model:specific any listed model, answered by that one; and how many were tried."""
+    findings, found = [], evidence.by_name(SPECIFIC)
+    for each in found:
         asked, wrong = brief([each.asked]), wrong_for_name(each, evidence)
         if wrong is None:
             findings.append(Finding(Status.PASS, f"{asked} answered"))
@@ -605,15 +575,9 @@ def may_name(evidence: Evidence) -> list[Finding]:
         else:
             text = f"{asked} is listed, but cannot be asked for: {wrong}"
             findings.append(Finding(Status.WARN if evidence.is_served else Status.SKIP, text))
-    return [*findings, tried_of_listed(evidence)]
-
-
-def tried_of_listed(evidence: Evidence) -> Finding:
-    """How many models that was; by itself it decides nothing."""
-    tried = {each.asked for each in evidence.by_name(SPECIFIC)}
-    listed_ones = set(evidence.listing.for_chat)
-    count = f"{len(tried & listed_ones)} of {len(listed_ones)} listed models asked for by name"
-    return Finding(Status.SKIP, count if tried else NO_MODEL)
+    tried, all_listed = {each.asked for each in found}, set(evidence.listing.for_chat)
+    count = f"{len(tried & all_listed)} of {len(all_listed)} listed models asked for by name"
+    return [*findings, Finding(Status.SKIP, count if tried else NO_MODEL)]
 
 
 def may_administer(evidence: Evidence, role: str) -> list[Finding]:
@@ -749,7 +713,8 @@ def row(asked: str, exchanges: Sequence[Exchange]) -> str:
 
 def measure(run: Run) -> None:
     args, document, identities = run.args, run.document("model_routing"), Identities(run)
-    evidence = Evidence(models_to_ask(args))
+    named = [*([args.model] if args.model else []), *args.models]
+    evidence = Evidence(list(dict.fromkeys(named or CLASSES)))
     for asked, answered in args.alias:
         evidence.aliases.setdefault(asked, []).append(answered)
     run.target["model"] = ", ".join(evidence.asked)

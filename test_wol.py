@@ -41,7 +41,7 @@ from livecheck.fleet.findings import skip, undecided
 from livecheck.fleet.jwt import claims
 from livecheck.fleet.magic_packet import Heard
 from livecheck.fleet.online import SLOW_POLL_S, Changes, Observer, State, macs, may_serve, names
-from livecheck.fleet.roles import SPECIFIC, is_concrete, model_option, token_for
+from livecheck.fleet.roles import SPECIFIC, is_concrete, model_option, role_for
 from livecheck.fleet.wake_evidence import MIN_WAKE_S, Evidence, is_refused, is_served, problem_of
 from livecheck.wire import chat
 from livecheck.wire.answer import Answer, ms, number
@@ -109,7 +109,7 @@ class Session:
         self.run, self.evidence, self.listener = run, evidence, None
         if args.listen_wol:
             self.listener = stack.enter_context(magic_packet.listen(args.listen_wol))
-        self.token = token_for(run, args.model)
+        self.token = run.token(role=role_for(run, args.model))
         # no reason to stop: the requests of a burst are all sent at once
         self.asker = Asker(run, stack.enter_context(open_wire(run)), reason=lambda answer: None)
         self.lists = stack.enter_context(open_wire(run, timeout_s=min(READ_S, args.timeout)))
@@ -125,7 +125,7 @@ class Session:
         """If there is a command that makes them."""
         self.renewed_s = time.monotonic()
         if self.run.credentials.has_binary:
-            self.token = token_for(self.run, self.run.args.model)
+            self.token = self.run.token(role=role_for(self.run, self.run.args.model))
             self.connect_admin()
 
     def ask(self, count: int, keep: Callable[[list[Answer]], object]) -> None:
@@ -250,7 +250,6 @@ def warn_of_expiry(session: Session, limit_s: float) -> None:
 
 
 def announcement(evidence: Evidence, args: argparse.Namespace) -> str:
-    """What is about to be done, in one line."""
     count = f"{args.burst} times at once" if args.burst else "once"
     state, who = evidence.before, "it is not known who is online"
     if evidence.was_asleep:
@@ -391,7 +390,6 @@ def check_request(evidence: Evidence, timeout_s: float) -> Check:
 
 
 def another_model_words(evidence: Evidence) -> str:
-    """Which model answered instead of the one that was asked for."""
     found, sent = evidence.by_another_model, len(evidence.answers)
     models = listed(list(dict.fromkeys(answer.completion.model or "" for answer in found)))
     which = f"{len(found)} of {sent} answered" if sent > 1 else "answered"

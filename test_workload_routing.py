@@ -32,6 +32,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import operator
 import re
 import statistics
 import sys
@@ -198,7 +199,7 @@ def measure(run: Run) -> None:
 def ask_all(run: Run, wire: Wire, evidence: Evidence) -> None:
     """The first contact, one request alone, then many together; who is online, and the log."""
     args, requests = run.args, evidence.requests
-    token = roles.token_for(run, args.model)
+    token = run.token(role=roles.role_for(run, args.model))
     contact = api.first_contact(run, wire, token)
     asker = Asker(run, wire)
     evidence.stopped = asker.stopped = reason_to_stop(contact)
@@ -210,7 +211,7 @@ def ask_all(run: Run, wire: Wire, evidence: Evidence) -> None:
     rounds = ALONE_TIMES if args.analyze_timing and not args.sequential else 1
     for _ in range(rounds):
         ask(asker, evidence, token, requests.sent_alone, 1, "alone")
-        expect_service(run, requests.sent_alone[-1], was_asleep(contact))
+        expect_service(run, requests.sent_alone[-1], api.lists_nothing(contact))
         if evidence.stopped or requests.sent_alone[-1].completion.problem:
             return
     models = {args.model, *requests.models}
@@ -250,14 +251,6 @@ def questions(args: argparse.Namespace, token: str | None, count: int) -> list[R
 
 def how_many(evidence: Evidence) -> str:
     return "one after the other" if evidence.at_once == 1 else f"{evidence.at_once} at once"
-
-
-def was_asleep(contact: Answer) -> bool:
-    """Whether no model was listed, so that no runner was online; False when that is not known."""
-    try:
-        return not api.listed_models(contact)
-    except api.Unreadable:
-        return False
 
 
 def expect_service(run: Run, answer: Answer, asleep: bool) -> None:
@@ -357,7 +350,6 @@ def cannot_tell(evidence: Evidence) -> str | None:
 
 
 def better_source(evidence: Evidence) -> str:
-    """What to do to know more."""
     hint = "use --runner-header, if a header names the runner"
     if evidence.log and evidence.log.alone:
         return f": {hint}"
@@ -468,7 +460,6 @@ def shares(evidence: Evidence) -> str:
 
 
 def check_expect_runners(evidence: Evidence) -> Check:
-    """As many runners served as were expected."""
     served_by, wanted = evidence.attribution, evidence.args.expect_runners
     if reason := cannot_tell(evidence):
         return undecided("expect_runners", reason)
@@ -572,9 +563,7 @@ def served_together(answers: Sequence[Answer], alone: Answer | None) -> float | 
     latencies = [times.latency_ms(answer) or 0.0 for answer in answers]
     starts = [start for start in map(times.first_output_ms, answers) if start is not None]
     if len(starts) == len(answers):
-        rest_ms = statistics.median(
-            latency - start for latency, start in zip(latencies, starts, strict=True)
-        )
+        rest_ms = statistics.median(map(operator.sub, latencies, starts))
         request_ms, waited_ms = min(starts) + rest_ms, max(starts) - min(starts)
     else:  # not streamed: the wait can only be seen in the whole
         request_ms = (times.latency_ms(alone) if alone else None) or min(latencies)
@@ -607,7 +596,6 @@ def position_line(label: str, answers: Sequence[Answer]) -> str:
 
 
 def conclusion(evidence: Evidence, timing: Timing) -> str:
-    """What the times say."""
     if evidence.at_once < 2:
         return "one at a time: no request ran beside another"
     if timing.together is None:
@@ -671,7 +659,6 @@ def row_line(row: dict[str, Any]) -> str:
 
 
 def lines(evidence: Evidence, timing: Timing | None, url: str) -> list[str]:
-    """Who served what, as a table."""
     served_by, own = evidence.attribution, evidence.args.runner_header
     total = len(evidence.measured)
     if not total:
@@ -744,7 +731,6 @@ def records(evidence: Evidence) -> list[dict[str, Any]]:
 
 
 def kind_of(answer: Answer) -> str:
-    """The kind of error of an answer that did not succeed."""
     if answer.failure is not None:
         return answer.failure.kind
     return "malformed" if answer.status == 200 else status_kind(answer.status or 0)

@@ -18,7 +18,7 @@ from livecheck.core.text import shorten
 from livecheck.fleet.roles import Identities, admin_token
 from livecheck.wire import chat
 from livecheck.wire.answer import Answer, number, text_or_none
-from livecheck.wire.asking import show
+from livecheck.wire.asking import fetch
 from livecheck.wire.wire import Wire
 
 CLASSES = ("class:fast", "class:big")
@@ -40,8 +40,7 @@ class Unreadable(Exception):
 def first_contact(run: Run, wire: Wire, token: str | None) -> Answer:
     """/v1/models with this token. CannotCheck when no server can be reached, or it refuses the
     credential."""
-    (answer,) = chat.first_contact(run, wire, [chat.with_credential(chat.get(chat.MODELS), token)])
-    return answer
+    return chat.first_contact(run, wire, [chat.with_credential(chat.get(chat.MODELS), token)])[0]
 
 
 # --- read
@@ -67,6 +66,14 @@ def listed_models(answer: Answer) -> list[str]:
     return [name for name in names if name]
 
 
+def lists_nothing(answer: Answer) -> bool:
+    """Whether /v1/models says that there are no models, so that no runner is online."""
+    try:
+        return not listed_models(answer)
+    except Unreadable:
+        return False
+
+
 @dataclass(frozen=True)
 class Runner:
     """A machine of the fleet as the admin API tells of it."""
@@ -79,7 +86,6 @@ class Runner:
     mac: str | None
 
     def offers(self, models: Collection[str]) -> bool:
-        """Whether it has any of these models."""
         return not self.models.isdisjoint(models)
 
 
@@ -188,9 +194,7 @@ class Admin:
     def _get(self, path: str) -> Answer:
         if self.reason is not None:
             raise Unreadable(self.reason)
-        request = chat.with_credential(chat.get(path), self.token)
-        answer = Answer(self.wire.exchange([request])[0])
-        show(self.run, answer)
+        answer = fetch(self.run, self.wire, chat.with_credential(chat.get(path), self.token))
         if answer.status in (401, 403, 404) or answer.failure is not None:
             self.reason = f"{answer.path} answered {answer.outcome()}"
         return answer

@@ -65,7 +65,6 @@ class Requests:
 
     @property
     def models(self) -> set[str]:
-        """The models that answered."""
         return {name for name in map(model_of, self.answered) if name}
 
 
@@ -80,7 +79,6 @@ def succeeded(answers: Iterable[Answer]) -> list[Answer]:
 
 
 def model_of(answer: Answer) -> str | None:
-    """The model that the answer names."""
     name = answer.completion.model
     return shorten(name, MODEL_LENGTH) if name else None
 
@@ -92,8 +90,7 @@ def fingerprint_of(answer: Answer) -> str | None:
 
 def edge_of(answer: Answer) -> str | None:
     """The name of a header that a content delivery network adds."""
-    names = (name for name, _ in answer.reply.message.headers)
-    return next(filter(EDGE.fullmatch, names), None)
+    return next(filter(EDGE.fullmatch, (name for name, _ in answer.reply.message.headers)), None)
 
 
 def header_names(own: str | None) -> list[str]:
@@ -169,12 +166,10 @@ class Attribution:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many requests each runner served."""
         return Counter(runner for runner in self.runners if runner is not None)
 
     @property
     def unknown(self) -> int:
-        """How many requests could not be attributed."""
         return self.runners.count(None)
 
     @property
@@ -213,8 +208,7 @@ def attribute(
     found = [each for each in tried if each]
     exact = [each for each in found if each.limits is None]
     several = [each for each in found if len(each.counts) > 1]
-    unknown = (None,) * len(requests.measured)
-    nothing = Attribution("nothing", unknown, "nothing tells who served")
+    nothing = Attribution("nothing", (None,) * len(requests.measured), "nothing tells who served")
     best = [*exact, *several, *found, nothing][0]
     if by_the_log and best is not by_the_log and known.are_all(best.counts):
         return dataclasses.replace(best, others=by_the_log.others)
@@ -297,9 +291,8 @@ def by_fingerprint(requests: Requests, known: KnownRunners) -> Attribution | Non
     limits = "runners of the same build and settings cannot be told apart"
     pairs = {(fingerprint_of(answer), model_of(answer)) for answer in answers}
     goes_with_model = len(pairs) == len(set(marks)) == len(requests.models)
-    doubt = one_for_all(requests, known) if goes_with_model else None
-    if known.online is not None and len(known.online) < 2:
-        doubt = "the admin API does not show two runners online"
+    is_one = known.online is not None and len(known.online) < 2
+    doubt = one_for_all(requests, known) if goes_with_model or is_one else None
     return Attribution(
         "system_fingerprint", tuple(map(fingerprint_of, requests.measured)), limits, doubt=doubt
     )

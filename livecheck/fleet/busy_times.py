@@ -123,7 +123,6 @@ class Gap:
 
     @property
     def in_requests(self) -> float:
-        """Its length as a number of requests."""
         return self.length_ms / self.request_ms if self.request_ms else 0.0
 
 

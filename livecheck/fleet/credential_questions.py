@@ -158,9 +158,7 @@ class Exchange:
 
     @cached_property
     def is_echo(self) -> bool:
-        """Whether the answer repeats the credential."""
-        is_near = self.group == "api_key"
-        return has_echo(self.answer, NEAR_ECHO_LENGTH if is_near else ECHO_LENGTH)
+        return has_echo(self.answer, NEAR_ECHO_LENGTH if self.group == "api_key" else ECHO_LENGTH)
 
     def record(self) -> dict[str, Any]:
         """The exchange as it is saved; nothing in it is a credential."""
@@ -226,7 +224,6 @@ def with_header(request: Request, value: str, secret: str | None = None) -> Requ
 
 
 def admin_requests(token: str | None) -> dict[str, Request]:
-    """The requests to the admin API, by their paths."""
     found = [chat.with_credential(chat.get(path), token) for path in ADMIN_PATHS]
     return dict(zip(ADMIN_PAGES, found, strict=True))
 
@@ -275,50 +272,35 @@ def without_credential(models: Sequence[str]) -> list[Question]:
 
 def malformed(model: str) -> list[Question]:
     """Headers without a usable token, and headers that the HTTP layer itself may refuse."""
-    request = completion(model, None)
-
-    def ask(each: Forged, allowed: frozenset[int], may_close: bool) -> Question:
-        sent = with_header(request, each.token)
-        return Question("malformed", each.name, sent, each.rule, allowed, may_close)
-
-    return [
-        *(ask(each, INVALID, False) for each in forged_tokens.malformed_headers()),
-        *(ask(each, MALFORMED, True) for each in forged_tokens.odd_headers()),
-    ]
+    request, found, odd = completion(model, None), [], forged_tokens.odd_headers()
+    for each in [*forged_tokens.malformed_headers(), *odd]:
+        sent, allowed = with_header(request, each.token), MALFORMED if each in odd else INVALID
+        found.append(Question("malformed", each.name, sent, each.rule, allowed, each in odd))
+    return found
 
 
 def other_schemes(model: str, token: str) -> list[Question]:
     """The valid credential under a scheme that is not its own."""
-    request = completion(model, None)
-    named = {name: with_header(request, f"{name} {token}", token) for name in SCHEMES}
-    return [
-        Question("scheme", f"{name} ...", each, SCHEME_RULE, INVALID)
-        for name, each in named.items()
-    ]
+    request, found = completion(model, None), []
+    for name in SCHEMES:
+        sent = with_header(request, f"{name} {token}", token)
+        found.append(Question("scheme", f"{name} ...", sent, SCHEME_RULE, INVALID))
+    return found
 
 
 def optional_forms(model: str, token: str) -> list[Question]:
     """The valid credential in the places and spellings in which servers differ."""
-    request = completion(model, None)
-    quoted = urllib.parse.quote(token, safe="")
-
-    def spelled(word: str) -> Question:
+    request, found = completion(model, None), []
+    for word in ("bearer", "BEARER"):
         sent = with_header(request, f"{word} {token}", token)
-        return Question("bearer_case", word, sent, CASE_RULE)
-
-    def in_query(name: str) -> Question:
-        path = f"{request.path}?{name}={quoted}"
-        sent = dataclasses.replace(request, path=path, secret=token)
-        return Question("query_token", f"?{name}=", sent, QUERY_RULE, INVALID)
-
+        found.append(Question("bearer_case", word, sent, CASE_RULE))
     bare = with_header(request, token, token)
-    return [
-        spelled("bearer"),
-        spelled("BEARER"),
-        Question("bare_token", "without a scheme", bare, SCHEME_RULE, INVALID),
-        in_query("access_token"),
-        in_query("token"),
-    ]
+    found.append(Question("bare_token", "without a scheme", bare, SCHEME_RULE, INVALID))
+    for name in ("access_token", "token"):
+        path = f"{request.path}?{name}={urllib.parse.quote(token, safe='')}"
+        sent = dataclasses.replace(request, path=path, secret=token)
+        found.append(Question("query_token", f"?{name}=", sent, QUERY_RULE, INVALID))
+    return found
 
 
 def with_forged(group: str, model: str, forged: Iterable[Forged]) -> list[Question]:

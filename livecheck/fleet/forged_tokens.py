@@ -306,7 +306,6 @@ def with_highest_roles(jwt: Jwt) -> tuple[Forged, Forged]:
 
 
 def from_key(key: str) -> list[Forged]:
-    """Keys that are nearly the key."""
     last = "0" if key[-1] != "0" else "1"
     near = {
         "without its last character": key[:-1],

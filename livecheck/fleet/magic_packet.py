@@ -229,5 +229,4 @@ class WakePackets:
 
 
 def by_mac(packets: Iterable[Heard]) -> Counter[str]:
-    """How many of these packets are for each MAC."""
     return Counter(each.packet.mac for each in packets if each.packet.mac)

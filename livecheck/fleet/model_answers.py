@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 from livecheck.core.text import shorten
 from livecheck.fleet import api, roles
 from livecheck.wire import asking, sse
-from livecheck.wire.answer import Answer
+from livecheck.wire.answer import Answer, text_or_none
 
 MAX_NAME_LENGTH = 200  # characters of a model's name in the results
 SHOWN_LENGTH = 48  # characters of a name, or of a server's words, in a line
@@ -194,13 +195,9 @@ def problem_of_page(path: str, answer: Answer) -> str | None:
 
 def names_in(answer: Answer) -> list[str | None]:
     """The names of models in a stream, each once: every chunk has one."""
-    names = (name_in(event.data) for event in sse.events(answer.body)[0])
-    return list(dict.fromkeys(name for name in names if isinstance(name, str) and name))
-
-
-def name_in(chunk: bytes) -> object:
-    try:
-        content = json.loads(chunk)
-    except (ValueError, RecursionError):
-        return None  # [DONE]
-    return content.get("model") if isinstance(content, dict) else None
+    names: list[str | None] = []
+    for event in sse.events(answer.body)[0]:
+        with contextlib.suppress(ValueError, RecursionError):  # [DONE] is not JSON
+            content = json.loads(event.data)
+            names.append(text_or_none(content.get("model")) if isinstance(content, dict) else None)
+    return [name for name in dict.fromkeys(names) if name]

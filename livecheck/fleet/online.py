@@ -81,7 +81,6 @@ class State:
 
     @property
     def contradiction(self) -> str | None:
-        """Where the two sources disagree."""
         if self.runners is None or self.models is None:
             return None
         if any(runner.models for runner in self.online) and not self.models:
@@ -92,7 +91,6 @@ class State:
         return None
 
     def words(self, model: str) -> str:
-        """Who is online, and which source says so."""
         others = bool(self.online or self.models) and not self.online_for(model)
         if self.runners is None:
             but = f", but not {shorten(model, 40)}" if others else ""
@@ -223,15 +221,11 @@ class Observer:
             thread.join(JOIN_S)
 
     def _watch(self, over: threading.Event, see: Callable[[State], None]) -> None:
-        begun_s = time.monotonic()
-
-        def interval_s() -> float:
-            return POLL_S if time.monotonic() < begun_s + OFTEN_S else SLOW_POLL_S
-
+        slower_s = time.monotonic() + OFTEN_S
         with open_wire(self.run, timeout_s=self._wire.timeout_s) as wire:
             observer = Observer(self.run, wire, self._token, self._admin)
             observer.no_admin = self.no_admin
-            while not over.wait(interval_s()):
+            while not over.wait(POLL_S if time.monotonic() < slower_s else SLOW_POLL_S):
                 state = observer.read(always_models=False)
                 if over.is_set():
                     return

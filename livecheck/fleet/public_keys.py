@@ -17,7 +17,7 @@ from livecheck.core.run import Run
 from livecheck.core.text import shorten
 from livecheck.fleet.jwt import Jwt, from_base64url
 from livecheck.wire.answer import Answer
-from livecheck.wire.asking import open_wire, show
+from livecheck.wire.asking import fetch, open_wire
 from livecheck.wire.chat import get
 from livecheck.wire.wire import Wire
 
@@ -44,8 +44,7 @@ CURVES = {
 def find_public_keys(run: Run, wire: Wire, jwt: Jwt) -> list[dict[str, Any]]:
     """The keys in the deployment's own JWKS, else in that of the token's issuer; [] without any."""
     kid, issuer = jwt.header.get("kid"), jwt.payload.get("iss")
-    answer = Answer(wire.exchange([get(JWKS)])[0])
-    show(run, answer)
+    answer = fetch(run, wire, get(JWKS))
     keys = read_jwks(answer.body, kid) if answer.is_ok else []
     if keys or not isinstance(issuer, str):
         return keys
@@ -70,9 +69,7 @@ def get_elsewhere(run: Run, url: str) -> Answer | None:
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     origin = f"{parts.scheme}://{parts.netloc}"
     with open_wire(run, None, min(TIMEOUT_S, run.args.timeout), origin) as wire:
-        answer = Answer(wire.exchange([get(path)])[0])
-    show(run, answer, f"GET {shorten(url)}")
-    return answer
+        return fetch(run, wire, get(path), f"GET {shorten(url)}")
 
 
 def split_url(url: str) -> urllib.parse.SplitResult | None:

@@ -106,8 +106,7 @@ class LogReader:
         except Unreadable as error:
             if time.perf_counter() - begun_s < self._left_s:
                 raise
-            text = f"reading the admin log took more than {timeout_s:g} s"
-            raise Unreadable(text) from error
+            raise Unreadable(f"reading the admin log took more than {timeout_s:g} s") from error
         finally:
             wire.timeout_s = timeout_s
             self._left_s -= time.perf_counter() - begun_s
@@ -275,7 +274,6 @@ class RefusalCost:
     log: LogReader | None = None
 
     def start(self, admin: Admin) -> None:
-        """Read the log before the requests."""
         try:
             self.log = LogReader(admin)
             self.log.ignore_present()

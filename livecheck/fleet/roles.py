@@ -135,8 +135,7 @@ class Identities:
 
     def known(self, role: str | None) -> Identity:
         """The same, as far as it is known without making a token."""
-        is_unmade = self.can_make and role not in self._made
-        return Identity(role) if is_unmade else self.find(role)
+        return Identity(role) if self.can_make and role not in self._made else self.find(role)
 
     def _reason_against(self, role: str | None, token: str) -> str | None:
         """Why a token does not stand for this role."""
@@ -176,11 +175,6 @@ class Identities:
 def role_for(run: Run, model: str) -> str | None:
     """The role to ask the token binary for, to ask for this model; None without a binary."""
     return SPECIFIC if is_concrete(model) and run.credentials.has_binary else BASIC
-
-
-def token_for(run: Run, model: str) -> str | None:
-    """The credential to ask for this model with. Raises CannotCheck."""
-    return run.token(role=role_for(run, model))
 
 
 def admin_token(run: Run, identities: Identities | None = None) -> str:

@@ -114,7 +114,6 @@ class Evidence:
 
     @property
     def first_served(self) -> Answer | None:
-        """The answer whose output came first."""
         return min(self.served, key=lambda a: first_output_ns(a) or math.inf, default=None)
 
     @property

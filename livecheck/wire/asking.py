@@ -99,6 +99,13 @@ def show(run: Run, answer: Answer, name: str | None = None) -> None:
     run.debug(f"  {answer.body[:300]!r}")
 
 
+def fetch(run: Run, wire: Wire, request: Request, name: str | None = None) -> Answer:
+    """Send one request that no Asker has to keep."""
+    answer = Answer(wire.exchange([request])[0])
+    show(run, answer, name)
+    return answer
+
+
 @contextlib.contextmanager
 def open_wire(
     run: Run, token: str | None = None, timeout_s: float | None = None, url: str | None = None

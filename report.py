@@ -91,10 +91,8 @@ def judge(args: argparse.Namespace, thresholds: Thresholds) -> verdict.Report:
         quant=args.quant,
         title=args.title,
     )
-    folder, *baselines = (
-        read_folder(path, thresholds.same_target, args.max_age)
-        for path in (args.results, *args.baseline)
-    )
+    paths = (args.results, *args.baseline)
+    folder, *baselines = (read_folder(e, thresholds.same_target, args.max_age) for e in paths)
     return verdict.build(folder, baselines, thresholds, settings, datetime.now(timezone.utc))
 
 
@@ -103,14 +101,9 @@ def judge(args: argparse.Namespace, thresholds: Thresholds) -> verdict.Report:
 
 def write(report: verdict.Report, args: argparse.Namespace, screen: Screen) -> Exit:
     """Every file that was asked for, and stdout; UNDECIDED when one cannot be written."""
-    wanted: list[tuple[Path, Callable[[verdict.Report], str]]] = []
-    if args.results.is_dir():
-        wanted.append((args.results / MARKDOWN, markdown.text))
-    if args.junit:
-        wanted.append((args.junit, junit.text))
-    if args.html:
-        wanted.append((args.html, html.text))
-    problems = [save(screen, path, form, report) for path, form in wanted]
+    own = args.results / MARKDOWN if args.results.is_dir() else None
+    wanted = [(own, markdown.text), (args.junit, junit.text), (args.html, html.text)]
+    problems = [save(screen, path, form, report) for path, form in wanted if path]
     failures = [each for each in (*problems, show(report, args.output)) if each]
     for each in failures:  # after the verdict on stdout, which they outweigh
         screen.note(f"report.py: {each}: exit {int(Exit.UNDECIDED)}")

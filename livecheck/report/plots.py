@@ -385,11 +385,8 @@ def phase_picture(question: str, marks: Mapping[str, object], warm_s: object) ->
 
 def share_pictures(file: ResultFile | None) -> Iterator[Picture]:
     saved = file.metrics.get("runners") if file else None
-    runners = [
-        each
-        for each in (saved if isinstance(saved, list) else [])
-        if isinstance(each, Mapping) and is_number(each.get("share"))
-    ][:MAX_BARS]
+    rows = [e for e in saved if isinstance(e, Mapping)] if isinstance(saved, list) else []
+    runners = [each for each in rows if is_number(each.get("share"))][:MAX_BARS]
     if len(runners) < 2:
         return
 

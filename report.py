@@ -31,7 +31,7 @@ from livecheck.core.result_file import to_json, write_file
 from livecheck.core.run import missing
 from livecheck.core.screen import Screen, open_streams, write_out
 from livecheck.core.text import one_line
-from livecheck.report import junit, markdown, text, verdict
+from livecheck.report import html, junit, markdown, text, verdict
 from livecheck.report.result_files import read_folder
 from livecheck.report.thresholds import Thresholds, read_thresholds
 
@@ -42,29 +42,13 @@ MAX_PERCENT, MAX_HOURS = 1000.0, 1e6
 
 def build_parser() -> Parser:
     parser = Parser.from_manual(__file__, __doc__)
-    add_input_options(parser)
-    add_output_options(parser)
-    return parser
-
-
-def add_input_options(parser: Parser) -> None:
     add = parser.add_argument_group("what to judge, and by what").add_argument
+    folder = "folder with the result files (default %(default)s)"
+    default = Path("results")
+    add("results", nargs="?", type=Path, default=default, metavar="RESULTS_DIR", help=folder)
+    earlier = "results of an earlier run to compare with (repeatable)"
     add(
-        "results",
-        nargs="?",
-        type=Path,
-        default=Path("results"),
-        metavar="RESULTS_DIR",
-        help="folder with the result files (default %(default)s)",
-    )
-    add(
-        "--baseline",
-        type=Path,
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="DIR",
-        help="results of an earlier run to compare with (repeatable)",
+        "--baseline", type=Path, nargs="+", action="extend", default=[], metavar="DIR", help=earlier
     )
     profile = "which results are required (default: by the files)"
     add("--profile", choices=sorted(verdict.REQUIRED), help=profile)
@@ -76,17 +60,21 @@ def add_input_options(parser: Parser) -> None:
     age = "refuse results older than this (default %(default)g)"
     add("--max-age", type=hours, default=72.0, metavar="HOURS", help=age)
 
-
-def add_output_options(parser: Parser) -> None:
     add = parser.add_argument_group("what to write").add_argument
     add("--html", type=Path, metavar="FILE", help="write a page with plots, all in one file")
     add("--junit", type=Path, metavar="FILE", help="write JUnit XML, a suite for each result")
     forms = ("text", "json", "markdown")
     add("--output", choices=forms, default="text", help="form of the report on stdout")
-    add("--title", metavar="TITLE", help="release or environment (default: the model)")
-    add("--gpu", help="name of the GPU in the report")
-    add("--model-name", metavar="MODEL", help="name of the model (default: the one asked for)")
-    add("--quant", help="quantization of the model in the report")
+    add("--title", type=as_name, help="release or environment (default: the model)")
+    add("--gpu", type=as_name, help="name of the GPU in the report")
+    asked = "name of the model (default: the one asked for)"
+    add("--model-name", type=as_name, metavar="MODEL", help=asked)
+    add("--quant", type=as_name, help="quantization of the model in the report")
+    return parser
+
+
+def as_name(option: str) -> str | None:
+    return one_line(option)[:MAX_NAME] or None
 
 
 # --- judge
@@ -98,20 +86,14 @@ def judge(args: argparse.Namespace, thresholds: Thresholds) -> verdict.Report:
         profile=args.profile,
         margin=args.margin / 100,
         max_age_h=args.max_age,
-        gpu=as_name(args.gpu),
-        model=as_name(args.model_name),
-        quant=as_name(args.quant),
-        title=as_name(args.title),
+        gpu=args.gpu,
+        model=args.model_name,
+        quant=args.quant,
+        title=args.title,
     )
-    folder, *baselines = (
-        read_folder(path, thresholds.same_target, args.max_age)
-        for path in (args.results, *args.baseline)
-    )
+    paths = (args.results, *args.baseline)
+    folder, *baselines = (read_folder(e, thresholds.same_target, args.max_age) for e in paths)
     return verdict.build(folder, baselines, thresholds, settings, datetime.now(timezone.utc))
-
-
-def as_name(option: str | None) -> str | None:
-    return one_line(option)[:MAX_NAME] if option else None
 
 
 # --- write
@@ -119,16 +101,10 @@ def as_name(option: str | None) -> str | None:
 
 def write(report: verdict.Report, args: argparse.Namespace, screen: Screen) -> Exit:
     """Every file that was asked for, and stdout; UNDECIDED when one cannot be written."""
-    wanted: list[tuple[Path, Callable[[verdict.Report], str]]] = []
-    if args.results.is_dir():
-        wanted.append((args.results / MARKDOWN, markdown.text))
-    if args.junit:
-        wanted.append((args.junit, junit.text))
-    if args.html:
-        wanted.append((args.html, html_text))
-    problems = [save(screen, path, form, report) for path, form in wanted]
-    problems.append(show(report, args.output))
-    failures = [each for each in problems if each]
+    own = args.results / MARKDOWN if args.results.is_dir() else None
+    wanted = [(own, markdown.text), (args.junit, junit.text), (args.html, html.text)]
+    problems = [save(screen, path, form, report) for path, form in wanted if path]
+    failures = [each for each in (*problems, show(report, args.output)) if each]
     for each in failures:  # after the verdict on stdout, which they outweigh
         screen.note(f"report.py: {each}: exit {int(Exit.UNDECIDED)}")
     return Exit.UNDECIDED if failures else Exit.OK
@@ -146,12 +122,6 @@ def save(
         return f"cannot write {path}: no module {error.name}: {verdict.INSTALL}"
     screen.note(f"saved {path}")
     return None
-
-
-def html_text(report: verdict.Report) -> str:
-    from livecheck.report import html  # it needs matplotlib
-
-    return html.text(report)
 
 
 def show(report: verdict.Report, output: str) -> str | None:

@@ -63,3 +63,13 @@ def failed(name: str, detail: str, evidence: dict[str, Any] | None = None) -> Ch
 
 def warned(name: str, detail: str, evidence: dict[str, Any] | None = None) -> Check:
     return Check(name, Status.WARN, detail, evidence or {})
+
+
+def exit_code_of(checks: Sequence[Check]) -> Exit:
+    """The exit code that the checks of a run result in when it came to its end."""
+    if any(each.status is Status.FAIL for each in checks):
+        return Exit.FAIL
+    skipped = [each for each in checks if each.status is Status.SKIP]
+    if len(skipped) == len(checks) or any(each.essential for each in skipped):
+        return Exit.UNDECIDED  # nothing decided, or not what the script exists for
+    return Exit.OK

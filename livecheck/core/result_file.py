@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from livecheck.core.checks import VERDICTS, Check, Exit, Status, worst
+from livecheck.core.checks import VERDICTS, Check, Exit, Status, exit_code_of, worst
 
 SCHEMA_VERSION = 1
 
@@ -98,13 +98,8 @@ class Document:
 
     @property
     def exit_code(self) -> Exit:
-        codes = [self._stopped[0]] if self._stopped else []
-        if any(check.status is Status.FAIL for check in self.checks):
-            codes.append(Exit.FAIL)
-        skipped = [check for check in self.checks if check.status is Status.SKIP]
-        if len(skipped) == len(self.checks) or any(check.essential for check in skipped):
-            codes.append(Exit.UNDECIDED)  # nothing decided, or not what the script exists for
-        return worst(codes)
+        early = [self._stopped[0]] if self._stopped else []
+        return worst([*early, exit_code_of(self.checks)])
 
     def as_dict(self, about: Mapping[str, Any]) -> dict[str, Any]:
         """The file's content; `about` is what all documents of a run share."""

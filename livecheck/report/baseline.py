@@ -36,13 +36,14 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from livecheck.core.text import shorten
-from livecheck.report.result_files import ResultFile, is_number
+from livecheck.report.result_files import ResultFile
 from livecheck.wire.metrics import gaps, percentile
 
 if TYPE_CHECKING:
@@ -218,22 +219,19 @@ def figure_of(file: ResultFile, metric: Metric) -> float:
 
 def shift_between(now: ResultFile, then: ResultFile, metric: Metric) -> Shift | None:
     """How far they are apart; None when one of them has too few values."""
+    import numpy
+
     if metric.statistic == "run":
         return shift_of_throughput(now, then)
     sign = -1.0 if metric.higher_is_better else 1.0
-    first, second = (logarithms(values_of(each, metric), sign) for each in (now, then))
+    first, second = (
+        sign * numpy.log(numpy.maximum(values_of(each, metric), MIN_VALUE)) for each in (now, then)
+    )
     if metric.statistic == "p95":
         if min(len(first), len(second)) < MIN_REQUESTS_P95:
             return None
         return shift_of_quantile(first, second, 0.95 if sign > 0 else 0.05)
     return shift_of_medians(first, second) if len(first) and len(second) else None
-
-
-def logarithms(found: Sequence[float], sign: float) -> Array:
-    import numpy
-
-    logs: Array = sign * numpy.log(numpy.maximum(numpy.asarray(found, dtype=float), MIN_VALUE))
-    return logs
 
 
 def inflation(ordered: Array) -> float:
@@ -298,9 +296,8 @@ def rank_tail(ratios: Array, sizes: tuple[int, int]) -> Callable[[float], float]
     deviation, step = rank_deviation(sizes)
 
     def tail(x: float) -> float:
-        below = numpy.searchsorted(ratios, x, "left")
-        ties = numpy.searchsorted(ratios, x, "right") - below
-        above = 1 - (below + ties / 2) / len(ratios)
+        first, last = (numpy.searchsorted(ratios, x, side) for side in ("left", "right"))
+        above = 1 - (first + last) / 2 / len(ratios)  # a tie counts as half
         return statistics.NormalDist().cdf(-max(0.0, above - 0.5 - step) / deviation)
 
     return tail
@@ -385,9 +382,9 @@ class RunSpread:
     df: int = 0
 
 
-def run_spreads(compared: Sequence[Compared]) -> dict[Metric, RunSpread]:
+def run_spreads(compared: Sequence[Compared]) -> defaultdict[Metric, RunSpread]:
     """For each metric with several baseline runs, from all the levels together."""
-    found: dict[Metric, RunSpread] = {}
+    found = defaultdict[Metric, RunSpread](RunSpread)
     for metric in {each.metric for each in compared}:
         several = [
             each
@@ -428,9 +425,7 @@ def compare(
     found = (compare_metric(now, then, metric) for now, then in pairs for metric in metrics_of(now))
     compared = [each for each in found if each]
     spreads = run_spreads(compared)
-    return judge(
-        [change_of(each, spreads.get(each.metric, RunSpread()), margin) for each in compared]
-    )
+    return judge([change_of(each, spreads[each.metric], margin) for each in compared])
 
 
 def metrics_of(file: ResultFile) -> Sequence[Metric]:
@@ -614,13 +609,7 @@ def network_of(overhead: ResultFile) -> dict[str, Any]:
 
 def prompt_lengths(now: ResultFile, then: ResultFile) -> dict[str, tuple[Any, Any]]:
     """Only the path of a prompt file is saved: its tokens tell whether the content is the same."""
-    found = [
-        [r["prompt_tokens"] for r in each.succeeded if r.get("prompt_tokens")]
-        for each in (now, then)
-    ]
-    if not all(found) or not all(is_number(each) for each in (*found[0], *found[1])):
-        return {}
-    here, there = (percentile(each, 50) for each in found)
-    if abs(here - there) <= max(PROMPT_TOKENS, PROMPT_SHARE * there):
+    here, there = (each.median_tokens("prompt_tokens") for each in (now, then))
+    if not here or not there or abs(here - there) <= max(PROMPT_TOKENS, PROMPT_SHARE * there):
         return {}
     return {"prompt tokens": (f"{here:g}", f"{there:g}")}

@@ -28,7 +28,7 @@ def text(report: Report) -> str:
     root = xml.Element("testsuites", name=clean(report.about.title))
     root.extend(suites(report))
     count(root, "tests", "failures", "errors")
-    root.set("time", seconds(sum(each.duration_s for each in report.folder.files)))
+    root.set("time", f"{sum(each.duration_s for each in report.folder.files):.3f}")
     xml.indent(root)
     head = '<?xml version="1.0" encoding="UTF-8"?>\n'
     return head + xml.tostring(root, encoding="unicode") + "\n"
@@ -36,10 +36,6 @@ def text(report: Report) -> str:
 
 def clean(words: str) -> str:
     return FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", words)
-
-
-def seconds(time_s: float) -> str:
-    return f"{time_s:.3f}"
 
 
 def count(element: xml.Element, *names: str) -> None:
@@ -94,7 +90,7 @@ def suite_of(file: ResultFile, criterion: Criterion) -> xml.Element:
     if criterion.verdict is Verdict.UNDECIDED or is_interrupted:
         cases.append(make_case("verdict", "error", criterion.detail, Verdict.UNDECIDED.value))
     suite = make_suite(file.name, cases)
-    suite.set("time", seconds(file.duration_s))
+    suite.set("time", f"{file.duration_s:.3f}")
     suite.set("timestamp", f"{file.started_at:%Y-%m-%dT%H:%M:%S}")
     return suite
 

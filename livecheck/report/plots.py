@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from livecheck.core.text import shorten
-from livecheck.report.baseline import Change, Finding
-from livecheck.report.result_files import LEVEL, ResultFile, is_number, short_name
+from livecheck.report.baseline import Finding
+from livecheck.report.result_files import ResultFile, is_number, short_name
 from livecheck.report.verdict import Comparison, Report
 from livecheck.report.words import change_label, margin_text, percent
 
@@ -30,8 +30,6 @@ ROW_IN = 0.2  # of a picture with many rows
 BAR_IN = 0.3  # of a picture with few
 FRAME_IN = 0.8  # the axis below the rows, and its label
 FONT_SIZE = 8.5
-MAX_SERIES = 4  # as many as there are colours
-MAX_STREAMS = 3  # of a level: the fastest to begin, the median, the slowest
 MAX_BARS = 40
 MAX_CHANGES = 30
 SECONDS_FROM_MS = 2000  # longer times are drawn in seconds
@@ -39,18 +37,9 @@ HEADROOM = 1.05  # a marker at the edge would be cut
 REACH = 3  # times the largest change: wider intervals leave the picture at its sides
 
 # Placeholders for the variables of the page's style sheet; these colours appear nowhere else.
-INK, MUTED, GRID = "#010101", "#010102", "#010103"
-SERIES = ("#010111", "#010112", "#010113", "#010114")
-GOOD, BAD, OPEN = "#010121", "#010122", "#010123"
-VARIABLES = {
-    INK: "ink",
-    MUTED: "muted",
-    GRID: "grid",
-    **{colour: f"series-{index}" for index, colour in enumerate(SERIES, 1)},
-    GOOD: "good",
-    BAD: "bad",
-    OPEN: "open",
-}
+NAMES = "ink muted grid good bad open series-1 series-2 series-3 series-4".split()
+VARIABLES = {f"#0101{number:02}": name for number, name in enumerate(NAMES)}
+INK, MUTED, GRID, GOOD, BAD, OPEN, *SERIES = VARIABLES
 STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: it can be searched, and read aloud
     "font.size": FONT_SIZE,
@@ -85,15 +74,14 @@ class Picture:
 def pictures(report: Report) -> list[Picture]:
     """All that the results have the figures for, in the order of the guide's steps."""
     find = report.folder.find
-    drawn = (
+    return [
         *comparison_pictures(report.comparison),
         *level_pictures(report),
         *queue_pictures(find("queue_behavior")),
         *cold_start_pictures(find("scale_to_zero")),
         *share_pictures(find("workload_routing")),
         *wake_pictures(find("wol")),
-    )
-    return list(drawn)
+    ]
 
 
 # --- drawing
@@ -122,8 +110,8 @@ def themed(svg: str, question: str) -> str:
     """The SVG element alone, its colours as variables, its ids unlike those of other pictures."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    for size in ("height", "width"):
+        svg = re.sub(rf'(<svg[^>]*?) {size}="[^"]*"', r"\1", svg, count=1)
     own = re.sub(r"\W+", "-", question.lower())
     svg = re.sub(r'id="([^"]+)"', rf'id="{own}-\1"', svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\1{own}-", svg)
@@ -152,16 +140,18 @@ def numbers(records: Records, key: str) -> list[float]:
 
 
 def comparison_pictures(comparison: Comparison | None) -> Iterator[Picture]:
-    changes = comparison.changes[:MAX_CHANGES] if comparison else []
-    if not changes or comparison is None:
+    if comparison is None or not comparison.changes:
         return
+    changes = comparison.changes[:MAX_CHANGES]
     colours = {Finding.WORSE: BAD, Finding.BETTER: GOOD, Finding.SAME: MUTED, Finding.UNCLEAR: OPEN}
     reach = 100 * REACH * max(comparison.margin, *(abs(each.change) for each in changes))
 
     def plot(axes: Axes) -> None:
         for row, change in enumerate(changes):
             colour = colours[change.finding]
-            low, high = drawn_interval(change)
+            # on a side that is not bounded the line ends at the point
+            low = change.change if change.low is None else change.low
+            high = change.change if change.high is None else change.high
             axes.plot([low * 100, high * 100], [row, row], color=colour, linewidth=2)
             axes.plot(change.change * 100, row, color=colour, marker="o")
         axes.axvline(0, color=INK, linewidth=0.8)
@@ -180,35 +170,27 @@ def comparison_pictures(comparison: Comparison | None) -> Iterator[Picture]:
     yield draw("What changed since the baseline?", caption, plot, height_in)
 
 
-def drawn_interval(change: Change) -> tuple[float, float]:
-    """The interval; on a side that is not bounded it ends at the point."""
-    low = change.change if change.low is None else change.low
-    high = change.change if change.high is None else change.high
-    return low, high
-
-
 # --- the levels
 
 
 def level_pictures(report: Report) -> Iterator[Picture]:
-    levels = [each for each in report.folder.levels if each.succeeded]
+    levels = [each for each in report.folder.levels if each.metrics and each.succeeded]
     if not levels:
         return
     for key, what in (("ttft_ms", "the first token"), ("e2e_ms", "the whole answer")):
         yield distribution(report, spread_out(levels), key, what)
     closed = [each for each in levels if each.name.startswith("inference_c")]
     if len(closed) > 1:
-        yield latency_by_level(closed)
-        yield throughput_by_level(closed)
+        yield from pictures_by_level(closed)
     yield arrivals(levels)
 
 
 def spread_out(levels: Sequence[ResultFile]) -> list[ResultFile]:
     """At most as many levels as there are colours, the lowest and the highest among them."""
-    if len(levels) <= MAX_SERIES:
+    if len(levels) <= len(SERIES):
         return list(levels)
-    step = (len(levels) - 1) / (MAX_SERIES - 1)
-    return [levels[round(index * step)] for index in range(MAX_SERIES)]
+    step = (len(levels) - 1) / (len(SERIES) - 1)
+    return [levels[round(index * step)] for index in range(len(SERIES))]
 
 
 def distribution(report: Report, levels: Sequence[ResultFile], key: str, what: str) -> Picture:
@@ -236,32 +218,27 @@ def distribution(report: Report, levels: Sequence[ResultFile], key: str, what: s
     return draw(f"How long until {what}?", caption, plot)
 
 
-def latency_by_level(levels: Sequence[ResultFile]) -> Picture:
-    series = {
-        name: [statistic(each, "ttft_ms", name) for each in levels] for name in ("p50", "p95")
-    }
+def pictures_by_level(levels: Sequence[ResultFile]) -> Iterator[Picture]:
+    """The wait for the first token and the throughput, over the number of requests in flight."""
+    names, metrics = ("p50", "p95"), [each.metrics for each in levels]
+    waits = {name: [each["ttft_ms"].get(name) for each in metrics] for name in names}
     caption = "Flat up to the number of slots; beyond it requests wait for one another."
-    plot = by_level(levels, series, "TTFT [ms]")
-    return draw("What do more users do to the first token?", caption, plot)
-
-
-def throughput_by_level(levels: Sequence[ResultFile]) -> Picture:
-    series = {
-        "all together": [each.metrics.get("output_tokens_per_s") for each in levels],
-        "each request": [statistic(each, "tokens_per_s", "mean") for each in levels],
+    plot = by_level(levels, waits, "TTFT [ms]")
+    yield draw("What do more users do to the first token?", caption, plot)
+    rates = {
+        "all together": [each.get("output_tokens_per_s") for each in metrics],
+        "each request": [each["tokens_per_s"].get("mean") for each in metrics],
     }
     caption = "Where the upper line stops rising, the machine is full."
-    return draw(
-        "How much does it do at once?", caption, by_level(levels, series, "tokens per second")
-    )
+    plot = by_level(levels, rates, "tokens per second")
+    yield draw("How much does it do at once?", caption, plot)
 
 
 def by_level(
     levels: Sequence[ResultFile], series: Mapping[str, Sequence[float | None]], label: str
 ) -> Plot:
     """Lines over the number of requests in flight."""
-    matches = [LEVEL.fullmatch(each.name) for each in levels]
-    at = [float(match[2]) for match in matches if match]
+    at = [each.metrics["concurrency"] for each in levels]
 
     def plot(axes: Axes) -> None:
         for (name, values), colour, marker in zip(series.items(), SERIES, "os", strict=False):
@@ -273,11 +250,6 @@ def by_level(
         axes.legend()
 
     return plot
-
-
-def statistic(file: ResultFile, key: str, name: str) -> float | None:
-    summary = file.metrics.get(key)
-    return summary.get(name) if isinstance(summary, Mapping) else None
 
 
 def arrivals(levels: Sequence[ResultFile]) -> Picture:
@@ -306,13 +278,9 @@ def arrivals(levels: Sequence[ResultFile]) -> Picture:
 
 def typical(records: Records) -> list[Mapping[str, Any]]:
     """The record with the shortest TTFT, the median one and the longest."""
-    ordered = sorted(
-        (each for each in records if each.get("event_ms") and is_number(each.get("ttft_ms"))),
-        key=lambda record: record["ttft_ms"],
-    )
-    if len(ordered) <= MAX_STREAMS:
-        return ordered
-    return [ordered[0], ordered[len(ordered) // 2], ordered[-1]]
+    streams = [each for each in records if each["event_ms"] and each["ttft_ms"] is not None]
+    ordered = sorted(streams, key=lambda record: record["ttft_ms"])
+    return [ordered[0], ordered[len(ordered) // 2], ordered[-1]] if len(ordered) > 3 else ordered
 
 
 # --- the queue
@@ -417,11 +385,8 @@ def phase_picture(question: str, marks: Mapping[str, object], warm_s: object) ->
 
 def share_pictures(file: ResultFile | None) -> Iterator[Picture]:
     saved = file.metrics.get("runners") if file else None
-    runners = [
-        each
-        for each in (saved if isinstance(saved, list) else [])
-        if isinstance(each, Mapping) and is_number(each.get("share"))
-    ][:MAX_BARS]
+    rows = [e for e in saved if isinstance(e, Mapping)] if isinstance(saved, list) else []
+    runners = [each for each in rows if is_number(each.get("share"))][:MAX_BARS]
     if len(runners) < 2:
         return
 

@@ -11,7 +11,9 @@ import math
 import os
 import re
 import stat
+import statistics
 import sys
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -19,7 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
-from livecheck.core.checks import VERDICTS, Check, Exit, Status, worst
+from livecheck.core.checks import VERDICTS, Check, Exit, Status, exit_code_of, worst
 from livecheck.core.result_file import SCHEMA_VERSION
 from livecheck.core.text import shorten
 from livecheck.wire.metrics import SUMMARY_NAMES, level_metrics, parse_objective, summary
@@ -112,6 +114,11 @@ class ResultFile:
         """The records that a level's figures are made of, in the order of sending."""
         good = [r for r in self.requests if r["error"] is None and not r["excluded"]]
         return sorted(good, key=lambda record: record.get("due_ms", record["sent_ms"]) or 0.0)
+
+    def median_tokens(self, key: str) -> float | None:
+        """The median of a count of tokens over the requests that have one; None without any."""
+        counts = [r[key] for r in self.succeeded if is_number(r.get(key)) and r[key]]
+        return statistics.median(counts) if counts else None
 
 
 def kind_of(name: str) -> Kind | None:
@@ -409,7 +416,7 @@ def verify_verdict(file: ResultFile, content: Mapping[str, Any]) -> None:
     if content.get("interrupted") is not is_interrupted:
         said = brief(content.get("interrupted"))
         raise Unusable(f"contradictory: interrupted {said} and verdict {verdict}")
-    expected = exit_of(file.checks)
+    expected = exit_code_of(file.checks)
     if file.error is None and code is not expected:
         failed = [each.name for each in file.checks if each.status is Status.FAIL]
         seen = f"FAIL in {', '.join(failed[:3])}" if failed else f"{len(file.checks)} without FAIL"
@@ -417,15 +424,6 @@ def verify_verdict(file: ResultFile, content: Mapping[str, Any]) -> None:
         raise Unusable(f"contradictory: {said} ({seen})")
     if file.error is not None and code not in {worst([each, expected]) for each in EARLY_ENDS}:
         raise Unusable(f"contradictory: verdict {verdict}, but it ended early: {brief(file.error)}")
-
-
-def exit_of(checks: Sequence[Check]) -> Exit:
-    """The exit code for these checks of a run that came to its end, as core's Document has it."""
-    if any(each.status is Status.FAIL for each in checks):
-        return Exit.FAIL
-    skipped = [each for each in checks if each.status is Status.SKIP]
-    undecided = len(skipped) == len(checks) or any(each.essential for each in skipped)
-    return Exit.UNDECIDED if undecided else Exit.OK
 
 
 def verify_figures(file: ResultFile) -> None:
@@ -440,25 +438,8 @@ def verify_figures(file: ResultFile) -> None:
 
 SUMMARIES = ("ttft_ms", "tpot_ms", "tokens_per_s", "itl_ms", "e2e_ms", "connect_ms")
 SCALARS = ("error_rate", "output_tokens_per_s", "requests_per_s", "goodput_per_s")
-RECORD_NUMBERS = (
-    "sent_ms",
-    "ended_ms",
-    "ttft_ms",
-    "e2e_ms",
-    "tpot_ms",
-    "tokens_per_s",
-    "output_tokens",
-    "connect_ms",
-)
-# level_metrics reads these as well, but no threshold can be set on what it makes of them
-UNJUDGED = (
-    "token_source",
-    "server_tokens_per_s",
-    "tls_ms",
-    "retry_after_s",
-    "prompt_tokens",
-    "cached_tokens",
-)
+# of a request's record, which has no itl_ms: it has the times of its events
+RECORD_NUMBERS = {"sent_ms", "ended_ms", "output_tokens", *SUMMARIES} - {"itl_ms"}
 
 
 def verify_level(file: ResultFile) -> None:
@@ -470,21 +451,22 @@ def verify_level(file: ResultFile) -> None:
         raise Unusable("its figures of the gateway are not what benchmark.py saves")
     for key in ("requests", "succeeded", "most_in_flight"):
         if key in found:
-            verify_figure(saved, key, found[key])
+            verify_figure(key, saved.get(key), found[key])
     for key in SUMMARIES:
         verify_summary(saved, key, found[key])
     for key in SCALARS:
         if not is_figure(saved.get(key)):
             raise Unusable(f"its {key} is {brief(saved[key])}, not a number")
         tolerance = SHARE_TOLERANCE if key == "error_rate" else TOLERANCE
-        verify_figure(saved, key, found[key], tolerance=tolerance)
+        verify_figure(key, saved.get(key), found[key], tolerance)
 
 
 def recompute(file: ResultFile) -> Mapping[str, Any]:
     """The level's figures, computed from its records again. Raises Unusable."""
-    used = (*RECORD_NUMBERS, "error", "excluded", "event_ms", "due_ms")
+    used = {*RECORD_NUMBERS, "error", "excluded", "event_ms", "due_ms"}
+    # level_metrics reads more than these, but no threshold can be set on what it makes of the rest
     records = [
-        {**dict.fromkeys(UNJUDGED), **{key: each[key] for key in used if key in each}}
+        defaultdict(lambda: None, {key: each[key] for key in used & each.keys()})
         for each in file.requests
     ]
     try:
@@ -551,7 +533,7 @@ def verify_summary(figures: Mapping[str, Any], key: str, found: Mapping[str, Any
     """The saved summary equals the recomputed one. Raises Unusable."""
     saved = get_summary(figures, key)
     for name in ("n", *SUMMARY_NAMES):
-        verify_figure(saved, name, found[name], f"{key}.{name}")
+        verify_figure(f"{key}.{name}", saved[name], found[name])
 
 
 def get_summary(figures: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -570,20 +552,15 @@ def is_figure(value: Any) -> bool:
 
 
 def verify_figure(
-    figures: Mapping[str, Any],
-    key: str,
-    found: float | None,
-    name: str = "",
-    tolerance: float = TOLERANCE,
+    name: str, saved: object, found: float | None, tolerance: float = TOLERANCE
 ) -> None:
-    saved = figures.get(key)
     if saved is None and found is None:
         return
     if is_number(saved) and found is not None:
         if math.isclose(saved, found, rel_tol=1e-3, abs_tol=tolerance):
             return
     seen = "nothing" if found is None else f"{found:g}"
-    text = f"metrics say {name or key} {brief(saved)}, the requests give {seen}"
+    text = f"metrics say {name} {brief(saved)}, the requests give {seen}"
     raise Unusable(f"contradictory: {text}")
 
 

@@ -76,12 +76,8 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
 
 
 def change_row(change: Change) -> str:
-    interval = f"{share(change.low)} to {share(change.high)}"
+    interval = words.interval(change).replace(" %", "")  # a narrow column
     return (
         f"  {words.change_label(change):23}{figure(change.then):>8}{figure(change.now):>8}"
-        f"{share(change.change):>8}%{interval:>17}  {words.finding_word(change)}"
+        f"{change.change:>+9.1%}{interval:>17}  {words.finding_word(change)}"
     )
-
-
-def share(value: float | None) -> str:
-    return "?" if value is None else f"{value * 100:+.1f}"

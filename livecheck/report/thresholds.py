@@ -72,45 +72,37 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Limits:
-    """How many requests the deployment at `url` takes: served at once, and waiting (None: any)."""
+    """How many requests the deployment at `url` takes: served at once, and waiting."""
 
     served: int
-    waiting: int | None
+    waiting: int
     url: str
-
-    def allow(self, in_flight: int) -> bool:
-        return self.waiting is None or in_flight <= self.served + self.waiting
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Objectives by section, and what else the file says.
+    """Objectives by section and name (None: switched off), and what else the file says.
 
     set_by_file: (section, objective) of each line in the file, those with `false` among them.
     """
 
-    sections: Mapping[str, Sequence[Objective]]
+    sections: Mapping[str, Mapping[str, Objective | None]]
     set_by_file: frozenset[tuple[str, str]] = frozenset()
     required: tuple[str, ...] | None = None
     same_target: bool = True
 
     def objectives(self, name: str) -> list[Objective]:
         """Those of a result file. A level's own ones come before those for every level."""
-        own = list(self.sections.get(name, ()))
-        if not LEVEL.fullmatch(name):
-            return own
-        known = {each.name for each in own} | self._switched_off(name)
-        return own + [e for e in self.sections.get(EVERY_LEVEL, ()) if e.name not in known]
-
-    def _switched_off(self, section: str) -> set[str]:
-        kept = {each.name for each in self.sections.get(section, ())}
-        return {name for each, name in self.set_by_file if each == section} - kept
+        own = self.sections.get(name, {})
+        general = self.sections.get(EVERY_LEVEL, {}) if LEVEL.fullmatch(name) else {}
+        others = [objective for key, objective in general.items() if key not in own]
+        return [each for each in (*own.values(), *others) if each]
 
     @property
     def named_files(self) -> list[str]:
         """The result files for which the file sets an objective of their own."""
-        kept = {(section, each.name) for section, own in self.sections.items() for each in own}
-        return sorted({section for section, _ in self.set_by_file & kept} - {EVERY_LEVEL})
+        named = {section for section, name in self.set_by_file if self.sections[section][name]}
+        return sorted(named - {EVERY_LEVEL})
 
 
 # --- the file
@@ -139,7 +131,10 @@ def load_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_thresholds(content: Mapping[str, Any]) -> Thresholds:
-    sections = {name: dict(values) for name, values in DEFAULTS.items()}
+    sections: dict[str, dict[str, Objective | None]] = {
+        section: {name: parse_line(section, name, value) for name, value in values.items()}
+        for section, values in DEFAULTS.items()
+    }
     same_target = content.get("same_target", True)
     if not isinstance(same_target, bool):
         raise ValueError("same_target must be true or false")
@@ -150,20 +145,9 @@ def parse_thresholds(content: Mapping[str, Any]) -> Thresholds:
         check_section(section, values)
         for name, value in values.items():
             set_by_file.add((section, name))
-            if value is False:
-                check_name(section, name)
-                sections.get(section, {}).pop(name, None)
-            else:
-                sections.setdefault(section, {})[name] = as_text(section, name, value)
-    return Thresholds(
-        {
-            section: [parse_line(section, name, value) for name, value in values.items()]
-            for section, values in sections.items()
-        },
-        frozenset(set_by_file),
-        read_required(content.get("required")),
-        same_target,
-    )
+            sections.setdefault(section, {})[name] = parse_value(section, name, value)
+    required = read_required(content.get("required"))
+    return Thresholds(sections, frozenset(set_by_file), required, same_target)
 
 
 def check_section(section: str, values: Any) -> None:
@@ -174,20 +158,18 @@ def check_section(section: str, values: Any) -> None:
         raise ValueError(f"{section} must be a section, [{section}]")
 
 
-def as_text(section: str, name: str, value: Any) -> str:
-    """A value in the form of --slo."""
+def parse_value(section: str, name: str, value: Any) -> Objective | None:
+    """A number, a text in the form of --slo, or false: then the objective is switched off."""
+    if value is False:
+        try:  # the objective has to exist; one of these values suits it
+            parse_line(section, name, "1ms")
+        except ValueError:
+            parse_line(section, name, "1")
+        return None
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         expected = "a number, a text such as 500ms, or false"
         raise ValueError(f"[{section}] {name} must be {expected}")
-    return value if isinstance(value, str) else f"{value:.15g}"
-
-
-def check_name(section: str, name: str) -> None:
-    """An objective that is only switched off has to exist; one of these values suits it."""
-    try:
-        parse_line(section, name, "1ms")
-    except ValueError:
-        parse_line(section, name, "1")
+    return parse_line(section, name, value if isinstance(value, str) else f"{value:.15g}")
 
 
 def parse_line(section: str, name: str, value: str) -> Objective:
@@ -291,9 +273,9 @@ def judge_unmeasured(objective: Objective, file: ResultFile, samples: int | None
     gateway = file.metrics.get("gateway") or {}
     label, target = label_of(objective, file.name), shown_target(objective)
     why = why_skipped(file, objective) or "not measured"
-    if is_net(objective) and (reason := gateway.get("net_not_separable")):
+    larger = including_network(objective)
+    if larger and (reason := gateway.get("net_not_separable")):
         why = f"not separable from the network: {reason}"
-        larger = including_network(objective)
         if (value := larger.value(file.metrics)) is not None:
             shown, samples = with_unit(objective, value), count_samples(larger, file)
             if larger.holds(value) and (samples or 0) >= MIN_SAMPLES:
@@ -303,18 +285,16 @@ def judge_unmeasured(objective: Objective, file: ResultFile, samples: int | None
     return Criterion(file.name, label, target, "-", samples, Verdict.UNDECIDED, why)
 
 
-def is_net(objective: Objective) -> bool:
-    """Whether the time that the network takes is subtracted."""
-    return "_net_" in objective.name
-
-
-def including_network(objective: Objective) -> Objective:
-    return parse_objective(str(objective).replace("_net_", "_"))
+def including_network(objective: Objective) -> Objective | None:
+    """The same bound for the time as it was measured; None when it is about that time already."""
+    measured = str(objective).replace("_net_", "_")
+    return parse_objective(measured) if "_net_" in objective.name else None
 
 
 def value_with_network(objective: Objective, file: ResultFile) -> str:
     """A note with the time as it was measured; "" when nothing was subtracted from it."""
-    value = including_network(objective).value(file.metrics) if is_net(objective) else None
+    larger = including_network(objective)
+    value = larger.value(file.metrics) if larger else None
     return "" if value is None else f"with the network {with_unit(objective, value)}"
 
 
@@ -331,12 +311,11 @@ def count_samples(objective: Objective, file: ResultFile) -> int | None:
 
 
 def find_limits(files: Sequence[ResultFile]) -> Limits | None:
-    """The limits that test_queue.py found or was told, if it came that far."""
+    """The limits that test_queue.py found or was told, when it has both."""
     for file in files:
         served, waiting = (file.metrics.get(key) for key in ("max_concurrent", "max_queue"))
-        if file.script == "test_queue" and isinstance(served, int) and served > 0:
-            bounded = waiting if isinstance(waiting, int) and waiting > 0 else None
-            return Limits(served, bounded, target_url(file))
+        if file.script == "test_queue" and isinstance(served, int) and isinstance(waiting, int):
+            return Limits(served, waiting, target_url(file)) if min(served, waiting) > 0 else None
     return None
 
 
@@ -346,9 +325,9 @@ def find_overload(file: ResultFile, limits: Limits | None) -> str | None:
     in_flight = figures.get("most_in_flight", figures.get("concurrency"))  # open and closed loop
     if not (file.is_level and limits and isinstance(in_flight, int)):
         return None
-    if target_url(file) != limits.url or limits.allow(in_flight):
+    total = limits.served + limits.waiting
+    if target_url(file) != limits.url or in_flight <= total:
         return None
-    total = limits.served + (limits.waiting or 0)
     parts = f"{limits.served} served at once, {limits.waiting} waiting"
     return f"{in_flight} in flight, but the deployment takes {total} ({parts})"
 

@@ -21,7 +21,6 @@ from livecheck.report.baseline import Change, Finding, compare, differences, mis
 from livecheck.report.result_files import (
     REPORT,
     Folder,
-    Problem,
     ResultFile,
     guide_order,
     kind_of,
@@ -41,15 +40,10 @@ from livecheck.report.thresholds import (
     judge_thresholds,
 )
 from livecheck.report.words import NOT_DECIDED, change_in_words, margin_text, unclear_in_words
-from livecheck.wire.metrics import percentile
 
 GATEWAY = (OVERHEAD, "inference_c1", "openai_sdk_test", "scale_to_zero", "queue_behavior")
 FLEET = ("auth", "model_routing", "workload_routing", "wol")
-REQUIRED: Mapping[str, tuple[str, ...]] = {
-    "gateway": GATEWAY,
-    "fleet": FLEET,
-    "all": (*GATEWAY, *FLEET),
-}
+REQUIRED = {"gateway": GATEWAY, "fleet": FLEET, "all": GATEWAY + FLEET}
 WORDS = {Exit.OK: "PASS", Exit.FAIL: "FAIL", Exit.UNDECIDED: NOT_DECIDED}
 MAX_AHEAD_H = 0.25  # so much may two clocks differ
 LENGTH_SHARE = 0.05  # answers that differ in length by more are not the same work
@@ -247,7 +241,11 @@ def judge_results(
     found += [judge_missing(name, folder) for name in missing]
     # the line about a missing file already tells its problem
     told = {f"{name}.json" for name in missing}
-    found += [judge_problem(each) for each in folder.problems if each.name not in told]
+    found += [
+        Criterion(each.name, "Result files", "-", "-", None, Verdict.UNDECIDED, str(each))
+        for each in folder.problems
+        if each.name not in told
+    ]
     unreadable = str(folder.path)  # first, because everything else follows from it
     return sorted(found, key=lambda each: (each.subject != unreadable, guide_order(each.subject)))
 
@@ -324,10 +322,6 @@ def judge_missing(name: str, folder: Folder) -> Criterion:
     assert kind
     why = str(problem) if problem else f"no {name}.json: run {kind.script}.py"
     return Criterion(name, title_of(name, name), TARGET, "-", None, Verdict.UNDECIDED, why)
-
-
-def judge_problem(problem: Problem) -> Criterion:
-    return Criterion(problem.name, "Result files", "-", "-", None, Verdict.UNDECIDED, str(problem))
 
 
 # --- the baseline
@@ -465,11 +459,8 @@ def cautions(now: ResultFile, then: Sequence[ResultFile]) -> list[str]:
 
 
 def answers_of_other_length(now: ResultFile, then: ResultFile, where: str) -> list[str]:
-    lengths = [[r["output_tokens"] for r in e.succeeded if r["output_tokens"]] for e in (now, then)]
-    if not all(lengths):
-        return []
-    here, there = (percentile(each, 50) for each in lengths)
-    if abs(here / there - 1) <= LENGTH_SHARE:
+    here, there = (each.median_tokens("output_tokens") for each in (now, then))
+    if not here or not there or abs(here / there - 1) <= LENGTH_SHARE:
         return []
     text = f"has answers of {there:g} tokens, this run of {here:g}: E2E measures different work"
     return [f"{where} {text}"]
@@ -491,7 +482,6 @@ def as_dict(report: Report) -> dict[str, Any]:
         "created_at": report.created_at.isoformat(timespec="seconds"),
         "about": {
             **asdict(report.about),
-            "urls": list(report.about.urls),
             "measured_at": measured_at.isoformat(timespec="seconds") if measured_at else None,
         },
         "passed": report.passed,

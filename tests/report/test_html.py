@@ -270,4 +270,4 @@ def test_of_many_levels_as_many_are_drawn_as_there_are_colours(
     levels = [dataclasses.replace(level, name=f"inference_c{count}") for count in range(1, 12)]
     assert [each.name for each in plots.spread_out(levels)][:1] == ["inference_c1"]
     assert [each.name for each in plots.spread_out(levels)][-1:] == ["inference_c11"]
-    assert len(plots.spread_out(levels)) == plots.MAX_SERIES
+    assert len(plots.spread_out(levels)) == len(plots.SERIES)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.plain_client import eventually, gone
+from helpers.plain_client import eventually, gone, on_linux
 from helpers.warm_python import warm_python
 
 SCRIPT = """
@@ -63,6 +63,7 @@ def test_a_module_is_run_and_starts_warm_processes_itself(warm: str, tmp_path: P
     assert (done.returncode, done.stdout, done.stderr) == (0, "[\n    1\n]\n", "")
 
 
+@on_linux
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_signals_reach_it(number: int, warm: str, tmp_path: Path) -> None:
     (tmp_path / "waits.py").write_text(WAITS)

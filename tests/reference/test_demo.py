@@ -1,15 +1,19 @@
-"""`make demo`'s tour, with the simulated engine: what it says, and that it leaves nothing."""
+"""`make demo` with the simulated engine: what it prints, and that no process is left."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+from helpers.plain_client import eventually
 from helpers.scripts import ROOT
+
+TRIES = 4
 
 
 def start_demo(results: Path) -> subprocess.Popen[str]:
@@ -36,27 +40,42 @@ def session_members(session: int) -> list[int]:
     return members
 
 
-def run_demo(results: Path) -> str:
-    with start_demo(results) as demo:
-        out, _ = demo.communicate(timeout=120)
+def run_demo(results: Path) -> tuple[str, Path]:
+    """What it prints, and the folder of this run.
+
+    The report compares times. When it fails on a machine that other processes keep busy, which the
+    check `client` notices, the run is removed and repeated.
+    """
+    for _ in range(TRIES):
+        before = set(results.glob("*"))
+        with start_demo(results) as demo:
+            out, _ = demo.communicate(timeout=120)
+        assert session_members(demo.pid) == []
+        (run,) = set(results.glob("*")) - before
+        if demo.returncode == 0 or not client_was_slow(run):
+            break
+        shutil.rmtree(run)
     assert demo.returncode == 0, out
-    assert session_members(demo.pid) == []
-    return out
+    return out, run
+
+
+def client_was_slow(run: Path) -> bool:
+    documents = [json.loads(path.read_text()) for path in run.glob("*.json")]
+    checks = [check for document in documents for check in document["checks"]]
+    return any((check["name"], check["status"]) == ("client", "WARN") for check in checks)
 
 
 def test_the_demo_ends_with_what_was_found_and_with_the_report(tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    out = run_demo(runs)
+    out, run = run_demo(tmp_path / "runs")
     found = out[out.index("== What was found") : out.index("== Good enough?")]
-    (run,) = runs.iterdir()
     assert found.count("PASS ") == 5 and str(run) in found
     assert "the gateway adds" in found
     assert out.splitlines()[-1].startswith("[GATE] demo PASS: 12 of 12 criteria")
     assert (run / "baseline_report.md").exists() and (run / "report.html").exists()
 
-    # a second run leaves the first alone, and is compared with it
+    # a second run does not change the first one, and is compared with it
     saved = {path: path.stat().st_mtime_ns for path in run.iterdir()}
-    out = run_demo(runs)
+    out, _ = run_demo(tmp_path / "runs")
     assert {path: path.stat().st_mtime_ns for path in run.iterdir()} == saved
     assert f"Againstthebaseline{run}" in "".join(out.split())  # however it was wrapped
     assert "WORSE" not in out
@@ -73,7 +92,4 @@ def test_ctrl_c_ends_the_demo_and_every_process_of_it(tmp_path: Path) -> None:
         rest, _ = demo.communicate(timeout=30)
     assert demo.returncode == 130, rest
     assert list(tmp_path.glob("*/inference_c1.json"))
-    deadline = time.monotonic() + 5
-    while session_members(demo.pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert session_members(demo.pid) == []
+    assert eventually(lambda: session_members(demo.pid) == [])

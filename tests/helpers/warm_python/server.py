@@ -153,8 +153,9 @@ def run_and_exit(arguments: list[str], root: str) -> None:
     code = 1
 
     def end_at_once() -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # nobody reads it, or it is closed
+                stream.flush()
         os._exit(code)
 
     atexit.register(end_at_once)  # as the first one, so it is called last

@@ -37,7 +37,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -581,7 +581,7 @@ FIGURES = {
 
 def differences(now: ResultFile, then: ResultFile) -> list[str]:
     """Why two files are not measurements of the same thing, each reason in a few words."""
-    here, there = (load_of(e) if e.is_level else network_of(e) for e in (now, then))
+    here, there = conditions_of(now), conditions_of(then)
     pairs = {name: (here[name], there[name]) for name in here}
     if now.is_level:
         pairs |= prompt_lengths(now, then)
@@ -592,19 +592,17 @@ def differences(now: ResultFile, then: ResultFile) -> list[str]:
     ]
 
 
-def load_of(level: ResultFile) -> dict[str, Any]:
-    sources = sorted({str(record.get("token_source")) for record in level.succeeded})
+def conditions_of(file: ResultFile) -> dict[str, Any]:
+    if not file.is_level:
+        gateway = file.metrics.get("gateway") or {}
+        return {"network": "not separable" if gateway.get("net_not_separable") else "separable"}
+    sources = sorted({str(record.get("token_source")) for record in file.succeeded})
     return {
-        "model": level.target.get("model"),
-        **{name: level.options.get(key) for name, key in OPTIONS.items()},
-        **{name: level.metrics.get(key) for name, key in FIGURES.items()},
+        "model": file.target.get("model"),
+        **{name: file.options.get(key) for name, key in OPTIONS.items()},
+        **{name: file.metrics.get(key) for name, key in FIGURES.items()},
         "token source": " and ".join(sources) or "none",
     }
-
-
-def network_of(overhead: ResultFile) -> dict[str, Any]:
-    gateway: Mapping[str, Any] = overhead.metrics.get("gateway") or {}
-    return {"network": "not separable" if gateway.get("net_not_separable") else "separable"}
 
 
 def prompt_lengths(now: ResultFile, then: ResultFile) -> dict[str, tuple[Any, Any]]:

@@ -326,16 +326,12 @@ def draw_wait(axes: Axes, row: int, record: Mapping[str, Any], begin_ms: float) 
 
 def cold_start_pictures(file: ResultFile | None) -> Iterator[Picture]:
     metrics = file.metrics if file else {}
-    total, phases = metrics.get("cold_start_s"), metrics.get("cold_start")
-    if not (is_number(total) and isinstance(phases, Mapping)):
-        return
-    marks = {
-        "a worker is there": in_seconds(phases.get("worker_ms")),
-        "first byte": in_seconds(phases.get("first_byte_ms")),
-        "first token": total,
-    }
-    warm_s = in_seconds(metrics.get("warm_ttft_ms"))
-    yield phase_picture("How long does a cold start take?", marks, warm_s)
+    phases, total_s = metrics.get("cold_start"), metrics.get("cold_start_s")
+    if isinstance(phases, Mapping) and is_number(total_s):
+        worker_s, byte_s = (in_seconds(phases.get(key)) for key in ("worker_ms", "first_byte_ms"))
+        marks = {"a worker is there": worker_s, "first byte": byte_s, "first token": total_s}
+        warm_s = in_seconds(metrics.get("warm_ttft_ms"))
+        yield phase_picture("How long does a cold start take?", marks, warm_s)
 
 
 def wake_pictures(file: ResultFile | None) -> Iterator[Picture]:

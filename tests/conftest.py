@@ -17,6 +17,7 @@ ALONE = {
     "test_exact",
     "test_queueing",
     "test_script_benchmark",
+    "test_script_benchmark_hostile",
     "test_script_benchmark_load",
     "test_script_queue",
     "test_script_report",

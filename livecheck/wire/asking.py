@@ -163,11 +163,7 @@ class Asker:
 
             def on_reply(reply: Reply) -> bool:
                 answer = made[reply.index] = Answer(reply)
-                show(self.run, answer, name(answer) if name else None)
-                self.stopped = self.stopped or self.reason(answer)
-                if step:
-                    step()
-                return self.stopped is not None
+                return self._stops_after(answer, name(answer) if name else None, step)
 
             self.wire.replies = []
             answers: list[Answer] = []
@@ -175,9 +171,18 @@ class Asker:
                 if self.stopped is None:
                     self.wire.exchange(requests, at_once, on_reply, keep_alive, due_s)
             finally:
-                replies = self.wire.replies
-                answers += [made.get(each.index) or Answer(each) for each in replies]
+                answers += [made.get(each.index) or Answer(each) for each in self.wire.replies]
                 self.answers += answers
                 if keep:
                     keep(answers)
         return answers
+
+    def _stops_after(
+        self, answer: Answer, name: str | None, step: Callable[[], object] | None
+    ) -> bool:
+        """Show an answer that has just ended. Whether it is the last one to ask for."""
+        show(self.run, answer, name)
+        self.stopped = self.stopped or self.reason(answer)
+        if step:
+            step()
+        return self.stopped is not None

@@ -9,6 +9,8 @@ from helpers.hostile import Server
 from helpers.scripts import Finished, run_script
 from reference import Deployment
 
+SUMMARY = {"mean", "p50", "p90", "p95", "p99", "min", "max", "n"}
+
 
 def bench(target: Server | Deployment | str, *arguments: object, **more: Any) -> Finished:
     """Run benchmark.py; whatever happens, it keeps what every run has to keep."""

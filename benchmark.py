@@ -16,7 +16,7 @@ Examples:
     python3 benchmark.py --url https://host:8000 --gateway-only --requests 50
     # the baseline for a release: one user, then four and eight at once
     python3 benchmark.py --url https://host:8000 --api-key sk-key --concurrency 1 4 8
-    # a gate: exit 1 if half of the first tokens take longer than half a second
+    # for a pipeline: exit 1 if half of the first tokens take longer than half a second
     python3 benchmark.py --url https://host:8000 --slo ttft_p50=500ms --slo error_rate=0
     # users who do not wait for each other: five new requests per second for a minute
     python3 benchmark.py --url https://host:8000 --rate 5 --duration 60
@@ -43,7 +43,7 @@ from livecheck.core.checks import passed, warned
 from livecheck.core.credentials import check_token
 from livecheck.core.options import option_type, positive_number
 from livecheck.core.settings import check_url, is_loopback
-from livecheck.core.text import counted, figure
+from livecheck.core.text import counted, figure, plural
 from livecheck.load import capacity, gateway_cost, gateway_probes, level_plan, table
 from livecheck.load.arrivals import CONSTANT, POISSON, Load
 from livecheck.load.level import Level, Session, cannot_recover, measure_level
@@ -77,7 +77,7 @@ def build_parser() -> common.Parser:
     levels = "requests in flight, one or several levels (default 1)"
     add("--concurrency", type=number, nargs="+", metavar="N", help=levels)
     length = group.add_mutually_exclusive_group().add_argument
-    requests = "requests per level, at least one per slot; or probes (default %(default)s)"
+    requests = "requests (or probes) per level, at least one per slot (default %(default)s)"
     length("--requests", type=number, default=10, metavar="N", help=requests)
     duration = "how long each level sends, instead of --requests"
     length("--duration", type=common.seconds, metavar="SECONDS", help=duration)
@@ -86,8 +86,8 @@ def build_parser() -> common.Parser:
     same = "no unique line in prompts: use the prompt cache"
     add("--same-prompt", action="store_true", help=same)
     part = parser.add_mutually_exclusive_group()
-    part.add_argument("--gateway-only", action="store_true", help="only /ping and /health")
-    part.add_argument("--inference-only", action="store_true", help="only chat completions")
+    part.add_argument("--gateway-only", action="store_true", help="measure only /ping and /health")
+    part.add_argument("--inference-only", action="store_true", help="measure only chat completions")
     bound = "bound to keep, as in ttft_p50=500ms (repeatable)"
     objective = option_type(metrics.parse_objective)
     add("--slo", type=objective, action="append", default=[], metavar="NAME=VALUE", help=bound)
@@ -107,9 +107,9 @@ def add_load_options(parser: common.Parser) -> None:
     add("--find-capacity", action="store_true", help=search)
     most = f"highest level of the search (default {2**capacity.DOUBLINGS} times the first)"
     add("--max-level", type=per_second, metavar="N", help=most)
-    longest = f"when the search stops sending (default {level_plan.SEARCH_S})"
+    longest = f"stop the search after this time (default {level_plan.SEARCH_S})"
     add("--max-time", type=common.seconds, metavar="SECONDS", help=longest)
-    straight = "inference server itself, to find out what the gateway costs"
+    straight = "inference server, to measure what the gateway costs"
     add("--direct-url", type=option_type(check_url), metavar="URL", help=straight)
     add("--direct-key", metavar="KEY", help="key for --direct-url (or INFERENCE_DIRECT_KEY)")
 
@@ -380,10 +380,12 @@ def token_problems(good: Records) -> list[str]:
     ]:
         usage, timings = differing[0]["output_tokens"], differing[0]["server_predicted_tokens"]
         example = f"as {usage} and {timings} tokens"
-        problems.append(f"usage and timings disagree in {len(differing)}, {example}")
+        problems.append(
+            f"usage and timings disagree in {plural(len(differing), 'answer')}, {example}"
+        )
     if many := [r for r in good if r["output_events"] > r["output_tokens"]]:
         example = f"as {many[0]['output_events']} events for {many[0]['output_tokens']} tokens"
-        problems.append(f"more events than tokens in {len(many)}, {example}")
+        problems.append(f"more events than tokens in {plural(len(many), 'answer')}, {example}")
     if uncounted := sum(record["token_source"] == "events" for record in good):
         problems.append(f"the server gives no count: events were counted in {uncounted} answers")
     return problems
@@ -418,13 +420,13 @@ def check_objective(
         edge = (figures.get("gateway") or {}).get("net_not_separable")
         reason = f": not separable, {edge}" if "_net_" in wanted.name and edge else ""
         status = Status.SKIP if limited else Status.FAIL
-        detail = f"not measured in this run{reason} (wanted {bound})"
+        detail = f"not measured in this run{reason} (expected {bound})"
         return Check(name, status, detail, evidence, essential=limited)
     status = Status.PASS if is_kept(wanted, value) else Status.FAIL
     if wanted.per_request:
         evidence["unit"] = "share of requests"
         return Check(name, status, f"{value:.1%} of the requests kept {bound}", evidence)
-    detail = f"{value:g} {wanted.unit}".strip() + f", wanted {bound}"
+    detail = f"{value:g} {wanted.unit}".strip() + f", expected {bound}"
     return Check(name, status, detail, evidence)
 
 

@@ -50,12 +50,12 @@ def build_parser() -> Parser:
     add(
         "--baseline", type=Path, nargs="+", action="extend", default=[], metavar="DIR", help=earlier
     )
-    profile = "which results are required (default: by the files)"
+    profile = "which results are required (default: decided by the files)"
     add("--profile", choices=sorted(verdict.REQUIRED), help=profile)
     thresholds = "TOML file that changes the guide's thresholds"
     add("--thresholds", type=Path, metavar="FILE", help=thresholds)
     percent, hours = positive_number(MAX_PERCENT), positive_number(MAX_HOURS)
-    margin = "how much worse than the baseline counts (default %(default)g)"
+    margin = "how much worse than the baseline is too much (default %(default)g)"
     add("--margin", type=percent, default=5.0, metavar="PERCENT", help=margin)
     age = "refuse results older than this (default %(default)g)"
     add("--max-age", type=hours, default=72.0, metavar="HOURS", help=age)

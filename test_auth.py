@@ -98,7 +98,7 @@ ADVICE = {
 def build_parser() -> argparse.ArgumentParser:
     parser = common.new_parser(__file__, __doc__, common.FLEET, CHECKS, timeout_s=30)
     add = parser.add_argument_group("what to check").add_argument
-    text = "model that needs a role (default: the first listed)"
+    text = "model to ask for by its name (default: the first listed)"
     add("--model", type=one_model, metavar="NAME", help=text)
     return parser
 
@@ -594,8 +594,8 @@ def judge_classes(asked: Sequence[Exchange], evidence: Evidence, role: str) -> F
         return Finding(Status.PASS, f"{' and '.join(CLASSES)}: 200")
     odd = [each for each in failed if is_treated_worse(evidence, each)]
     if all(each.lacks_runner for each in failed) and not odd:
-        return Finding(Status.SKIP, f"no runner to ask: {named(failed)}")
-    others = "; other roles are served it" if odd else ""
+        return Finding(Status.SKIP, f"no runner has it: {named(failed)}")
+    others = "; other roles are served the class" if odd else ""
     refused = f"the {role} role is refused {named(failed)}{others}"
     return Finding(Status.FAIL, late(failed) or refused)
 

@@ -73,11 +73,11 @@ WIDTH = 80  # characters of a line
 def build_parser() -> argparse.ArgumentParser:
     parser = common.new_parser(__file__, __doc__, common.FLEET, CHECKS, timeout_s=60)
     add = parser.add_argument_group("what to check").add_argument
-    add("--model", type=roles.model_option, metavar="MODEL", help="a class, or a model by its name")
-    several = "several of them (default class:fast class:big)"
+    add("--model", type=roles.model_option, metavar="MODEL", help="class or model to ask for")
+    several = "several classes or models (default class:fast class:big)"
     add("--models", type=roles.model_option, nargs="+", default=[], metavar="MODEL", help=several)
     add("--test-permissions", action="store_true", help="also check who may ask for what")
-    alias = "name in the answers to ASKED (may be repeated)"
+    alias = "name that the answers to ASKED carry (repeatable)"
     repeated: dict[str, Any] = {"action": "append", "default": []}
     add("--alias", type=alias_option, metavar="ASKED=ANSWERED", help=alias, **repeated)
     return parser
@@ -374,7 +374,7 @@ def routed(model: str, evidence: Evidence, wrong: Wrong) -> Finding:
         return Finding(Status.SKIP, f"{left}: {reason_left(asked, evidence)}")
     thoughts = sum(each.is_hidden for each in good)
     if thoughts:
-        silent = f"{thoughts} times without a word: were all {MAX_TOKENS} tokens reasoning?"
+        silent = f"{thoughts} times without content: were all {MAX_TOKENS} tokens reasoning?"
         return Finding(Status.WARN, f"{text}, {silent}")
     return Finding(Status.PASS, text)
 
@@ -442,7 +442,7 @@ def check_listing(evidence: Evidence) -> Check:
     if evidence.listing.problem is not None:
         return Check(name, Status.FAIL, evidence.listing.problem, facts)
     if not lists:
-        return skip(name, f"not read: {evidence.stopped or 'the deployment is busy'}")
+        return skip(name, f"the list was not read: {evidence.stopped or 'the deployment is busy'}")
     served = [each for each in evidence.find(ROUTING) if each.is_answered]
     if served and not last:
         by = brief([served[-1].model or "a model"])
@@ -515,7 +515,7 @@ def check_refusals(name: str, found: Sequence[Exchange], detail: str, evidence: 
         return Check(name, Status.SKIP, detail, facts, essential=True)
     unknown = [each for each in found if not each.answer.is_denied or each.may_ask_by_name]
     if is_concrete(found[0].asked) and not unknown:  # the model was not even looked for
-        detail += f": only with the role {SPECIFIC} it shows whether the model is known"
+        detail += f": only a token with the role {SPECIFIC} shows whether the model is known"
         return skip(name, detail, facts)
     return Check(name, Status.PASS, detail, facts)
 

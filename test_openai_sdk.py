@@ -9,7 +9,7 @@ Cost: about 30 small requests one after the other, each answer up to --max-token
 1 to 160 tokens). It wakes a sleeping worker. The user's own OPENAI_* settings are not used.
 
 Examples:
-    # the gate of a release: contract and capabilities
+    # before a release: the contract and the capabilities
     python3 test_openai_sdk.py --url https://host:8000 --api-key sk-key
     # a reasoning model needs room to think before it answers
     python3 test_openai_sdk.py --url https://host:8000 --max-tokens 1000
@@ -85,8 +85,8 @@ SAME_VECTOR = 0.999  # cosine of the same text, computed twice
 def build_parser() -> argparse.ArgumentParser:
     parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
     add = parser.add_argument_group("what to ask").add_argument
-    add("--model", metavar="NAME", help="model to ask for (default: the first one listed)")
-    longest = "length of the longest answer (default %(default)s)"
+    add("--model", metavar="NAME", help="model to ask for (default: the first listed)")
+    longest = "longest answer, in tokens (default %(default)s)"
     add("--max-tokens", type=common.whole_number(8), default=64, metavar="N", help=longest)
     return parser
 

@@ -91,10 +91,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     add("--max-concurrent", 1, None, "requests served at once (default: from /health)")
     add("--max-queue", 0, None, "requests that may wait; 0: no limit (default: from /health)")
-    add("--retry-after", 0, 5, "what a refusal must say (default %(default)s)", "SECONDS")
-    add("--extra", 1, 1, "requests sent beyond the room there is (default %(default)s)")
+    add("--retry-after", 0, 5, "what Retry-After must say (default %(default)s)", "SECONDS")
+    add("--extra", 1, 1, "requests beyond those that fit (default %(default)s)")
     add("--max-tokens", 1, 200, "tokens of a long answer (default %(default)s)")
-    group.add_argument("--model", metavar="NAME", help="model to ask for (default: first listed)")
+    group.add_argument(
+        "--model", metavar="NAME", help="model to ask for (default: the first listed)"
+    )
     return parser
 
 
@@ -452,7 +454,8 @@ def check_metrics(burst: Burst) -> Check:
     detail = (
         f"both forms: queue_depth {max(depths, default=0):g}, then 0; queue_rejections "
         f"+{grown['queue_rejections']:g}; queue_wait_seconds_total "
-        f"+{grown['queue_wait_seconds_total']:.2f} ({sum(burst.waits_s):.2f} s seen from here)"
+        f"+{grown['queue_wait_seconds_total']:.2f} "
+        f"({sum(burst.waits_s):.2f} s measured by this script)"
     )
     return Check("metrics", Status.PASS, detail, evidence)
 
@@ -567,11 +570,13 @@ def check_left(name: str, found: Disconnection | None, round_trip_s: float) -> C
 def check_order(pair: Sequence[Answer], limits: Limits, slack_s: float) -> Check:
     """Of two in the queue the one that came first was served first."""
     if limits.max_queue == 1:
-        return Check("order", Status.SKIP, "a queue for one request has no order")
+        return Check(
+            "order", Status.SKIP, "Q is 1: only one request may wait, so there is no order"
+        )
     served = [answer for answer in pair if not answer.stream_error]
     begun = [start for start in map(first_output_s, served) if start is not None]
     if len(begun) < 2:
-        return Check("order", Status.SKIP, "there were no two in the queue to compare")
+        return Check("order", Status.SKIP, "no two requests waited at the same time")
     first, second = begun
     apart = f"{abs(second - first):.2f} s"
     if second < first - slack_s:

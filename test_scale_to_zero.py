@@ -710,7 +710,7 @@ def check_cold_start(trials: Sequence[Trial], warm_ms: Sequence[float], limit_s:
         detail = f"the request that should wake a worker failed: {cold.error_text}"
         return Check(name, Status.FAIL, detail)
     if not asleep or (trial.stay and trial.stay.woken):
-        detail = f"a worker was awake: the first token took {show_ms(cold.ttft_ms)}, no cold start"
+        detail = f"a worker was awake: the first token took {show_ms(cold.ttft_ms)}"
         return Check(name, Status.SKIP, detail)
     evidence = {"cold_start_s": round(cold.ttft_ms / 1e3, 4), **split(cold)}
     detail = f"first token after {warmth(cold.ttft_ms, warm_ms)} (limit {limit_s:g} s)"
@@ -791,8 +791,8 @@ def trial_lines(trial: Trial, warm_ms: Sequence[float]) -> list[str]:
     if wait.zero_s is not None:
         lines.append(row("  zero workers after", f"{wait.zero_s:.1f} s", "without requests"))
     if trial.stay:
-        seen = f"{len(trial.stay.probes)} probes, at zero"
-        lines.append(row("  probed on", f"{trial.stay.spent_s:.1f} s", seen))
+        seen = f"{len(trial.stay.probes)} probes"
+        lines.append(row("  probed at zero", f"{trial.stay.spent_s:.1f} s", seen))
     if trial.cold:
         lines += cold_lines(trial.cold, slept(trial, warm_ms))
     return lines
@@ -825,7 +825,7 @@ def lines(evidence: Evidence, url: str) -> list[str]:
     for trial in evidence.trials:
         rows += trial_lines(trial, warm_ms)
     times = [asked.ttft_ms for asked in evidence.of("after") if asked.ttft_ms is not None]
-    return rows + [row("the one after, TTFT", show_ms(each)) for each in times]
+    return rows + [row("request after it, TTFT", show_ms(each)) for each in times]
 
 
 def records(evidence: Evidence) -> list[dict[str, Any]]:

@@ -272,7 +272,7 @@ def watch_on(session: Session) -> None:
     left_s = min(length_s, session.run.args.timeout) - evidence.since_s(time.perf_counter_ns())
     end_s = time.monotonic() + left_s
     if left_s > 0:
-        session.run.note("the request failed; watching on, as a runner may still be starting")
+        session.run.note("the request failed; still watching, because a runner may be starting")
     while evidence.newcomers is None and time.monotonic() < end_s:
         time.sleep(TICK_S)
 
@@ -411,7 +411,7 @@ def failure_words(failed: Sequence[Answer], evidence: Evidence, timeout_s: float
         detail += f"; listed as online: {listed(awake)}"
         # a server that names the class says that it has nobody for just this class
         is_explained = evidence.model.removeprefix("class:") in said
-        return detail if is_explained else f"{detail}. Did one fall asleep without signing off?"
+        return detail if is_explained else f"{detail}; did a runner fall asleep unnoticed?"
     if came := evidence.newcomers:
         return f"{detail}; {listed(came.names)} came online {after_request(evidence, came.at_ns)}"
     if any(answer.timed_out for answer in failed):
@@ -635,12 +635,13 @@ def check_packet(evidence: Evidence) -> Check:
 
 
 def check_other_machines(evidence: Evidence, heard: str, numbers: dict[str, Any]) -> Check:
-    """Only packets for other machines: somebody else's, if ours woke without one that was heard."""
+    """Only packets for other machines. If ours woke all the same, they are somebody else's."""
     targets = " or ".join(sorted(evidence.packets.targets)[:4])
     fleet = macs((evidence.before and evidence.before.runners) or ())
     is_foreign = not any(each.packet.mac in fleet for each in evidence.packets.heard)
     if (evidence.served or evidence.newcomers) and is_foreign and not evidence.expected_macs:
-        detail = f"a runner woke, but no packet for {targets} was heard; {heard}: is it another's?"
+        detail = f"a runner woke, but no packet for {targets} was heard"
+        detail += f"; {heard}, perhaps for somebody else's machine"
         return Check("packet", Status.WARN, detail, numbers)
     whose = "the expected" if evidence.expected_macs else "the runner's"
     detail = f"wrong machine: {heard}, but {whose} MAC is {targets}"

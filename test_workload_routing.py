@@ -14,7 +14,7 @@ at most --timeout in total. It wakes sleeping runners and loads them all. Nobody
 fleet meanwhile, because other requests may look like these in the log.
 
 Examples:
-    # 10 requests at once, as the guide has it
+    # 10 requests at once, as in the guide
     python3 test_workload_routing.py --url https://host --token-binary ./get-token
     # enough of them to see shares
     python3 test_workload_routing.py --model class:fast --requests 40 --token-binary ./get-token
@@ -75,13 +75,35 @@ def build_parser() -> common.Parser:
     add = parser.add_argument_group("what to send, and what to expect").add_argument
     number = common.whole_number(1)
     of_default = "(default %(default)s)"
-    add("--model", default="class:fast", metavar="MODEL", help=f"model or class {of_default}")
-    add("--requests", type=number, default=10, metavar="N", help=f"how many to send {of_default}")
-    add("--workers", type=number, default=10, metavar="N", help=f"how many at once {of_default}")
-    add("--sequential", action="store_true", help="one after the other; shares are not judged")
-    add("--analyze-timing", action="store_true", help="show whether they ran in parallel")
-    add("--max-tokens", type=number, default=32, metavar="N", help=f"longest answer {of_default}")
-    add("--runner-header", type=header_option, metavar="NAME", help="header that names the runner")
+    add(
+        "--model",
+        default="class:fast",
+        metavar="MODEL",
+        help=f"class or model to ask for {of_default}",
+    )
+    add("--requests", type=number, default=10, metavar="N", help=f"requests to send {of_default}")
+    add(
+        "--workers",
+        type=number,
+        default=10,
+        metavar="N",
+        help=f"requests in flight at once {of_default}",
+    )
+    add("--sequential", action="store_true", help="send one after the other; shares are not judged")
+    add("--analyze-timing", action="store_true", help="show whether the requests ran in parallel")
+    add(
+        "--max-tokens",
+        type=number,
+        default=32,
+        metavar="N",
+        help=f"longest answer, in tokens {of_default}",
+    )
+    add(
+        "--runner-header",
+        type=header_option,
+        metavar="NAME",
+        help="response header that names the runner",
+    )
     add("--expect-runners", type=number, metavar="N", help="how many runners must have served")
     share, most = positive_number(1), f"most that one runner may get; 1 allows all {of_default}"
     add("--max-share", type=share, default=0.9, metavar="SHARE", help=most)
@@ -284,7 +306,7 @@ def check_requests(evidence: Evidence) -> Check:
     numbers = {"requests": len(asked), "failed": failed.total()}
     if failed:
         texts = "; ".join(f"{n} x {text}" if n > 1 else text for text, n in failed.most_common())
-        rest = "" if evidence.measured else "; nothing else was asked"
+        rest = "" if evidence.measured else "; no other request was sent"
         detail = f"{failed.total()} of {len(asked)} failed: {texts}{rest}"
         return Check("requests", Status.FAIL, detail, numbers)
     sent = len(evidence.requests.sent_alone) + len(evidence.requests.sent_together)
@@ -292,7 +314,7 @@ def check_requests(evidence: Evidence) -> Check:
         reason = f"{len(asked)} answered, the rest not asked: {evidence.stopped}"
         return undecided("requests", reason)
     if evidence.stopped:
-        return Check("requests", Status.FAIL, f"nothing was asked: {evidence.stopped}", numbers)
+        return Check("requests", Status.FAIL, f"no request was sent: {evidence.stopped}", numbers)
     detail = f"{len(asked)} of {len(asked)} answered with content"
     return Check("requests", Status.PASS, detail, numbers)
 
@@ -354,9 +376,9 @@ def better_source(evidence: Evidence) -> str:
     if evidence.log and evidence.log.alone:
         return f": {hint}"
     if evidence.log:
-        return f": the admin log does not show our requests; {hint}"
+        return f": the request log does not show our requests; {hint}"
     why = f" ({evidence.unread})" if evidence.unread else ""
-    return f": the admin log would tell{why}; or {hint}"
+    return f": the request log would tell{why}; or {hint}"
 
 
 def unclear(served_by: Attribution) -> str:
@@ -668,7 +690,7 @@ def lines(evidence: Evidence, timing: Timing | None, url: str) -> list[str]:
     if served_by.limits:
         shown.append(f"    {served_by.limits}")
     if own and not any(answer.header(own) for answer in evidence.served):
-        shown.append(f"    {shorten(own.title(), 60)} is on no answer")
+        shown.append(f"    no answer has the header {shorten(own.title(), 50)}")
     elif own and not attribution.may_name_runners(own, evidence.requests, evidence.known, own):
         shown.append(f"    {shorten(own.title(), 50)} is different on each answer")
     if evidence.unread:

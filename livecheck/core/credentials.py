@@ -171,7 +171,7 @@ def read_printed(process: Popen[bytes], who: str) -> tuple[str, str]:
                 if not data:
                     selector.unregister(key.fileobj)
             if len(printed[process.stdout]) > MAX_PRINTED:
-                raise CannotCheck(f"{who} printed more than {MAX_PRINTED >> 10} KB, no token")
+                raise CannotCheck(f"{who} printed more than {MAX_PRINTED >> 10} KB, not a token")
     try:
         process.wait(max(0.0, end_s - time.monotonic()))
     except TimeoutExpired:

@@ -58,7 +58,7 @@ def check_url(text: str) -> str:
         raise ValueError("the URL has a query or fragment: give the base URL only")
     parts = urllib.parse.urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("that is no URL: write http://host:port or https://host")
+        raise ValueError("that is not a URL: write http://host:port or https://host")
     try:
         if "[" in parts.netloc:
             ipaddress.IPv6Address(parts.hostname)  # Python 3.10 takes any word in brackets

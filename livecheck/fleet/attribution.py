@@ -1,4 +1,4 @@
-"""Who served a request: by a response header, the admin log, the fingerprint or the model.
+"""Who served a request: by a response header, the request log, the fingerprint or the model.
 
 Nothing is sent here. `attribute` tries these sources in this order, and says with the result how
 far it can be trusted.
@@ -257,7 +257,7 @@ def may_name_runners(name: str, requests: Requests, known: KnownRunners, own: st
 
 
 def by_log(requests: Requests, known: KnownRunners, log: RequestLog) -> Attribution | None:
-    """By the entries of the admin log that are about our requests."""
+    """By the entries of the request log that are about our requests."""
     if log.alone is None or not requests.alone:
         return None
     models = {requests.model, *requests.models}
@@ -275,7 +275,7 @@ def by_log(requests: Requests, known: KnownRunners, log: RequestLog) -> Attribut
     ours = {entry.id for entry in found.entries.values()}
     others = [entry for entry in log.entries if entry.id not in ours]
     return Attribution(
-        "the admin log",
+        "the request log",
         labels,
         others=Counter(filter(None, map(label, others))),
         similar=Counter(filter(None, (label(each) for each in others if each.id in found.similar))),

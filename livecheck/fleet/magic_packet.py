@@ -94,7 +94,7 @@ def parse(payload: bytes) -> Packet | None:
 
 def _whole_packet(size: int, start: int, mac: bytes) -> Packet:
     if mac in NO_MACHINES:
-        return Packet(size, problem=f"its MAC address {mac.hex(':')} is no machine's")
+        return Packet(size, problem=f"no machine has its MAC address {mac.hex(':')}")
     after = size - start - SIZE
     if start:
         return Packet(size, mac.hex(":"), oddity=f"it begins after {start} other bytes")

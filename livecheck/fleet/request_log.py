@@ -106,7 +106,7 @@ class LogReader:
         except Unreadable as error:
             if time.perf_counter() - begun_s < self._left_s:
                 raise
-            raise Unreadable(f"reading the admin log took more than {timeout_s:g} s") from error
+            raise Unreadable(f"reading the request log took more than {timeout_s:g} s") from error
         finally:
             wire.timeout_s = timeout_s
             self._left_s -= time.perf_counter() - begun_s

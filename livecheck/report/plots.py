@@ -231,7 +231,7 @@ def pictures_by_level(levels: Sequence[ResultFile]) -> Iterator[Picture]:
     }
     caption = "Where the upper line stops rising, the machine is full."
     plot = by_level(levels, rates, "tokens per second")
-    yield draw("How much does it do at once?", caption, plot)
+    yield draw("How many tokens per second does it generate?", caption, plot)
 
 
 def by_level(

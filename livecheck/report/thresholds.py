@@ -262,7 +262,7 @@ def about_samples(objective: Objective, count: int) -> str:
     """A note when a percentile has too few samples to say what it seems to say."""
     statistic = objective.statistic or ""
     if is_percentile(objective) and count < MIN_SAMPLES:
-        return f"{count} samples are too few for a {statistic}: {MIN_SAMPLES} at least, better 30"
+        return f"{count} samples are too few for a {statistic}: at least {MIN_SAMPLES}, better 30"
     if count < SAMPLES_BEYOND.get(statistic, 0):
         return f"of {count} samples the {statistic} is close to the slowest"
     return ""

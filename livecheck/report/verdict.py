@@ -438,7 +438,7 @@ def wider_margin(unclear: Sequence[Change]) -> str:
     """The margin at which all of these would be the same, if it is less than 100 %."""
     highs = [each.worsening_high for each in unclear]
     most = max(1.0 if high is None else high for high in highs)
-    return f"; --margin {math.ceil(most * 100 + 0.01)} would be decided" if most < 1 else ""
+    return f"; it would be decided with --margin {math.ceil(most * 100 + 0.01)}" if most < 1 else ""
 
 
 def cautions(now: ResultFile, then: Sequence[ResultFile]) -> list[str]:

@@ -205,14 +205,14 @@ def _limit(name: str, text: str, upper: bool) -> float:
     if name == "error_rate":
         share = number / 100 if unit == "%" else number
         if unit not in ("", "%") or share > 1:
-            raise ValueError(f"{name}={text}: a share from 0 to 1, or per cent, as in 1%")
+            raise ValueError(f"{name}={text}: a share from 0 to 1, or a percentage, as in 1%")
         return share
     if upper:
         if unit not in UNITS_MS:
             raise ValueError(f"{name}={text}: a time needs its unit, as in 500ms or 0.5s")
         return number * UNITS_MS[unit]
     if unit not in ("", "/s", "tok/s"):
-        raise ValueError(f"{name}={text}: a number a second, as in 20")
+        raise ValueError(f"{name}={text}: a number per second, as in 20")
     return number
 
 
@@ -221,5 +221,5 @@ def _number(text: str) -> tuple[float, str]:
     if not match:
         raise ValueError(f"{text!r} is not a number with a unit")
     if not math.isfinite(float(match[1])):
-        raise ValueError("a number beyond all measure")
+        raise ValueError(f"{text!r} is too large")
     return float(match[1]), match[2]

@@ -1,4 +1,4 @@
-"""Who served a request: by header, admin log, fingerprint and model."""
+"""Who served a request: by header, request log, fingerprint and model."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_failures_are_attributed_to_the_runner_that_failed() -> None:
     entries = [entry(1, 1000.2, 100, "b", status="500"), entry(2, 1000.2, 100, "a")]
     log = RequestLog(entry(0, 1000.0, 100, "a"), entries)
     found = attribution.attribute(requests, KnownRunners(), log, None)
-    assert (found.source, found.runners) == ("the admin log", ("a", "b"))
+    assert (found.source, found.runners) == ("the request log", ("a", "b"))
 
 
 def test_a_log_without_the_lone_request_tells_nothing() -> None:

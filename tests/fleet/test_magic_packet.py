@@ -35,8 +35,8 @@ def test_a_magic_packet_is_read(password: bytes) -> None:
         (b"\xff" * 5 + GOOD * 16, None, "5 bytes 0xFF"),
         (magic_packet.SYNC + DESK.encode() * 16, None, "times, not 16"),
         (bytes(102), None, "0 bytes 0xFF"),
-        (magic_packet.SYNC + bytes(96), None, "no machine's"),
-        (b"\xff" * 102, None, "no machine's"),
+        (magic_packet.SYNC + bytes(96), None, "no machine has its MAC"),
+        (b"\xff" * 102, None, "no machine has its MAC"),
     ],
 )
 def test_what_is_wrong_with_a_packet_is_said(payload: bytes, mac: str | None, words: str) -> None:

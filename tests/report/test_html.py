@@ -180,7 +180,7 @@ def test_a_run_with_a_baseline_has_these_pictures(drawn: list[plots.Picture]) ->
         "How long until the first token?",
         "How long until the whole answer?",
         "What do more users do to the first token?",
-        "How much does it do at once?",
+        "How many tokens per second does it generate?",
         "Do the tokens come steadily?",
         "Who waited, who was refused?",
     ]

@@ -133,7 +133,7 @@ def test_a_token_without_the_role_fails_and_says_which_it_takes(sound: Deploymen
     assert (finished.code, only("FAIL", finished)) == (1, {"model"})
     assert "it needs the role model:specific, the token has no role" in detail(finished, "model")
     assert only("SKIP", finished) == {"stream", "unknown_model"}
-    assert "only with the role model:specific" in detail(finished, "unknown_model")
+    assert "only a token with the role model:specific" in detail(finished, "unknown_model")
 
 
 def test_with_a_token_alone_the_roles_are_those_that_it_names(sound: Deployment) -> None:
@@ -378,7 +378,7 @@ def test_hidden_reasoning_is_a_warning(counts: bool) -> None:
     finished = ask(fleet_of(thinks), "--model", "class:fast")
     assert statuses(finished)["class"] == ("WARN" if counts else "FAIL")
     if counts:
-        assert "6 times without a word: were all 32 tokens reasoning?" in detail(finished, "class")
+        assert "6 times without content: were all 32 tokens reasoning?" in detail(finished, "class")
 
 
 def test_a_connection_that_fails_is_not_tried_again() -> None:

@@ -174,7 +174,7 @@ def test_a_sound_fleet_passes_strictly(sound: Deployment) -> None:
     assert finished.code == 0
     assert set(statuses(finished).values()) == {"PASS"}
     metrics = finished.document(RESULT)["metrics"]
-    assert metrics["source"] == "the admin log"
+    assert metrics["source"] == "the request log"
     assert [row["runner"] for row in metrics["runners"]] in (["desk", "tower"], ["tower", "desk"])
     assert sum(row["requests"] for row in metrics["runners"]) == 20
     assert max(map(len, finished.out.splitlines())) <= 80
@@ -316,7 +316,7 @@ def test_a_log_that_does_not_show_our_requests_is_not_believed(
     finished = check_made_up(Gateway(**unusable), *admin)
     assert finished.code == 3
     assert finished.document(RESULT)["metrics"]["source"] == "the answer's model"
-    assert "the admin log does not show our requests" in detail(finished, "distribution")
+    assert "the request log does not show our requests" in detail(finished, "distribution")
 
 
 def test_a_header_tells_without_any_admin_api() -> None:
@@ -333,7 +333,10 @@ def test_a_header_of_the_operators_own_comes_first(sound: Deployment) -> None:
     assert "told by the header X-Litellm-Model-Id" in finished.out
     absent = check(sound, "--runner-header", "X-Not-There")
     assert absent.code == 0
-    assert "told by the admin log" in absent.out and "X-Not-There is on no answer" in absent.out
+    assert (
+        "told by the request log" in absent.out
+        and "no answer has the header X-Not-There" in absent.out
+    )
 
 
 def test_one_runner_by_header_fails_where_the_admin_api_knows_of_others(
@@ -371,7 +374,7 @@ def test_a_proxy_that_names_itself_does_not_hide_the_log(admin: tuple[str, str])
 
     finished = check_made_up(Behind(), *admin)
     assert finished.code == 0
-    assert finished.document(RESULT)["metrics"]["source"] == "the admin log"
+    assert finished.document(RESULT)["metrics"]["source"] == "the request log"
 
 
 class Headed(Gateway):
@@ -403,7 +406,7 @@ def test_where_runners_are_listed_a_header_that_names_no_such_is_none_of_them(
     gateway = headed(lambda n: f"X-Worker-Id: {n % 2}")
     gateway.has_log = True
     finished = check_made_up(gateway, *admin)
-    assert finished.document(RESULT)["metrics"]["source"] == "the admin log"
+    assert finished.document(RESULT)["metrics"]["source"] == "the request log"
     gateway.has_log = False
     finished = check_made_up(gateway, *admin)
     assert (finished.code, statuses(finished)["distribution"]) == (3, "SKIP")
@@ -508,7 +511,7 @@ def test_when_the_first_fails_no_other_is_sent() -> None:
         assert server.count() == 1
     assert finished.code == 1
     assert detail(finished, "requests") == (
-        "1 of 1 failed: 500 No runners available; nothing else was asked"
+        "1 of 1 failed: 500 No runners available; no other request was sent"
     )
 
 
@@ -824,6 +827,6 @@ def test_the_first_outputs_tell_how_many_were_served_at_once(
 
 def test_failures_are_counted_with_the_runner_that_failed() -> None:
     answers = [served(200, 300) for _ in range(3)] + [failed(200, 300) for _ in range(3)]
-    case = evidence_of(answers, Attribution("the admin log", tuple("aaabbb")), "ab")
+    case = evidence_of(answers, Attribution("the request log", tuple("aaabbb")), "ab")
     case.requests.sent_alone.append(served(0, 100))
     assert workload.check_requests(case).detail == "3 of 7 failed: 3 x 500 boom (by b)"

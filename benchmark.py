@@ -291,12 +291,12 @@ def check_requests(level: Level, found: Records, allowed: float) -> Check:
 
 
 def verdict(level: Level, kept: Records, bad: Records, allowed: float) -> tuple[Status, str]:
-    """The status that the requests of a level deserve, and the words for it."""
+    """The status of a level's requests, and the words for it."""
     limited = level.stop_for(Cause.RATE_LIMIT)
     if not kept and not limited:
         return Status.FAIL, f"no request was answered: {warmup_words(level)}"
     told = f"{len(bad)} of {len(kept)} failed"
-    # if all of them fail, that is never fine
+    # a level in which every request fails never passes
     if bad and (len(bad) == len(kept) or len(bad) / len(kept) > allowed):
         stopped = f"; stopped: {level.stopped}" if level.stopped else ""
         return Status.FAIL, f"{told}: {error_words(bad)}{stopped}"

@@ -105,7 +105,7 @@ def write(report: verdict.Report, args: argparse.Namespace, screen: Screen) -> E
     wanted = [(own, markdown.text), (args.junit, junit.text), (args.html, html.text)]
     problems = [save(screen, path, form, report) for path, form in wanted if path]
     failures = [each for each in (*problems, show(report, args.output)) if each]
-    for each in failures:  # after the verdict on stdout, which they outweigh
+    for each in failures:  # shown after the verdict, because they change the exit code
         screen.note(f"report.py: {each}: exit {int(Exit.UNDECIDED)}")
     return Exit.UNDECIDED if failures else Exit.OK
 

@@ -162,7 +162,7 @@ class Evidence:
 
     @property
     def models_to_guard(self) -> list[str]:
-        """What a server may guard each in its own way: the classes, and a model by its name."""
+        """What a server may protect separately: the classes, and a model by its name."""
         classes = [] if self.no_classes else CLASSES
         return list(dict.fromkeys([self.model, *classes, *self.models[:1]]))
 
@@ -348,8 +348,8 @@ def ask_last(talk: Conversation) -> None:
 
 
 def is_about_classes(evidence: Evidence, found: Exchange) -> bool:
-    """Whether this may say that the server knows no classes, being of another kind. Some refuse a
-    key with a 401 for a model that is not the key's own."""
+    """Whether this answer may mean that the server knows no classes. Some servers refuse a key
+    with a 401 when it asks for a model that this key must not use."""
     if found.status == 404:
         return True
     if evidence.is_jwt:

@@ -52,7 +52,7 @@ from livecheck.wire.wire import Request
 
 ROUNDS = 3  # a class may have several models: each round asks once whole, once streamed
 PROMPT = "Say yes."
-MAX_TOKENS = 32  # some models think before they speak
+MAX_TOKENS = 32  # some models think before they answer
 UNKNOWN_MODEL = "no-such-model:0b"
 UNKNOWN_CLASS = "class:no-such-class"
 # what a question is for, unless it is for one of the roles
@@ -215,7 +215,7 @@ def ask_for(talk: Conversation, model: str) -> None:
 
 
 def ask_control(talk: Conversation) -> None:
-    """Where nothing was answered until now, ask for what may well be, until something is."""
+    """If nothing was answered until now, ask for models that probably exist, until one answers."""
     evidence, tried = talk.evidence, {each.asked for each in talk.evidence.exchanges}
     for model in dict.fromkeys([*evidence.asked, *CLASSES, *evidence.listing.for_chat[:1]]):
         if evidence.is_served:
@@ -394,7 +394,7 @@ def check_class(evidence: Evidence) -> Check:
 
 
 def check_model(evidence: Evidence) -> Check:
-    """To be answered by another model, without a word, is the worst that routing can do."""
+    """The worst fault of a router is to let another model answer, without saying so."""
     return check_routing("model", evidence, evidence.names, wrong_for_name)
 
 
@@ -411,7 +411,7 @@ def answers(evidence: Evidence, model: str) -> Counter[str]:
 
 
 def check_classes_differ(evidence: Evidence) -> Check:
-    """Where one class is answered by what answers the other, to name a class decides nothing."""
+    """If the same models answer both classes, it makes no difference which class is asked for."""
     name, chat_models = "classes_differ", evidence.listing.for_chat
     found = {model: set(answers(evidence, model)) for model in evidence.classes}
     got = {model: models for model, models in found.items() if models}
@@ -436,7 +436,7 @@ def check_classes_differ(evidence: Evidence) -> Check:
 
 
 def check_listing(evidence: Evidence) -> Check:
-    """A list that cannot be read is not an empty one; after an answer an empty one is not true."""
+    """An unreadable list is not an empty one. Just after an answer, an empty list is wrong."""
     name, lists = "listing", evidence.listing.lists
     last, facts = lists[-1] if lists else [], {"models": evidence.listing.names}
     if evidence.listing.problem is not None:

@@ -205,7 +205,7 @@ def ask_pacing(session: Session) -> list[Answer]:
 
 
 def ask_models(session: Session) -> list[SdkCall]:
-    if session.listing.is_costly:  # once is enough of that
+    if session.listing.is_costly:  # a second one would cost as much time again
         return [SdkCall("models", "models.list", {}, session.listing)]
     return session.ask("models")
 
@@ -261,7 +261,7 @@ def word_to_stop_at(text: str) -> str | None:
 
 
 def ask_unknown_model(session: Session) -> list[SdkCall | Answer]:
-    """The call, and the list of models that has a say in its meaning."""
+    """The call, and the list of models: the verdict depends on how many are listed."""
     calls = session.ask("unknown_model")
     return [*calls, session.listing] if calls else []
 

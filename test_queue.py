@@ -104,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def has_no_health(health: Answer) -> bool:
-    """Whether the deployment answers /health, and says that there is no such thing."""
+    """Whether the deployment answers that it has no /health."""
     return health.failure is None and 400 <= (health.status or 0) < 500
 
 

@@ -52,7 +52,7 @@ class Secrets:
         return secret
 
     def _add_pieces(self, form: str, least: int = MIN_SECRET_LENGTH) -> None:
-        """The form itself if it is short; else its beginnings, and all there is of one length."""
+        """Add the form itself if it is short, else its beginnings and all pieces of one length."""
         begins = [form[:size] for size in range(MIN_PART_LENGTH, min(PIECE_LENGTH, len(form)))]
         pieces = [form[at : at + PIECE_LENGTH] for at in range(len(form) - PIECE_LENGTH + 1)]
         for piece in [*begins, *(pieces or [form])]:
@@ -60,7 +60,7 @@ class Secrets:
                 self._pieces.setdefault(len(piece), set()).add(piece)
 
     def redact(self, text: str, least: int = MIN_SECRET_LENGTH) -> str:
-        """Without any piece of a secret, `least` characters long or longer."""
+        """The text without any piece of a secret that has at least `least` characters."""
         hidden = bytearray(len(text))
         for size, pieces in self._pieces.items():
             if least <= size <= len(text):
@@ -73,8 +73,8 @@ class Secrets:
         return "".join(REDACTED if kept else "".join(c for _, c in run) for kept, run in runs)
 
     def redact_all(self, value: Any, least: int = MIN_SECRET_LENGTH) -> Any:
-        """The same as JSON can carry it, with every string in it redacted; keys, and what stands
-        under those of VOCABULARY, of no short secrets."""
+        """A value that JSON can hold, with every string in it redacted. In keys, and in the values
+        of the keys in VOCABULARY, short secrets are left: they may be ordinary words."""
         if value is None or isinstance(value, (bool, int)):
             return value
         if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""The command line: a parser whose mistakes cost one line, and the types of its options."""
+"""The command line: a parser that reports a mistake in one line, and the types of its options."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, but a mistake costs one line and exit code 2.
+    """argparse, but a mistake is reported in one line, with exit code 2.
 
     A credential in the wrong place is not repeated in that line.
     """

@@ -70,7 +70,7 @@ class Document:
         self.start()
 
     def start(self) -> None:
-        """From here on counts what is said of its time."""
+        """`started_at` and `duration_s` count from now on."""
         self._started_at = datetime.now(timezone.utc)
         self._started_ns = time.perf_counter_ns()
 

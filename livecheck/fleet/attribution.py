@@ -153,8 +153,8 @@ class Attribution:
 
     runners: by request; None where it is not known. limits: what cannot be told from this source;
     None when each name stands for one runner. doubt: why even different names may be one runner's.
-    others: requests of others in the same time, by runner. similar: those of them that could be
-    ours, and ours theirs.
+    others: requests of others in the same time, by runner. similar: those of them that may be
+    confused with ours.
     """
 
     source: str

@@ -157,7 +157,9 @@ def find_requests(
     if not (answers and entries):
         return None
     shift_ms = ended_at_ms(its_entry) - ended_ms(alone)  # how far the gateway's clock is ahead
-    lag_ms = (alone.spent_ms or 0.0) - (its_entry.latency_ms or 0.0)  # that only we see
+    lag_ms = (alone.spent_ms or 0.0) - (
+        its_entry.latency_ms or 0.0
+    )  # a part of the time that only we see
     ours = [
         Finish(ended_ms(each), (each.spent_ms or 0.0) - lag_ms, each.completion.problem is not None)
         for each in answers
@@ -213,8 +215,8 @@ def pair(ours: Sequence[Finish], theirs: Sequence[Finish]) -> dict[int, int]:
 def exchanged(
     pairs: dict[int, int], ours: Sequence[Finish], theirs: Sequence[Finish]
 ) -> dict[int, int]:
-    """The same pairs, but of requests that ended about together, those the other way round whose
-    latencies say so."""
+    """The same pairs; but two requests that ended at about the same time change places when their
+    latencies fit better that way."""
     found = dict(pairs)
     order = sorted(pairs, key=lambda place: ours[place].at_ms)
     for n, one in enumerate(order):

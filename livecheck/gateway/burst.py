@@ -39,7 +39,7 @@ class Limits:
         return self.max_concurrent + (self.max_queue or 1)
 
     def at_once(self, extra: int) -> int:
-        """Requests at once that are so many too many."""
+        """The number of requests of which `extra` do not fit, when all are sent at once."""
         return self.max_concurrent + self.max_queue + extra
 
     def waiting(self, accepted: int) -> int:

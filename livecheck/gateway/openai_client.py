@@ -146,7 +146,7 @@ class Guard:
         finally:
             timer.cancel()
             timer.join()
-            reply.body = reply.blotted(b"".join(self._pieces))
+            reply.body = reply.masked(b"".join(self._pieces))
 
     def time_out(self) -> None:
         text = f"not finished after {self.timeout_s:g} s"

@@ -1,9 +1,9 @@
 """What does the gateway cost? The same requests through it, and straight to the inference server.
 
-One request is in flight at a time, in turn this way and that way: whatever drifts meets both alike,
-and so does what the request before leaves behind. The cost is the median of the differences of the
-pairs; its interval is a percentile bootstrap over the pairs (Efron and Tibshirani, An Introduction
-to the Bootstrap, 1993, chapter 13).
+One request is in flight at a time, once through the gateway and once directly, in turn. So a drift
+affects both sides alike, and so do the traces that the previous request leaves. The cost is the
+median of the differences of the pairs; its interval is a percentile bootstrap over the pairs (Efron
+and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
 """
 
 from __future__ import annotations
@@ -158,8 +158,8 @@ def middle(values: Sequence[float]) -> float | None:
 
 
 def interval(values: Sequence[float], spare: float = 0.0, seed: int = 0) -> tuple[float, float]:
-    """The 95 % interval of the median, from the medians of resamples; `spare` is added at both
-    ends for what all values may be wrong by."""
+    """The 95 % interval of the median, from the medians of resamples. `spare` is added at both
+    ends: all values together may be wrong by that much."""
     chance, count = random.Random(seed), len(values)
     medians = [percentile(chance.choices(values, k=count), 50) for _ in range(RESAMPLES)]
     low, high = percentile(medians, 2.5) - spare, percentile(medians, 97.5) + spare

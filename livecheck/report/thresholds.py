@@ -161,7 +161,7 @@ def check_section(section: str, values: Any) -> None:
 def parse_value(section: str, name: str, value: Any) -> Objective | None:
     """A number, a text in the form of --slo, or false: then the objective is switched off."""
     if value is False:
-        try:  # the objective has to exist; one of these values suits it
+        try:  # an unknown objective is a mistake; a time takes "1ms", all else "1"
             parse_line(section, name, "1ms")
         except ValueError:
             parse_line(section, name, "1")

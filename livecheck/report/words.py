@@ -101,7 +101,7 @@ def about_runs(changes: Sequence[Change]) -> str:
 
 
 def change_in_words(change: Change) -> str:
-    """A change beside which the level is named already."""
+    """A change without its level, which is already named beside it."""
     return f"{change.metric.label} {percent(change.change)} ({interval(change)})"
 
 

@@ -111,8 +111,8 @@ class Answer:
 
     def shown(self, text: str, limit: int = HEADER_LENGTH) -> str:
         """A text of the server's: printable, of bounded length, without the credential."""
-        blotted = self.reply.blotted(text.encode("latin-1", "replace")).decode("latin-1")
-        return shorten(blotted, limit)
+        masked = self.reply.masked(text.encode("latin-1", "replace")).decode("latin-1")
+        return shorten(masked, limit)
 
     @property
     def content_type(self) -> str:
@@ -180,7 +180,7 @@ class Answer:
         """What the server said in an answer that is not a success: one printable line."""
         location = self.header("location")
         if location and self.status and 300 <= self.status < 400:
-            target = self.reply.blotted(location.encode()).decode()
+            target = self.reply.masked(location.encode()).decode()
             return shorten(f"redirect to {target}", WORDS_LENGTH)
         if isinstance(self.json, dict):
             error = self.json.get("error", self.json)

@@ -21,7 +21,7 @@ class Request:
 
     A request with `cancel_after_s` is cancelled that long after it was sent, one with
     `cancel_at_bytes` as soon as that many bytes of the answer have arrived. `secret` is a
-    credential in the request other than the target's token; it is blotted out of the answer.
+    credential in the request other than the target's token; it is masked in the answer.
     """
 
     method: str
@@ -90,10 +90,10 @@ class Reply:
 
     @cached_property
     def body(self) -> bytes:
-        """The body without its framing. If the server echoes the credential, it is blotted out."""
-        return self.blotted(self.message.body(b"".join(self.reads)))
+        """The body without its framing. If the server echoes the credential, it is masked."""
+        return self.masked(self.message.body(b"".join(self.reads)))
 
-    def blotted(self, data: bytes) -> bytes:
+    def masked(self, data: bytes) -> bytes:
         """The same number of bytes, with the credential replaced by asterisks.
 
         Blot out first, shorten afterwards: half a credential would not be recognised.

@@ -7,7 +7,7 @@ taken at the wire, and tokens are the server's own count. Every prompt begins wi
 own, so that prefill is measured and not the prompt cache.
 
 PASS: every probe and every request succeeded, and every --slo was kept.
-Cost: --requests probes of each endpoint (at least 50 beside a level), and for each level --requests
+Cost: --requests probes of each endpoint (at least 50 with a level), and for each level --requests
 answers of up to --max-tokens, after a warm-up answer per slot. It wakes a sleeping worker.
 --find-capacity overloads the deployment on purpose.
 
@@ -24,7 +24,7 @@ Examples:
     python3 benchmark.py --url https://host:8000 --find-capacity --slo ttft_p95=500ms
     # what the gateway costs, compared with the inference server behind it
     python3 benchmark.py --url https://host:8000 --direct-url http://host:8080
-    # the document that is saved, printed for jq
+    # print the document that is saved, for jq
     python3 benchmark.py --url https://host:8000 --output json > results/inference_c1.json
 """
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Can a web page on the allowed origin use the deployment, and no page elsewhere?
+"""Can a web page on the allowed origin use the deployment, and no other page?
 
 Sends what a browser would send for such a page (a preflight, a chat completion, a stream, requests
-that fail) and reads the answers by the rules of the Fetch standard. Then it asks in the name of
-pages that have no business there: another site, look-alikes, another scheme or port, `null`.
+that fail) and reads the answers by the rules of the Fetch standard. Then it asks as pages that
+must not be allowed: another site, look-alikes, another scheme or port, `null`.
 
-PASS: the page gets through and can read every answer; all others get nothing they could use.
+PASS: the page can send its requests and read every answer; no other page can.
 Cost: about 25 small requests, 9 of them preflights, and up to four answers of at most 4 tokens; 14
 count for a key's rate limit. It wakes a sleeping worker.
 

@@ -2,7 +2,8 @@
 """Does the openai Python package work against the deployment, unmodified?
 
 Calls the real SDK as an application would (without retries), and looks at one stream at the wire,
-because the SDK hides what it forgives. First the contract, then what else the deployment can do.
+because the SDK silently accepts some broken streams. It checks the contract first, and then what
+else the deployment can do.
 
 PASS: every part of the contract is kept, and no capability that the deployment offers is broken.
 Cost: about 30 small requests one after the other, each answer up to --max-tokens (capabilities:
@@ -47,7 +48,7 @@ PROMPT = "Write a short poem about the sea"
 # OpenAI's own JSON mode demands the word JSON in the prompt; ours must not lead to JSON by chance
 PROSE = "Write one sentence about the sea, in plain prose. JSON is not wanted."
 WEATHER = "What is the weather in Paris? Use the tool."
-ZORBLES = ["quaxil", "plimfet"]  # names that no model writes by chance
+NONSENSE_WORDS = ["quaxil", "plimfet"]  # names that no model writes by chance
 
 
 def object_schema(**properties: Any) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def object_schema(**properties: Any) -> dict[str, Any]:
     }
 
 
-SCHEMA = object_schema(zorble={"type": "string", "enum": ZORBLES}, frint={"type": "boolean"})
+SCHEMA = object_schema(zorble={"type": "string", "enum": NONSENSE_WORDS}, frint={"type": "boolean"})
 AS_JSON = {"type": "json_object"}
 BY_SCHEMA = {
     "type": "json_schema",
@@ -647,7 +648,7 @@ def fits_schema(value: Any) -> bool:
     """Whether a value keeps SCHEMA."""
     if not isinstance(value, dict) or set(value) != {"zorble", "frint"}:
         return False
-    return value["zorble"] in ZORBLES and isinstance(value["frint"], bool)
+    return value["zorble"] in NONSENSE_WORDS and isinstance(value["frint"], bool)
 
 
 def check_tools(*calls: SdkCall) -> Check:

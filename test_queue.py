@@ -396,7 +396,7 @@ def check_concurrency(burst: Burst) -> Check:
         status, detail = Status.FAIL, f"{most} were generated at once, {allowed} allowed"
     elif not most:
         status = Status.SKIP
-        detail = "how many cannot be seen, because each answer came in one piece"
+        detail = "not known how many at once, because each answer came in one piece"
     return Check("concurrency", status, detail, evidence)
 
 
@@ -532,7 +532,7 @@ def check_retry(answer: Answer, wait_s: int) -> Check:
     if answer.is_rate_limited:
         return rate_limited("retry", answer)
     if answer.stream_error:
-        detail = f"not served {wait_s} s after the refusal, though nobody else was there"
+        detail = f"not served {wait_s} s after the refusal, although it was the only request"
         return Check("retry", Status.FAIL, f"{detail}: {answer.stream_error.text}")
     detail = f"served after {spent_s(answer):.2f} s, {wait_s} s or more after the refusal"
     return Check("retry", Status.PASS, detail)

@@ -20,7 +20,7 @@ Examples:
     # any other way to count workers; the command finds the URL in $INFERENCE_URL
     python3 test_scale_to_zero.py --url https://host:8000 \\
         --workers-command 'kubectl get pods -l app=llm --no-headers | wc -l'
-    # a first try: a short wait, and no second one to find out whether the probes are to blame
+    # a first try: a short wait, which is not repeated without probes
     python3 test_scale_to_zero.py --url https://host:8000 --idle-timeout 120 --no-control
 """
 
@@ -584,7 +584,7 @@ def sleep_words(trial: Trial, warm_ms: Sequence[float]) -> str:
     if wait.zero_s is not None:
         source = wait.readings[-1].source
         return f"0 workers after {wait.zero_s:.1f} s, {ZERO_READINGS} readings in a row ({source})"
-    took = f"the next first token took {warmth(trial.cold_ttft_ms, warm_ms)}"
+    took = f"the next first token took {compared_to_warm(trial.cold_ttft_ms, warm_ms)}"
     return f"scaled down within {wait.limit_s:g} s: {took}; only a worker count could tell when"
 
 
@@ -685,7 +685,7 @@ def check_undisturbed(trial: Trial) -> Check:
     if again := stay.woken:
         after_s = again.at_s - stay.started_s
         detail = f"{plural(again.count or 0, 'worker')} again {after_s:.1f} s and {probes} probes "
-        detail += "after zero was proven, though this script asked the model nothing (did others?)"
+        detail += "after zero was proven, though this script sent no request to the model"
         return Check(name, Status.FAIL, detail)
     if all(reading.count is None for reading in stay.readings):
         detail = "the worker count could not be read after zero was proven"
@@ -713,14 +713,14 @@ def check_cold_start(trials: Sequence[Trial], warm_ms: Sequence[float], limit_s:
         detail = f"a worker was awake: the first token took {show_ms(cold.ttft_ms)}"
         return Check(name, Status.SKIP, detail)
     evidence = {"cold_start_s": round(cold.ttft_ms / 1e3, 4), **split(cold)}
-    detail = f"first token after {warmth(cold.ttft_ms, warm_ms)} (limit {limit_s:g} s)"
+    detail = f"first token after {compared_to_warm(cold.ttft_ms, warm_ms)} (limit {limit_s:g} s)"
     if cold.ttft_ms < LIKE_WARM * max(warm_ms):
         detail += ": as fast as a warm one; does the count see the workers of this deployment?"
         return Check(name, Status.WARN, detail, evidence)
     return Check(name, Status.PASS, detail, evidence)
 
 
-def warmth(ttft_ms: float, warm_ms: Sequence[float]) -> str:
+def compared_to_warm(ttft_ms: float, warm_ms: Sequence[float]) -> str:
     """A first token's time, and how it compares to a warm one's."""
     return f"{show_ms(ttft_ms)}, {ttft_ms / statistics.median(warm_ms):.1f} x warm"
 

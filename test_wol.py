@@ -433,7 +433,9 @@ def check_wake(evidence: Evidence, allow_awake: bool) -> Check:
     check_asleep = check_wake_served if evidence.served else check_wake_failed
     check = check_asleep(evidence, state)
     if check.status is Status.PASS and state.contradiction:
-        return Check("wake", Status.WARN, f"{check.detail}; but before, {state.contradiction}")
+        return Check(
+            "wake", Status.WARN, f"{check.detail}; but before the request, {state.contradiction}"
+        )
     return check
 
 

@@ -3,8 +3,9 @@
 
 Sends one request alone, then --requests of them, --workers at once. Then it finds out which runner
 served each of them, and compares that with which runners could have served. It uses the first of
-these sources that tells: a response header, the admin request log, the answers' system_fingerprint,
-the answers' model. The log does not name our requests, so they are found by time and latency.
+these sources that tells it: a response header, the request log of the admin API, the answers'
+system_fingerprint, the answers' model. The log does not name our requests, so they are found by
+time and latency.
 
 PASS: every request was served, and no runner got more than --max-share of them while another one
 was idle. Equal shares are not required, because a gateway may rightly prefer some machines.
@@ -16,7 +17,7 @@ fleet meanwhile, because other requests may look like these in the log.
 Examples:
     # 10 requests at once, as in the guide
     python3 test_workload_routing.py --url https://host --token-binary ./get-token
-    # enough of them to see shares
+    # enough requests to judge shares
     python3 test_workload_routing.py --model class:fast --requests 40 --token-binary ./get-token
     # one after the other, to see where each goes
     python3 test_workload_routing.py --sequential --requests 15 --token-binary ./get-token
@@ -75,35 +76,17 @@ def build_parser() -> common.Parser:
     add = parser.add_argument_group("what to send, and what to expect").add_argument
     number = common.whole_number(1)
     of_default = "(default %(default)s)"
-    add(
-        "--model",
-        default="class:fast",
-        metavar="MODEL",
-        help=f"class or model to ask for {of_default}",
-    )
+    model = f"class or model to ask for {of_default}"
+    add("--model", default="class:fast", metavar="MODEL", help=model)
     add("--requests", type=number, default=10, metavar="N", help=f"requests to send {of_default}")
-    add(
-        "--workers",
-        type=number,
-        default=10,
-        metavar="N",
-        help=f"requests in flight at once {of_default}",
-    )
+    at_once = f"requests in flight at once {of_default}"
+    add("--workers", type=number, default=10, metavar="N", help=at_once)
     add("--sequential", action="store_true", help="send one after the other; shares are not judged")
     add("--analyze-timing", action="store_true", help="show whether the requests ran in parallel")
-    add(
-        "--max-tokens",
-        type=number,
-        default=32,
-        metavar="N",
-        help=f"longest answer, in tokens {of_default}",
-    )
-    add(
-        "--runner-header",
-        type=header_option,
-        metavar="NAME",
-        help="response header that names the runner",
-    )
+    longest = f"longest answer, in tokens {of_default}"
+    add("--max-tokens", type=number, default=32, metavar="N", help=longest)
+    header = "response header that names the runner"
+    add("--runner-header", type=header_option, metavar="NAME", help=header)
     add("--expect-runners", type=number, metavar="N", help="how many runners must have served")
     share, most = positive_number(1), f"most that one runner may get; 1 allows all {of_default}"
     add("--max-share", type=share, default=0.9, metavar="SHARE", help=most)
@@ -344,7 +327,7 @@ def check_distribution(evidence: Evidence) -> Check:
     if least / total <= limit:
         reason = f"{top} served between {least} and {most} of {total}: {unclear(served_by)}"
         return undecided("distribution", reason)
-    if reason := excuse(evidence, top):
+    if reason := why_one_may_serve_most(evidence, top):
         return undecided("distribution", reason)
     if not (idle := idle_runners(evidence, top)):
         return Check("distribution", Status.PASS, never_idle(evidence, top), numbers)
@@ -392,13 +375,13 @@ def unclear(served_by: Attribution) -> str:
     return f"{' and '.join(reasons)}: try again when the fleet is quiet"
 
 
-def excuse(evidence: Evidence, top: str) -> str | None:
+def why_one_may_serve_most(evidence: Evidence, top: str) -> str | None:
     """Why it may be right that one runner served so many."""
     served_by, total = evidence.attribution, len(evidence.measured)
     if served_by.limits:
         return f"{shares(evidence)}, but {served_by.limits}{better_source(evidence)}"
     if evidence.candidates < 2:
-        return only_one(evidence, top)
+        return why_no_other_is_known(evidence, top)
     chance = evidence.candidates ** (1 - total)  # that all go to the same one
     if chance > CHANCE:
         text = f"{top} served {total}, which happens by chance in {percent(chance)} of runs with "
@@ -415,7 +398,7 @@ def excuse(evidence: Evidence, top: str) -> str | None:
     return None
 
 
-def only_one(evidence: Evidence, top: str) -> str:
+def why_no_other_is_known(evidence: Evidence, top: str) -> str:
     """Why no other runner is known that could have served."""
     known, models = evidence.known, evidence.requests.models
     if known.online is None:

@@ -15,7 +15,7 @@ from livecheck.wire.asking import Asker
 from livecheck.wire.wire import Handshake, Target
 
 PROBED = {"/ping": "ping", "/health": "health"}  # path -> name of its check and figures
-LEAST_PROBES = 50  # beside a level: fewer would replace the figures of the guide's 50 probes
+LEAST_PROBES = 50  # with a level: fewer would replace the figures of the guide's 50 probes
 
 
 # --- measure

@@ -458,7 +458,7 @@ def judge_level(
 
 
 def judge_search(session: Session, search: capacity.Search, found: Records) -> list[Check]:
-    """What can be said of all levels of a search together."""
+    """The checks that are about all levels of a search together."""
     bound = [each for each in search.trials if each.figures["client"]["client_bound"]]
     client = None
     for trial in (bound or search.trials)[-1:]:

@@ -230,7 +230,7 @@ def is_wanted(args: argparse.Namespace, group: str) -> bool:
 
 
 def reason_to_stop(answer: Answer) -> Stop | None:
-    """Any 429 is a limit here, also one on wrong credentials, which has words of its own."""
+    """Here any 429 is a rate limit: one on wrong credentials has another form than the key's."""
     if answer.status == 429:
         return Stop(Cause.RATE_LIMIT, asking.rate_limit_words(answer))
     return asking.reason_to_stop(answer, (*COSTLY, Cause.UNREACHABLE))

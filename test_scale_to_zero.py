@@ -190,7 +190,7 @@ class Wait:
         return self.ended_s - self.started_s
 
     @property
-    def woken(self) -> Reading | None:
+    def first_worker(self) -> Reading | None:
         """The first reading that showed a worker."""
         return next((reading for reading in self.readings if reading.count), None)
 
@@ -369,7 +369,7 @@ def attempt(session: Session, probed: bool) -> Trial:
         length_s = STAY_PROBES * args.probe_interval
         trial.stay = Wait(session.evidence.now_s(), length_s, probed)
         label = f"no workers: probing for another {length_s:g} s, which should wake none"
-        wait_in_silence(session, trial.stay, label, lambda stay: stay.woken is not None)
+        wait_in_silence(session, trial.stay, label, lambda stay: stay.first_worker is not None)
     if not trial.wait.awake:
         trial.cold = wake(session)
     return trial
@@ -659,7 +659,7 @@ def zero_spans(trials: Sequence[Trial]) -> list[tuple[float, float]]:
         stay = trial.stay or trial.wait
         # the last probe before a reading that shows a worker may have found that worker awake
         calm = [r.at_s for r in stay.readings if r.count == 0]
-        spans.append((begin_s, calm[-1] if stay.woken and calm else stay.ended_s))
+        spans.append((begin_s, calm[-1] if stay.first_worker and calm else stay.ended_s))
     return spans
 
 
@@ -682,7 +682,7 @@ def check_undisturbed(trial: Trial) -> Check:
         reason = "the worker did not scale down" if awake else "no worker count proved zero"
         return Check(name, Status.SKIP, f"not tried: {reason}")
     probes = len(stay.probes)
-    if again := stay.woken:
+    if again := stay.first_worker:
         after_s = again.at_s - stay.started_s
         detail = f"{plural(again.count or 0, 'worker')} again {after_s:.1f} s and {probes} probes "
         detail += "after zero was proven, though this script sent no request to the model"
@@ -709,7 +709,7 @@ def check_cold_start(trials: Sequence[Trial], warm_ms: Sequence[float], limit_s:
     if cold.ttft_ms is None:
         detail = f"the request that should wake a worker failed: {cold.error_text}"
         return Check(name, Status.FAIL, detail)
-    if not asleep or (trial.stay and trial.stay.woken):
+    if not asleep or (trial.stay and trial.stay.first_worker):
         detail = f"a worker was awake: the first token took {show_ms(cold.ttft_ms)}"
         return Check(name, Status.SKIP, detail)
     evidence = {"cold_start_s": round(cold.ttft_ms / 1e3, 4), **split(cold)}

@@ -129,8 +129,7 @@ class Session:
             self.connect_admin()
 
     def ask(self, count: int, keep: Callable[[list[Answer]], object]) -> None:
-        """Send so many requests at once. Each prompt is new: an answer out of a cache would wake
-        nobody."""
+        """Send `count` requests at once. Each prompt is new: a cache wakes nobody."""
         prompts = [chat.unique(PROMPT) for _ in range(count)]
         requests = [chat.completion(self.run.args.model, text, MAX_TOKENS) for text in prompts]
         self.asker.ask([chat.with_credential(r, self.token) for r in requests], count, keep=keep)

@@ -234,7 +234,7 @@ def ask_all(run: Run, wire: Wire, evidence: Evidence) -> None:
 def ask(
     asker: Asker, evidence: Evidence, token: str | None, answers: list[Answer], count: int, how: str
 ) -> None:
-    """Send so many requests. What was begun is added to `answers`, also when interrupted."""
+    """Send `count` requests. What was begun is added to `answers`, also when interrupted."""
     model = evidence.args.model
     asker.ask(
         questions(evidence.args, token, count),

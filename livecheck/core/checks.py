@@ -66,7 +66,7 @@ def warned(name: str, detail: str, evidence: dict[str, Any] | None = None) -> Ch
 
 
 def exit_code_of(checks: Sequence[Check]) -> Exit:
-    """The exit code that the checks of a run result in when it came to its end."""
+    """The exit code of a run that was not ended early, from its checks."""
     if any(each.status is Status.FAIL for each in checks):
         return Exit.FAIL
     skipped = [each for each in checks if each.status is Status.SKIP]

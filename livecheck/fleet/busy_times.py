@@ -81,7 +81,7 @@ def most_at_once(answers: Iterable[Answer]) -> int:
 
 
 def times_with(spans: Iterable[Span], least: int) -> list[Span]:
-    """The times that at least so many of the spans contain: separate spans, in order."""
+    """The times that at least `least` of the spans contain: separate spans, in order."""
     found, since = [], None
     for moment, count in counts_over_time(spans):
         if count >= least and since is None:

@@ -20,7 +20,7 @@ def undecided(name: str, reason: str) -> Check:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a part of a check came to."""
+    """The result of one part of a check."""
 
     status: Status
     text: str

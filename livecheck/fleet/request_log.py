@@ -29,9 +29,9 @@ POLL_S = 0.2
 MORE_PAGES = 20  # of the log, beyond those that our own requests fill
 REFUSED = re.compile(r"\b40[13]\b|unauthori[sz]ed|forbidden|denied", re.IGNORECASE)
 FAILED = re.compile(r"[45]\d\d")
-# An entry is similar to a request of ours when its times are no further off than this, or than
-# twice what it takes to find enough entries: another's may be nearer than the one that is ours. On
-# loopback it takes up to 15 ms, but up to 130 ms when 40 requests come in at once.
+# An entry is similar to a request of ours when its times differ by no more than this, or than twice
+# the difference that gives enough entries: somebody else's entry may be nearer than our own. On
+# loopback the difference is up to 15 ms, but up to 130 ms when 40 requests come in at once.
 SIMILAR_MS = 40.0  # in the end and the latency together
 NEAR_MS = 1000.0  # an entry is compared with requests that ended this near to it, if there are any
 FIT_MS = 200.0  # entries that ended further from ours than this, by the median, are not about ours
@@ -184,7 +184,8 @@ def ended_at_ms(entry: LogEntry) -> float:
 
 
 def similar(ours: Sequence[Finish], theirs: Sequence[Finish]) -> list[int]:
-    """The places of those that could be ours: one of ours ended about then, after about as long."""
+    """The places of those that could be ours: one of ours ended at about the same time, and took
+    about as long."""
     ordered = sorted(ours)
     times = [each.at_ms for each in ordered]
 
@@ -283,7 +284,7 @@ class RefusalCost:
             self.problem = str(error)
 
     def finish(self, refused: int, served: int) -> None:
-        """Read the log after so many requests were refused, and so many served."""
+        """Read the log; `refused` and `served` are the numbers of our own requests."""
         if self.log is None or self.problem:
             return
         try:

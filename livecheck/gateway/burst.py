@@ -27,7 +27,7 @@ class Limits:
 
     @classmethod
     def announced_by(cls, health: Answer) -> Limits | None:
-        """Those in the answer of /health, if it has both."""
+        """The limits in the answer of /health, if it has both."""
         figures = read_health(health.body) if health.is_ok else {}
         if figures.get("max_concurrent", 0) < 1 or "max_queue_size" not in figures:
             return None
@@ -43,7 +43,7 @@ class Limits:
         return self.max_concurrent + self.max_queue + extra
 
     def waiting(self, accepted: int) -> int:
-        """How many wait when so many requests are accepted."""
+        """How many wait when `accepted` requests are in the deployment."""
         queued = max(0, accepted - self.max_concurrent)
         return min(queued, self.max_queue) if self.max_queue else queued
 

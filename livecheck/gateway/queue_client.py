@@ -88,7 +88,7 @@ class QueueClient:
         self.round_trip_s = 0.0
 
     def request(self, tokens: int, **cancel: Any) -> Request:
-        """A request for an answer of so many tokens; `cancel` as in Request."""
+        """A request for an answer of that many `tokens`; `cancel` as in Request."""
         asked = chat.completion(self.model, chat.unique(PROMPT), tokens)
         return dataclasses.replace(asked, **cancel)
 
@@ -99,7 +99,7 @@ class QueueClient:
         return self.request(min(most, max(8, math.ceil(share * most))), **cancel)
 
     def send(self, name: str, requests: Sequence[Request], label: str) -> list[Answer]:
-        """All of them at once."""
+        """Send all of them at once, and return the answers."""
         step = Step(name)
         self.steps.append(step)
         count = len(requests)
@@ -109,7 +109,7 @@ class QueueClient:
         return self.send(name, [request], label)[0]
 
     def send_in_background(self, name: str, requests: Sequence[Request]) -> Background:
-        """All of them at once, without waiting for the answers."""
+        """Send all of them at once, without waiting for the answers."""
         background = Background(self.asker.wire.target, self.args.timeout, requests)
         self.steps.append(Step(name, background=background))
         return background

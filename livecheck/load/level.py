@@ -1,4 +1,4 @@
-"""Measuring a level: its warm-up, its requests, and when it makes no sense to go on."""
+"""Measuring a level: its warm-up, its requests, and when to stop it."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     ValueError: they leave nothing, or options contradict each other, or the prompt file is broken.
     """
     if args.only and args.slo:
-        args.only.append("slo")  # who gives a bound wants it to be checked
+        args.only.append("slo")  # a bound on the command line is always checked
     check_options(args)
     set_defaults(args)
     probes = [path for path, check in PROBED.items() if is_wanted(args, check)]

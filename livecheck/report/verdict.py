@@ -223,7 +223,7 @@ def notes_about_client(files: Sequence[ResultFile]) -> list[str]:
 
 # --- the result files
 
-TARGET = "pass"  # what a script has to come to
+TARGET = "pass"  # the verdict that each script must have
 LEVEL_CHECKS = ("requests", "stream", "tokens")
 OTHER_CHECKS = {OVERHEAD: ("ping", "health"), "capacity": ("capacity",), "gateway_cost": ("cost",)}
 

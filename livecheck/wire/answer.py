@@ -310,7 +310,7 @@ class Answer:
 
     def record(self, start_ns: int) -> dict[str, Any]:
         """The answer as a flat record, times in ms: `sent_ms` and `ended_ms` from `start_ns` on,
-        the others (`event_ms` as well) from the begin of the request."""
+        the others (`event_ms` as well) from the beginning of the request."""
         error, stream, reply = self.stream_error, self.stream, self.reply
         begun = self.begun_ns
         zero = begun if begun is not None else reply.end_ns or start_ns

@@ -1,4 +1,4 @@
-"""Asking: send requests, keep every answer, and know when it makes no sense to go on.
+"""Asking: send requests, keep every answer, and stop when more requests are useless.
 
 A script makes one Asker for each way that it talks to the deployment. Whatever ends the asking, an
 interruption as well, the answers that were begun are kept. Each reason to stop has one wording.

@@ -150,7 +150,7 @@ class Exchange:
         slot.searched_ns = slot.last_read_ns  # search only once after each read
         return has_said_done(slot.reply)
 
-    # a request from begin to end: begin, connect, send, read, end
+    # the steps of a request: begin, connect, send, read, end
 
     def _begin(self, slot: Slot) -> None:
         """Give the slot its next request, or take it out of use."""
@@ -274,7 +274,7 @@ class Exchange:
             self._on_closed(slot)
 
     def _end_after_read(self, slot: Slot) -> None:
-        """The message is complete, or broken, or as long as it may become."""
+        """End the request if its message is complete, or broken, or too long."""
         assert slot.reply
         message = slot.reply.message
         if message.complete:

@@ -47,7 +47,7 @@ def summary(values: Sequence[float], digits: int = 3) -> dict[str, float | int |
 
 
 def level_metrics(records: Records, objectives: Sequence[Objective] = ()) -> dict[str, Any]:
-    """What one level's records come to. Failed requests are counted and in nothing else.
+    """The figures of one level, from its records. Failed requests are counted, no more.
 
     A record's `error` is None, or the kind of failure; `excluded` marks requests that say nothing
     about the deployment (refused by the key's rate limit, cut off by the operator).

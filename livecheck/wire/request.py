@@ -96,7 +96,7 @@ class Reply:
     def masked(self, data: bytes) -> bytes:
         """The same number of bytes, with the credential replaced by asterisks.
 
-        Blot out first, shorten afterwards: half a credential would not be recognised.
+        Mask first, shorten afterwards: half a credential would not be recognised.
         """
         return data.replace(self.secret, b"*" * len(self.secret)) if self.secret else data
 

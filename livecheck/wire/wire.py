@@ -1,4 +1,4 @@
-"""The measuring instrument: sends requests, records when every byte of the answers arrived.
+"""The wire: sends requests, and records when every byte of the answers arrived.
 
 A request leaves in one send, and `t0_ns` is that moment; each read takes the kernel's own receive
 time where the system gives one, so neither the scheduler nor this program's own work is in the

@@ -129,7 +129,7 @@ class Session:
             self.connect_admin()
 
     def ask(self, count: int, keep: Callable[[list[Answer]], object]) -> None:
-        """Send `count` requests at once. Each prompt is new: a cache wakes nobody."""
+        """Send `count` requests at once. Each prompt is new, so that no cache answers."""
         prompts = [chat.unique(PROMPT) for _ in range(count)]
         requests = [chat.completion(self.run.args.model, text, MAX_TOKENS) for text in prompts]
         self.asker.ask([chat.with_credential(r, self.token) for r in requests], count, keep=keep)

@@ -47,7 +47,7 @@ def summary(values: Sequence[float], digits: int = 3) -> dict[str, float | int |
 
 
 def level_metrics(records: Records, objectives: Sequence[Objective] = ()) -> dict[str, Any]:
-    """The figures of one level, from its records. Failed requests are counted, no more.
+    """The figures of one level, from its records. Failed requests are only counted.
 
     A record's `error` is None, or the kind of failure; `excluded` marks requests that say nothing
     about the deployment (refused by the key's rate limit, cut off by the operator).

@@ -31,9 +31,9 @@ check: lint
 	$(BIN)/python -m pytest -q -n 3 -m "(not deployment or sound) and not alone"
 	$(BIN)/python -m pytest -q -m "not deployment and alone"
 
-# First what mostly waits, two files at a time; then, alone, what measures.
+# First what mostly waits, three files at a time; then, alone, what measures.
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not alone"
 	$(BIN)/python -m pytest -m alone
 
 lint: $(READY)

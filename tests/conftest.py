@@ -6,21 +6,18 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers.scripts import restore_ctrl_c
+from helpers.scripts import restore_signals
 
 OURS = ("INFERENCE_", "SIMPLEAI_", "TOKEN_BINARY", "RUNPOD_", "CORS_ORIGIN", "OPENAI_")
 FOREIGN = ("PROXY", "NETRC", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT", "NO_COLOR")
 
 # these measure times that a busy machine would spoil: `make test` runs them one after the other
 ALONE = {
-    "test_demo",
     "test_exact",
     "test_queueing",
     "test_script_benchmark",
-    "test_script_benchmark_hostile",
     "test_script_benchmark_load",
     "test_script_queue",
-    "test_script_report",
     "test_wire",
     "test_wire_answers",
     "test_wire_connections",
@@ -31,7 +28,7 @@ ALONE = {
 
 
 def pytest_configure() -> None:
-    restore_ctrl_c()
+    restore_signals()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

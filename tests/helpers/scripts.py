@@ -40,14 +40,16 @@ class Finished:
         return found[0]
 
 
-def restore_ctrl_c() -> None:
-    """Let SIGINT have its usual effect, in this process and in all that it starts.
+def restore_signals() -> None:
+    """Let SIGINT and SIGHUP have their usual effect, in this process and in all that it starts.
 
-    A shell starts a background job (`make test &`) with SIGINT ignored, and every child inherits
-    that. Tests that interrupt a script would then wait in vain.
+    A shell starts a background job (`make test &`) with SIGINT ignored, `nohup` ignores SIGHUP, and
+    every child inherits that. Tests that interrupt a script would then wait in vain.
     """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    for number, handler in usual.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def start_script(

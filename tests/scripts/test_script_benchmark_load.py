@@ -93,7 +93,7 @@ def test_times_count_from_when_a_request_was_due(sim: Deployment) -> None:
         for each in (finished, again)
     ]
     assert due[0] == due[1]
-    assert "open loop, poisson arrivals, 50 a second" in finished.out
+    assert "open loop, poisson arrivals, 50 per second" in finished.out
     assert "  due to sent [ms]" in finished.out
 
 
@@ -103,7 +103,9 @@ def test_beyond_the_ceiling_requests_wait_and_the_wait_counts() -> None:
         finished = quick(server, *few)
     numbers = figures(finished, "inference_r100")
     assert numbers["most_in_flight"] == 1
-    assert "1 in flight at most: the ceiling, some waited" in " ".join(finished.out.split())
+    assert "at most 1 in flight (the limit: some requests had to wait)" in " ".join(
+        finished.out.split()
+    )
     assert numbers["due_to_sent_ms"]["max"] >= 5 * 50 - 50
     assert numbers["ttft_ms"]["max"] >= 6 * 50 - 50
 
@@ -143,7 +145,7 @@ def test_a_server_that_hangs_costs_an_open_loop_its_schedule_and_a_time_out_at_m
         finished = bench(server, "--inference-only", *long)
         spent_s = time.monotonic() - started
     assert finished.code == 1 and spent_s < 10
-    assert "nothing answered within the timeout" in detail(finished, "requests", "inference_r20")
+    assert "the server does not answer in time" in detail(finished, "requests", "inference_r20")
     assert server.count() < 60
 
 
@@ -214,7 +216,7 @@ def test_a_duration_of_nothing_but_failures_ends_before_its_time(good: int) -> N
         finished = bench(server, "--inference-only", "--duration", 60, "--concurrency", 4)
     assert finished.code == 1
     assert time.monotonic() - started < 30
-    assert "nothing but failures" in detail(finished, "requests", "inference_c4")
+    assert "every request fails" in detail(finished, "requests", "inference_c4")
 
 
 # --- prompts from a file
@@ -340,7 +342,7 @@ def test_failing_requests_break_a_level_too() -> None:
 def test_the_highest_level_may_be_within_the_objectives(sim: Deployment) -> None:
     finished = bench(sim, *SEARCH, "--slo", "ttft_p50=9s", "--max-level", 2)
     assert (finished.code, capacity(finished)["evidence"]["capacity"]) == (0, 2)
-    assert "--max-level goes no further" in capacity(finished)["detail"]
+    assert "--max-level ended the search" in capacity(finished)["detail"]
 
 
 def test_a_search_whose_time_is_over_says_what_it_knows(sim: Deployment) -> None:
@@ -362,7 +364,7 @@ def test_a_server_that_falls_silent_ends_the_search() -> None:
         finished = bench(server, *SEARCH, "--slo", "ttft_p95=9s", "--timeout", 1)
     assert time.monotonic() - started < 12
     assert (finished.code, capacity(finished)["status"]) == (0, "WARN")
-    assert "nothing answered within the timeout" in capacity(finished)["detail"]
+    assert "the server does not answer in time" in capacity(finished)["detail"]
     assert capacity(finished)["evidence"]["capacity"] == 1
 
 
@@ -479,7 +481,7 @@ def test_an_inference_server_that_hangs_is_no_failure_of_the_gateway() -> None:
         engine._answers[CHAT] = later
         cut_off = compare(gateway, engine.url, "--timeout", 1)
         assert time.monotonic() - started < 15
-    assert finished.code == 3 and "nothing answered within the timeout" in finished.err
+    assert finished.code == 3 and "the server does not answer in time" in finished.err
     assert cut_off.code == 0
     assert status(cut_off, "requests", "gateway_cost") == "PASS"
     assert status(cut_off, "cost", "gateway_cost") == "WARN"
@@ -522,7 +524,7 @@ def test_two_names_for_the_model_are_said() -> None:
     listed = {"/v1/models": response(200, {"data": [{"id": "other"}]})}
     with Server() as gateway, Server(answers=listed) as engine:
         finished = compare(gateway, engine.url)
-    assert "not the same name: gateway scripted, direct other" in finished.out
+    assert "the names differ: gateway scripted, direct other" in finished.out
     assert {call.fields["model"] for call in engine.to(CHAT)} == {"other"}
 
 

@@ -793,10 +793,12 @@ def worse(folder: Path, name: str) -> list[tuple[str, str]]:
     return [(c["document"], c["metric"]) for c in changes if c["finding"] == "worse"]
 
 
+@pytest.mark.alone
 def test_a_deployment_that_did_not_change_is_not_called_worse(planted: Path) -> None:
     assert worse(planted, "same") == []
 
 
+@pytest.mark.alone
 def test_a_planted_ttft_comes_first_and_only_what_contains_it_follows(planted: Path) -> None:
     found = worse(planted, "ttft")
     assert found[0] == ("inference_c4", "ttft_ms")
@@ -804,6 +806,7 @@ def test_a_planted_ttft_comes_first_and_only_what_contains_it_follows(planted: P
     assert set(found) <= {("inference_c4", key) for key in keys}
 
 
+@pytest.mark.alone
 def test_a_planted_decode_rate_comes_first_and_only_what_contains_it_follows(planted: Path) -> None:
     found = worse(planted, "decode")
     assert found[0] == ("inference_c4", "tokens_per_s")

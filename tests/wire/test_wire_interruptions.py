@@ -155,8 +155,8 @@ def test_a_wire_can_be_closed_while_connections_are_being_opened():
 
         with pytest.raises(KeyboardInterrupt), interrupt_when(all_openers_are_busy):
             instrument.exchange([GET] * 50, 50)
-        instrument.close()
-        instrument.close()  # twice does no harm
+        instrument.__exit__()
+        instrument.__exit__()  # twice does no harm
         assert wait_until(lambda: threading.active_count() <= before, 5)
         assert len(server.peers) <= connection.MAX_OPENERS
 

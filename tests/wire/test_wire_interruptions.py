@@ -176,51 +176,63 @@ def test_a_name_look_up_that_hangs_does_not_hold_up_the_exit():
     assert done.stderr == "" and time.monotonic() - started < 10
 
 
+MISDEEDS = (
+    lambda peer, _: peer.send(OK),
+    lambda peer, _: peer.send(OK),
+    lambda peer, _: peer.send(OK + b"surplus"),
+    lambda peer, _: peer.send(answer(b"ok", "Connection: close")),
+    lambda peer, _: (peer.send(OK), peer.reset()),
+    lambda peer, _: (peer.send(OK), peer.sock.shutdown(socket.SHUT_WR)),
+    lambda peer, _: (peer.send(CHUNKED + chunk(event())), peer.reset()),
+    lambda peer, _: peer.send(CHUNKED, chunk(event()), chunk(DONE), LAST_CHUNK, gap_s=0.01),
+    lambda peer, _: peer.reset(),
+    lambda peer, _: peer.sock.shutdown(socket.SHUT_RDWR),
+    lambda peer, _: time.sleep(0.2),
+    lambda peer, _: peer.send(b"nonsense\r\n\r\n"),
+    lambda peer, source: peer.send(OK[: source.randrange(len(OK))]),
+)
+
+
+def random_requests(source: random.Random, count: int) -> list[Request]:
+    """Bodies of up to 1 MiB; some are cancelled after a while, or after some bytes."""
+    return [
+        Request("POST", "/", bytes(source.choice([0, 10, 1 << 20])), {}, after, size)
+        for after, size in zip(
+            source.choices([None, None, 0.05], k=count),
+            source.choices([None, None, 9], k=count),
+            strict=True,
+        )
+    ]
+
+
+def assert_is_accounted_for(reply: Reply, timeout_s: float) -> None:
+    """A reply is either good or has a failure, with its times, and ends in time."""
+    is_good = reply.message.complete or reply.cancelled or reply.unterminated
+    assert is_good is (reply.failure is None), reply
+    assert kind(reply) in (None, "timeout", "truncated", "malformed", "connect", "tls")
+    assert reply.end_ns and (reply.t0_ns or kind(reply) in ("connect", "tls"))
+    if reply.t0_ns:
+        assert seconds(reply) < timeout_s + 2
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_every_request_has_a_reply_whatever_the_server_does(serve, seed):
     """The server does everything wrong, in an order chosen at random."""
-    source = random.Random(seed)
-    actions = [
-        lambda peer: peer.send(OK),
-        lambda peer: peer.send(OK),
-        lambda peer: peer.send(OK + b"surplus"),
-        lambda peer: peer.send(answer(b"ok", "Connection: close")),
-        lambda peer: (peer.send(OK), peer.reset()),
-        lambda peer: (peer.send(OK), peer.sock.shutdown(socket.SHUT_WR)),
-        lambda peer: (peer.send(CHUNKED + chunk(event())), peer.reset()),
-        lambda peer: peer.send(CHUNKED, chunk(event()), chunk(DONE), LAST_CHUNK, gap_s=0.01),
-        lambda peer: peer.reset(),
-        lambda peer: peer.sock.shutdown(socket.SHUT_RDWR),
-        lambda peer: time.sleep(0.2),
-        lambda peer: peer.send(b"nonsense\r\n\r\n"),
-        lambda peer: peer.send(OK[: source.randrange(len(OK))]),
-    ]
+    source, timeout_s = random.Random(seed), 0.12
 
     def script(peer: Peer) -> None:
         if source.random() < 0.15:
             return
         while peer.request() is not None:
-            source.choice(actions)(peer)
+            source.choice(MISDEEDS)(peer, source)
 
     server = serve(script)
-    requests = [
-        Request("POST", "/", bytes(source.choice([0, 10, 1 << 20])), {}, after, size)
-        for after, size in zip(
-            source.choices([None, None, 0.05], k=60),
-            source.choices([None, None, 9], k=60),
-            strict=True,
-        )
-    ]
-    with open_wire(server, timeout_s=0.12) as instrument:
+    requests = random_requests(source, 60)
+    with open_wire(server, timeout_s=timeout_s) as instrument:
         for concurrency in (1, 5, 20):
             ended: list[Reply] = []
             replies = instrument.exchange(requests[: concurrency * 3], concurrency, ended.append)
             assert len(replies) == len(ended) == concurrency * 3
             assert is_at_rest(instrument)
             for reply in replies:
-                is_good = reply.message.complete or reply.cancelled or reply.unterminated
-                assert is_good is (reply.failure is None), reply
-                assert kind(reply) in (None, "timeout", "truncated", "malformed", "connect", "tls")
-                assert reply.end_ns and (reply.t0_ns or kind(reply) in ("connect", "tls"))
-                if reply.t0_ns:
-                    assert seconds(reply) < 0.12 + 2
+                assert_is_accounted_for(reply, timeout_s)

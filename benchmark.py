@@ -42,7 +42,7 @@ from common import CannotCheck, Check, Document, Run, Status
 from livecheck.core.checks import passed, warned
 from livecheck.core.credentials import check_token
 from livecheck.core.options import option_type, positive_number
-from livecheck.core.settings import check_url, is_loopback
+from livecheck.core.settings import check_url, is_in_clear
 from livecheck.core.text import counted, figure, plural
 from livecheck.load import capacity, gateway_cost, gateway_probes, level_plan, table
 from livecheck.load.arrivals import CONSTANT, POISSON, Load
@@ -122,7 +122,7 @@ def first_contact(run: Run, wire: Wire, plan: level_plan.Plan) -> Session:
     paths = [*plan.probes, *([chat.MODELS] if plan.loads else [])]
     answers = chat.first_contact(run, wire, [chat.get(path) for path in paths])
     contact = {answer.path: answer for answer in answers}
-    model = run.args.model or chat.first_model(contact.get(chat.MODELS)) or chat.UNKNOWN_MODEL
+    model = chat.model_to_ask(run, contact.get(chat.MODELS))
     edge = gateway_probes.edge_sign(run.url, answers)
     return Session(run, wire, model, plan.prompts, contact, edge, stopped=cannot_recover(answers))
 
@@ -273,7 +273,7 @@ def direct_key(run: Run) -> str | None:
         run.secrets.add(check_token(key, "--direct-key"))
     except ValueError as error:
         raise CannotCheck(str(error)) from None
-    if run.args.direct_url.startswith("http:") and not is_loopback(run.args.direct_url):
+    if is_in_clear(run.args.direct_url):
         run.note(f"warning: the direct key goes to {run.args.direct_url} unencrypted: use https")
     return key
 

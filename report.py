@@ -119,7 +119,7 @@ def save(
     except OSError as error:
         return f"cannot write {path}: {error.strerror}"
     except ModuleNotFoundError as error:
-        return f"cannot write {path}: no module {error.name}: {verdict.INSTALL}"
+        return f"cannot write {path}: {missing(error, verdict.REQUIREMENTS)}"
     screen.note(f"saved {path}")
     return None
 

@@ -41,12 +41,13 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, Run, Status
+from livecheck.core.checks import skip, undecided
 from livecheck.core.text import plural, shorten
 from livecheck.fleet import api, forged_tokens, roles
 from livecheck.fleet import credential_questions as questions
 from livecheck.fleet.api import CLASSES, Unreadable
 from livecheck.fleet.credential_questions import Exchange, Question
-from livecheck.fleet.findings import Finding, skip, undecided
+from livecheck.fleet.findings import Finding
 from livecheck.fleet.jwt import claims, read_jwt
 from livecheck.fleet.public_keys import find_public_keys
 from livecheck.fleet.request_log import RefusalCost
@@ -464,13 +465,12 @@ def counted(exchanges: Sequence[Exchange]) -> str:
 
 
 def variants(exchanges: Sequence[Exchange]) -> dict[str, Any]:
-    parts = ((each, each.question.rule) for each in exchanges)
-    return {
-        "variants": [
-            {"name": each.name, "status": each.status, "error": each.error, "basis": rule}
-            for each, rule in parts
-        ]
-    }
+    return {"variants": [variant(each) for each in exchanges]}
+
+
+def variant(asked: Exchange) -> dict[str, Any]:
+    rule = asked.question.rule
+    return {"name": asked.name, "status": asked.status, "error": asked.error, "basis": rule}
 
 
 def check_control(evidence: Evidence) -> Check:
@@ -827,11 +827,7 @@ def measure(run: Run) -> None:
             document.requests = [each.record() for each in evidence.exchanges]
             document.metrics = metrics(evidence)
     document.add(*judge(evidence))
-    for line in [*lines(evidence, run.url), ""]:
-        run.say(line)
-    for check in shown(document.checks):
-        run.say_check(check)
-    run.say()
+    run.show(lines(evidence, run.url), shown(document.checks))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

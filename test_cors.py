@@ -30,7 +30,7 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, Exit, Run, Status
-from livecheck.core.checks import failed, passed, warned
+from livecheck.core.checks import failed, passed, undecided, warned
 from livecheck.core.options import option_type
 from livecheck.core.text import plural, shorten
 from livecheck.wire import chat
@@ -320,7 +320,7 @@ def measure(run: Run) -> None:
     with open_wire(run, run.token()) as wire:
         asker = Asker(run, wire)
         (contact,) = chat.first_contact(run, wire, [chat.get(chat.MODELS)])
-        model = args.model or chat.first_model(contact) or chat.UNKNOWN_MODEL
+        model = chat.model_to_ask(run, contact)
         run.target["model"] = model
         asker.stopped = evidence.stopped = reason_to_stop(contact)
         try:
@@ -329,7 +329,7 @@ def measure(run: Run) -> None:
             document.requests = records(evidence)
             document.metrics = metrics(evidence)
     document.add(*judge(evidence, args.expect_disabled))
-    run.show(lines(evidence, run.url), document)
+    run.show(lines(evidence, run.url), document.checks)
 
 
 # --- judge: what a browser would do with the answers
@@ -366,10 +366,6 @@ def names_in(values: Sequence[str]) -> list[str] | None:
 def has_name(asked: Asked, header: str, name: str) -> bool:
     """Whether a header lists this name, or `*`."""
     return not {name, "*"}.isdisjoint(names_in(asked.values(header)) or ())
-
-
-def undecided(name: str, reason: str) -> Check:
-    return Check(name, Status.SKIP, reason, essential=True)
 
 
 def without_answer(name: str, question: str, evidence: Evidence) -> Check | None:
@@ -697,7 +693,7 @@ def records(evidence: Evidence) -> list[dict[str, Any]]:
             "method": asked.question.request.method,
             "path": asked.question.request.path,
             "status": asked.status,
-            "error": asked.answer.failure.kind if asked.answer.failure else None,
+            "error": asked.answer.failure_kind,
             "error_text": asked.error_text,
             "answer_ms": asked.answer.first_byte_ms,
             "rate_limited": asked.answer.is_rate_limited,
@@ -709,8 +705,7 @@ def records(evidence: Evidence) -> list[dict[str, Any]]:
 
 def outcome(asked: Asked) -> str:
     """The status of an answer, or the kind of failure in its place."""
-    failure = asked.answer.failure
-    return str(asked.status or (failure.kind if failure else None))
+    return str(asked.status or asked.answer.failure_kind)
 
 
 def lines(evidence: Evidence, url: str) -> list[str]:

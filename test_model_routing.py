@@ -39,10 +39,11 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, Run, Status
+from livecheck.core.checks import skip, undecided
 from livecheck.core.text import duration, listed, plural, shorten
 from livecheck.fleet import api, roles
 from livecheck.fleet.api import ADMIN_PATHS, CLASSES
-from livecheck.fleet.findings import Finding, merge, skip, undecided
+from livecheck.fleet.findings import Finding, merge
 from livecheck.fleet.model_answers import SHOWN_LENGTH, Exchange, Listing, Question
 from livecheck.fleet.roles import ADMIN, BASIC, SPECIFIC, Identities, in_words, is_concrete
 from livecheck.wire import asking, chat
@@ -197,16 +198,21 @@ class Conversation:
         evidence.stopped = self.asker.stopped
         return evidence.exchanges[-1] if len(evidence.exchanges) > before else None
 
+    def token_for(self, model: str) -> str | None:
+        """The token to ask for this model with; None when there is none: the evidence says why."""
+        try:
+            return self.identities.token_for(model)
+        except CannotCheck as error:
+            self.evidence.no_token[model] = str(error)
+            return None
+
 
 reason_to_stop = partial(asking.reason_to_stop, causes=STOPPING)
 
 
 def ask_for(talk: Conversation, model: str) -> None:
     """Ask for a model in rounds; no further round once one has brought no answer at all."""
-    try:
-        token = talk.identities.token_for(model)
-    except CannotCheck as error:
-        talk.evidence.no_token[model] = str(error)
+    if (token := talk.token_for(model)) is None:
         return
     for _ in range(ROUNDS):
         got = [talk.complete(ROUTING, token, model, stream) for stream in (False, True)]
@@ -228,10 +234,7 @@ def ask_control(talk: Conversation) -> None:
 def ask_for_unknown(talk: Conversation, model: str) -> None:
     """Ask for what does not exist, whole and streamed; once when it is held until the timeout."""
     ask_control(talk)
-    try:
-        token = talk.identities.token_for(model)
-    except CannotCheck as error:
-        talk.evidence.no_token[model] = str(error)
+    if (token := talk.token_for(model)) is None:
         return
     for stream in (False, True):
         found = talk.complete(UNKNOWN, token, model, stream)
@@ -512,7 +515,7 @@ def check_refusals(name: str, found: Sequence[Exchange], detail: str, evidence: 
     facts = {"statuses": [each.status for each in found]}
     if not evidence.is_served:
         detail += ": everything else is refused as well, which decides nothing"
-        return Check(name, Status.SKIP, detail, facts, essential=True)
+        return undecided(name, detail, facts)
     unknown = [each for each in found if not each.answer.is_denied or each.may_ask_by_name]
     if is_concrete(found[0].asked) and not unknown:  # the model was not even looked for
         detail += f": only a token with the role {SPECIFIC} shows whether the model is known"
@@ -729,7 +732,7 @@ def measure(run: Run) -> None:
             document.requests = [each.record() for each in evidence.exchanges]
             document.metrics = metrics(evidence)
     document.add(*judge(evidence, args.test_permissions))
-    run.show(lines(evidence, run.url), document)
+    run.show(lines(evidence, run.url), document.checks)
     if not document.checks:
         run.note("there is nothing to check: --only and --skip leave no check (see --help)")
 

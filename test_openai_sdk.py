@@ -32,6 +32,7 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, Document, Run, Status
+from livecheck.core.checks import undecided
 from livecheck.core.json_value import as_line, figure_or_line, pick, pick_list, pick_text, quoted
 from livecheck.core.text import plural
 from livecheck.gateway import answer_parts as parts
@@ -157,7 +158,7 @@ class Session:
         """`listing`: the answer of /v1/models at the first contact."""
         self.asker, self.client, self.listing = asker, client, listing
         args = asker.run.args
-        self.model: str = args.model or chat.first_model(listing) or chat.UNKNOWN_MODEL
+        self.model = chat.model_to_ask(asker.run, listing)
         self.stream = chat.completion(self.model, PROMPT, args.max_tokens)
         self.questions = questions(args.max_tokens)
         self.at_wire: dict[str, list[Answer]] = {}  # by check, in the order of sending
@@ -295,7 +296,7 @@ def check_failed_call(name: str, call: SdkCall) -> Check:
     may_be_refused = name in CAPABILITIES and name != "async"
     if call.answer.is_rate_limited:
         detail = asking.rate_limit_words(call.answer)
-        return Check(name, Status.SKIP, detail, evidence, essential=True)
+        return undecided(name, detail, evidence)
     if may_be_refused and status in REFUSALS:
         return Check(name, Status.SKIP, f"refused: {status} {said}", evidence)
     detail = f"{status} {call.error}: {said}" if status else f"{call.error}: {said}"
@@ -412,7 +413,7 @@ def check_usage(call: SdkCall) -> Check:
 def no_stream(name: str, answer: Answer) -> Check | None:
     """The verdict on an answer at the wire without a stream to look at; None when there is one."""
     if answer.is_rate_limited:
-        return Check(name, Status.SKIP, asking.rate_limit_words(answer), essential=True)
+        return undecided(name, asking.rate_limit_words(answer))
     if answer.failure:
         return Check(name, Status.FAIL, f"{answer.failure.kind}: {answer.failure.text}")
     if answer.status != 200:
@@ -826,7 +827,7 @@ def ask_and_judge(session: Session, name: str) -> Check:
     """Ask all that a check needs, then judge it, and keep nothing of large answers."""
     found = ASK[name](session) if name in ASK else session.ask(name)
     reason = f"not asked: {session.asker.stopped}"
-    check = judge(name, found) if found else Check(name, Status.SKIP, reason, essential=True)
+    check = judge(name, found) if found else undecided(name, reason)
     for call in session.client.calls:
         if call.check == name:
             call.forget_content()

@@ -40,6 +40,7 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, Document, Run, Status
+from livecheck.core.checks import undecided
 from livecheck.core.json_value import pick, pick_text
 from livecheck.core.text import counted, plural, shorten
 from livecheck.gateway.burst import (
@@ -249,7 +250,7 @@ def retry_after_s(answer: Answer) -> int | None:
 
 def rate_limited(name: str, answer: Answer) -> Check:
     evidence = {"retry_after": answer.shown_header("retry-after")}
-    return Check(name, Status.SKIP, rate_limit_words(answer), evidence, essential=True)
+    return undecided(name, rate_limit_words(answer), evidence)
 
 
 def check_limits(health: Answer, limits: Limits | None) -> Check:
@@ -312,7 +313,7 @@ def check_burst(burst: Burst) -> Check:
             f"after {plural(burst.attempts, 'attempt')} the {count} requests were in flight "
             f"together for only {max(0.0, burst.overlap_s):.2f} s: give a larger --max-tokens"
         )
-        return Check("burst", Status.SKIP, detail, essential=True)
+        return undecided("burst", detail)
     skew_ms = (burst.all_sent_s - burst.first_sent_s) * 1e3
     detail = f"{count} requests were sent within {skew_ms:.1f} ms"
     if burst.served:
@@ -555,7 +556,7 @@ def check_left(name: str, found: Disconnection | None, round_trip_s: float) -> C
         return Check(name, Status.FAIL, f"the place did not become free: {found.still_taken}")
     if found is None or found.undecided:
         reason = found.undecided if found else "the step before failed"
-        return Check(name, Status.SKIP, f"not tried: {reason}", essential=True)
+        return undecided(name, f"not tried: {reason}")
     late_s = found.free_after_s
     if late_s is None:
         detail = "the place was used again (no figure says when it became free)"
@@ -674,7 +675,7 @@ def measure(run: Run) -> None:
             return
         if limits.at_once(run.args.extra) > MOST_AT_ONCE:
             raise CannotCheck(f"{limits}: this script sends at most {MOST_AT_ONCE} at once")
-        model = run.args.model or chat.first_model(models) or chat.UNKNOWN_MODEL
+        model = chat.model_to_ask(run, models)
         run.target["model"] = model
         with Watcher(watch_target(wire), run.args.timeout) as watcher:
             client = QueueClient(run, wire, watcher, limits, model)
@@ -726,7 +727,7 @@ def end_early(run: Run, document: Document, cause: Check) -> None:
     --only or --skip: then each of them says why."""
     if not run.wants(cause.name):
         reason, names = f"not tried: {cause.detail}", CHECKS[CHECKS.index(cause.name) + 1 :]
-        run.decide(document, *[Check(n, Status.SKIP, reason, essential=True) for n in names])
+        run.decide(document, *[undecided(n, reason) for n in names])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -41,7 +41,9 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, Run, Status
+from livecheck.core.checks import undecided
 from livecheck.core.credentials import check_token
+from livecheck.core.options import option_type
 from livecheck.core.settings import check_url
 from livecheck.core.text import counted, plural
 from livecheck.core.text import duration as show_ms
@@ -55,7 +57,7 @@ from livecheck.gateway.worker_count import (
     count_summary,
 )
 from livecheck.wire import chat
-from livecheck.wire.answer import Answer, handshake_figures, ms, number
+from livecheck.wire.answer import Answer, handshake_figures, number
 from livecheck.wire.asking import Asker, open_wire, rate_limit_words, refused_credential
 from livecheck.wire.wire import Target, Wire
 
@@ -103,12 +105,10 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@option_type
 def health_location(text: str) -> str:
     """An argparse type: a whole URL or a path, without user, password or query."""
-    try:
-        check_url(f"http://target{text}" if text.startswith("/") else text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    check_url(f"http://target{text}" if text.startswith("/") else text)
     return text
 
 
@@ -153,12 +153,7 @@ class Asked:
     @property
     def ttft_ms(self) -> float | None:
         """None unless the request succeeded."""
-        return None if self.error else self.first_output_ms
-
-    @property
-    def first_output_ms(self) -> float | None:
-        sent, first = self.answer.sent_ns, self.answer.first_output_ns
-        return ms(first - sent) if sent is not None and first is not None else None
+        return None if self.error else self.answer.first_output_ms
 
     @property
     def error_text(self) -> str:
@@ -503,7 +498,7 @@ def measure(run: Run) -> None:
         # no credential goes to the health URL, whoever's it is
         base, limit_s = f"{place.scheme}://{place.netloc}", min(ANSWER_S, args.timeout)
         health = stack.enter_context(open_wire(run, None, limit_s, base))
-        run.target["model"] = args.model or chat.first_model(listed) or chat.UNKNOWN_MODEL
+        run.target["model"] = chat.model_to_ask(run, listed)
         session = Session(run, model, health, place.path, workers, evidence)
         try:
             measure_all(session)
@@ -511,14 +506,14 @@ def measure(run: Run) -> None:
             document.requests = records(evidence)
             document.metrics = metrics(evidence, args, url)
     document.add(*judge(session, url))
-    run.show(lines(evidence, url), document)
+    run.show(lines(evidence, url), document.checks)
 
 
 # --- judge
 
 
 def rate_limited(name: str, asked: Asked) -> Check:
-    return Check(name, Status.SKIP, rate_limit_words(asked.answer), essential=True)
+    return undecided(name, rate_limit_words(asked.answer))
 
 
 def check_warm(evidence: Evidence, url: str) -> Check:
@@ -570,7 +565,7 @@ def check_scale_down(trials: Sequence[Trial], warm_ms: Sequence[float]) -> Check
         if first.cold and first.cold.answer.is_rate_limited:
             return rate_limited("scale_down", first.cold)
         detail = "not decided: no worker count, and the request that should have been cold failed"
-        return Check("scale_down", Status.SKIP, detail, evidence, essential=True)
+        return undecided("scale_down", detail, evidence)
     if asleep:
         return Check("scale_down", Status.PASS, sleep_words(first, warm_ms), evidence)
     detail = awake_words(first, warm_ms)
@@ -703,7 +698,7 @@ def check_cold_start(trials: Sequence[Trial], warm_ms: Sequence[float], limit_s:
         return Check(name, Status.SKIP, detail)
     if cold.answer.is_rate_limited:
         return rate_limited(name, cold)
-    if cold.error == "timeout" and cold.first_output_ms is None:
+    if cold.error == "timeout" and cold.answer.first_output_ms is None:
         detail = f"no first token within the limit of {limit_s:g} s (--cold-start-timeout)"
         return Check(name, Status.FAIL, detail)
     if cold.ttft_ms is None:
@@ -733,7 +728,7 @@ def split(cold: Asked) -> dict[str, float | None]:
         "worker_ms": None if cold.worker_s is None else round(cold.worker_s * 1e3, 1),
         "first_byte_ms": answer.first_byte_ms,
         "server_prompt_ms": number(timings.get("prompt_ms")),
-        "ttft_ms": cold.first_output_ms,
+        "ttft_ms": cold.answer.first_output_ms,
     }
 
 

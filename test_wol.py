@@ -35,9 +35,10 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, Run, Status
+from livecheck.core.checks import skip, undecided
+from livecheck.core.options import option_type
 from livecheck.core.text import duration, listed, plural, shorten
 from livecheck.fleet import api, magic_packet
-from livecheck.fleet.findings import skip, undecided
 from livecheck.fleet.jwt import claims
 from livecheck.fleet.magic_packet import Heard
 from livecheck.fleet.online import SLOW_POLL_S, Changes, Observer, State, macs, may_serve, names
@@ -79,17 +80,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--wait-asleep", type=common.seconds, metavar="SECONDS", help=wait)
     port: dict[str, Any] = {"nargs": "?", "const": magic_packet.PORT, "metavar": "PORT"}
     add("--listen-wol", type=common.whole_number(1, 65535), help=listen, **port)
-    add("--expect-mac", type=mac_option, action="append", default=[], metavar="MAC", help=mac)
+    address: dict[str, Any] = {"type": option_type(magic_packet.parse_mac), "metavar": "MAC"}
+    add("--expect-mac", action="append", default=[], help=mac, **address)
     burst = common.whole_number(2, MAX_BURST)
     add("--burst", type=burst, metavar="N", help="send N requests at once instead of one")
     return parser
-
-
-def mac_option(text: str) -> str:
-    try:
-        return magic_packet.parse_mac(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is {error}") from None
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -160,7 +155,7 @@ def measure(run: Run) -> None:
         finally:
             document.requests, document.metrics = records(evidence), metrics(evidence)
     document.add(*judge(evidence, run.args))
-    run.show(lines(evidence, run.url), document)
+    run.show(lines(evidence, run.url), document.checks)
 
 
 def ask_fleet(session: Session) -> None:

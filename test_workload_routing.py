@@ -44,12 +44,12 @@ from typing import Any, TypeVar
 
 import common
 from common import CannotCheck, Check, Run, Status
+from livecheck.core.checks import skip, undecided
 from livecheck.core.options import positive_number
 from livecheck.core.text import duration, percent, plural, shorten
 from livecheck.fleet import api, attribution, roles
 from livecheck.fleet import busy_times as times
 from livecheck.fleet.attribution import Attribution, KnownRunners, Requests, succeeded
-from livecheck.fleet.findings import skip, undecided
 from livecheck.fleet.request_log import LogReader, RequestLog, latest
 from livecheck.wire import chat
 from livecheck.wire.answer import Answer, status_kind
@@ -198,7 +198,7 @@ def measure(run: Run) -> None:
         document.requests = records(evidence)
         document.metrics = metrics(evidence, timing)
     document.add(*judge(evidence))
-    run.show(lines(evidence, timing, run.url), document)
+    run.show(lines(evidence, timing, run.url), document.checks)
 
 
 def ask_all(run: Run, wire: Wire, evidence: Evidence) -> None:
@@ -719,7 +719,7 @@ def records(evidence: Evidence) -> list[dict[str, Any]]:
             "status": answer.status,
             "error": kind_of(answer) if answer.completion.problem else None,
             "error_text": answer.completion.problem,
-            "excluded": attribution.is_excluded(answer),
+            "excluded": answer.is_excluded,
             "sent_ms": round(times.sent_ms(answer) - start_ms, 4) if answer.sent_ns else None,
             "ended_ms": round(times.ended_ms(answer) - start_ms, 4),
             "ttft_ms": times.first_output_ms(answer),

@@ -18,6 +18,10 @@ class Exit(IntEnum):
     INTERRUPTED = 130
     TERMINATED = 143
 
+    @property
+    def is_interruption(self) -> bool:
+        return self in (Exit.INTERRUPTED, Exit.TERMINATED)
+
 
 PRECEDENCE = (Exit.INTERRUPTED, Exit.TERMINATED, Exit.USAGE, Exit.FAIL, Exit.UNDECIDED, Exit.OK)
 VERDICTS = {
@@ -63,6 +67,15 @@ def failed(name: str, detail: str, evidence: dict[str, Any] | None = None) -> Ch
 
 def warned(name: str, detail: str, evidence: dict[str, Any] | None = None) -> Check:
     return Check(name, Status.WARN, detail, evidence or {})
+
+
+def skip(name: str, reason: str, evidence: dict[str, Any] | None = None) -> Check:
+    return Check(name, Status.SKIP, reason, evidence or {})
+
+
+def undecided(name: str, reason: str, evidence: dict[str, Any] | None = None) -> Check:
+    """A SKIP that leaves the whole run undecided."""
+    return Check(name, Status.SKIP, reason, evidence or {}, essential=True)
 
 
 def exit_code_of(checks: Sequence[Check]) -> Exit:

@@ -110,7 +110,7 @@ class Document:
             "tool_version": about["tool_version"],
             "verdict": VERDICTS[code],
             "exit_code": int(code),
-            "interrupted": code in (Exit.INTERRUPTED, Exit.TERMINATED),
+            "interrupted": code.is_interruption,
             "error": self._stopped[1] if self._stopped else None,
             "started_at": self._started_at.isoformat(timespec="milliseconds"),
             "duration_s": round(self._duration_s, 3),

@@ -23,7 +23,7 @@ from livecheck.core.credentials import CannotCheck, Credentials, Secrets, check_
 from livecheck.core.options import Parser, is_wanted
 from livecheck.core.result_file import Document, to_json, write_atomically
 from livecheck.core.screen import Screen, open_streams, write_out
-from livecheck.core.settings import Deployment, check_url, is_loopback, read_settings
+from livecheck.core.settings import Deployment, check_url, is_in_clear, read_settings
 from livecheck.core.text import one_line
 
 TOOL_VERSION = "0.1.0"
@@ -111,8 +111,7 @@ class Run(Screen):
         The first time that it will cross a network unencrypted, a warning is printed.
         """
         token = self.credentials.token(role, user)
-        in_clear = self.url.startswith("http:") and not is_loopback(self.url)
-        if token and in_clear and not self._warned:
+        if token and is_in_clear(self.url) and not self._warned:
             self._warned = True
             self.note(f"warning: the token goes to {self.url} unencrypted: use https")
         return token
@@ -143,7 +142,8 @@ class Run(Screen):
         for document in self.documents:
             document.finish()
         self.exit_code = worst([self.exit_code, *(each.exit_code for each in self.documents)])
-        texts = {each.name: to_json(self._as_dict(each)) for each in self.documents}
+        contents = [(each, self._as_dict(each)) for each in self.documents]
+        texts = {each.name: to_json(content) for each, content in contents}
         for each in self.documents:
             path = self.args.results / f"{each.name}.json"
             if self._save(path, texts[each.name]) and each.requests:
@@ -152,9 +152,9 @@ class Run(Screen):
         for name in texts:
             self._save(self.args.results / f"{name}.log", "\n".join(self.lines) + "\n")
         if self.args.output == "json":
-            main = [each for each in self.documents if each.main] or self.documents
-            whole = {"levels": [self._as_dict(each) for each in main]}
-            text = texts[main[0].name] if len(main) == 1 else to_json(whole)
+            main = [content for each, content in contents if each.main]
+            shown = main or [content for _, content in contents]
+            text = to_json(shown[0] if len(shown) == 1 else {"levels": shown})
             self._finally(lambda: write_out(text))
 
     def _finally(self, write: Callable[[], None]) -> None:
@@ -272,6 +272,6 @@ def _raise_terminated(_number: int, _frame: object) -> NoReturn:
     raise Terminated
 
 
-def missing(error: ModuleNotFoundError) -> str:
-    """The line for a package that is not installed."""
-    return f"no module {error.name}: pip install -r requirements.txt"
+def missing(error: ModuleNotFoundError, file: str = "requirements.txt") -> str:
+    """The line for a package that is not installed; `file` names all that are needed."""
+    return f"no module {error.name}: pip install -r {file}"

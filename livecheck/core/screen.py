@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TextIO
 
 from livecheck.core.checks import Check, Status
-from livecheck.core.result_file import Document
 
 COLOURS = {Status.PASS: 32, Status.FAIL: 31, Status.WARN: 33, Status.SKIP: 36}
 WIDTH = 80
@@ -45,12 +44,12 @@ class Screen:
                 text = f"\033[{COLOURS[check.status]}m{word}\033[0m{text[len(word) :]}"
             write_out(text + "\n")
 
-    def show(self, lines: Iterable[str], document: Document) -> None:
+    def show(self, lines: Iterable[str], checks: Iterable[Check]) -> None:
         """The result: what was seen, then the checks."""
         for line in lines:
             self.say(line)
         self.say()
-        for check in document.checks:
+        for check in checks:
             self.say_check(check)
         self.say()
 

@@ -74,6 +74,11 @@ def check_url(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
+def is_in_clear(url: str) -> bool:
+    """Whether what is sent there crosses a network unencrypted."""
+    return url.startswith("http:") and not is_loopback(url)
+
+
 def is_loopback(url: str) -> bool:
     host = urllib.parse.urlsplit(url).hostname or ""
     try:

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from livecheck.core.credentials import CannotCheck
+from livecheck.core.json_value import pick, pick_list
 from livecheck.core.run import Run
 from livecheck.core.text import shorten
 from livecheck.fleet.roles import Identities, admin_token
@@ -60,7 +61,7 @@ def listed_models(answer: Answer) -> list[str]:
     data = content_of(answer, chat.MODELS).get("data")
     if not isinstance(data, list):
         raise Unreadable(f"{chat.MODELS} has no list of models: {answer.words}")
-    names = [text_or_none(each.get("id")) if isinstance(each, dict) else None for each in data]
+    names = [text_or_none(pick(each, "id")) for each in data]
     if None in names:
         raise Unreadable(f"{chat.MODELS} lists a model without an id: {answer.words}")
     return [name for name in names if name]
@@ -108,7 +109,7 @@ def read_runners(answer: Answer) -> list[Runner]:
 
 
 def _runner(entry: Mapping[str, Any]) -> Runner:
-    found = [*as_list(entry.get("loaded_models")), *as_list(entry.get("available_models"))]
+    found = [*pick_list(entry, "loaded_models"), *pick_list(entry, "available_models")]
     models = (one.get("id") or one.get("name") if isinstance(one, dict) else one for one in found)
     return Runner(
         id=str(entry["id"]),
@@ -159,10 +160,6 @@ def _entries(answer: Answer, where: str, key: str) -> list[dict[str, Any]]:
     if any(not isinstance(each, dict) or each.get("id") is None for each in entries):
         raise Unreadable(f"{where} has an entry without an id: {answer.words}")
     return entries
-
-
-def as_list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 # --- the admin API

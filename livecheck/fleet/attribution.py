@@ -52,11 +52,11 @@ class Requests:
 
     @property
     def alone(self) -> list[Answer]:
-        return [answer for answer in self.sent_alone if not is_excluded(answer)]
+        return [answer for answer in self.sent_alone if not answer.is_excluded]
 
     @property
     def measured(self) -> list[Answer]:
-        return [answer for answer in self.sent_together if not is_excluded(answer)]
+        return [answer for answer in self.sent_together if not answer.is_excluded]
 
     @property
     def answered(self) -> list[Answer]:
@@ -66,12 +66,6 @@ class Requests:
     @property
     def models(self) -> set[str]:
         return {name for name in map(model_of, self.answered) if name}
-
-
-def is_excluded(answer: Answer) -> bool:
-    """Whether it says nothing of the deployment: a reached rate limit, an interruption."""
-    interrupted = answer.failure is not None and answer.failure.kind == "interrupted"
-    return answer.is_rate_limited or interrupted
 
 
 def succeeded(answers: Iterable[Answer]) -> list[Answer]:

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from livecheck.wire import metrics
 from livecheck.wire.answer import Answer, ms
-from livecheck.wire.metrics import percentile
-
-Span = tuple[float, float]
-
+from livecheck.wire.metrics import Span, percentile
 
 # --- times of an answer
 
@@ -39,8 +37,7 @@ def latency_ms(answer: Answer) -> float | None:
 
 def first_output_ms(answer: Answer) -> float | None:
     """From sending to the first output of a stream; None where that cannot be seen."""
-    sent, first = answer.sent_ns, answer.first_output_ns if answer.is_stream else None
-    return None if sent is None or first is None else ms(first - sent)
+    return answer.first_output_ms if answer.is_stream else None
 
 
 def median_latency_ms(answers: Iterable[Answer]) -> float:
@@ -65,25 +62,15 @@ def waiting(answer: Answer) -> Span:
 # --- spans
 
 
-def counts_over_time(spans: Iterable[Span]) -> list[tuple[float, int]]:
-    """(moment, how many of the spans contain the time after it), in the order of time."""
-    steps = sorted(step for start, end in spans for step in ((start, 1), (end, -1)))
-    found, count = [], 0
-    for moment, step in steps:  # at the same moment the ends come first
-        count += step
-        found.append((moment, count))
-    return found
-
-
 def most_at_once(answers: Iterable[Answer]) -> int:
     """How many requests the deployment had at the same time, at most."""
-    return max((count for _, count in counts_over_time(map(at_deployment, answers))), default=0)
+    return metrics.most_at_once(map(at_deployment, answers))
 
 
 def times_with(spans: Iterable[Span], least: int) -> list[Span]:
     """The times that at least `least` of the spans contain: separate spans, in order."""
     found, since = [], None
-    for moment, count in counts_over_time(spans):
+    for moment, count in metrics.counts_over_time(spans):
         if count >= least and since is None:
             since = moment
         elif count < least and since is not None:

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from livecheck.core.credentials import forms_of
+from livecheck.core.json_value import pick_list
 from livecheck.fleet import forged_tokens
 from livecheck.fleet.api import ADMIN_PATHS, CLASSES, RUNNERS
 from livecheck.fleet.forged_tokens import Forged
@@ -89,7 +90,7 @@ class Exchange:
     @property
     def error(self) -> str | None:
         """The kind of failure when there is no whole answer."""
-        return self.answer.failure.kind if self.answer.failure else None
+        return self.answer.failure_kind
 
     @property
     def said(self) -> str:
@@ -97,12 +98,12 @@ class Exchange:
 
     @property
     def answer_ms(self) -> float | None:
-        return None if self.answer.failure else self.answer.spent_ms
+        return self.answer.answer_ms
 
     @property
     def is_closed(self) -> bool:
         """Whether the connection was closed without a byte: nothing is let in, nothing is told."""
-        return self.error == "truncated" and not self.answer.reply.reads
+        return self.answer.is_closed_at_once
 
     @cached_property
     def completes(self) -> bool:
@@ -115,9 +116,7 @@ class Exchange:
             return False
         if self.answer.content_type.startswith("text/event-stream"):
             return bool(self.answer.stream.output_ns or self.answer.stream.finish_reason)
-        content = self.answer.json
-        choices = content.get("choices") if isinstance(content, dict) else None
-        return isinstance(choices, list) and bool(choices)
+        return bool(pick_list(self.answer.json, "choices"))
 
     @property
     def is_html(self) -> bool:

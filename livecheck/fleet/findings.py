@@ -1,4 +1,4 @@
-"""Checks that are not decided, and checks that are made of several findings."""
+"""Checks that are made of several findings."""
 
 from __future__ import annotations
 
@@ -7,15 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from livecheck.core.checks import Check, Status
-
-
-def skip(name: str, reason: str, facts: dict[str, Any] | None = None) -> Check:
-    return Check(name, Status.SKIP, reason, facts or {})
-
-
-def undecided(name: str, reason: str) -> Check:
-    """A SKIP that leaves the whole run undecided."""
-    return Check(name, Status.SKIP, reason, essential=True)
 
 
 @dataclass(frozen=True)

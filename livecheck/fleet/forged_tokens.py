@@ -18,6 +18,7 @@ from typing import Any
 
 from livecheck.fleet.jwt import Jwt, segment, to_base64url
 from livecheck.fleet.public_keys import key_forms
+from livecheck.fleet.roles import ADMIN, SPECIFIC
 
 SIGNATURE_RULE = "RFC 7515, section 5.2"  # the signature is validated
 ALGORITHM_RULE = "RFC 8725, section 3.1"  # the verifier chooses the algorithm, not the token
@@ -43,7 +44,7 @@ DEEP = 2000  # levels of nested lists, into which a careless JSON parser recurse
 EMPTY_FILE = "../../../../../../../../dev/null"  # a careless server takes it for an empty key
 INJECTED_SQL = "x' UNION SELECT 'forged' -- "  # a careless server finds the key `forged`
 UNKNOWN_CRIT: dict[str, Any] = {"crit": ["x-unknown"], "x-unknown": True}
-HIGHEST_ROLES = ("admin", "model:specific")
+HIGHEST_ROLES = (ADMIN, SPECIFIC)
 
 # A key of our own that need not be generated: its modulus is a prime (the 2048-bit MODP group of
 # RFC 3526, section 3), so anybody can compute the private exponent. It protects nothing.

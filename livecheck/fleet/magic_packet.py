@@ -75,7 +75,7 @@ def parse_mac(text: str) -> str:
     """A MAC address as 02:00:5e:00:00:01, from any of the usual spellings. Raises ValueError."""
     plain = text.strip().lower()
     if not MAC.fullmatch(plain):
-        raise ValueError("not a MAC address: write it as 02:00:5e:00:00:01")
+        raise ValueError(f"{text!r} is not a MAC address: write it as 02:00:5e:00:00:01")
     return bytes.fromhex(re.sub("[:.-]", "", plain)).hex(":")
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from livecheck.core.json_value import pick
 from livecheck.core.text import shorten
 from livecheck.fleet import api, roles
 from livecheck.wire import asking, sse
@@ -92,11 +93,11 @@ class Exchange:
     @property
     def error(self) -> str | None:
         """The kind of failure when there is no whole answer."""
-        return self.answer.failure.kind if self.answer.failure else None
+        return self.answer.failure_kind
 
     @property
     def answer_ms(self) -> float | None:
-        return None if self.answer.failure else self.answer.spent_ms
+        return self.answer.answer_ms
 
     @property
     def is_hidden(self) -> bool:
@@ -198,6 +199,5 @@ def names_in(answer: Answer) -> list[str | None]:
     names: list[str | None] = []
     for event in sse.events(answer.body)[0]:
         with contextlib.suppress(ValueError, RecursionError):  # [DONE] is not JSON
-            content = json.loads(event.data)
-            names.append(text_or_none(content.get("model")) if isinstance(content, dict) else None)
+            names.append(text_or_none(pick(json.loads(event.data), "model")))
     return [name for name in dict.fromkeys(names) if name]

@@ -13,6 +13,7 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from livecheck.core.json_value import pick
 from livecheck.core.run import Run
 from livecheck.core.text import shorten
 from livecheck.fleet.jwt import Jwt, from_base64url
@@ -55,8 +56,7 @@ def ask_issuer(run: Run, issuer: str) -> bytes:
     """The JWKS that an OpenID provider names (OpenID Connect Discovery, section 4), else the one at
     the usual path; b"" when there is neither."""
     found = get_elsewhere(run, issuer + DISCOVERY)
-    content = found.json if found and found.is_ok else None
-    where = content.get("jwks_uri") if isinstance(content, dict) else None
+    where = pick(found.json, "jwks_uri") if found and found.is_ok else None
     answer = get_elsewhere(run, where if isinstance(where, str) else issuer + JWKS)
     return answer.body if answer and answer.is_ok else b""
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from livecheck.core.credentials import CannotCheck
+from livecheck.core.json_value import pick
 from livecheck.core.run import Run
 from livecheck.core.text import shorten
 from livecheck.fleet.jwt import claims
@@ -55,8 +56,7 @@ def roles_in(token: str) -> frozenset[str] | None:
     They are a list, or words in one text, and may be in `realm_access`, where Keycloak has them.
     """
     payload = claims(token) or {}
-    realm = payload.get("realm_access")
-    roles = payload.get("roles", realm.get("roles") if isinstance(realm, dict) else None)
+    roles = payload.get("roles", pick(payload, "realm_access", "roles"))
     if roles is None:
         return None
     names = roles.split() if isinstance(roles, str) else roles if isinstance(roles, list) else []

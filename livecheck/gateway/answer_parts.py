@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from livecheck.core.json_value import as_line, pick, pick_list, pick_text
+from livecheck.wire import metrics
 from livecheck.wire.answer import Answer
 
 # A stream is one burst when its pieces come faster than any model writes, all at its end.
@@ -98,7 +99,7 @@ def whole_characters(text: str) -> str:
 def rhythm(answer: Answer) -> dict[str, Any]:
     """How the output came: pieces, reads that brought them, times in ms."""
     times = answer.stream.output_ns
-    gaps = [(after - before) / 1e6 for before, after in zip(times, times[1:], strict=False)]
+    gaps = [each / 1e6 for each in metrics.gaps(times)]
     return {
         "pieces": len(times),
         "reads": len(set(times)),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from livecheck.gateway.queue_state import Reading, read_health
+from livecheck.wire import metrics
 from livecheck.wire.answer import Answer
 
 OVERLAP_S = 0.15  # for which all must be in flight: far more than their arrivals are apart
@@ -179,11 +180,4 @@ class Burst:
 
 def most_at_once(spans: Sequence[tuple[float, float]]) -> int:
     """How many of the spans (start, end) overlap at the most; a span must end after its start."""
-    valid = [(start, end) for start, end in spans if start < end]
-    # at the same moment an end (-1) counts before a start (+1)
-    steps = sorted([(start, 1) for start, _ in valid] + [(end, -1) for _, end in valid])
-    now = most = 0
-    for _, step in steps:
-        now += step
-        most = max(most, now)
-    return most
+    return metrics.most_at_once(span for span in spans if span[0] < span[1])

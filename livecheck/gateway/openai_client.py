@@ -53,7 +53,7 @@ class SdkCall:
     @property
     def error(self) -> str | None:
         """The kind of the failure or the name of the SDK's error; None when the call succeeded."""
-        return self.answer.failure.kind if self.answer.failure else self.sdk_error
+        return self.answer.failure_kind or self.sdk_error
 
     @property
     def error_text(self) -> str:

@@ -9,7 +9,7 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import Any
 
-from livecheck.core.checks import Check, Status, failed, passed, warned
+from livecheck.core.checks import Check, failed, passed, undecided, warned
 from livecheck.core.screen import WIDTH
 from livecheck.core.text import figure
 from livecheck.load import table
@@ -140,7 +140,7 @@ def check_capacity(search: Search) -> Check:
     evidence = {**search.bounds, "levels": len(search.trials)}
     if search.limited or not (kept or broken):
         detail = f"not found: {search.ended or 'no level was tried'}"
-        return Check("capacity", Status.SKIP, detail, evidence, essential=True)
+        return undecided("capacity", detail, evidence)
     breaks = f"at {broken.level:g}: {words(broken.broken)}" if broken else ""
     if kept is None:
         return failed("capacity", f"no level keeps the SLOs: {breaks}", evidence)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from livecheck.core.checks import Check, Status, passed, warned
+from livecheck.core.checks import Check, passed, undecided, warned
 from livecheck.core.credentials import CannotCheck
 from livecheck.core.run import Run
 from livecheck.core.text import counted, figure
@@ -21,7 +21,7 @@ from livecheck.load import table
 from livecheck.load.level import Level, Session, chat_request, reason_of
 from livecheck.wire import chat
 from livecheck.wire.answer import Answer, records
-from livecheck.wire.asking import Asker, Cause, Stop, show
+from livecheck.wire.asking import Asker, Cause, Stop, fetch
 from livecheck.wire.metrics import percentile
 from livecheck.wire.wire import Target, Wire
 
@@ -52,8 +52,7 @@ class Side:
 
 def first_contact(run: Run, wire: Wire) -> str | None:
     """The model of the inference server. CannotCheck when it cannot be asked."""
-    answer = Answer(wire.exchange([chat.get(chat.MODELS)])[0])
-    show(run, answer)
+    answer = fetch(run, wire, chat.get(chat.MODELS))
     if answer.failure and answer.is_unreachable:
         why = f"cannot reach {wire.target.url} ({answer.failure.text})"
         raise CannotCheck(f"{why}: is that the inference server? see --direct-url")
@@ -181,7 +180,7 @@ def check_cost(
     if ttft["low"] is None:
         why = trouble if failed else stopped or "see the requests"
         detail = f"only {ttft['n']} pairs, at least {LEAST_FOR_INTERVAL} are needed: {why}"
-        return Check("cost", Status.SKIP, detail, evidence, essential=True)
+        return undecided("cost", detail, evidence)
     detail = f"median of {ttft['n']} pairs: {cost_words(figures)} (95 % intervals)"
     if failed:
         return warned("cost", f"{trouble}; {detail}", evidence)

@@ -88,13 +88,12 @@ def round_trip_ns(answer: Answer) -> int | None:
 
 
 def probe_record(answer: Answer) -> dict[str, Any]:
-    answered = answer.status is not None and answer.sent_ns is not None
     trip_ns = round_trip_ns(answer)
     return {
         "path": answer.request.path,
         "status": answer.status,
         "error": answer.failure.text if answer.failure else None,
-        "ttfb_ms": ms(first_byte_ns(answer)) if answered else None,
+        "ttfb_ms": answer.first_byte_ms if answer.status is not None else None,
         **handshake_figures(answer.handshake),
         "round_trip_ms": ms(trip_ns) if trip_ns is not None else None,
     }

@@ -11,7 +11,7 @@ from livecheck.core.run import Run
 from livecheck.load.arrivals import Load, Prompt
 from livecheck.wire import chat
 from livecheck.wire.answer import Answer
-from livecheck.wire.asking import Asker, Cause, Stop, rate_limit_words, reason_to_stop
+from livecheck.wire.asking import COSTLY, Asker, Cause, Stop, rate_limit_words, reason_to_stop
 from livecheck.wire.wire import Request, Wire
 
 # So many time-outs in a row, and no fewer than requests are in flight, mean that the server will
@@ -86,7 +86,7 @@ def chat_request(session: Session, number: int = 0) -> Request:
     messages = prompt.messages if args.same_prompt else prompt.unique()
     more: dict[str, Any] = {"stream_options": {"include_usage": True}} if session.usage else {}
     most = prompt.max_tokens or args.max_tokens
-    return chat.completion(session.model, "", most, messages=messages, **more)
+    return chat.completion(session.model, messages, most, **more)
 
 
 def measure_level(session: Session, level: Level) -> None:
@@ -167,4 +167,4 @@ def cannot_recover(answers: Sequence[Answer]) -> Stop | None:
 
 def stop_at_first(answer: Answer) -> Stop | None:
     """For small probes: one that is silent or floods is enough."""
-    return reason_to_stop(answer, (Cause.SILENT, Cause.FLOOD))
+    return reason_to_stop(answer, COSTLY)

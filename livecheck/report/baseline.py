@@ -44,7 +44,7 @@ from typing import TYPE_CHECKING, Any
 
 from livecheck.core.text import shorten
 from livecheck.report.result_files import ResultFile
-from livecheck.wire.metrics import gaps, percentile
+from livecheck.wire.metrics import percentile
 
 if TYPE_CHECKING:
     import numpy
@@ -187,8 +187,7 @@ def values_of(file: ResultFile, metric: Metric) -> list[float]:
     if metric in GATEWAY_METRICS:
         return list(net_of_network(file, f"/{metric.key.partition('_')[0]}"))
     if metric.key == "itl_ms":
-        between = (gaps(record["event_ms"]) for record in file.succeeded)
-        return [percentile(each, 50) for each in between if each]
+        return file.itl_ms
     return [r[metric.key] for r in file.succeeded if r.get(metric.key) is not None]
 
 
@@ -442,11 +441,11 @@ def compare_metric(now: ResultFile, then: Sequence[ResultFile], metric: Metric) 
 
 def missing_metric(now: ResultFile, then: Sequence[ResultFile]) -> str | None:
     """A required metric that is in this run and not in a baseline run, or the other way round."""
-    for metric in metrics_of(now):
+    for metric in (each for each in metrics_of(now) if each.required):
         here, there = bool(values_of(now, metric)), [bool(values_of(e, metric)) for e in then]
-        if metric.required and not here and any(there):
+        if not here and any(there):
             return f"no {metric.label} in this run, but in the baseline"
-        if metric.required and here and not all(there):
+        if here and not all(there):
             return f"no {metric.label} in the baseline, but in this run"
     return None
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree as xml
 
-from livecheck.core.checks import Check, Exit, Status
+from livecheck.core.checks import Check, Status
 from livecheck.report.baseline import Change, Finding
 from livecheck.report.result_files import ResultFile
 from livecheck.report.thresholds import Criterion, Verdict
@@ -86,7 +86,7 @@ def suite_of(file: ResultFile, criterion: Criterion) -> xml.Element:
     """A file's checks, and one more case when these do not say what became of it."""
     is_excused = criterion.verdict is Verdict.REPORTED
     cases = [case_of_check(each, is_excused) for each in file.checks]
-    is_interrupted = file.exit_code in (Exit.INTERRUPTED, Exit.TERMINATED)
+    is_interrupted = file.exit_code.is_interruption
     if criterion.verdict is Verdict.UNDECIDED or is_interrupted:
         cases.append(make_case("verdict", "error", criterion.detail, Verdict.UNDECIDED.value))
     suite = make_suite(file.name, cases)

@@ -24,7 +24,15 @@ from typing import Any, TypeGuard, TypeVar
 from livecheck.core.checks import VERDICTS, Check, Exit, Status, exit_code_of, worst
 from livecheck.core.result_file import SCHEMA_VERSION
 from livecheck.core.text import shorten
-from livecheck.wire.metrics import SUMMARY_NAMES, level_metrics, parse_objective, summary
+from livecheck.wire.metrics import (
+    SCALARS,
+    SUMMARY_NAMES,
+    gaps,
+    level_metrics,
+    parse_objective,
+    percentile,
+    summary,
+)
 
 MAX_BYTES = 256 * 2**20  # an hour of a thousand streams; a larger file would fill the memory
 MAX_NUMBER = 1e15  # no script measures a larger figure
@@ -115,6 +123,12 @@ class ResultFile:
         good = [r for r in self.requests if r["error"] is None and not r["excluded"]]
         return sorted(good, key=lambda record: record.get("due_ms", record["sent_ms"]) or 0.0)
 
+    @cached_property
+    def itl_ms(self) -> list[float]:
+        """The median gap between the events of each answer, in the order of sending."""
+        between = (gaps(record["event_ms"]) for record in self.succeeded)
+        return [percentile(each, 50) for each in between if each]
+
     def median_tokens(self, key: str) -> float | None:
         """The median of a count of tokens over the requests that have one; None without any."""
         counts = [r[key] for r in self.succeeded if is_number(r.get(key)) and r[key]]
@@ -156,6 +170,12 @@ class Folder:
 
     def find(self, name: str) -> ResultFile | None:
         return next((each for each in self.files if each.name == name), None)
+
+    @property
+    def names(self) -> set[str]:
+        """Of all its result files, also of those that cannot be used."""
+        unusable = {each.name.removesuffix(".json") for each in self.problems}
+        return unusable | {each.name for each in self.files}
 
     @property
     def levels(self) -> list[ResultFile]:
@@ -204,9 +224,7 @@ def level_name(level: Mapping[str, Any]) -> str:
 
 def judge_level_list(folder: Folder, name: str, levels: set[str]) -> None:
     """Several levels in one file, as --output json prints them, only repeat the files beside it."""
-    known = {each.name for each in folder.files}
-    known |= {each.name.removesuffix(".json") for each in folder.problems}
-    alone = sorted(levels - known, key=guide_order)
+    alone = sorted(levels - folder.names, key=guide_order)
     if alone or not levels:
         text = f"holds {', '.join(alone) or 'no level'} without a file of its own: add that file"
         folder.problems.append(Problem(name, text))
@@ -412,7 +430,7 @@ def verify_verdict(file: ResultFile, content: Mapping[str, Any]) -> None:
     code, verdict = file.exit_code, content.get("verdict")
     if verdict != VERDICTS[code]:
         raise Unusable(f"contradictory: verdict {brief(verdict)} and exit_code {int(code)}")
-    is_interrupted = code in (Exit.INTERRUPTED, Exit.TERMINATED)
+    is_interrupted = code.is_interruption
     if content.get("interrupted") is not is_interrupted:
         said = brief(content.get("interrupted"))
         raise Unusable(f"contradictory: interrupted {said} and verdict {verdict}")
@@ -437,7 +455,6 @@ def verify_figures(file: ResultFile) -> None:
 
 
 SUMMARIES = ("ttft_ms", "tpot_ms", "tokens_per_s", "itl_ms", "e2e_ms", "connect_ms")
-SCALARS = ("error_rate", "output_tokens_per_s", "requests_per_s", "goodput_per_s")
 # of a request's record, which has no itl_ms: it has the times of its events
 RECORD_NUMBERS = {"sent_ms", "ended_ms", "output_tokens", *SUMMARIES} - {"itl_ms"}
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from livecheck.core.checks import VERDICTS, Exit, Status, worst
 from livecheck.core.result_file import SCHEMA_VERSION
-from livecheck.core.run import TOOL_VERSION
+from livecheck.core.run import TOOL_VERSION, missing
 from livecheck.core.text import shorten
 from livecheck.report.baseline import Change, Finding, compare, differences, missing_metric
 from livecheck.report.result_files import (
@@ -47,7 +47,7 @@ REQUIRED = {"gateway": GATEWAY, "fleet": FLEET, "all": GATEWAY + FLEET}
 WORDS = {Exit.OK: "PASS", Exit.FAIL: "FAIL", Exit.UNDECIDED: NOT_DECIDED}
 MAX_AHEAD_H = 0.25  # so much may two clocks differ
 LENGTH_SHARE = 0.05  # answers that differ in length by more are not the same work
-INSTALL = "pip install -r requirements-report.txt"
+REQUIREMENTS = "requirements-report.txt"
 MAX_GATE_LINE = 160  # characters
 
 
@@ -188,8 +188,7 @@ def build(
 
 def find_profile(folder: Folder) -> str:
     """The deployment whose files are there; the files of benchmark.py are of either."""
-    names = {each.name for each in folder.files}
-    names |= {each.name.removesuffix(".json") for each in folder.problems}
+    names = folder.names
     if not names & set(FLEET):
         return "gateway"
     of_gateway = {"openai_sdk_test", "scale_to_zero", "queue_behavior", "cors"}
@@ -345,7 +344,7 @@ def compare_folders(folder: Folder, baselines: Sequence[Folder], margin: float) 
     try:
         found.changes = compare(pairs, margin)
     except ModuleNotFoundError as error:
-        found.error = f"no module {error.name}: {INSTALL}"
+        found.error = missing(error, REQUIREMENTS)
         found.criteria = [undecided("baseline", found.error, margin)]
         return found
     found.criteria += [

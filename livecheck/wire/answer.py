@@ -100,6 +100,11 @@ class Answer:
         """Why there is no whole answer; None when there is one, whatever its status."""
         return self.reply.failure
 
+    @property
+    def failure_kind(self) -> str | None:
+        """The kind of failure when there is no whole answer."""
+        return self.failure.kind if self.failure else None
+
     def header(self, name: str) -> str | None:
         """The value of a header as the server sent it: not for people before it is shortened."""
         return self.reply.message.header(name)
@@ -134,8 +139,8 @@ class Answer:
     @cached_property
     def stream(self) -> sse.Stream:
         """The body read as an event stream."""
-        flooded = self.failure is not None and self.failure.kind == "flood"
-        body = b"" if flooded else self.body  # 32 MB of small events take long, and help nobody
+        # 32 MB of small events take long, and help nobody.
+        body = b"" if self.failure_kind == "flood" else self.body
         return sse.read_stream(self.header("content-type"), body, self.reply.marks)
 
     # what it means
@@ -147,20 +152,27 @@ class Answer:
 
     @property
     def timed_out(self) -> bool:
-        return self.failure is not None and self.failure.kind == "timeout"
+        return self.failure_kind == "timeout"
 
     @property
     def is_costly(self) -> bool:
         """Whether the server was silent or did not stop sending: once is enough of that."""
-        return self.failure is not None and self.failure.kind in ("timeout", "flood")
+        return self.failure_kind in ("timeout", "flood")
 
     @property
     def is_unreachable(self) -> bool:
         """No connection, or one that was closed without a byte: no HTTP server is there."""
-        if self.failure is None:
-            return False
-        closed_at_once = self.failure.kind == "truncated" and not self.reply.reads
-        return self.failure.kind in ("connect", "tls") or closed_at_once
+        return self.failure_kind in ("connect", "tls") or self.is_closed_at_once
+
+    @property
+    def is_closed_at_once(self) -> bool:
+        """Whether the connection was closed without a byte."""
+        return self.failure_kind == "truncated" and not self.reply.reads
+
+    @property
+    def is_excluded(self) -> bool:
+        """Whether it says nothing of the deployment: a reached rate limit, an interruption."""
+        return self.is_rate_limited or self.failure_kind == "interrupted"
 
     @property
     def is_rate_limited(self) -> bool:
@@ -290,10 +302,21 @@ class Answer:
         return self.stream.output_ns[0] if self.stream.output_ns else None
 
     @property
+    def first_output_ms(self) -> float | None:
+        """From sending to the first event that carries output."""
+        sent, first = self.sent_ns, self.first_output_ns
+        return ms(first - sent) if sent is not None and first is not None else None
+
+    @property
     def spent_ms(self) -> float | None:
         """From sending to the end of the answer, of a request that was sent and has ended."""
         sent, ended = self.sent_ns, self.ended_ns
         return ms(ended - sent) if sent is not None and ended is not None else None
+
+    @property
+    def answer_ms(self) -> float | None:
+        """`spent_ms` of a whole answer."""
+        return None if self.failure else self.spent_ms
 
     @property
     def first_byte_ms(self) -> float | None:
@@ -315,7 +338,6 @@ class Answer:
         begun = self.begun_ns
         zero = begun if begun is not None else reply.end_ns or start_ns
         times = [ms(stamp - zero) for stamp in stream.output_ns]
-        interrupted = error is not None and error.kind == "interrupted"
         due = {} if reply.due_ns is None else {"due_ms": ms(reply.due_ns - start_ns)}
         return {
             "index": reply.index,
@@ -323,7 +345,7 @@ class Answer:
             "status": self.status,
             "error": error.kind if error else None,
             "error_text": error.text if error else None,
-            "excluded": self.is_rate_limited or interrupted,
+            "excluded": self.is_excluded,
             "sent_ms": ms(reply.t0_ns - start_ns) if reply.t0_ns is not None else None,
             "ended_ms": ms((reply.end_ns or zero) - start_ns),
             "ttft_ms": times[0] if times else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from livecheck.core.credentials import CannotCheck
@@ -15,6 +15,8 @@ from livecheck.wire.answer import Answer
 from livecheck.wire.asking import refused_credential, show, unreachable
 from livecheck.wire.wire import Request, Wire
 
+Messages = Sequence[Mapping[str, Any]]
+
 COMPLETIONS = "/v1/chat/completions"
 MODELS = "/v1/models"
 UNKNOWN_MODEL = "local-model"  # what to ask for when the deployment lists no model
@@ -23,10 +25,13 @@ EDGE_HEADERS = ("via", "cf-ray", "x-amz-cf-id", "x-served-by", "x-vercel-id", "f
 
 
 def completion(
-    model: str, prompt: str, max_tokens: int, stream: bool = True, **more: Any
+    model: str, prompt: str | Messages, max_tokens: int, stream: bool = True, **more: Any
 ) -> Request:
-    """A request for a chat completion, streamed or not; `more` goes into its JSON as it is."""
-    messages = [{"role": "user", "content": prompt}]
+    """A request for a chat completion, streamed or not; `more` goes into its JSON as it is.
+
+    `prompt`: what the user says, or all messages.
+    """
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     content = {"model": model, "messages": messages, "max_tokens": max_tokens, "stream": stream}
     accept = "text/event-stream" if stream else "application/json"
     return Request("POST", COMPLETIONS, json.dumps(content | more).encode(), {"accept": accept})
@@ -69,3 +74,8 @@ def first_model(answer: Answer | None) -> str | None:
     """The first id that /v1/models lists."""
     name = pick(answer.json, "data", 0, "id") if answer else None
     return name if isinstance(name, str) else None
+
+
+def model_to_ask(run: Run, listing: Answer | None) -> str:
+    """--model, else the first model that /v1/models lists, else a name of our own."""
+    return run.args.model or first_model(listing) or UNKNOWN_MODEL

@@ -5,15 +5,15 @@ Every summary tells how many samples it is made of, and what was not measured is
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 Records = Sequence[Mapping[str, Any]]
+Span = tuple[float, float]  # start and end of a time
 PERCENTILES = (50, 90, 95, 99)
 TOKENS = ("output", "prompt", "cached")
 SUMMARY_NAMES = ("mean", *(f"p{p}" for p in PERCENTILES), "min", "max")
@@ -86,10 +86,23 @@ def _open_loop(records: Records) -> dict[str, Any]:
     """What an open loop has besides: the wait before the send, and how many it had in flight."""
     sent = [record for record in records if record["sent_ms"] is not None]
     waits = [record["sent_ms"] - record["due_ms"] for record in sent]
-    # at the same moment the end counts before the send
-    steps = sorted([(r["ended_ms"], -1) for r in sent] + [(r["sent_ms"], 1) for r in sent])
-    in_flight = itertools.accumulate(step for _, step in steps)
-    return {"due_to_sent_ms": summary(waits), "most_in_flight": max(in_flight, default=0)}
+    most = most_at_once((record["sent_ms"], record["ended_ms"]) for record in sent)
+    return {"due_to_sent_ms": summary(waits), "most_in_flight": most}
+
+
+def counts_over_time(spans: Iterable[Span]) -> list[tuple[float, int]]:
+    """(moment, how many of the spans contain the time after it), in the order of time."""
+    steps = sorted(step for start, end in spans for step in ((start, 1), (end, -1)))
+    found, count = [], 0
+    for moment, step in steps:  # at the same moment the ends come first
+        count += step
+        found.append((moment, count))
+    return found
+
+
+def most_at_once(spans: Iterable[Span]) -> int:
+    """How many of the spans overlap at the most."""
+    return max((count for _, count in counts_over_time(spans)), default=0)
 
 
 def gaps(times: Sequence[float]) -> list[float]:

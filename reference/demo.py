@@ -167,7 +167,7 @@ def run_steps(steps: Sequence[Step], engine: str, results: Path) -> list[int]:
 
 def run_step(deployment: Deployment, results: Path, step: Step) -> int:
     """Run one command as an operator types it, with the deployment's address in the environment."""
-    exported = {name.lower(): shlex.quote(value) for name, value in deployment.environment.items()}
+    exported = {name: shlex.quote(value) for name, value in deployment.exported.items()}
     command = step.command.format(**exported)
     print(f"\n== {step.title}", flush=True)
     return run(f"{command} --results {shlex.quote(str(results))}", deployment.environment)

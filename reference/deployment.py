@@ -33,6 +33,11 @@ class Deployment:
     process: subprocess.Popen[str]
 
     @property
+    def exported(self) -> dict[str, str]:
+        """`environment` with names in lower case, to put into a command: "{inference_url}"."""
+        return {name.lower(): value for name, value in self.environment.items()}
+
+    @property
     def url(self) -> str:
         """The base URL of the gateway, in both profiles."""
         return self.environment.get("SIMPLEAI_URL") or self.environment["INFERENCE_URL"]

@@ -392,7 +392,6 @@ def runner_arguments(
     arguments = [
         f"--name={runner.name}",
         f"--mac={runner.mac}",
-        f"--models={','.join(runner.models)}",
         f"--gateway-port={gateway_port}",
         f"--wol-port={wol_port}",
         f"--boot-ms={settings.boot_ms}",

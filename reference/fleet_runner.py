@@ -3,7 +3,7 @@
 The gateway runs it as `python -m reference.fleet_runner`. While it is awake, it has an engine as
 its child process and a TCP connection to the gateway:
 
-* It sends lines of JSON: first `{"name": ..., "engine_url": ..., "models": [...]}`, then `{}` as
+* It sends lines of JSON: first `{"name": ..., "engine_url": ...}`, then `{}` as
   a heartbeat.
 * The gateway may send the line `sleep`. The runner then stops its engine and disconnects. While
   it sleeps, it has nothing but a UDP socket.
@@ -91,11 +91,7 @@ class Runner:
                 writer.close()
 
     def introduction(self, engine_url: str) -> dict[str, Any]:
-        return {
-            "name": self.args.name,
-            "engine_url": engine_url,
-            "models": self.args.models.split(","),
-        }
+        return {"name": self.args.name, "engine_url": engine_url}
 
     def send(self, writer: asyncio.StreamWriter, **fields: Any) -> None:
         writer.write(json.dumps(fields).encode() + b"\n")
@@ -140,7 +136,6 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m reference.fleet_runner", description=__doc__)
     parser.add_argument("--name", required=True)
     parser.add_argument("--mac", required=True)
-    parser.add_argument("--models", required=True)
     parser.add_argument("--gateway-port", type=int, required=True)
     parser.add_argument("--wol-port", type=int, required=True)
     parser.add_argument("--boot-ms", type=float, default=0.0)

@@ -30,7 +30,7 @@ from .engine import Engine
 from .engine_client import Client, EngineError, EngineSilent, Reply
 from .hooks import Hooks, ResetConnection
 from .process import Child, StartError, raise_descriptor_limit
-from .refusals import JsonRefusal
+from .refusals import JsonRefusal, queue_full
 from .server import (
     DONE,
     HOST,
@@ -50,7 +50,6 @@ from .telemetry import Counters, wants_text
 
 ENGINE_HEALTH_S = 2.0
 RATE_WINDOW_S = 60.0
-RETRY_BUSY_S = 5
 TOO_LONG = {
     414: ("the URL is too long", "uri_too_long"),
     431: ("a header is too long", "headers_too_large"),
@@ -64,11 +63,6 @@ CORS_FIXED = {
 
 def invalid(status: int, message: str, code: str) -> JsonRefusal:
     return JsonRefusal(status, message, "invalid_request_error", code)
-
-
-def queue_full() -> JsonRefusal:
-    message = "Server busy, try again later"
-    return JsonRefusal(503, message, "server_error", "queue_full", RETRY_BUSY_S)
 
 
 class RateLimit:

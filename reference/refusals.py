@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
+RETRY_BUSY_S = 5
+
 
 class Refused(Exception):
     """A request is not served. It is raised anywhere in a gateway and becomes the answer."""
@@ -25,6 +27,12 @@ class JsonRefusal(Refused):
 
     def response(self) -> web.Response:
         return web.json_response(self.body, status=self.status, headers=self.headers)
+
+
+def queue_full() -> JsonRefusal:
+    """The GGUF gateway's answer when its queue is full."""
+    message = "Server busy, try again later"
+    return JsonRefusal(503, message, "server_error", "queue_full", RETRY_BUSY_S)
 
 
 class TextRefusal(Refused):

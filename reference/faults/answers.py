@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 from typing import Any
 
 from aiohttp import web
 
 from ..hooks import Handler, Hooks
+from ..refusals import JsonRefusal, queue_full
 from .fault import Install
 from .planting import around
 
@@ -30,20 +30,19 @@ def plain_text(where: str, status: int, text: str = "planted") -> Install:
 
 def error_500(where: str) -> Install:
     """An error in JSON, as the GGUF gateway has them."""
-    body = {"error": {"message": "planted", "type": "server_error", "code": "internal_error"}}
-    return instead(where, status=500, text=json.dumps(body), content_type="application/json")
+
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        return server_error()
+
+    return around(where, wrapper)
 
 
-def queue_full() -> web.Response:
-    """The answer of the GGUF gateway when its queue is full."""
-    error = {"message": "Server busy, try again later", "type": "server_error"}
-    body = {"error": {**error, "code": "queue_full"}}
-    headers = {"Retry-After": "5", "Content-Type": "application/json"}
-    return web.Response(status=503, text=json.dumps(body), headers=headers)
+def server_error() -> web.Response:
+    return JsonRefusal(500, "planted", "server_error", "internal_error").response()
 
 
 async def always_full(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
-    return queue_full()
+    return queue_full().response()
 
 
 async def never_answer(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:

@@ -18,9 +18,6 @@ from .planting import around, nothing, on_gateway
 CORS = "test_cors.py"
 ORIGIN = "https://app.example"
 ALLOW_ORIGIN = "Access-Control-Allow-Origin"
-ALLOW_METHODS = "Access-Control-Allow-Methods"
-ALLOW_HEADERS = "Access-Control-Allow-Headers"
-ALLOW_CREDENTIALS = "Access-Control-Allow-Credentials"
 
 Condition = Callable[[web.BaseRequest, web.StreamResponse], bool]
 Change = Callable[[web.StreamResponse, str], None]

@@ -151,3 +151,15 @@ async def refuse_while_waking(
         fleet.waker.wake(fleet.registry.runners[0])
         return web.Response(status=503, text="Runner is waking up, try again later")
     return await handler(request)
+
+
+# --- lists
+
+
+def lists_models(models: Callable[[FleetGateway], list[str]]) -> Install:
+    """/v1/models lists these models instead of the true ones."""
+
+    def setup(fleet: FleetGateway) -> None:
+        fleet.registry.models = lambda: models(fleet)  # type: ignore[method-assign]
+
+    return on_gateway(setup)

@@ -13,7 +13,7 @@ from ..token_verifier import User
 from ..tokens import ADMIN, SPECIFIC
 from .answers import instead, plain_text
 from .fault import Fault, Install
-from .fleet_changes import decide, is_class, names_model, refuses, resolves
+from .fleet_changes import decide, is_class, lists_models, names_model, refuses, resolves
 from .gateway_parts import FleetGateway
 from .planting import nothing, on_events, on_gateway
 from .streams import as_event, no_content, payload
@@ -61,10 +61,6 @@ def ignore_stream(fleet: FleetGateway) -> None:
         return await original(request, {**fields, "stream": False}, place)
 
     fleet.ask_engine = ask_engine
-
-
-def lists_only(model: str) -> Install:
-    return on_gateway(lambda fleet: setattr(fleet.registry, "models", lambda: [model]))
 
 
 async def class_in_first_chunk(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -176,7 +172,7 @@ ROWS: tuple[Fault, ...] = (
         "routing-list-short",
         "a model that answers is not listed",
         check="listing",
-        install=lists_only(SMALL_MODEL),
+        install=lists_models(lambda fleet: [SMALL_MODEL]),
         status="WARN",
         arguments=("--model", BIG_MODEL),
     ),

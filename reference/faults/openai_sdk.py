@@ -14,7 +14,7 @@ from aiohttp import web
 
 from ..hooks import Handler, Hooks
 from ..refusals import JsonRefusal
-from .answers import error_500, instead, never_answer
+from .answers import error_500, instead, never_answer, server_error
 from .fault import Fault, Install
 from .gateway_parts import GgufGateway
 from .planting import around, on_events, on_gateway, stream_header
@@ -277,9 +277,8 @@ def when_text(make: Callable[[Fields], Any]) -> Install:
     return when(lambda request, fields: isinstance(fields.get("messages"), str), make)
 
 
-def server_error(_fields: Fields) -> web.Response:
-    error = {"message": "planted", "type": "server_error", "code": "internal_error"}
-    return web.json_response({"error": error}, status=500)
+def failing(_: object) -> web.Response:
+    return server_error()
 
 
 def completion(fields: Fields, *messages: Fields, reason: str = "stop", **more: Any) -> Fields:
@@ -344,8 +343,7 @@ def embedding(as_floats: Vector, as_base64: Vector) -> Callable[[Fields], Fields
 
 def no_base64(fields: Fields) -> Any:
     if fields.get("encoding_format") == "base64":
-        body = {"error": {"message": "encoding_format must be float", "type": "bad", "code": 400}}
-        return web.json_response(body, status=400)
+        return JsonRefusal(400, "encoding_format must be float", "bad", 400).response()
     return embedding([0.1, 0.2], [])(fields)
 
 
@@ -417,7 +415,7 @@ def block_async_client(hooks: Hooks) -> None:
 
     async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
         blocked = request.headers.get("User-Agent", "").startswith("Async")
-        return server_error({}) if blocked else await handler(request)
+        return server_error() if blocked else await handler(request)
 
     hooks.around["backend"].append(wrapper)
 
@@ -557,7 +555,7 @@ CONTRACT_ROWS: tuple[Fault, ...] = (
     _key("key-500", "a wrong key gets a 500", refuses_key(500)),
     _key("key-403", "a wrong key gets a 403", refuses_key(403)),
     _key("key-wordless", "the 401 for a wrong key is plain text", plain_text_401, **WARN),
-    _bad("bad-500", "messages of the wrong type get a 500", when_text(server_error)),
+    _bad("bad-500", "messages of the wrong type get a 500", when_text(failing)),
     _bad("bad-200", "messages of the wrong type get a 200", when_text(answer_text("Hello."))),
     _bad(
         "bad-html",
@@ -611,7 +609,7 @@ CAPABILITY_ROWS: tuple[Fault, ...] = (
         "both of two choices have the index 0",
         when_given("n", two_choices_with_index_0),
     ),
-    row("seed", "seed-500", "a request with a seed gets a 500", when_given("seed", server_error)),
+    row("seed", "seed-500", "a request with a seed gets a 500", when_given("seed", failing)),
     row(
         "logprobs",
         "logprobs-positive",
@@ -662,7 +660,7 @@ CAPABILITY_ROWS: tuple[Fault, ...] = (
         "unknown_model",
         "unknown-500",
         "a request for an unknown model gets a 500",
-        when(lambda _, fields: str(fields.get("model")).startswith("no-such"), server_error),
+        when(lambda _, fields: str(fields.get("model")).startswith("no-such"), failing),
     ),
     row(
         "unknown_model",
@@ -675,7 +673,7 @@ CAPABILITY_ROWS: tuple[Fault, ...] = (
         "retrieve",
         "retrieve-500",
         "retrieving a listed model gets a 500",
-        one_model(lambda _: server_error({})),
+        one_model(failing),
     ),
     row(
         "retrieve",

@@ -15,8 +15,9 @@ from aiohttp import web
 
 from ..engine_client import events
 from ..hooks import Handler, Hooks, Wrapper
+from ..refusals import queue_full
 from ..slots import QueueFull, Slots
-from .answers import error_500, queue_full
+from .answers import error_500
 from .fault import Fault, Install
 from .gateway_parts import GgufGateway
 from .planting import around, around_with_gateway, on_gateway
@@ -92,7 +93,7 @@ def refuse_for_ever(hooks: Hooks) -> None:
         nonlocal first_refusal_s
         now_s = time.monotonic()
         if first_refusal_s is not None and now_s - first_refusal_s > 1 and request.method == "POST":
-            return queue_full()
+            return queue_full().response()
         response = await handler(request)
         if response.status == 503 and first_refusal_s is None:
             first_refusal_s = time.monotonic()

@@ -15,6 +15,7 @@ from .answers import every_third_fails, never_answer, plain_text
 from .fault import Fault, Install
 from .fleet_changes import (
     and_wake,
+    lists_models,
     names_model,
     refuse_while_waking,
     send_malformed,
@@ -64,15 +65,6 @@ def lists_runners(change: Callable[[Runner], Entry]) -> Install:
         return list_of_runners(fleet, change)
 
     return around_with_gateway("runners", wrapper)
-
-
-def lists_models(models: Callable[[FleetGateway], list[str]]) -> Install:
-    """/v1/models lists these models instead of the true ones."""
-
-    def setup(fleet: FleetGateway) -> None:
-        fleet.registry.models = lambda: models(fleet)  # type: ignore[method-assign]
-
-    return on_gateway(setup)
 
 
 def no_models(fleet: FleetGateway) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import itertools
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from aiohttp import web
 
 from ..fleet_registry import Runner
 from ..hooks import Handler
-from .answers import never_answer
+from .answers import never_answer, plain_text
 from .fault import Fault, Install
 from .fleet_changes import chooses
 from .planting import all_of, around, nothing
@@ -91,12 +90,7 @@ def refused_beyond(most: int) -> Install:
 
 def not_found(*where: str) -> Install:
     """These parts of the admin API do not exist."""
-
-    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
-        await asyncio.sleep(0)
-        return web.Response(status=404, text="Not found")
-
-    return all_of(*[around(name, wrapper) for name in where])
+    return all_of(*[plain_text(name, 404, "Not found") for name in where])
 
 
 # --- the faults

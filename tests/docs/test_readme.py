@@ -225,10 +225,9 @@ def sound_run(script: str, arguments: str, results: Path) -> Finished:
     settings = CASES[script].settings
     quick = QUICK[settings.get("profile", "gateway")]
     with running(**{**quick, **settings}) as deployment:
-        exported = {name.lower(): value for name, value in deployment.environment.items()}
+        exported = deployment.exported
         words = shlex.split(arguments.format(**exported))
-        finished = run_script(script, *words, "--results", results, env=deployment.environment)
-    return Finished(finished.code, finished.out, finished.err, results)
+        return run_script(script, *words, env=deployment.environment, results=results)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ from helpers.hostile import Server
 from helpers.scripts import Finished, run_script
 from reference import Deployment
 
+KEY = "sk-hostileHOSTILE0123456789abcdefXYZ"
+SPARE_S = 6.0  # for starting Python on a busy machine, and for scheduling
 SUMMARY = {"mean", "p50", "p90", "p95", "p99", "min", "max", "n"}
 
 
@@ -43,6 +45,3 @@ def status(finished: Finished, check: str, name: str = "inference_c1") -> str:
 def detail(finished: Finished, check: str, name: str = "inference_c1") -> str:
     found: str = finished.check(name, check)["detail"]
     return found
-
-
-# --- bad input: exit 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -40,6 +41,35 @@ class Finished:
         return found[0]
 
 
+@dataclass(frozen=True)
+class SavedAs:
+    """What the result document of this name says of its checks."""
+
+    name: str
+
+    def statuses(self, finished: Finished) -> dict[str, str]:
+        """The status of each check."""
+        return {each["name"]: each["status"] for each in finished.document(self.name)["checks"]}
+
+    def only(self, status: str, finished: Finished) -> set[str]:
+        """The checks with this status."""
+        return {name for name, found in self.statuses(finished).items() if found == status}
+
+    def detail(self, finished: Finished, check: str) -> str:
+        return str(finished.check(self.name, check)["detail"])
+
+
+def load_script(script: str) -> Any:
+    """The script as a module, under a name that pytest does not collect."""
+    name = f"script_{Path(script).stem}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, ROOT / script)
+        assert spec and spec.loader
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
 def restore_signals() -> None:
     """Let SIGINT and SIGHUP have their usual effect, in this process and in all that it starts.
 
@@ -72,13 +102,16 @@ def run_script(
     env: Mapping[str, str] | None = None,
     input: str | None = None,
     timeout_s: float = 90,
+    results: Path | None = None,
 ) -> Finished:
-    """Run a script to its end; its results go to `results` in the current folder."""
+    """Run a script to its end; its results go to `results`, else where a script puts them itself:
+    to `results` in the current folder."""
+    place = ("--results", results) if results else ()
     stdin = subprocess.PIPE if input is not None else None
-    with start_script(script, *arguments, env=env, stdin=stdin) as process:
+    with start_script(script, *arguments, *place, env=env, stdin=stdin) as process:
         try:
             out, err = process.communicate(input, timeout=timeout_s)
         except BaseException:
             process.kill()
             raise
-    return Finished(process.returncode, out, err, Path("results").absolute())
+    return Finished(process.returncode, out, err, (results or Path("results")).absolute())

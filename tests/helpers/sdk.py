@@ -14,10 +14,12 @@ from typing import Any
 from urllib.parse import unquote
 
 from helpers.hostile import DONE, HEAD, Call, delta, error, event, response
-from helpers.scripts import ROOT, Finished, run_script
+from helpers.scripts import ROOT, Finished, SavedAs, run_script
 
 SDK = "test_openai_sdk.py"
 DOCUMENT = "openai_sdk_test"
+SAVED = SavedAs(DOCUMENT)
+statuses, only = SAVED.statuses, SAVED.only
 KEY = "sk-right"
 
 
@@ -43,14 +45,6 @@ def run_sdk(url: str, *arguments: object, key: str = KEY, **options: Any) -> Fin
     env |= options.pop("env", {})
     given_key = ("--api-key", key) if key else ()
     return run_script(SDK, "--url", url, *given_key, *arguments, env=env, **options)
-
-
-def statuses(finished: Finished) -> dict[str, str]:
-    return {each["name"]: each["status"] for each in finished.document(DOCUMENT)["checks"]}
-
-
-def only(finished: Finished, status: str) -> set[str]:
-    return {name for name, found in statuses(finished).items() if found == status}
 
 
 # --- a server that can do everything

@@ -60,17 +60,17 @@ def fast_starts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def check_with(script: str, deployment: Deployment, results: Path, *arguments: object) -> Finished:
     """`arguments` may name what the deployment exports, in lower case: "{wol_port}"."""
-    exported = {name.lower(): value for name, value in deployment.environment.items()}
+    exported = deployment.exported
     given = [str(each).format(**exported) for each in arguments]
     credential = ("--api-key", exported.get("inference_api_key"))
     if "token_binary" in exported:
         # What `get-token` runs. `test_fleet` tests that script itself.
         credential = ("--token-binary", shlex.join([sys.executable, "-m", "reference.tokens"]))
-    target = ("--url", deployment.url, *credential, "--results", results)
+    target = ("--url", deployment.url, *credential)
     # The token binary reads its key's file from these variables.
     environment = {**deployment.environment, "PYTHONPATH": str(ROOT)}
-    finished = run_script(script, *target, *ARGUMENTS.get(script, ()), *given, env=environment)
-    return Finished(finished.code, finished.out, finished.err, results)
+    few = ARGUMENTS.get(script, ())
+    return run_script(script, *target, *few, *given, env=environment, results=results)
 
 
 def with_fault(fault: Fault, folder: Path) -> Outcome:

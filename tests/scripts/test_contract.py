@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import re
@@ -17,12 +16,11 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from helpers.scripts import ROOT, Finished, run_script, start_script
+from helpers.scripts import ROOT, Finished, load_script, run_script, start_script
 
 import common
 
@@ -56,19 +54,8 @@ SECRET = "sk-T0p/5ecret+key=and\"more'&"
 every_script = pytest.mark.parametrize("script", SCRIPTS)
 
 
-def load(script: str) -> ModuleType:
-    """The script as a module, under a name that pytest does not collect."""
-    name = f"script_{Path(script).stem}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, ROOT / script)
-        assert spec and spec.loader
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
 def parser_of(script: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = load(script).build_parser()
+    parser: argparse.ArgumentParser = load_script(script).build_parser()
     return parser
 
 
@@ -122,7 +109,7 @@ def test_help_leaves_no_results(script: str) -> None:
 
 def examples(script: str) -> list[list[str]]:
     """The arguments of each command in the docstring, without what a shell would do itself."""
-    _, _, text = (load(script).__doc__ or "").partition("Examples:\n")
+    _, _, text = (load_script(script).__doc__ or "").partition("Examples:\n")
     commands = []
     for line in text.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
@@ -142,7 +129,7 @@ def test_every_example_of_the_docstring_parses(script: str) -> None:
 
 @every_script
 def test_the_docstring_says_what_pass_means_and_what_it_costs(script: str) -> None:
-    text = load(script).__doc__ or ""
+    text = load_script(script).__doc__ or ""
     assert "PASS: " in text
     assert re.search(r"^(Cost|Costs|Wakes): ", text, re.MULTILINE)
     assert text.splitlines()[0].endswith("?")
@@ -150,7 +137,7 @@ def test_the_docstring_says_what_pass_means_and_what_it_costs(script: str) -> No
 
 @every_script
 def test_nothing_in_a_script_looks_like_a_test_to_pytest(script: str) -> None:
-    names = [name for name in vars(load(script)) if name.startswith(("test", "Test"))]
+    names = [name for name in vars(load_script(script)) if name.startswith(("test", "Test"))]
     assert not names
 
 
@@ -190,7 +177,7 @@ def test_a_mistake_is_exit_2_and_one_line_on_stderr(
 ) -> None:
     arguments = ["--url", "http://127.0.0.1:9", *mistake]
     with pytest.raises(SystemExit) as caught:
-        load(script).main(arguments)
+        load_script(script).main(arguments)
     out, err = capsys.readouterr()
     assert (caught.value.code, out, len(err.splitlines())) == (2, "", 1)
     assert err.startswith(f"{script}: ")

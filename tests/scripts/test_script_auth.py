@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from helpers.answers import answer_to
 from helpers.hostile import CHAT, HEAD, Call, Server, error, good_stream, hang, in_turn, response
-from helpers.scripts import Finished, run_script
+from helpers.scripts import Finished, SavedAs, run_script
 
 import test_auth as auth
 from common import Status
@@ -30,6 +30,8 @@ from livecheck.fleet.roles import ADMIN, SPECIFIC, Identity
 from reference import Deployment, running, tokens
 
 SCRIPT = "test_auth.py"
+SAVED = SavedAs("auth")
+statuses, only, detail = SAVED.statuses, SAVED.only, SAVED.detail
 SIM: dict[str, Any] = {"engine": "sim", "ttft_ms": 4, "itl_ms": 1}
 QUICK = {**SIM, "profile": "fleet"}
 KEY = "sk-0123456789abcdef"
@@ -62,19 +64,6 @@ def token_of(deployment: Deployment, *roles: str, expires_in_s: float = 600) -> 
 def with_token(deployment: Deployment, token: str, *arguments: object) -> Finished:
     """With this token alone."""
     return run_script(SCRIPT, "--url", deployment.url, "--token", token, *arguments)
-
-
-def statuses(finished: Finished) -> dict[str, str]:
-    return {each["name"]: each["status"] for each in finished.document("auth")["checks"]}
-
-
-def only(status: str, finished: Finished) -> set[str]:
-    return {name for name, value in statuses(finished).items() if value == status}
-
-
-def detail(finished: Finished, name: str) -> str:
-    text: str = finished.check("auth", name)["detail"]
-    return text
 
 
 # --- the reference deployments

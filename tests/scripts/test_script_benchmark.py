@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.bench import SUMMARY, bench, detail, level, quick, status
+from helpers.bench import KEY, SPARE_S, SUMMARY, bench, detail, level, quick, status
 from helpers.hostile import (
     CHAT,
     DONE,
@@ -41,10 +41,6 @@ import benchmark
 from livecheck.load.level_plan import make_plan
 from livecheck.wire import metrics
 from reference import Deployment, running
-
-KEY = "sk-hostileHOSTILE0123456789abcdefXYZ"
-SPARE_S = 6.0  # for starting Python on a busy machine, and for scheduling
-
 
 SOMEWHERE = ("--url", "http://127.0.0.1:9")
 

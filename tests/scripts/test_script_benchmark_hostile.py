@@ -10,7 +10,7 @@ import time
 
 import pytest
 import trustme
-from helpers.bench import SUMMARY, bench, detail, level, quick, status
+from helpers.bench import KEY, SPARE_S, SUMMARY, bench, detail, level, quick, status
 from helpers.hostile import (
     CHAT,
     DONE,
@@ -31,10 +31,6 @@ from helpers.hostile import (
 from helpers.scripts import Finished
 
 from reference import Deployment
-
-KEY = "sk-hostileHOSTILE0123456789abcdefXYZ"
-SPARE_S = 6.0  # for starting Python on a busy machine, and for scheduling
-
 
 # --- could not check: exit 3
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from helpers.answers import answer
-from helpers.scripts import Finished, run_script
+from helpers.scripts import Finished, SavedAs, run_script
 
 import test_cors as cors
 from common import Status
@@ -21,6 +21,8 @@ from livecheck.wire.wire import Failure, Request
 from reference import Deployment, running
 
 SCRIPT = "test_cors.py"
+SAVED = SavedAs("cors")
+statuses, only = SAVED.statuses, SAVED.only
 ORIGIN = "https://app.example"
 QUICK = {"engine": "sim", "ttft_ms": 4, "itl_ms": 1, "rate_limit": 0}
 WARNED = {"exposed", "sdk_headers"}  # what the gateway leaves out, sound as it is
@@ -36,14 +38,6 @@ def check(deployment: Deployment, *arguments: object) -> Finished:
     target = ("--url", deployment.url)
     key = ("--api-key", deployment.api_key) if deployment.api_key else ()
     return run_script(SCRIPT, *target, *key, *arguments)
-
-
-def statuses(finished: Finished) -> dict[str, str]:
-    return {each["name"]: each["status"] for each in finished.document("cors")["checks"]}
-
-
-def only(status: str, finished: Finished) -> set[str]:
-    return {name for name, value in statuses(finished).items() if value == status}
 
 
 # --- deployments

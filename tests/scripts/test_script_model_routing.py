@@ -18,7 +18,7 @@ import pytest
 from helpers import hostile
 from helpers.answers import answer_to
 from helpers.hostile import Call, Server, event, response
-from helpers.scripts import ROOT, Finished, run_script, start_script
+from helpers.scripts import ROOT, Finished, SavedAs, run_script, start_script
 
 import test_model_routing as routing
 from common import Status
@@ -29,6 +29,8 @@ from livecheck.wire import chat
 from reference import Deployment, running
 
 SCRIPT = "test_model_routing.py"
+SAVED = SavedAs("model_routing")
+statuses, only, detail = SAVED.statuses, SAVED.only, SAVED.detail
 SMALL, BIG = "small:1b", "big:70b"
 CLASSES = {"class:fast": SMALL, "class:big": BIG}
 QUICK: dict[str, Any] = {"profile": "fleet", "engine": "sim", "ttft_ms": 4, "output_tokens": 4}
@@ -44,19 +46,6 @@ def sound() -> Iterator[Deployment]:
 def check(deployment: Deployment, *arguments: object) -> Finished:
     """With the token and the token binary that the deployment exports."""
     return run_script(SCRIPT, *arguments, env=deployment.environment)
-
-
-def statuses(finished: Finished) -> dict[str, str]:
-    return {each["name"]: each["status"] for each in finished.document("model_routing")["checks"]}
-
-
-def only(status: str, finished: Finished) -> set[str]:
-    return {name for name, value in statuses(finished).items() if value == status}
-
-
-def detail(finished: Finished, name: str) -> str:
-    text: str = finished.check("model_routing", name)["detail"]
-    return text
 
 
 def token_of(*roles: str) -> str:

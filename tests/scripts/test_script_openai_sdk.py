@@ -57,8 +57,8 @@ SIM_REFUSES = {"embeddings", "retrieve", "completions"}
 def test_a_sound_gateway_passes_with_every_major_of_the_sdk(major: int, sim: Deployment) -> None:
     finished = run_sdk(sim.url, key=sim.api_key, major=major)
     assert finished.code == 0, finished.out
-    assert only(finished, "WARN") == SIM_IGNORES
-    assert only(finished, "SKIP") == SIM_REFUSES | {"seed"}
+    assert only("WARN", finished) == SIM_IGNORES
+    assert only("SKIP", finished) == SIM_REFUSES | {"seed"}
     client = finished.document(DOCUMENT)["client"]
     assert client["openai"].startswith(f"{major}.")
     assert client["http_library"].startswith("httpx2" if major == 3 else "httpx 0")
@@ -96,7 +96,7 @@ def test_the_real_engine_passes_through_the_gateway_and_without_it() -> None:
 
 def judge_llama(finished: Finished, wrong_key: str) -> None:
     assert finished.code == 0, finished.out
-    passed = only(finished, "PASS")
+    passed = only("PASS", finished)
     assert {*script.CONTRACT} - {"wrong_key"} <= passed
     assert {"stop", "n", "logprobs", "json_schema", "completions", "async"} <= passed
     assert finished.check(DOCUMENT, "embeddings")["evidence"]["status"] == 501
@@ -203,7 +203,7 @@ def test_after_one_request_without_an_end_nothing_more_is_asked() -> None:
     with Server(chat=hang) as server:
         finished = run_sdk(server.url, "--timeout", 1)
     assert finished.code == 1
-    assert only(finished, "FAIL") == {"completion"}
+    assert only("FAIL", finished) == {"completion"}
     skipped = "not asked: POST /v1/chat/completions: not finished after 1 s"
     assert skipped in finished.check(DOCUMENT, "async")["detail"]
     assert server.count() == 1

@@ -17,7 +17,7 @@ from types import ModuleType
 import pytest
 from helpers.answers import streamed
 from helpers.raw_server import RawServer, answer, keep_answering
-from helpers.scripts import Finished, run_script, start_script
+from helpers.scripts import Finished, SavedAs, run_script, start_script
 
 from livecheck.core.checks import Check
 from livecheck.gateway.burst import Burst, Limits
@@ -27,6 +27,7 @@ from livecheck.wire.wire import Reply, Request, Target, Wire
 from reference import Deployment, running
 
 NAME = "queue_behavior"
+statuses = SavedAs(NAME).statuses
 QUICK = {"engine": "sim", "ttft_ms": 4, "itl_ms": 2, "rate_limit": 0}
 GUIDE = {**QUICK, "max_concurrent_requests": 1, "max_queue_size": 2}
 queue: ModuleType = importlib.import_module("test_queue")
@@ -39,10 +40,6 @@ def check_queue(deployment: Deployment, *arguments: object) -> Finished:
         *(["--api-key", deployment.api_key] * bool(deployment.api_key)),
     )
     return run_script("test_queue.py", *target, *arguments)
-
-
-def statuses(finished: Finished) -> dict[str, str]:
-    return {each["name"]: each["status"] for each in finished.document(NAME)["checks"]}
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,9 @@ sound ones look like, what counts workers, and what must not be believed.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import shlex
 import signal
-import sys
 import threading
 import time
 import urllib.request
@@ -23,7 +21,7 @@ from typing import Any
 import pytest
 from helpers import answers
 from helpers.raw_server import RawServer, answer, keep_answering
-from helpers.scripts import ROOT, Finished, run_script, start_script
+from helpers.scripts import Finished, SavedAs, load_script, run_script, start_script
 
 from common import Status
 from livecheck.gateway import worker_count
@@ -40,22 +38,14 @@ from reference.faults.scale_to_zero import COUNT_WORKERS as COUNT
 
 SCRIPT = "test_scale_to_zero.py"
 NAME = "scale_to_zero"
+SAVED = SavedAs(NAME)
+statuses, detail = SAVED.statuses, SAVED.detail
 SLEEPY: dict[str, object] = {"idle_timeout": 1.2, "load_ms": 600, "ttft_ms": 20, "itl_ms": 2}
 QUICK = ("--idle-timeout", 2.5, "--probe-interval", 0.2, "--max-tokens", 4)
 KEY = "rpa-5ecret-of-the-control-plane"
 
 
-def load() -> Any:
-    """The script as a module, under a name that pytest does not collect."""
-    spec = importlib.util.spec_from_file_location("script_scale_to_zero", ROOT / SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-script = load()
+script = load_script(SCRIPT)
 
 
 @pytest.fixture(scope="module")
@@ -80,14 +70,6 @@ def arguments(deployment: Deployment, *more: object) -> list[str]:
 
 def check(deployment: Deployment, *more: object) -> Finished:
     return run_script(SCRIPT, *arguments(deployment, *more))
-
-
-def statuses(finished: Finished) -> dict[str, str]:
-    return {each["name"]: each["status"] for each in finished.document(NAME)["checks"]}
-
-
-def detail(finished: Finished, name: str) -> str:
-    return str(finished.check(NAME, name)["detail"])
 
 
 # --- sound deployments

@@ -7,7 +7,6 @@ ones look like, and what must not be believed.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import os
 import shutil
@@ -34,7 +33,7 @@ from helpers.hostile import (
     response,
     usage,
 )
-from helpers.scripts import ROOT, Finished, run_script, start_script
+from helpers.scripts import ROOT, Finished, SavedAs, load_script, run_script, start_script
 from helpers.wake import (
     DESK,
     NAS,
@@ -57,21 +56,13 @@ from reference import Deployment, running
 
 SCRIPT = "test_wol.py"
 NAME = "wol"
+SAVED = SavedAs(NAME)
+statuses, detail = SAVED.statuses, SAVED.detail
 SIM: dict[str, Any] = {"profile": "fleet", "ttft_ms": 4, "itl_ms": 1}
 MODELS = "/v1/models"
 
 
-def load() -> Any:
-    """The script as a module, under a name that pytest does not collect."""
-    spec = importlib.util.spec_from_file_location("script_wol", ROOT / SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-script = load()
+script = load_script(SCRIPT)
 MIN_WAKE_S = 0.3
 SHORT_WAITS = (
     (script, "CONFIRM_S", 0.1),
@@ -120,14 +111,6 @@ def sleeping() -> Iterator[Deployment]:
     """A fleet that is asleep for all tests here: no runner has booted before they end."""
     with running(**SIM, asleep=True, boot_ms=600_000) as deployment:
         yield deployment
-
-
-def statuses(finished: Finished) -> dict[str, str]:
-    return {each["name"]: each["status"] for each in finished.document(NAME)["checks"]}
-
-
-def detail(finished: Finished, name: str) -> str:
-    return str(finished.check(NAME, name)["detail"])
 
 
 # --- a fleet

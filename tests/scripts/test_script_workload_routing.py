@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from helpers.fleet_answers import MODEL, failed, served
 from helpers.hostile import HEAD, Call, Server, delta, error, event, good_stream, response
-from helpers.scripts import Finished, run_script, start_script
+from helpers.scripts import Finished, SavedAs, run_script, start_script
 
 import test_workload_routing as workload
 from common import Status
@@ -33,6 +33,8 @@ from reference import Deployment, running
 SCRIPT = "test_workload_routing.py"
 QUICK = {"profile": "fleet", "engine": "sim", "ttft_ms": 10, "itl_ms": 1}
 RESULT = "workload_routing"
+SAVED = SavedAs(RESULT)
+statuses, detail = SAVED.statuses, SAVED.detail
 TOKEN = ("--token", "opaque-key")
 DONE = b"data: [DONE]\n\n"
 
@@ -58,15 +60,6 @@ def check(deployment: Deployment, *arguments: object) -> Finished:
 
 def check_as_user(url: str, *arguments: object) -> Finished:
     return run_here("--url", url, *TOKEN, *arguments)
-
-
-def statuses(finished: Finished) -> dict[str, str]:
-    return {each["name"]: each["status"] for each in finished.document(RESULT)["checks"]}
-
-
-def detail(finished: Finished, name: str) -> str:
-    text: str = finished.check(RESULT, name)["detail"]
-    return text
 
 
 # --- a gateway made of what a test wants

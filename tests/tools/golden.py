@@ -159,8 +159,7 @@ def run_case(case: Case) -> dict[str, Any]:
         settings.setdefault("rate_limit", 0)
     faults = [case.fault] if case.fault else []
     with tempfile.TemporaryDirectory() as folder, running(faults=faults, **settings) as deployment:
-        exported = {name.lower(): value for name, value in deployment.environment.items()}
-        exported.setdefault("engine_url", "")
+        exported = {"engine_url": "", **deployment.exported}
         arguments = shlex.split(case.arguments.format(**exported))
         if case.fault:
             credential = ["--api-key", exported.get("inference_api_key", "")]

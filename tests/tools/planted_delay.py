@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path[:0] = map(str, Path(__file__).parents[1:3])
 
-from helpers.scripts import Finished, run_script  # noqa: E402
+from helpers.scripts import run_script  # noqa: E402
 
 from reference import Deployment, running  # noqa: E402
 
@@ -28,11 +28,10 @@ def compare(
 ) -> dict[str, dict[str, float]]:
     """The costs that one run found; `direct` stands for the inference server."""
     key = ("--direct-url", direct.url, "--direct-key", direct.api_key)
-    few = ("--inference-only", "--max-tokens", 4, "--requests", pairs, "--results", results)
-    done = run_script("benchmark.py", *few, *key, env=gateway.environment)
+    few = ("--inference-only", "--max-tokens", 4, "--requests", pairs)
+    done = run_script("benchmark.py", *few, *key, env=gateway.environment, results=results)
     assert done.code == 0, done.out + done.err
-    saved = Finished(done.code, done.out, done.err, results).document("gateway_cost")
-    costs: dict[str, dict[str, float]] = saved["metrics"]["cost"]
+    costs: dict[str, dict[str, float]] = done.document("gateway_cost")["metrics"]["cost"]
     return costs
 
 

@@ -95,7 +95,7 @@ def soak(script: str, runs: int) -> int:
 def run_once(script: str, case: Case, deployment: Deployment) -> str | None:
     """What was wrong with one run, or None."""
     with tempfile.TemporaryDirectory() as folder:
-        exported = {name.lower(): value for name, value in deployment.environment.items()}
+        exported = deployment.exported
         arguments = case.arguments.format(**exported)
         command = [sys.executable, ROOT / script, "--results", folder, *shlex.split(arguments)]
         done = subprocess.run(

@@ -14,12 +14,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
+from helpers.http_server import QuietHandler, QuietServer
 from helpers.scripts import ROOT, Finished, load_script, run_script, start_script
 
 import common
@@ -233,28 +232,20 @@ def test_a_refused_connection_is_exit_3_and_one_line_that_helps(
     is_sound(ended, output)
 
 
-class Server(ThreadingHTTPServer):
+class Server(QuietServer):
     """A server that answers everything in one way and remembers what it was asked."""
 
-    daemon_threads = True
     request_queue_size = 64
 
     def __init__(self, answer: Callable[[Handler], None]):
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.answer = answer
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.arrived = threading.Event()
         self.closing = threading.Event()
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
-    def handle_error(self, *_: Any) -> None:
-        """Clients that went away are no error here."""
-
-
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     server: Server
     protocol_version = "HTTP/1.1"
 
@@ -273,9 +264,6 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
 
 def echo(status: int) -> Callable[[Handler], None]:

@@ -18,12 +18,12 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+from helpers.http_server import QuietHandler, QuietServer
 from helpers.scripts import Finished, run_script
 
 from reference import Deployment, running
@@ -129,7 +129,7 @@ else asAnother(JSON.parse(decodeURIComponent(location.hash.slice(1))))
 # --- the pages
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     server: Pages
 
     def do_GET(self) -> None:
@@ -159,25 +159,16 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text.encode())
 
-    def log_message(self, *_: Any) -> None:
-        pass
 
-
-class Pages(ThreadingHTTPServer):
+class Pages(QuietServer):
     """The page under every host name, in the clear and with TLS; work for it, and its results."""
 
-    daemon_threads = True
-
     def __init__(self, context: ssl.SSLContext) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.context = context
         self.jobs: queue.Queue[Any] = queue.Queue()
         self.results: queue.Queue[Any] = queue.Queue()
         self.alive = threading.Event()  # the page has asked for work
-
-    @property
-    def port(self) -> int:
-        return int(self.server_address[1])
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         if request.recv(1, socket.MSG_PEEK) != b"\x16":  # a TLS handshake begins so
@@ -185,9 +176,6 @@ class Pages(ThreadingHTTPServer):
             return
         with self.context.wrap_socket(request, server_side=True) as secured:
             super().finish_request(secured, client_address)
-
-    def handle_error(self, *_: Any) -> None:
-        """Connections that a browser opened in advance and did not use."""
 
 
 class Browser:

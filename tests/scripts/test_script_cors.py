@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 import pytest
 from helpers.answers import answer
+from helpers.http_server import QuietHandler, QuietServer
 from helpers.scripts import Finished, SavedAs, run_script
 
 import test_cors as cors
@@ -450,26 +450,17 @@ def test_what_was_not_asked_is_not_decided() -> None:
 # --- a server that does as it is told
 
 
-class Odd(ThreadingHTTPServer):
+class Odd(QuietServer):
     """`answer` decides about each request: status and headers, or None to hang."""
 
-    daemon_threads = True
-
     def __init__(self, answer: Callable[[str, str], tuple[int, dict[str, str]] | None]) -> None:
-        super().__init__(("127.0.0.1", 0), OddHandler)
+        super().__init__(OddHandler)
         self.answer = answer
         self.closing = Event()
         self.asked: list[tuple[str, str]] = []
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
-    def handle_error(self, *_: Any) -> None:
-        """A client that gave up is no error here."""
-
-
-class OddHandler(BaseHTTPRequestHandler):
+class OddHandler(QuietHandler):
     server: Odd
 
     def do_GET(self) -> None:
@@ -493,9 +484,6 @@ class OddHandler(BaseHTTPRequestHandler):
             self.wfile.write(text)
 
     do_POST = do_OPTIONS = do_GET
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers import answers
+from helpers.http_server import QuietHandler, QuietServer
 from helpers.raw_server import RawServer, answer, keep_answering
 from helpers.scripts import Finished, SavedAs, load_script, run_script, start_script
 
@@ -303,27 +303,21 @@ def test_a_state_that_is_missing_proves_nothing(states: object) -> None:
         count_states({"workers": states})
 
 
-class ControlPlane(ThreadingHTTPServer):
+class ControlPlane(QuietServer):
     """Both of RunPod's APIs, telling of a reference deployment."""
 
-    daemon_threads = True
-
     def __init__(self, deployment: Deployment, statuses: dict[str, int]):
-        super().__init__(("127.0.0.1", 0), ControlPlaneHandler)
+        super().__init__(ControlPlaneHandler)
         self.health = f"{deployment.url}/health"
         self.statuses = statuses  # by path, where it is not 200
         self.asked: list[tuple[str, str | None]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
     def running(self) -> int:
         with urllib.request.urlopen(self.health, timeout=10) as reply:
             return int(json.load(reply)["backend"].get("status") != "stopped")
 
 
-class ControlPlaneHandler(BaseHTTPRequestHandler):
+class ControlPlaneHandler(QuietHandler):
     server: ControlPlane
 
     def do_GET(self) -> None:
@@ -344,9 +338,6 @@ class ControlPlaneHandler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
 
 @contextlib.contextmanager

@@ -2,10 +2,16 @@
 # make demo-all the same with every script, each against a deployment it is for
 # make check    what one runs before a commit: lint, all tests that need no deployment, one sound run
 #               of each script (100 seconds)
-# make test     set up, run all tests (twelve minutes)
+# make test     set up, run all tests (20 minutes)
 # make lint     set up, check form, types and which module imports which
-# make faults   set up, plant every fault and see that its script finds it
+# make faults   set up, plant every fault and start every sound variant: a row for what each script
+#               says, and the counts (six minutes)
+# make hostile  set up, run every command against servers that misbehave at every layer (15
+#               minutes)
 # make soak     set up, run every script 20 times against a sound deployment: no alarm
+# make peers    install nginx, HAProxy, Caddy (as root, with apt-get) and LiteLLM; test the scripts
+#               against these and llama.cpp's own server (five minutes)
+# make peers-vllm  install vLLM (3 GB) and compare our figures with its own
 # make browser  install Debian's Chromium for the CORS test (as root, with apt-get; else says so)
 # make sdks     the openai package in its three majors, for the tests (which make them if need be)
 # make setup    the set-up alone: .venv with everything, from wheels
@@ -19,7 +25,7 @@ BIN := .venv/bin
 READY := .venv/ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all:
 
-.PHONY: demo demo-all check test faults lint soak browser sdks setup clean
+.PHONY: demo demo-all check test peers peers-install peers-vllm faults hostile lint soak browser sdks setup clean
 
 demo: $(READY)
 	@$(BIN)/python -m reference.demo
@@ -28,13 +34,14 @@ demo-all: $(READY)
 	@$(BIN)/python -m reference.demo --all
 
 check: lint
-	$(BIN)/python -m pytest -q -n 3 -m "(not deployment or sound) and not alone"
+	$(BIN)/python -m pytest -q -n 3 -m "(not deployment or sound) and not alone and not peers and not hostile"
 	$(BIN)/python -m pytest -q -m "not deployment and alone"
 
-# First what mostly waits, three files at a time; then, alone, what measures.
+# First what mostly waits, four files at a time; then, alone, what measures. A machine that is busy
+# with other work can spoil a measurement: such a test is made once more, and is named at the end.
 test: $(READY)
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not alone"
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not alone and not peers and not hostile"
+	$(BIN)/python -m pytest --reruns 1 -rR -m alone
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -43,7 +50,38 @@ lint: $(READY)
 	$(BIN)/lint-imports --no-cache
 
 faults: $(READY)
-	$(BIN)/python -m pytest tests/reference/test_faults.py
+	$(BIN)/python tests/tools/fault_matrix.py
+
+# EVERY=15: only one in 15 of the behaviours. EXAMPLES: of random JSON and of damaged results.
+# TRIES: how often each command is interrupted.
+EVERY := 1
+EXAMPLES := 500
+TRIES := 20
+hostile: $(READY)
+	$(BIN)/python tests/tools/hostile.py --every $(EVERY)
+	HOSTILE_EXAMPLES=$(EXAMPLES) REPORT_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -n 3 \
+		--dist loadfile -m "hostile and not peers" tests
+	HOSTILE_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -n 2 tests/hostile/test_fuzz.py
+	$(BIN)/python tests/tools/signals.py --tries $(TRIES)
+
+# Not a part of `make test`, because it installs servers.
+peers: peers-install
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --reruns 1 -rR -m peers
+
+peers-install: $(READY) .venv/litellm/ready
+	@sh tests/peers/install.sh
+.venv/litellm/ready: requirements-peers.txt
+	@echo "Installing LiteLLM into .venv/litellm (once: 750 MB, a minute) ..."
+	@$(PYTHON) -m venv --clear .venv/litellm
+	@.venv/litellm/bin/python -m pip install --quiet --disable-pip-version-check \
+		--only-binary :all: -r requirements-peers.txt
+	@touch $@
+
+peers-vllm: $(READY) .venv/vllm/ready
+	$(BIN)/python tests/tools/vllm/figures.py
+.venv/vllm/ready: tests/tools/vllm/install.sh
+	@echo "Installing vLLM into .venv/vllm (once: 3 GB, several minutes) ..."
+	@PYTHON=$(PYTHON) sh tests/tools/vllm/install.sh
 
 soak: $(READY)
 	$(BIN)/python tests/tools/soak.py

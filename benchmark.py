@@ -7,9 +7,9 @@ taken at the wire, and tokens are the server's own count. Every prompt begins wi
 own, so that prefill is measured and not the prompt cache.
 
 PASS: every probe and every request succeeded, and every --slo was kept.
-Cost: --requests probes of each endpoint (at least 50 with a level), and for each level --requests
-answers of up to --max-tokens, after a warm-up answer per slot. It wakes a sleeping worker.
---find-capacity overloads the deployment on purpose.
+Cost: --requests probes of each endpoint (at least 50 with a level; one or two where a probe is slow
+or costs inference), and for each level --requests answers of up to --max-tokens, after a warm-up
+answer per slot. It wakes a sleeping worker. --find-capacity overloads the deployment on purpose.
 
 Examples:
     # the proxy alone, without touching the model
@@ -30,7 +30,8 @@ Examples:
 
 from __future__ import annotations
 
-import sys
+import livecheck.core.interruption as interruption
+
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -39,27 +40,35 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, Document, Run, Status
-from livecheck.core.checks import passed, warned
+from livecheck.core.address import read_address
+from livecheck.core.checks import passed, skip, undecided, warned
 from livecheck.core.credentials import check_token
 from livecheck.core.options import option_type, positive_number
-from livecheck.core.settings import check_url, is_in_clear
+from livecheck.core.settings import is_in_clear
 from livecheck.core.text import counted, figure, plural
-from livecheck.load import capacity, gateway_cost, gateway_probes, level_plan, table
+from livecheck.load import capacity, client_delay, gateway_cost, gateway_probes, level_plan, table
 from livecheck.load.arrivals import CONSTANT, POISSON, Load
+from livecheck.load.client_delay import client_metrics
 from livecheck.load.level import Level, Session, cannot_recover, measure_level
-from livecheck.wire import chat, metrics
-from livecheck.wire.answer import Answer, ms, records
-from livecheck.wire.asking import Cause, open_wire, rate_limit_words, refused_credential
-from livecheck.wire.wire import USER_CLOCK, Wire, raise_descriptor_limit
+from livecheck.wire import chat, form, metrics
+from livecheck.wire.access import no_access
+from livecheck.wire.asking import Cause, open_wire, rate_limit_words
+from livecheck.wire.model_choice import model_to_ask
+from livecheck.wire.output_arrivals import STEP, Arrivals, read_arrivals
+from livecheck.wire.starvation import Starvation
+from livecheck.wire.wire import Wire, raise_descriptor_limit
 
-CHECKS = ("ping", "health", "requests", "stream", "tokens", "client", "cost", "capacity", "slo")
-# A client that is late by more than this share of the median ITL or TTFT is a part of the figures.
-CLIENT_SHARE = 0.05
-MERGED_SHARE = 0.01  # share of the events; fewer merged ones cannot move a p99
+CHECKS = (
+    *("ping", "health", "requests", "stream", "pacing", "tokens"),
+    *("client", "cost", "capacity", "slo"),
+)
 MAX_PER_S = 10_000
 PROMPT = "Write a short poem about the sea"
+# Share of the streams: a busy machine holds one back now and then.
+HELD_SHARE = 0.1
 
 Records = list[dict[str, Any]]
+Fair = tuple[dict[str, Any], Records]  # figures and records without this program's own delay
 
 
 def build_parser() -> common.Parser:
@@ -67,7 +76,7 @@ def build_parser() -> common.Parser:
     group = parser.add_argument_group("what to measure")
     add = group.add_argument
     number, count = common.whole_number(1), common.whole_number(0)
-    add("--model", metavar="NAME", help="model to ask for (default: the first listed)")
+    add("--model", metavar="NAME", help="model to ask for (default: the first listed for chat)")
     asked = group.add_mutually_exclusive_group().add_argument
     asked("--prompt", default=PROMPT, help="what to ask (default: %(default)s)")
     prompts = "file with one prompt (or JSON object) per line"
@@ -110,34 +119,38 @@ def add_load_options(parser: common.Parser) -> None:
     longest = f"stop the search after this time (default {level_plan.SEARCH_S})"
     add("--max-time", type=common.seconds, metavar="SECONDS", help=longest)
     straight = "inference server, to measure what the gateway costs"
-    add("--direct-url", type=option_type(check_url), metavar="URL", help=straight)
+    add("--direct-url", type=option_type(read_address), metavar="URL", help=straight)
     add("--direct-key", metavar="KEY", help="key for --direct-url (or INFERENCE_DIRECT_KEY)")
 
 
 # --- measure
 
 
-def first_contact(run: Run, wire: Wire, plan: level_plan.Plan) -> Session:
+def first_contact(run: Run, wire: Wire, plan: level_plan.Plan, starvation: Starvation) -> Session:
     """One request to each endpoint, all at once: a silent server costs one timeout."""
     paths = [*plan.probes, *([chat.MODELS] if plan.loads else [])]
-    answers = chat.first_contact(run, wire, [chat.get(path) for path in paths])
-    contact = {answer.path: answer for answer in answers}
-    model = chat.model_to_ask(run, contact.get(chat.MODELS))
+    more = [gateway_probes.METRICS] if plan.probes else []  # whether tokens are counted
+    answers = chat.first_contact(run, wire, [chat.get(path) for path in [*paths, *more]])
+    contact, answers = {answer.path: answer for answer in answers}, answers[: len(paths)]
+    model = model_to_ask(run, contact.get(chat.MODELS))
     edge = gateway_probes.edge_sign(run.url, answers)
-    return Session(run, wire, model, plan.prompts, contact, edge, stopped=cannot_recover(answers))
+    stopped = cannot_recover(answers)
+    return Session(run, wire, model, plan.prompts, starvation, contact, edge, stopped=stopped)
 
 
 def probe_gateway(
     session: Session, paths: Sequence[str], document: Document
-) -> dict[str, list[Answer]]:
+) -> list[gateway_probes.Probes]:
     """Probe each endpoint; fills the document, also when that is interrupted."""
-    probes = {path: [session.contact[path]] for path in paths}
+    probes = [gateway_probes.Probes(path, [session.contact[path]]) for path in paths]
     try:
-        for path in paths:
-            gateway_probes.probe(session, path, probes[path])
+        for endpoint in probes:
+            gateway_probes.probe(session, endpoint)
     finally:
-        document.metrics = {"gateway": gateway_probes.gateway_metrics(probes, session.edge)}
-        each = [answer for answers in probes.values() for answer in answers]
+        found = {endpoint.path: endpoint.answers for endpoint in probes}
+        document.metrics = {"gateway": gateway_probes.gateway_metrics(found, session.edge)}
+        session.fair_probes = gateway_probes.fair_metrics(session, found)
+        each = [answer for answers in found.values() for answer in answers]
         document.requests = [gateway_probes.probe_record(answer) for answer in each]
     return probes
 
@@ -153,12 +166,12 @@ def send_level(session: Session, level: Level, probed: Any, document: Document) 
             measure_level(session, level)
     finally:
         session.stopped = level.stopped
-        found = records(level.answers)
+        found = client_delay.records_of(level.answers, session.starvation)
         about = {"level": level.number} if search else {}
         document.requests = (document.requests if search else []) + [about | r for r in found]
         document.metrics = level_figures(session, level, found) | {"gateway": probed}
-    if level.stop_for(Cause.CREDENTIAL):
-        raise CannotCheck(refused_credential(session.run))
+    if level.refused and (text := no_access(session.run, level.refused)):
+        raise CannotCheck(text)
     return found
 
 
@@ -176,49 +189,10 @@ def level_figures(session: Session, level: Level, found: Records) -> dict[str, A
     if load.is_open:
         figures |= {"load_model": "open loop", "rate_per_s": load.rate_per_s}
         figures |= {"arrivals": load.arrivals, "seed": load.seed}
-    figures["client"] = client_metrics(level.answers, session.wire.clock, figures)
+    figures["client"] = client_metrics(
+        level.answers, session.wire.clock, figures, session.starvation
+    )
     return figures
-
-
-def client_metrics(
-    answers: Sequence[Answer], clock: str, figures: dict[str, Any]
-) -> dict[str, Any]:
-    """How late this program was, and whether so late that the figures are about itself.
-
-    With kernel stamps a late read makes no figure wrong, as long as it does not merge two events.
-    A late send is not a part of any gap between events.
-    """
-    lags = [ms(lag) for answer in answers for lag in answer.reply.lag_ns]
-    late = [ms(a.reply.late_ns) for a in answers if a.reply.late_ns is not None]
-    merged = [ms(lag) for answer in answers for lag in merged_lags(answer)]
-    events = sum(len(answer.stream.output_ns) for answer in answers)
-    harmful = lags
-    if clock != USER_CLOCK:
-        harmful = merged if len(merged) > MERGED_SHARE * events else []
-    # where reads merge events the median gap is 0; TPOT is what it would be otherwise
-    ttft, gap = figures["ttft_ms"]["p50"], figures["itl_ms"]["p50"] or figures["tpot_ms"]["p50"]
-    bound = exceeds(harmful, gap) or exceeds(harmful, ttft) or exceeds(late, ttft)
-    return {
-        "clock": clock,
-        "lag_ms": metrics.summary(lags),
-        "send_lag_ms": metrics.summary(late),
-        "merged_reads": len(merged),
-        "client_bound": bound,
-    }
-
-
-def exceeds(lags_ms: Sequence[float], median_ms: float | None) -> bool:
-    """Whether lags like these are a noticeable part of a figure with this median."""
-    if not lags_ms or median_ms is None:
-        return False
-    return metrics.percentile(lags_ms, 99) > CLIENT_SHARE * median_ms
-
-
-def merged_lags(answer: Answer) -> list[int]:
-    """The lags of the reads that brought more than one output event, in ns."""
-    events = Counter(answer.stream.output_ns)  # events of one read have the same time
-    lags = dict(zip(answer.reply.stamps_ns, answer.reply.lag_ns, strict=True))
-    return [lags[stamp] for stamp, count in events.items() if count > 1]
 
 
 # through the gateway, and straight to the inference server
@@ -229,8 +203,9 @@ def send_pairs(
 ) -> tuple[gateway_cost.Side, gateway_cost.Side]:
     """Measure pairs; fills the document, also when that is interrupted."""
     run, args = session.run, session.run.args
-    model = args.model or gateway_cost.first_contact(run, wire) or session.model
-    other = Session(run, wire, model, session.prompts)
+    model = gateway_cost.first_contact(run, wire)
+    model = args.model or model or session.model
+    other = Session(run, wire, model, session.prompts, session.starvation, is_direct=True)
     through = gateway_cost.Side(session, Level(load))
     past = gateway_cost.Side(other, Level(load))
     through.level.stopped = session.stopped
@@ -239,10 +214,10 @@ def send_pairs(
     finally:
         document.requests, document.metrics = pair_figures(through, past)
         document.metrics |= {"gateway": probed}
-    if through.level.stop_for(Cause.CREDENTIAL):
-        raise CannotCheck(refused_credential(run))
+    if through.level.refused and (text := no_access(run, through.level.refused)):
+        raise CannotCheck(text)
     if past.level.stopped and not document.requests:
-        raise CannotCheck(gateway_cost.nothing_to_compare(wire.target, past.level.stopped))
+        raise CannotCheck(gateway_cost.nothing_to_compare(wire.target, past.level))
     return through, past
 
 
@@ -260,7 +235,9 @@ def pair_figures(
         "through_gateway": figures,
         "direct": metrics.level_metrics(there, objectives),
         "direct_model": past.session.model,
-        "client": client_metrics(answers, through.session.wire.clock, figures),
+        "client": client_metrics(
+            answers, through.session.wire.clock, figures, through.session.starvation
+        ),
     }
 
 
@@ -273,8 +250,9 @@ def direct_key(run: Run) -> str | None:
         run.secrets.add(check_token(key, "--direct-key"))
     except ValueError as error:
         raise CannotCheck(str(error)) from None
-    if is_in_clear(run.args.direct_url):
-        run.note(f"warning: the direct key goes to {run.args.direct_url} unencrypted: use https")
+    url = run.args.direct_url.root
+    if is_in_clear(url):
+        run.note(f"warning: the direct key goes to {url} unencrypted: use https")
     return key
 
 
@@ -305,6 +283,12 @@ def verdict(level: Level, kept: Records, bad: Records, allowed: float) -> tuple[
     if bad:
         return Status.WARN, f"{told}, within the {allowed:.2%} allowed: {error_words(bad)}"
     detail = f"{len(kept)} of {level.load.planned or len(kept)} succeeded"
+    if thoughts := [record for record in kept if record.get("thoughts_only")]:
+        detail += f"; in {len(thoughts)} of them {thoughts[0]['thoughts_only']}"
+    if len(silent := shown_nothing(kept)) == len(kept):
+        return Status.SKIP, f"no first token to measure: {detail}"
+    if silent:
+        return Status.WARN, detail
     if not all(answer.is_ok for answer in level.warmup):
         return Status.WARN, f"{detail}, but {warmup_words(level)}"
     return Status.PASS, detail
@@ -339,20 +323,64 @@ def warmup_words(level: Level) -> str:
     return str(level.stopped) if level.stopped else "nothing was sent"
 
 
+def shown_nothing(found: Records) -> Records:
+    """The successful requests in whose answers no token is shown: all of them were thoughts."""
+    return [each for each in found if each.get("thoughts_only") and each["ttft_ms"] is None]
+
+
 def succeeded(found: Records) -> Records:
     return [record for record in found if record["error"] is None]
 
 
 def check_stream(found: Records) -> Check | None:
-    """The streams of the successful requests were well-formed."""
+    """The streams of the successful requests were well-formed. One with a complaint can be read
+    all the same, so that there are figures."""
     good = succeeded(found)
     if not good:
         return None
     complaints = [text for record in good for text in record["complaints"]]
     evidence = {"streams": len(good), "complaints": len(complaints)}
-    if complaints:
-        return warned("stream", counted(complaints), evidence)
-    return passed("stream", f"{len(good)} well-formed, each with a [DONE]", evidence)
+    words = f"{len(good)} well-formed, each with a [DONE]"
+    return form.judge("stream", complaints, words, evidence)
+
+
+def check_pacing(found: Records, client_bound: bool) -> Check | None:
+    """The streams flow: their output does not come in blocks, many tokens at once and seldom."""
+    good = [record for record in succeeded(found) if record["event_ms"]]
+    if not good:
+        return None
+    paced = [(r, read_arrivals(r["event_ms"], metrics.tokens_of(r))) for r in good]
+    held = [each for each in paced if each[1].are_blocks]
+    certain = [] if client_bound else [each for each in held if not may_be_own_delay(*each)]
+    evidence = {"streams": len(good), "held_back": len(held)}
+    evidence |= {"events": sum(r["output_events"] for r in good)}
+    evidence |= {"arrivals": sum(arrivals.count for _, arrivals in paced)}
+    came = f"{evidence['events']} events came in {plural(evidence['arrivals'], 'arrival')}"
+    if len(held) <= HELD_SHARE * len(good):
+        if all(arrivals.are_grouped and arrivals.pieces <= STEP for _, arrivals in paced):
+            return Check("pacing", Status.SKIP, f"too short to tell: {came}", evidence)
+        return passed("pacing", f"{came}, in {plural(len(good), 'stream')}", evidence)
+    if not certain:
+        detail = f"cannot tell: {came}, but this program was late itself (see the check client)"
+        return Check("pacing", Status.SKIP, detail, evidence)
+    detail = f"held back in blocks in {len(held)} of {len(good)} streams, {held_words(*certain[0])}"
+    return warned("pacing", f"{detail}: look for a proxy that buffers", evidence)
+
+
+def may_be_own_delay(record: dict[str, Any], arrivals: Arrivals) -> bool:
+    """Whether this program could not run for as long as the output needed for an arrival."""
+    times = arrivals.at_ms
+    usual_ms = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else times[0]
+    return bool(record["starved_ms"] >= usual_ms)
+
+
+def held_words(record: dict[str, Any], arrivals: Arrivals) -> str:
+    """`as 128 events in 7 arrivals (128 tokens, 2.1 arrivals a second)`."""
+    tokens, per_s = metrics.tokens_of(record), arrivals.per_s
+    more = [f"{tokens} tokens"] if tokens else []
+    more += [f"{per_s:.2g} arrivals a second"] if per_s else []
+    count = f"{plural(record['output_events'], 'event')} in {plural(arrivals.count, 'arrival')}"
+    return f"as {count}" + (f" ({', '.join(more)})" if more else "")
 
 
 def check_tokens(usage: bool, found: Records) -> Check | None:
@@ -360,20 +388,28 @@ def check_tokens(usage: bool, found: Records) -> Check | None:
     good = succeeded(found)
     if not good:
         return None
+    good = [record for record in good if record["output_tokens"] is not None]
+    if not good:
+        return skip("tokens", "the server gives no count, and shows no token")
     sources = Counter(record["token_source"] for record in good)
     named = " and ".join(name for name, _ in sources.most_common())
     if not usage:
         named += " (the server refuses stream_options)"
     total = int(sum(record["output_tokens"] for record in good))
-    evidence = {"output_tokens": total, "sources": dict(sources)}
+    hidden = sum(record["hidden_tokens"] or 0 for record in good)
+    evidence = {"output_tokens": total, "hidden_tokens": hidden, "sources": dict(sources)}
+    of_them = f" ({hidden} hidden ones, in no rate)" if hidden else ""
     if problems := token_problems(good):
-        return warned("tokens", f"from {named}; {'; '.join(problems)}", evidence)
-    return passed("tokens", f"{total} output tokens, from {named}", evidence)
+        return warned("tokens", f"from {named}{of_them}; {'; '.join(problems)}", evidence)
+    return passed("tokens", f"{total} output tokens{of_them}, from {named}", evidence)
 
 
 def token_problems(good: Records) -> list[str]:
     """What makes the count doubtful, each with an example."""
-    problems = []
+    doubts = [doubt.partition(": ")[::2] for record in good for doubt in record["token_doubts"]]
+    first = {kind: text for kind, text in reversed(doubts)}
+    counts = Counter(kind for kind, _ in doubts)
+    problems = [f"{text} (in {plural(counts[kind], 'answer')})" for kind, text in first.items()]
     counted_twice = [r for r in good if r["server_predicted_tokens"] is not None]
     if differing := [
         r for r in counted_twice if r["server_predicted_tokens"] != r["output_tokens"]
@@ -383,10 +419,12 @@ def token_problems(good: Records) -> list[str]:
         problems.append(
             f"usage and timings disagree in {plural(len(differing), 'answer')}, {example}"
         )
-    if many := [r for r in good if r["output_events"] > r["output_tokens"]]:
-        example = f"as {many[0]['output_events']} events for {many[0]['output_tokens']} tokens"
+    pairs = [(r["output_events"], metrics.tokens_of(r)) for r in good]
+    if many := [(events, tokens) for events, tokens in pairs if tokens and events > tokens]:
+        example = f"as {many[0][0]} events for {many[0][1]} tokens"
         problems.append(f"more events than tokens in {plural(len(many), 'answer')}, {example}")
-    if uncounted := sum(record["token_source"] == "events" for record in good):
+    by_events = [record for record in good if record["token_source"] == "events"]
+    if uncounted := sum(not record["token_doubts"] for record in by_events):
         problems.append(f"the server gives no count: events were counted in {uncounted} answers")
     return problems
 
@@ -397,7 +435,9 @@ def check_client(figures: dict[str, Any]) -> Check | None:
     if not figures["succeeded"]:
         return None
     evidence = {"lag_p99_ms": lag, "merged_reads": client["merged_reads"]}
-    detail = f"lag p99 {lag:.2f} ms, {client['merged_reads']} reads merged events"
+    evidence["starved_ms"] = client["starved_ms"]
+    merged = "merged events" if client["client_bound"] else "brought several events"
+    detail = f"lag p99 {lag:.2f} ms, {plural(client['merged_reads'], 'read')} {merged}"
     if (late := client["send_lag_ms"]["p99"]) is not None:
         evidence["send_lag_p99_ms"] = late
         detail += f", send lag p99 {late:.2f} ms"
@@ -408,21 +448,36 @@ def check_client(figures: dict[str, Any]) -> Check | None:
 
 
 def check_objective(
-    wanted: metrics.Objective, figures: dict[str, Any], found: Records, limited: bool = False
+    wanted: metrics.Objective,
+    figures: dict[str, Any],
+    found: Records,
+    limited: bool = False,
+    fair: Fair | None = None,
 ) -> Check:
     """One --slo. It is also missed when its figure was not measured, unless the rate limit of the
-    key (`limited`) left nothing to measure: then it is undecided."""
+    key (`limited`) left nothing to measure: then it is undecided. So it is when the streams do not
+    tell the figure, or when it is kept by the figures without this program's own delay (`fair`)
+    alone."""
     bound = f"{'at most' if wanted.upper else 'at least'} {wanted.limit:g} {wanted.unit}".strip()
     value = reached(wanted, figures, found)
     evidence = {"value": value, "limit": wanted.limit, "unit": wanted.unit or "share"}
     name = f"slo:{wanted.name}"
+    if why := unknown_words(wanted, figures, found, value):
+        return undecided(name, f"cannot tell: {why} (expected {bound})", evidence)
     if value is None:
         edge = (figures.get("gateway") or {}).get("net_not_separable")
         reason = f": not separable, {edge}" if "_net_" in wanted.name and edge else ""
-        status = Status.SKIP if limited else Status.FAIL
+        silent = shown_nothing(succeeded(found))
+        if silent and not reason:
+            reason = f": {silent[0]['thoughts_only']}"
+        is_open = limited or bool(silent)
+        status = Status.SKIP if is_open else Status.FAIL
         detail = f"not measured in this run{reason} (expected {bound})"
-        return Check(name, status, detail, evidence, essential=limited)
+        return Check(name, status, detail, evidence, essential=is_open)
     status = Status.PASS if is_kept(wanted, value) else Status.FAIL
+    own_value = reached(wanted, *fair) if fair and status is Status.FAIL else None
+    if own_value is not None and is_kept(wanted, own_value):
+        return undecided(name, undecided_words(wanted, value, bound), evidence)
     if wanted.per_request:
         evidence["unit"] = "share of requests"
         return Check(name, status, f"{value:.1%} of the requests kept {bound}", evidence)
@@ -430,12 +485,41 @@ def check_objective(
     return Check(name, status, detail, evidence)
 
 
+def undecided_words(wanted: metrics.Objective, value: float, bound: str) -> str:
+    measured = f"{value:.1%} of the requests" if wanted.per_request else f"{value:g} {wanted.unit}"
+    return (
+        f"cannot tell: {measured.strip()} (expected {bound}), but this program could not run for "
+        "a part of that time; repeat it on a less busy machine"
+    )
+
+
+def fair_figures(session: Session, found: Records) -> Fair:
+    """The figures and records of a level without this program's own delay."""
+    own = client_delay.cleared(found)
+    figures = metrics.level_metrics(own, session.run.args.slo)
+    return figures | {"gateway": session.fair_probes}, own
+
+
 def reached(wanted: metrics.Objective, figures: dict[str, Any], found: Records) -> float | None:
-    """The figure that an objective is about, or the share of requests that kept its bound."""
+    """The figure that an objective is about, or the share of requests that kept its bound, of those
+    that tell it."""
     if not wanted.per_request:
         return wanted.value(figures)
-    good = succeeded(found)
+    silent = shown_nothing(found) if wanted.name != "e2e" else []  # they have no such figure
+    good = [record for record in succeeded(found) if record not in silent]
+    good = [record for record in good if not wanted.is_unknown(record)]
     return sum(wanted.holds(r[wanted.key]) for r in good) / len(good) if good else None
+
+
+def unknown_words(
+    wanted: metrics.Objective, figures: dict[str, Any], found: Records, value: float | None
+) -> str | None:
+    """Why the streams do not tell whether an objective is kept; None when they do."""
+    if not wanted.per_request:
+        return wanted.why_unknown(figures)
+    is_known = not any(wanted.is_unknown(record) for record in succeeded(found))
+    is_broken = value is not None and value < 1
+    return None if is_known or is_broken else metrics.no_rate_words(figures)
 
 
 def is_kept(wanted: metrics.Objective, value: float | None) -> bool:
@@ -447,12 +531,14 @@ def judge_level(
 ) -> list[Check]:
     objectives = session.run.args.slo
     limited = level.stop_for(Cause.RATE_LIMIT)
+    fair = fair_figures(session, found)
     checks = [
         check_requests(level, found, allowed_errors(objectives)),
         check_stream(found),
+        check_pacing(found, figures["client"]["client_bound"]),
         check_tokens(session.usage, found),
         check_client(figures),
-        *(check_objective(each, figures, found, limited) for each in objectives),
+        *(check_objective(each, figures, found, limited, fair) for each in objectives),
     ]
     return [check for check in checks if check]
 
@@ -465,7 +551,8 @@ def judge_search(session: Session, search: capacity.Search, found: Records) -> l
         client = check_client(trial.figures)
         if client:
             client.detail = f"at {trial.level:g}: {client.detail}"
-    checks = [check_stream(found), check_tokens(session.usage, found), client]
+    checks = [check_stream(found), check_pacing(found, bool(bound))]
+    checks += [check_tokens(session.usage, found), client]
     return [*(check for check in checks if check), capacity.check_capacity(search)]
 
 
@@ -476,7 +563,8 @@ def judge_pairs(
     here, there = gateway_cost.split(document.requests)
     side = figures["through_gateway"] | {key: figures[key] for key in ("client", "gateway")}
     bad = [record for record in there if record["error"]]
-    cost = gateway_cost.check_cost(figures["cost"], len(there), bad, past.level.stopped)
+    doubt = gateway_cost.proxy_on_one_way(through, past)
+    cost = gateway_cost.check_cost(figures["cost"], len(there), bad, past.level.stopped, doubt)
     return [*judge_level(through.session, through.level, here, side), cost]
 
 
@@ -500,6 +588,7 @@ def level_lines(figures: dict[str, Any]) -> list[str]:
         *table.optional_row("  the server's own", figures["server_tokens_per_s"]),
         table.row("E2E latency [ms]", figures["e2e_ms"]),
         table.row("output tokens", table.whole(figures["output_tokens"])),
+        *shown_rows(figures),
         table.row("prompt tokens", table.whole(figures["prompt_tokens"])),
         *table.optional_row("  of them cached", table.whole(figures["cached_tokens"])),
         *table.optional_row("connect [ms]", figures["connect_ms"]),
@@ -509,9 +598,19 @@ def level_lines(figures: dict[str, Any]) -> list[str]:
     ]
 
 
+def shown_rows(figures: dict[str, Any]) -> list[str]:
+    """How many of the tokens were shown, where that is not all of them."""
+    output, shown, hidden = (figures[f"{kind}_tokens"] for kind in ("output", "shown", "hidden"))
+    if shown == output and not hidden["max"]:
+        return []
+    rows = [table.row("  shown", table.whole(shown))]
+    return rows + table.optional_row("  hidden", table.whole(hidden))
+
+
 def single_figures(figures: dict[str, Any]) -> list[str]:
-    share = figures["error_rate"]
+    share, no_rate = figures["error_rate"], metrics.no_rate_words(figures)
     entries = {
+        "note": no_rate,
         "output throughput": f"{figure(figures['output_tokens_per_s'])} tok/s",
         "request throughput": f"{figure(figures['requests_per_s'])} requests/s",
         "goodput": f"{figure(figures['goodput_per_s'])} requests/s" + goodput_share(figures),
@@ -524,6 +623,8 @@ def single_figures(figures: dict[str, Any]) -> list[str]:
     }
     if figures["goodput_per_s"] is None:
         del entries["goodput"]
+    if not no_rate:
+        del entries["note"]
     return [line for label, text in entries.items() for line in table.entry(label, text)]
 
 
@@ -579,13 +680,26 @@ def finish(run: Run, document: Document, lines: Sequence[str], checks: Sequence[
 def check_gateway(session: Session, paths: Sequence[str], document: Document) -> list[Check]:
     probes = probe_gateway(session, paths, document)
     figures = document.metrics["gateway"]
-    checks = [gateway_probes.check_probes(path, probes[path], figures) for path in paths]
+    stopped, gateway = session.stopped, gateway_probes.guides_gateway(session.contact)
+    checks = [gateway_probes.check_probes(each, figures, gateway, stopped) for each in probes]
     objectives = session.run.args.slo if document.main else []
-    bounds = [check_objective(each, document.metrics, []) for each in objectives]
-    counts = {path: len(answers) for path, answers in probes.items()}
+    limited = stopped is not None and stopped.cause is Cause.RATE_LIMIT
+    bounds = [check_objective(each, document.metrics, [], limited) for each in objectives]
+    counts = {each.path: len(each.answers) for each in probes}
     lines = gateway_probes.gateway_lines(figures, counts)
+    # Most servers have neither endpoint: their levels decide, if there are any.
+    is_missing = all(check.evidence.get("missing") for check in checks)
+    document.is_incidental = is_missing and not session.run.args.gateway_only
+    if is_missing and session.run.args.gateway_only:
+        leave_undecided(checks)
     finish(session.run, document, lines, checks + bounds)
     return checks
+
+
+def leave_undecided(checks: Sequence[Check]) -> None:
+    """Nothing was probed, so that a doubt about what answers decides nothing either."""
+    for check in checks:
+        check.status = Status.SKIP if check.status is Status.WARN else check.status
 
 
 def check_level(session: Session, load: Load, document: Document, probed: Any) -> None:
@@ -621,29 +735,57 @@ def try_level(
     found = send_level(session, level, probed, document)
     figures = document.metrics
     if level.stop_for(Cause.RATE_LIMIT):
-        search.limited, search.ended = True, limit_words(level, len(found))
+        search.is_undecided, search.ended = True, limit_words(level, len(found))
     elif level.stopped:
         search.ended = str(level.stopped)
+    elif found and len(silent := shown_nothing(found)) == len(found):
+        search.ended = silent[0]["thoughts_only"]
+        return
     if not (level.stop_for(Cause.RATE_LIMIT) or level.stop_for(Cause.TIME)):
         broken, kept = objectives_at(session, level, found, figures)
+        if broken and not objectives_at(session, level, found, *fair_figures(session, found))[0]:
+            search.repeat(level.number)
+            others = [each for each in document.requests if each["level"] != level.number]
+            document.requests = others  # its own say nothing
+            return
+        if not broken and (why := unknown_at(session, found, figures)):
+            search.is_undecided, search.ended = True, f"at {level.number:g} {why}"
+            return
         search.trials.append(capacity.Trial(level.number, figures, broken, kept))
         for line in capacity.trial_lines(search.trials[-1]):
             session.run.say(line)
 
 
 def objectives_at(
-    session: Session, level: Level, found: Records, figures: dict[str, Any]
+    session: Session,
+    level: Level,
+    found: Records,
+    figures: dict[str, Any],
+    own: Records | None = None,
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """The objectives that a level breaks, and those that it keeps, in words."""
+    """The objectives that a level breaks, and those that it keeps, in words; those that it does not
+    tell are in neither. `own`: the records that the figures are made of, where these are not the
+    ones `found`."""
     objectives = session.run.args.slo
     requests = check_requests(level, found, allowed_errors(objectives))
     broken = {"requests": requests.detail} if requests.status is Status.FAIL else {}
     kept: dict[str, str] = {}
     for each in objectives:
-        value = reached(each, figures, found)
+        records = found if own is None else own
+        value = reached(each, figures, records)
+        if unknown_words(each, figures, records, value):
+            continue
         words = capacity.figure_words(each, value)
         (kept if is_kept(each, value) else broken)[each.name] = words
     return broken, kept
+
+
+def unknown_at(session: Session, found: Records, figures: dict[str, Any]) -> str | None:
+    """Why a level does not tell whether it keeps an objective; None when it tells all of them."""
+    for each in session.run.args.slo:
+        if why := unknown_words(each, figures, found, reached(each, figures, found)):
+            return f"it cannot be told whether {each} is kept: {why}"
+    return None
 
 
 def compare(session: Session, load: Load, document: Document, probed: Any) -> None:
@@ -663,8 +805,8 @@ def measure(run: Run) -> None:
         raise_descriptor_limit(level_plan.most_in_flight(args, plan.loads))
     except OSError as error:
         raise CannotCheck(str(error.strerror)) from None
-    with open_wire(run, run.token()) as wire:
-        session = first_contact(run, wire, plan)
+    with open_wire(run, run.token()) as wire, Starvation() as starvation:
+        session = first_contact(run, wire, plan, starvation)
         run.target["model"] = session.model if plan.loads else None
         checks = check_gateway(session, plan.probes, before) if before else []
         probed = before.metrics["gateway"] if before else None
@@ -684,4 +826,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    interruption.end_with(main)

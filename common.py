@@ -20,16 +20,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from livecheck.core.checks import Check, Exit, Status
+from livecheck.core.checks import OF_ALL_ANSWERS, Check, Exit, Status
 from livecheck.core.credentials import CannotCheck
-from livecheck.core.options import Parser, is_wanted, seconds, whole_number
+from livecheck.core.options import (
+    Parser,
+    ca_file_option,
+    is_wanted,
+    option_type,
+    seconds,
+    whole_number,
+)
 from livecheck.core.result_file import Document
-from livecheck.core.run import Run, run
+from livecheck.core.run import Run, run, run_to_end
 from livecheck.core.settings import FLEET, GATEWAY, Deployment
 
 __all__ = [
     "FLEET",
     "GATEWAY",
+    "OF_ALL_ANSWERS",
     "CannotCheck",
     "Check",
     "Document",
@@ -57,7 +65,7 @@ def new_parser(
 
     `file` and `doc` are the script's `__file__` and docstring: the text before "Examples:" becomes
     the description of --help, the rest its epilog. `checks` are the names that --only and --skip
-    take.
+    take, besides those that every script has.
     """
     parser = Parser.from_manual(file, doc)
     parser.set_defaults(deployment=deployment, script=Path(file).stem)
@@ -66,12 +74,19 @@ def new_parser(
     token = f"credential; - reads it from stdin (or {deployment.token_variable})"
     timeout = "whole time of one request (default %(default)g)"
     folder = "folder for the result files (default %(default)s)"
+    checks = (*checks, *OF_ALL_ANSWERS)
     names = ", ".join(checks)
     add = parser.add_argument_group("shared options").add_argument
     add("--url", metavar="URL", help=f"base URL of the deployment (or {variable}{default})")
     add("--token", "--api-key", metavar="TOKEN", help=token)
     add("--token-binary", metavar="COMMAND", help="command that prints a token")
     add("--timeout", type=seconds, default=float(timeout_s), metavar="SECONDS", help=timeout)
+    ca_file = "trust these authorities too, for TLS (PEM; or SSL_CERT_FILE)"
+    add("--ca-file", type=option_type(ca_file_option), metavar="FILE", help=ca_file)
+    cert = f"client certificate for TLS, PEM (or {deployment.cert_variable})"
+    add("--cert", metavar="FILE", help=cert)
+    key = f"its key, if not in --cert (or {deployment.cert_key_variable})"
+    add("--cert-key", metavar="FILE", help=key)
     add("--no-verify-ssl", action="store_true", help="accept any TLS certificate")
     add("-v", "--verbose", action="store_true", help="show each request")
     add("--debug", action="store_true", help="show answers and tracebacks too")
@@ -99,7 +114,4 @@ def main(
         prepared = prepare(args) if prepare else None
     except ValueError as error:
         parser.error(str(error))
-    with run(args) as this:
-        this.prepared = prepared
-        measure(this)
-    return int(this.exit_code)
+    return int(run_to_end(args, measure, prepared))

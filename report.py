@@ -19,8 +19,9 @@ Examples:
 
 from __future__ import annotations
 
+import livecheck.core.interruption as interruption
+
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -30,10 +31,11 @@ from livecheck.core.options import Parser, positive_number
 from livecheck.core.result_file import to_json, write_file
 from livecheck.core.run import missing
 from livecheck.core.screen import Screen, open_streams, write_out
-from livecheck.core.text import one_line
-from livecheck.report import html, junit, markdown, text, verdict
+from livecheck.core.text import one_line, visible
+from livecheck.report import html, junit, markdown, text, verdict, words
+from livecheck.report.documents import Allowance
 from livecheck.report.result_files import read_folder
-from livecheck.report.thresholds import Thresholds, read_thresholds
+from livecheck.report.thresholds import MistakeInThresholds, Thresholds, read_thresholds
 
 MARKDOWN = "baseline_report.md"  # the guide's name for it
 MAX_NAME = 200  # characters of --title, --gpu, --model-name and --quant
@@ -74,7 +76,7 @@ def build_parser() -> Parser:
 
 
 def as_name(option: str) -> str | None:
-    return one_line(option)[:MAX_NAME] or None
+    return visible(one_line(option))[:MAX_NAME] or None
 
 
 # --- judge
@@ -92,7 +94,10 @@ def judge(args: argparse.Namespace, thresholds: Thresholds) -> verdict.Report:
         title=args.title,
     )
     paths = (args.results, *args.baseline)
-    folder, *baselines = (read_folder(e, thresholds.same_target, args.max_age) for e in paths)
+    allowance = Allowance()  # one for all folders: so much fits into the memory
+    folder, *baselines = (
+        read_folder(each, thresholds.same_target, args.max_age, allowance) for each in paths
+    )
     return verdict.build(folder, baselines, thresholds, settings, datetime.now(timezone.utc))
 
 
@@ -144,33 +149,43 @@ def show(report: verdict.Report, output: str) -> str | None:
 # --- the command
 
 
-def run(args: argparse.Namespace, thresholds: Thresholds) -> Exit:
+def run(args: argparse.Namespace) -> Exit:
+    thresholds = read_thresholds(args.thresholds)
     open_streams("text" if args.output == "text" else "json")  # JSON and Markdown are UTF-8
     # there is no credential in result files, so nothing has to be hidden
-    screen = Screen(redact=str, output=args.output, verbose=False, debug=False)
-    try:
-        report = judge(args, thresholds)
-        return worst([report.exit_code, write(report, args, screen)])
-    except Exception as error:  # a traceback would be a bug too: one line, and exit 3
-        what = one_line(f"{type(error).__name__}: {error}")[:300]
-        screen.note(f"report.py: unexpected {what}")
-        return Exit.UNDECIDED
+    screen = Screen(redact=words.shown, output=args.output, verbose=False, debug=False)
+    report = judge(args, thresholds)
+    return worst([report.exit_code, write(report, args, screen)])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The end differs from that of the other scripts: nothing is sent, and no result is saved."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    try:
-        return run(args, read_thresholds(args.thresholds))
-    except ValueError as error:  # of the file of thresholds
-        parser.error(str(error))
-    except ModuleNotFoundError as error:  # tomli, before Python 3.11
-        print(f"report.py: {missing(error)}", file=sys.stderr)
-        return Exit.UNDECIDED
-    except KeyboardInterrupt:
-        return Exit.INTERRUPTED
+    codes: list[Exit] = []
+    error = interruption.INTERRUPTION.attempt(lambda: codes.append(run(args)))
+    if error is None:
+        return codes[0]
+    if interruption.INTERRUPTION.first is not None:  # whatever a library has made of it
+        error = interruption.INTERRUPTION.exception()
+    if isinstance(error, MistakeInThresholds):
+        parser.error(words.shown(str(error)[:300]))
+    code, why = meaning_of(error)
+    Screen(words.shown, args.output, verbose=False, debug=False).note(f"report.py: {why}")
+    return code
+
+
+def meaning_of(error: BaseException) -> tuple[Exit, str]:
+    """The exit code of a report that has ended early, and why, in one line."""
+    if isinstance(error, KeyboardInterrupt):
+        return Exit.INTERRUPTED, "interrupted"
+    if isinstance(error, interruption.Terminated):
+        return Exit.TERMINATED, "terminated"
+    if isinstance(error, ModuleNotFoundError):  # tomli, before Python 3.11
+        return Exit.UNDECIDED, missing(error)
+    # a traceback would be a bug too: one line, and exit 3
+    return Exit.UNDECIDED, one_line(f"unexpected {type(error).__name__}: {error}")[:300]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    interruption.end_with(main)

@@ -3,15 +3,18 @@
 
 It asks with a valid credential, with none, with broken headers, and with everything that can be
 forged from the valid one without a key (signature, payload, `alg`, `kid`). Then it asks with a
-token of each role. In between it asks with the valid credential again: a refusal only means
-something while the valid credential is served.
+token of each role. Last it asks without a credential for the same things in another way (other
+spellings of the path, other methods, headers that only a proxy should set), and for the other
+endpoints of inference engines. In between it asks with the valid credential again: a refusal only
+means something while the valid credential is served.
 
 PASS: the valid credential is served, every other one is refused with a clear status, and each role
 may do what the guide says.
-Cost: about 100 small requests with one token, 115 with all roles, 50 with an API key. Up to 20 of
-them reach a model, for an answer of at most 4 tokens, and count for a rate limit; so does each one
-that is let in by mistake. Two more go to the issuer of the token for its public keys, without a
-credential, when the deployment publishes none. It wakes a sleeping machine.
+Cost: about 350 small requests with one token, 370 with all roles, 280 with an API key; 200 of them
+have no credential and are asked last. Up to 22 reach a model, for an answer of at most 4 tokens,
+and count for a rate limit; so does each one that is let in by mistake. Two more go to the issuer of
+the token for its public keys, without a credential, when the deployment publishes none. It wakes a
+sleeping machine.
 
 Examples:
     # what the role of this token may do, and what can be forged from the token
@@ -26,15 +29,15 @@ Examples:
 
 from __future__ import annotations
 
+import livecheck.core.interruption as interruption
+
 import argparse
 import contextlib
 import itertools
 import operator
 import re
 import statistics
-import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -42,37 +45,43 @@ from typing import Any
 import common
 from common import CannotCheck, Check, Run, Status
 from livecheck.core.checks import skip, undecided
+from livecheck.core.json_value import pick
 from livecheck.core.text import plural, shorten
-from livecheck.fleet import api, forged_tokens, roles
+from livecheck.fleet import api, engine_endpoints, forged_tokens, roles
 from livecheck.fleet import credential_questions as questions
 from livecheck.fleet.api import CLASSES, Unreadable
-from livecheck.fleet.credential_questions import Exchange, Question
-from livecheck.fleet.findings import Finding
+from livecheck.fleet.credential_evidence import CONTROL, ROLES, Evidence, is_treated_worse
+from livecheck.fleet.credential_questions import ENDPOINTS, Exchange, Question
+from livecheck.fleet.exchange_words import MAX_NAMED, NAME_LENGTH, counted, named, variants
+from livecheck.fleet.findings import Finding, merge
 from livecheck.fleet.jwt import claims, read_jwt
 from livecheck.fleet.public_keys import find_public_keys
-from livecheck.fleet.request_log import RefusalCost
-from livecheck.fleet.roles import ADMIN, BASIC, SPECIFIC, Identities, Identity
+from livecheck.fleet.roles import ADMIN, SPECIFIC, Identities
 from livecheck.wire import asking, chat
+from livecheck.wire.access import no_access
 from livecheck.wire.answer import Answer
 from livecheck.wire.asking import COSTLY, Asker, Cause, Stop
+from livecheck.wire.model_choice import first_for_chat, which_chat
 
-CONTROL = "control"
 FORGED = ("signature", "payload", "alg_none", "hmac", "header")  # from a JWT
 REFUSED = ("no_credentials", "malformed", "scheme", *FORGED, "api_key")  # must be refused
-OPTIONAL_FORMS = ("bearer_case", "bare_token", "query_token")  # servers differ in these
+# servers differ in these
+OPTIONAL_FORMS = ("bearer_case", "bare_token", "query_token", "two_headers", "trailing_text")
 ACCEPTED_FORMS = ("bearer_case",)  # those of them that a server should accept
-ROLES = {"user": BASIC, "specific": SPECIFIC, "admin": ADMIN}
-CHECKS = (CONTROL, *REFUSED, *OPTIONAL_FORMS, *ROLES, "echo", "cost")
+WAYS_AROUND = ("other_paths", "other_methods", "proxy_headers")  # of a request, to its own answer
+CHECKS = (CONTROL, *REFUSED, *OPTIONAL_FORMS, *WAYS_AROUND, ENDPOINTS, *ROLES, "echo", "cost")
 
-AT_ONCE = 4
-CONTROLS = 3  # in a whole run
+AT_ONCE = 2
+TOGETHER = 20  # questions, before their answers are read and let go of
+CONTROLS = 3  # in a run without the ways around
+LEAST_PATIENCE_S = 10.0  # for an answer that need not come
+PATIENCE = 5  # the same, in times of the slowest answer to the valid credential
+USER_LENGTH = 200  # characters of the user's name in a token
 MAX_MODELS = 4  # asked for by name with the role for it: each may have to be loaded
 MAX_KEYS = 2  # of a JWKS, when none of them has the kid of the token
-MAX_NAMED = 4  # variants in a line
 WATCH_S = 2.0  # how long a sleeping fleet is watched after requests that must be refused
 WAIT_S = 2.0  # before the valid credential is asked with once more
 MAX_WAIT_S = 10.0  # when the server says how long to wait
-NAME_LENGTH = 60  # characters of a name in a line
 MODEL_LENGTH = 40
 
 FULL_ACCESS = 'the guide says of the admin role: "Full access"'
@@ -93,6 +102,12 @@ ADVICE = {
     "bearer_case": "the name of a scheme may be written in upper or lower case",
     "bare_token": "a credential must have its scheme in front of it",
     "query_token": "URLs end up in logs and histories",
+    "two_headers": "another server on the way may judge by the first one: refuse such a request",
+    "trailing_text": "compare the whole value of the header",
+    "other_paths": "decide about the credential where the path is resolved, for every path",
+    "other_methods": "ask every method for a credential but OPTIONS, and ignore overrides",
+    "proxy_headers": "the proxy must remove these headers from what its clients send",
+    ENDPOINTS: "guard every path of the engine, not only those of OpenAI's API",
 }
 
 
@@ -115,75 +130,6 @@ def one_model(text: str) -> str:
 
 
 @dataclass
-class Evidence:
-    """All that was asked and answered. `stopped` says why the rest was not asked."""
-
-    is_jwt: bool
-    identities: dict[str, Identity]
-    has_binary: bool = False  # then a role without a token is a defect of the token binary
-    model: str = CLASSES[0]  # what is asked for with and without a valid credential
-    exchanges: list[Exchange] = field(default_factory=list)
-    stopped: Stop | None = None
-    has_expired: bool = False  # the token, during the run
-    no_classes: str | None = None  # what a server that knows no classes said of one
-    models: list[str] = field(default_factory=list)
-    models_problem: str | None = None
-    public_keys: int = 0
-    was_asleep: bool = False
-    woken: list[str] = field(default_factory=list)  # while only bad requests had been sent
-    cost: RefusalCost = field(default_factory=RefusalCost)  # by the request log
-
-    @property
-    def who(self) -> str:
-        """Whose the valid credential is."""
-        if not self.is_jwt:
-            return "the API key"
-        return "a valid token" if self.identities["user"].reason else "the basic user"
-
-    def of(self, group: str) -> list[Exchange]:
-        return [each for each in self.exchanges if each.group == group]
-
-    def find(self, group: str, name: str) -> Exchange | None:
-        """The latest one with this name."""
-        return next((each for each in reversed(self.of(group)) if each.name == name), None)
-
-    def completed(self, group: str, name: str) -> bool:
-        found = self.find(group, name)
-        return found is not None and found.completes
-
-    @property
-    def is_open(self) -> bool:
-        """Whether anybody is let in, so that there is nothing to forge."""
-        return self.completed("no_credentials", questions.COMPLETION)
-
-    @property
-    def is_cut_off(self) -> bool:
-        """Whether the asking ended because no connection could be opened any more."""
-        return self.stopped is not None and self.stopped.cause is Cause.UNREACHABLE
-
-    @property
-    def models_to_guard(self) -> list[str]:
-        """What a server may protect separately: the classes, and a model by its name."""
-        classes = [] if self.no_classes else CLASSES
-        return list(dict.fromkeys([self.model, *classes, *self.models[:1]]))
-
-    @property
-    def is_served(self) -> bool:
-        """Whether the valid credential was served the last time."""
-        controls = self.of(CONTROL)
-        return bool(controls) and controls[-1].completes
-
-    def is_confirmed(self, group: str) -> bool:
-        """Whether the valid credential was served after this group as well."""
-        last = max(at for at, each in enumerate(self.exchanges) if each.group == group)
-        after = next((each for each in self.exchanges[last:] if each.group == CONTROL), None)
-        return after is not None and after.completes
-
-
-# asking
-
-
-@dataclass
 class Conversation:
     """One run's questions: by which asker, with which tokens, and what they brought."""
 
@@ -197,22 +143,40 @@ class Conversation:
     def run(self) -> Run:
         return self.asker.run
 
-    def ask(self, asked: Iterable[Question], at_once: int = AT_ONCE) -> None:
-        """Ask what --only and --skip leave, and keep the answers, also when interrupted."""
+    def ask(
+        self,
+        asked: Iterable[Question],
+        at_once: int = AT_ONCE,
+        keep_alive: bool = True,
+        alone: bool = True,
+    ) -> None:
+        """Ask what --only and --skip leave, and keep the answers, also when interrupted.
+
+        `alone`: so few of these reach the model that what refuses one for want of room is a proxy's
+        limit. A 503 to a path that nobody serves is no such limit.
+        """
         wanted = [each for each in asked if is_wanted(self.run.args, each.group)]
         for each in wanted:
             self.run.secrets.add(each.request.secret or "")
+        for begin in range(0, len(wanted), TOGETHER):  # the bytes of so many answers are kept
+            self._ask_some(wanted[begin : begin + TOGETHER], at_once, keep_alive, alone)
 
+    def _ask_some(
+        self, wanted: Sequence[Question], at_once: int, keep_alive: bool, alone: bool
+    ) -> None:
         def name(answer: Answer) -> str:
             question = wanted[answer.reply.index]
             return f"{question.group}, {shorten(question.name)}"
 
         def keep(answers: list[Answer]) -> None:
             pairs = zip(wanted, answers, strict=False)  # the last ones may not have been sent
-            self.evidence.exchanges += [Exchange(question, answer) for question, answer in pairs]
+            found = [Exchange(question, answer) for question, answer in pairs]
+            self.evidence.exchanges += found
             self.evidence.stopped = self.asker.stopped
+            self.evidence.settle(found, self.token)
 
-        self.asker.ask([each.request for each in wanted], at_once, keep=keep, name=name)
+        requests = [each.request for each in wanted]
+        self.asker.ask(requests, at_once, keep=keep, name=name, keep_alive=keep_alive, alone=alone)
 
     def get(self, path: str, token: str | None = None) -> Answer:
         """A page that is not part of what is checked: it is not kept, and stops nothing."""
@@ -231,16 +195,14 @@ def is_wanted(args: argparse.Namespace, group: str) -> bool:
 
 
 def reason_to_stop(answer: Answer) -> Stop | None:
-    """Here any 429 is a rate limit: one on wrong credentials has another form than the key's."""
-    if answer.status == 429:
-        return Stop(Cause.RATE_LIMIT, asking.rate_limit_words(answer))
-    return asking.reason_to_stop(answer, (*COSTLY, Cause.UNREACHABLE))
+    """A connection that cannot be opened any more ends the asking, too."""
+    return asking.reason_to_stop(answer, (Cause.RATE_LIMIT, *COSTLY, Cause.UNREACHABLE))
 
 
 def ask_all(talk: Conversation) -> None:
     """The run's steps: each group of bad requests has the valid credential before and after it."""
     evidence = talk.evidence
-    with talk.run.progress("asking with and without a valid credential", 5) as step:
+    with talk.run.progress("asking with and without a valid credential", 6) as step:
         contact = api.first_contact(talk.run, talk.asker.wire, talk.token)
         evidence.stopped = talk.asker.stopped = reason_to_stop(contact)
         if evidence.stopped is None:
@@ -259,13 +221,18 @@ def ask_all(talk: Conversation) -> None:
         if evidence.is_served and not evidence.is_open:
             ask_forged(talk)
             talk.ask(questions.optional_forms(evidence.model, talk.token))
+            talk.ask(questions.two_headers(evidence.model, talk.token))
+            talk.ask(questions.trailing_text(evidence.model, talk.token))
             step()
             ask_control(talk)
-        if talk.run.wants("cost"):
+        if talk.run.wants("cost") and not talk.asker.limited:
             read_cost(talk, evidence.exchanges[before:])
         step()
         if evidence.is_served:
             ask_roles(talk)
+        step()
+        if evidence.is_served and not evidence.is_open:
+            ask_around(talk)
         if evidence.is_served and evidence.is_cut_off:
             ask_last(talk)
         step()
@@ -304,16 +271,17 @@ def ask_control(talk: Conversation) -> None:
         file_under(evidence, "class", found)
         evidence.no_classes, evidence.model = found.said, model
         found = try_control(talk)
-    if found and found.is_busy:
+    if found and found.is_busy and not talk.asker.stopped:
         time.sleep(min(found.answer.retry_after_s or WAIT_S, MAX_WAIT_S))
         file_under(evidence, "busy", found)
         found = try_control(talk)
-    if found is None or found.status != 401:
+    refusal = no_access(talk.run, found.answer) if found else None
+    if found is None or (refusal is None and found.status != 401):
         return
     evidence.has_expired = is_expired(talk.token)
-    if is_first:
+    if is_first and refusal:
         hint = "; its own exp is in the past" if evidence.has_expired else ""
-        raise CannotCheck(asking.refused_credential(talk.run) + hint)
+        raise CannotCheck(refusal + hint)
 
 
 def file_under(evidence: Evidence, group: str, found: Exchange) -> None:
@@ -354,14 +322,16 @@ def is_about_classes(evidence: Evidence, found: Exchange) -> bool:
     if found.status == 404:
         return True
     if evidence.is_jwt:
-        return found.status == 400 and UNKNOWN_MODEL.search(found.said) is not None
+        named = CLASSES[0] in found.said or pick(found.answer.json, "error", "param") == "model"
+        says_so = named or UNKNOWN_MODEL.search(found.said) is not None
+        return found.status in (400, 422) and says_so and not found.answer.is_denied
     return found.status in (400, 401) and not found.answer.is_denied
 
 
 def first_name(talk: Conversation) -> str | None:
-    """The model of --model, else the first that is listed."""
+    """The model of --model, else the first that is listed and may chat."""
     named: str | None = talk.run.args.model
-    return named or chat.first_model(talk.get(chat.MODELS, talk.token))
+    return named or first_for_chat(talk.get(chat.MODELS, talk.token))
 
 
 def find_models(talk: Conversation, contact: Answer) -> None:
@@ -370,8 +340,11 @@ def find_models(talk: Conversation, contact: Answer) -> None:
     try:
         listed = api.listed_models(contact)
         if not listed:  # all runners were asleep then
-            listed = api.listed_models(talk.get(chat.MODELS, talk.token))
-        evidence.models = [name for name in listed if roles.is_concrete(name)][:MAX_MODELS]
+            contact = talk.get(chat.MODELS, talk.token)
+            listed = api.listed_models(contact)
+        named = [name for name in listed if roles.is_concrete(name)]
+        chats = which_chat(contact)
+        evidence.models = ([each for each in named if chats.get(each)] or named)[:MAX_MODELS]
     except Unreadable as error:
         evidence.models_problem = str(error)
     if named := talk.run.args.model:
@@ -401,6 +374,7 @@ def ask_forged(talk: Conversation) -> None:
     if talk.run.wants("hmac") and not evidence.stopped:
         keys = find_public_keys(talk.run, talk.asker.wire, jwt)[:MAX_KEYS]
     evidence.public_keys = len(keys)
+    evidence.has_key_pair = str(jwt.header.get("alg"))[:2] in ("RS", "PS", "ES", "Ed")
     second = talk.identities.find(ADMIN).token if evidence.has_binary else None
     source = forged_tokens.Source(jwt, read_jwt(second or ""))
     forged = forged_tokens.from_jwt(source, keys)
@@ -429,11 +403,41 @@ def ask_roles(talk: Conversation) -> None:
     talk.ask(again, 1)
 
 
-def is_treated_worse(evidence: Evidence, found: Exchange) -> bool:
-    """Whether a role was told that no runner has a class, although another role was served it."""
-    if found.group not in ROLES or found.name not in CLASSES or not found.lacks_runner:
-        return False
-    return any(evidence.completed(role, found.name) for role in ROLES)
+def ask_around(talk: Conversation) -> None:
+    """Ask without a credential in every other way, after all that needs a verdict more: so many
+    refusals may end in a rate limit."""
+    evidence, args = talk.evidence, talk.run.args
+    controls = [each.answer_ms or 0.0 for each in evidence.of(CONTROL)]
+    patience_s = max(LEAST_PATIENCE_S, PATIENCE * max(controls) / 1e3)
+    within_s = min(0.9 * args.timeout, patience_s)  # before it counts as a silent server
+    page = evidence.find("no_credentials", api.RUNNERS)
+    has_admin = page is not None and page.status in questions.DENIALS
+    ways = questions.other_spellings(
+        evidence.model, talk.asker.wire.target, known_user(talk.token), has_admin, within_s
+    )
+    ways[ENDPOINTS] = questions.other_endpoints(evidence.model, within_s)
+    for groups in (WAYS_AROUND, (ENDPOINTS,)):
+        wanted = [group for group in groups if is_wanted(args, group)]
+        for group in wanted:
+            # after a body that a method should not have, the next request may be misread
+            talk.ask(ways[group], keep_alive=group != "other_methods", alone=False)
+            ask_busy_again(talk, group)
+        if wanted:
+            ask_control(talk)
+
+
+def known_user(token: str) -> str | None:
+    """The name of the user in a JWT, if it can stand in a header."""
+    user = (claims(token) or {}).get("sub")
+    can_stand = isinstance(user, str) and user.isascii() and user.isprintable() and user.strip()
+    return user[:USER_LENGTH] if can_stand and isinstance(user, str) else None
+
+
+def ask_busy_again(talk: Conversation, group: str) -> None:
+    """One by one: a proxy's limit answers 503 to too many requests at once."""
+    if busy := [each.question for each in talk.evidence.of(group) if each.is_busy]:
+        time.sleep(WAIT_S)
+        talk.ask(busy, 1, alone=False)
 
 
 def read_cost(talk: Conversation, since: Sequence[Exchange]) -> None:
@@ -447,38 +451,12 @@ def read_cost(talk: Conversation, since: Sequence[Exchange]) -> None:
 # --- judge
 
 
-def named(exchanges: Sequence[Exchange]) -> str:
-    """Some of them in a line; those with the same answer and rule together."""
-    groups: dict[str, list[str]] = {}
-    for each in exchanges[:MAX_NAMED]:
-        rule = each.question.rule
-        why = f"{each.said}; {rule}" if rule else each.said
-        groups.setdefault(why, []).append(shorten(each.name, NAME_LENGTH))
-    texts = [f"{', '.join(names)} ({why})" for why, names in groups.items()]
-    more = f"; and {len(exchanges) - MAX_NAMED} more" if len(exchanges) > MAX_NAMED else ""
-    return "; ".join(texts) + more
-
-
-def counted(exchanges: Sequence[Exchange]) -> str:
-    counts = Counter(str(each.status) if each.error is None else "closed" for each in exchanges)
-    return ", ".join(f"{count} x {what}" for what, count in counts.most_common())
-
-
-def variants(exchanges: Sequence[Exchange]) -> dict[str, Any]:
-    return {"variants": [variant(each) for each in exchanges]}
-
-
-def variant(asked: Exchange) -> dict[str, Any]:
-    rule = asked.question.rule
-    return {"name": asked.name, "status": asked.status, "error": asked.error, "basis": rule}
-
-
 def check_control(evidence: Evidence) -> Check:
     """The valid credential is served before, between and after the other requests."""
     controls, stopped = evidence.of(CONTROL), evidence.stopped
     failed = next((each for each in controls if not each.completes), None)
     facts = {"model": evidence.model, "answer_ms": [each.answer_ms for each in controls]}
-    if failed and failed.answer.status != 429:
+    if failed and not failed.answer.is_rate_limited:
         check = failed_control(evidence, failed)
         check.evidence = facts
         return check
@@ -487,7 +465,7 @@ def check_control(evidence: Evidence) -> Check:
     if not controls or (stopped and len(controls) < CONTROLS):
         return undecided(CONTROL, f"not decided: {stopped}")
     times = ", ".join(f"{each.answer_ms:.1f}" for each in controls if each.answer_ms)
-    when = "before, between and after" if len(controls) == CONTROLS else "before and after"
+    when = "before, between and after" if len(controls) >= CONTROLS else "before and after"
     detail = f"{evidence.model} for {evidence.who}: {len(controls)} x 200 in {times} ms"
     return Check(CONTROL, Status.PASS, f"{detail}, {when} the other requests", facts)
 
@@ -502,8 +480,14 @@ def failed_control(evidence: Evidence, failed: Exchange) -> Check:
         what = "gets no answer from" if failed.error else "is refused"
         hint = late if failed.error == "timeout" else ""
         return Check(CONTROL, Status.FAIL, f"{who} {what} {model}: {said}{hint}")
-    bad = sum(each.group in (*REFUSED, *OPTIONAL_FORMS) for each in evidence.exchanges)
+    groups = (*REFUSED, *OPTIONAL_FORMS, *WAYS_AROUND, ENDPOINTS)
+    bad = sum(each.group in groups for each in evidence.exchanges)
     detail = f"{who} was served {model} before, but no longer after {bad} other requests: "
+    before = evidence.exchanges[: evidence.exchanges.index(failed)]
+    if failed.status == 403 and any(each.group in WAYS_AROUND for each in before):
+        hint = "; a firewall may have locked this machine out for unusual paths and headers: leave "
+        hint += f"them out with --skip {' '.join(WAYS_AROUND)} {ENDPOINTS}"
+        return undecided(CONTROL, detail + failed.said + hint)
     return Check(CONTROL, Status.FAIL, detail + failed.said)
 
 
@@ -542,8 +526,9 @@ def check_refused(name: str, evidence: Evidence) -> Check:
         detail = f"{len(silent)} of {len(asked)} variants not decided: {named(silent)}"
         return undecided(name, detail)
     detail = f"{len(asked)} variants refused, none accepted: {counted(asked)}"
-    if name == "hmac" and not evidence.public_keys:
-        detail += "; no JWKS was found, so no public key was tried as the secret"
+    if name == "hmac" and not evidence.public_keys and evidence.has_key_pair:
+        why = "no JWKS was found, so no public key was tried as the secret"
+        return skip(name, f"not decided: {detail}; {why}", facts)
     return Check(name, Status.PASS, detail, facts)
 
 
@@ -565,16 +550,77 @@ def check_form(name: str, evidence: Evidence) -> Check:
         good, bad = bad, good
     silent = [each for each in asked if each.says_nothing]
     told = [each for each in asked if not each.says_nothing]
-    if broken := [each for each in told if each.error or (each.status or 0) >= 500]:
+    proper = [each for each in told if each.is_refused or each.error is None]
+    if broken := [each for each in told if each not in proper or (each.status or 0) >= 500]:
         return Check(name, Status.FAIL, f"no proper answer: {named(broken)}", facts)
     odd = [each for each in told if each.is_accepted != must_accept]
     if odd and (odd[0].is_accepted or evidence.is_confirmed(name)):
-        return Check(name, Status.WARN, f"{bad}: {named(odd)}: {ADVICE[name]}", facts)
+        # Nothing but the token may be in the header: RFC 7519, section 7.2; RFC 6750, section 2.1.
+        status = Status.FAIL if name == "trailing_text" else Status.WARN
+        return Check(name, status, f"{bad}: {named(odd)}: {ADVICE[name]}", facts)
     if reason := why_no_verdict(name, evidence):
         return undecided(name, reason)
     if silent:
         return undecided(name, f"not decided: {named(silent)}")
     return Check(name, Status.PASS, f"{good}: {counted(asked)}", facts)
+
+
+# what is had without a credential in another way
+
+
+def latest(exchanges: Sequence[Exchange]) -> list[Exchange]:
+    """The last one with each name: a busy server was asked again."""
+    return list({each.name: each for each in exchanges}.values())
+
+
+def check_way_around(name: str, evidence: Evidence) -> Check:
+    """Another spelling of a request brings nothing that the plain one needs a credential for."""
+    asked = latest(evidence.of(name))
+    let_in = [each for each in asked if each.reaches]
+    facts = {"let_in": [each.name for each in let_in], **variants(asked)}
+    if let_in:
+        detail = f"{len(let_in)} of {len(asked)} variants let in without a credential: "
+        return Check(name, Status.FAIL, f"{detail}{named(let_in)}: {ADVICE[name]}", facts)
+    if reason := why_undecided(name, evidence):
+        return undecided(name, reason, facts)
+    detail = f"{len(asked)} variants without a credential, none let in: {counted(asked)}"
+    return Check(name, Status.PASS, detail, facts)
+
+
+def why_undecided(name: str, evidence: Evidence) -> str | None:
+    """Why it does not mean anything that nobody was let in; None when it does."""
+    if reason := why_no_verdict(name, evidence):
+        return reason
+    asked = latest(evidence.of(name))
+    if silent := [each for each in asked if each.says_nothing]:
+        return f"{len(silent)} of {len(asked)} variants not decided: {named(silent)}"
+    return None
+
+
+def check_endpoints(name: str, evidence: Evidence) -> Check:
+    """The endpoints that engines have beside OpenAI's want the credential as well."""
+    asked = latest(evidence.of(name))
+    found = engine_endpoints.findings({each.name: each.seen for each in asked})
+    facts = {"working": found.working, "telling": found.telling, "leaks": evidence.leaks}
+    facts |= {"body_refused": [each.name for each in asked if each.status in (400, 422)]}
+    open_ones = [*found.working, *(f"{each} ({what})" for each, what in found.telling.items())]
+    listed = "; ".join(open_ones[:MAX_NAMED])
+    listed += f"; and {len(open_ones) - MAX_NAMED} more" if len(open_ones) > MAX_NAMED else ""
+    if evidence.leaks:
+        which = ", ".join(evidence.leaks[:MAX_NAMED])
+        return Check(name, Status.FAIL, f"the valid credential is shown to anybody: {which}", facts)
+    if open_ones:
+        status = Status.FAIL if found.working else Status.WARN
+        what = "a model works" if found.working else "something is told"
+        detail = f"{what} without a credential: {listed}: {ADVICE[name]}"
+        return Check(name, status, detail, facts)
+    if reason := why_undecided(name, evidence):
+        return undecided(name, reason, facts)
+    detail = f"{len(asked)} endpoints of engines, none of them works or tells anything without "
+    detail += f"a credential: {counted(asked)}"
+    if found.has_figures:
+        detail += f"; {engine_endpoints.METRICS} is open, and has figures of no single client"
+    return Check(name, Status.PASS, detail, facts)
 
 
 # what a role may do
@@ -695,7 +741,7 @@ def check_right(role: str, right: str, evidence: Evidence) -> Check:
         return undecided(name, f"not decided: {reason}")
     finding = RIGHTS[role][right](asked, evidence, role)
     statuses = {each.name: each.status or each.error for each in asked}
-    return Check(name, finding.status, finding.text, statuses)
+    return merge(name, [finding], evidence=statuses)
 
 
 # what refusals tell, and what they cost
@@ -713,7 +759,9 @@ def check_echo(evidence: Evidence) -> Check:
     asked = [each for each in refusals(evidence) if each.question.request.secret]
     if not asked:
         return skip("echo", "no credential was refused")
-    if echoes := [each for each in asked if each.is_echo]:
+    # A header that is not allowed in HTTP is refused by the server's HTTP library, before anything
+    # of the deployment sees it; aiohttp's shows it to the client.
+    if echoes := [each for each in asked if each.is_echo and not each.question.may_close]:
         which = [f"{each.group}, {each.name} ({each.status})" for each in echoes[:MAX_NAMED]]
         detail = f"{len(echoes)} of {len(asked)} refusals repeat the credential, such as: "
         return Check("echo", Status.FAIL, detail + ", ".join(which))
@@ -739,9 +787,9 @@ def check_cost(evidence: Evidence) -> Check:
         return skip(name, f"the request log cannot be read: {cost.problem}")
     if not refusals(evidence):
         return skip(name, "nothing was refused")
-    parts = [] if cost.problem else ["none of them in the request log reached a runner"]
-    slept, awake = "no runner was woken", "waking was not tried: runners were online"
-    parts.append(slept if evidence.was_asleep else awake)
+    none = "none of them in the request log reached a runner, or sent a packet to wake one"
+    parts = [] if cost.problem else [none]
+    parts += ["no runner was woken"] if evidence.was_asleep else []
     return Check(name, Status.PASS, f"{spent(evidence)}: {'; '.join(parts)}")
 
 
@@ -766,6 +814,8 @@ def judge(evidence: Evidence) -> list[Check]:
         return [control, *(skip(name, reason) for name in CHECKS if name != CONTROL)]
     checks = [control, *(check_refused(name, evidence) for name in REFUSED)]
     checks += [check_form(name, evidence) for name in OPTIONAL_FORMS]
+    checks += [check_way_around(name, evidence) for name in WAYS_AROUND]
+    checks.append(check_endpoints(ENDPOINTS, evidence))
     for name in ROLES:
         checks += check_role(name, evidence)
     return [*checks, check_echo(evidence), check_cost(evidence)]
@@ -777,6 +827,7 @@ def judge(evidence: Evidence) -> list[Check]:
 def metrics(evidence: Evidence) -> dict[str, Any]:
     times = refusal_times(evidence)
     return {
+        "credential": "jwt" if evidence.is_jwt else "api_key",
         "requests": len(evidence.exchanges),
         "refusals": len(refusals(evidence)),
         "refusal_ms_p50": round(statistics.median(times), 3) if times else None,
@@ -835,4 +886,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    interruption.end_with(main)

@@ -21,9 +21,10 @@ Examples:
 
 from __future__ import annotations
 
+import livecheck.core.interruption as interruption
+
 import argparse
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -31,11 +32,14 @@ from typing import Any
 import common
 from common import CannotCheck, Check, Exit, Run, Status
 from livecheck.core.checks import failed, passed, undecided, warned
+from livecheck.core.json_value import number
 from livecheck.core.options import option_type
-from livecheck.core.text import plural, shorten
-from livecheck.wire import chat
-from livecheck.wire.answer import Answer, number
-from livecheck.wire.asking import Asker, Cause, Stop, open_wire, reason_to_stop, refused_credential
+from livecheck.core.text import counted, plural, shorten
+from livecheck.wire import chat, form
+from livecheck.wire.access import no_access
+from livecheck.wire.answer import ERROR_200, Answer
+from livecheck.wire.asking import Asker, Cause, Stop, fetch, open_wire, reason_to_stop
+from livecheck.wire.model_choice import model_to_ask
 from livecheck.wire.wire import Request
 
 CHECKS = (
@@ -51,17 +55,20 @@ CHECKS = (
     "vary",
     "exposed",
     "sdk_headers",
+    form.NAME,
     "disabled",
 )
 # the checks that need the model
-OF_MODEL = ("answer", "stream", "errors", "credentials", "others", "vary", "exposed", "disabled")
+OF_MODEL = (
+    *("answer", "stream", "errors", "credentials", "others", "vary", "exposed", "disabled"),
+    form.NAME,
+)
 ALLOWED = "allowed"  # the page of --origin; other pages are named after what is wrong with them
 DENIED = "denied"
 OTHER_SITE = "other-site.example"  # belongs to nobody: RFC 2606 keeps .example out of the DNS
 OTHER_PORT = 61443
 VALUE_LENGTH = 4000  # characters of a header's value: lists of names are long
 QUOTED = 100  # characters of a header's value in a line of evidence
-AT_ONCE = 4  # requests in flight, of those that do not reach the model
 ALLOW_HEADERS = "Access-Control-Allow-Headers"
 ALLOW_METHODS = "Access-Control-Allow-Methods"
 EXPOSE_HEADERS = "Access-Control-Expose-Headers"
@@ -87,7 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     denied = "web page that should not be allowed (repeatable)"
     add("--denied-origin", type=origin, action="append", default=[], metavar="ORIGIN", help=denied)
     add("--expect-disabled", action="store_true", help="expect that no page is allowed at all")
-    add("--model", metavar="NAME", help="model to ask for (default: the first listed)")
+    add("--model", metavar="NAME", help="model to ask for (default: the first listed for chat)")
     return parser
 
 
@@ -220,8 +227,13 @@ class Evidence:
 
     @property
     def others(self) -> list[Asked]:
-        """What was asked for all other pages."""
-        return [asked for asked in self.asked if asked.page != ALLOWED]
+        """What was answered to all other pages."""
+        return [asked for asked in self.judged if asked.page != ALLOWED]
+
+    @property
+    def judged(self) -> list[Asked]:
+        """All but the answer of a rate limit: a proxy gives that in the deployment's place."""
+        return [asked for asked in self.asked if not asked.answer.is_rate_limited]
 
 
 def preflight(page: str, origin: str, more: Sequence[str] = ()) -> Question:
@@ -266,13 +278,16 @@ def model_questions(origin: str, others: Sequence[tuple[str, str]], model: str) 
     return questions + [ask_as(page, other, "stream", stream) for page, other in others[:1]]
 
 
-def ask(asker: Asker, evidence: Evidence, questions: Sequence[Question], at_once: int) -> None:
-    """Ask these questions; what was answered is in the evidence, also after an interruption."""
+def ask(asker: Asker, evidence: Evidence, questions: Sequence[Question]) -> None:
+    """Ask these questions; what was answered is in the evidence, also after an interruption.
+
+    One after the other: a proxy may limit the requests at once, and a limit ends the asking.
+    """
 
     def keep(answers: list[Answer]) -> None:
         evidence.asked += map(Asked, questions, answers)
 
-    asker.ask([question.request for question in questions], at_once, keep=keep)
+    asker.ask([question.request for question in questions], keep=keep)
     evidence.stopped = asker.stopped
 
 
@@ -282,14 +297,28 @@ def ask_all(
     run, origin = asker.run, evidence.origin
     short, long = short_questions(origin, others), model_questions(origin, others, model)
     with run.progress(f"{len(short)} preflights and other short requests", 2) as step:
-        ask(asker, evidence, short, AT_ONCE)
+        ask(asker, evidence, short)
         step()
         if any(run.wants(name) for name in OF_MODEL):
-            ask(asker, evidence, long[:1], 1)
-            if any(asked.status == 401 for asked in evidence.answered("answer")):
-                raise CannotCheck(refused_credential(run))
-            ask(asker, evidence, long[1:], 1)
+            ask(asker, evidence, long[:1])
+            if text := refused_to_all(asker, evidence):
+                raise CannotCheck(text)
+            ask(asker, evidence, long[1:])
         step()
+
+
+def refused_to_all(asker: Asker, evidence: Evidence) -> str | None:
+    """The line when the first completion was refused, and not because of the page that asks for
+    it: some servers refuse an origin with a 403. Then the same is asked without one."""
+    for asked in evidence.answered("answer"):
+        text = no_access(asker.run, asked.answer)
+        if text and asked.status == 403:
+            headers = {**asked.question.request.headers, "origin": None}
+            alone = fetch(asker.run, asker.wire, replace(asked.question.request, headers=headers))
+            text = no_access(asker.run, alone)
+        if text:
+            return text
+    return None
 
 
 def find_origin(run: Run) -> str:
@@ -320,7 +349,7 @@ def measure(run: Run) -> None:
     with open_wire(run, run.token()) as wire:
         asker = Asker(run, wire)
         (contact,) = chat.first_contact(run, wire, [chat.get(chat.MODELS)])
-        model = chat.model_to_ask(run, contact)
+        model = model_to_ask(run, contact)
         run.target["model"] = model
         asker.stopped = evidence.stopped = reason_to_stop(contact)
         try:
@@ -400,7 +429,8 @@ def check_preflight(evidence: Evidence) -> Check:
         reason = f"{asked.error_text}; browsers do not follow a redirect of a preflight"
     elif status in (401, 403):
         reason = "browsers send no key with a preflight"
-    return failed("preflight", f"{said}: {reason}", facts)
+    words = f" ({asked.answer.words})" if asked.answer.words and status >= 400 else ""
+    return failed("preflight", f"{said}{words}: {reason}", facts)
 
 
 def accepted_preflight(name: str, evidence: Evidence) -> Asked | Check:
@@ -468,8 +498,9 @@ def check_stream(evidence: Evidence) -> Check:
     if asked and asked.answer.is_ok:
         kind = asked.answer.content_type
         if not kind.startswith("text/event-stream"):
-            shown = brief(asked.values("content-type")) or "no content type"
-            return failed("stream", f"200, but no event stream: {shown}")
+            other, shown = asked.answer.not_a_stream, brief(asked.values("content-type"))
+            detail = f"200, but no event stream: {shown or 'no content type'}"
+            return failed("stream", other.text if other else detail)
     return check_success("stream", evidence)
 
 
@@ -483,6 +514,9 @@ def check_success(name: str, evidence: Evidence) -> Check:
         return undecided(name, f"the deployment is busy: 503, Retry-After {wait}; try again")
     if asked.status != 200:
         return failed(name, f"no answer to read: {asked.error_text or asked.status}")
+    if asked.answer.says_error or asked.answer.is_web_page:
+        what = ERROR_200 if asked.answer.says_error else "200, but a web page"
+        return failed(name, f"no answer to read: {what}: {asked.answer.words}")
     models = [a for a in evidence.answered("models") if a.has_ok_status and name == "answer"]
     return check_readable(name, [asked, *models])
 
@@ -518,23 +552,27 @@ def check_readable(name: str, found: Sequence[Asked]) -> Check:
 
 def check_credentials(evidence: Evidence) -> Check:
     """`*` and credentials exclude each other (Fetch standard, "CORS check"): browsers refuse."""
-    allowing = [a for a in evidence.asked if "true" in a.values("access-control-allow-credentials")]
+    allowing = [
+        a for a in evidence.judged if "true" in a.values("access-control-allow-credentials")
+    ]
     both = [asked for asked in allowing if "*" in asked.allow_origin]
     if both:
         where = f"{plural(len(both), 'answer')}, as {both[0].status} to {both[0].what}"
         detail = f"Access-Control-Allow-Origin * together with credentials in {where}"
         return failed("credentials", detail)
+    if evidence.stopped:
+        return undecided("credentials", f"not decided: {evidence.stopped}")
     if not evidence.answered("preflight", "answer", "stream"):
         return undecided("credentials", "there is no answer to judge")
     if allowing:
         where = plural(len(allowing), "answer")
         return passed("credentials", f"allowed in {where}, never together with *")
-    return passed("credentials", f"not allowed in any of {len(evidence.asked)} answers")
+    return passed("credentials", f"not allowed in any of {len(evidence.judged)} answers")
 
 
 def is_public(evidence: Evidence) -> bool:
     """Whether every page is allowed by configuration: `*` in all that the allowed page got."""
-    got = [asked.allow_origin for asked in evidence.asked if asked.page == ALLOWED]
+    got = [asked.allow_origin for asked in evidence.judged if asked.page == ALLOWED]
     values = [value for each in got for value in each]
     return bool(values) and set(values) == {"*"}
 
@@ -627,7 +665,7 @@ def check_sdk_headers(evidence: Evidence) -> Check:
 
 def check_disabled(evidence: Evidence) -> Check:
     """No answer has a header about CORS."""
-    names = [(name, asked) for asked in evidence.asked for name in asked.headers]
+    names = [(name, asked) for asked in evidence.judged for name in asked.headers]
     found = {name: asked for name, asked in names if name.startswith("access-control-")}
     if found:
         name, asked = next(iter(found.items()))
@@ -640,8 +678,17 @@ def check_disabled(evidence: Evidence) -> Check:
     for asked in evidence.answered("answer", "stream"):
         if asked.status != 200:
             return failed("disabled", f"no answer to read: {asked.error_text}")
-    count, pages = len(evidence.asked), len({asked.origin for asked in evidence.asked})
+    count, pages = len(evidence.judged), len({asked.origin for asked in evidence.judged})
     return passed("disabled", f"no Access-Control-* header in {count} answers to {pages} pages")
+
+
+def check_form(evidence: Evidence) -> Check:
+    """The page's own code has to read the answers, too. No other check here looks into them."""
+    answers = [asked.answer for asked in evidence.judged if asked.answer.path == chat.COMPLETIONS]
+    bad = [each.completion.problem for each in answers if each.is_ok and each.completion.has_output]
+    if problems := list(filter(None, bad)):
+        return failed(form.NAME, counted(problems), {"completions": len(answers)})
+    return form.check_form(answers)
 
 
 JUDGES = (
@@ -657,6 +704,7 @@ JUDGES = (
     check_vary,
     check_exposed,
     check_sdk_headers,
+    check_form,
 )
 
 
@@ -732,4 +780,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    interruption.end_with(main)

@@ -27,10 +27,11 @@ Examples:
 
 from __future__ import annotations
 
+import livecheck.core.interruption as interruption
+
 import argparse
 import contextlib
 import statistics
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -46,7 +47,7 @@ from livecheck.fleet.api import ADMIN_PATHS, CLASSES
 from livecheck.fleet.findings import Finding, merge
 from livecheck.fleet.model_answers import SHOWN_LENGTH, Exchange, Listing, Question
 from livecheck.fleet.roles import ADMIN, BASIC, SPECIFIC, Identities, in_words, is_concrete
-from livecheck.wire import asking, chat
+from livecheck.wire import access, asking, chat, form, notices
 from livecheck.wire.answer import Answer
 from livecheck.wire.asking import COSTLY, Asker, Cause, Stop
 from livecheck.wire.wire import Request
@@ -61,12 +62,13 @@ ROUTING, CONTROL, UNKNOWN = "routing", "control", "unknown"
 NO_ROLE = "none"
 ROLES = {NO_ROLE: BASIC, SPECIFIC: SPECIFIC, ADMIN: ADMIN}
 ROLE_CHECKS = {NO_ROLE: "role_none", SPECIFIC: "role_specific", ADMIN: "role_admin"}
-ROUTING_CHECKS = ("class", "classes_differ", "model", "listing", "stream")
+ROUTING_CHECKS = ("class", "classes_differ", "model", "listing", "stream", form.NAME)
 UNKNOWN_CHECKS = {"unknown_model": UNKNOWN_MODEL, "unknown_class": UNKNOWN_CLASS}
 CHECKS = (*ROUTING_CHECKS, *UNKNOWN_CHECKS, *ROLE_CHECKS.values(), "full_access")
 MAX_MODELS = 8  # that model:specific is tried with: each may have to be loaded
 STOPPING = (Cause.RATE_LIMIT, Cause.UNREACHABLE, *COSTLY)
 SHOWN_MODELS = 6  # in a line
+NO_ADMIN_API = (404, 405, 501)  # statuses of a path that nobody serves
 NO_MODEL = "no model is listed to ask for by name"
 WIDTH = 80  # characters of a line
 
@@ -148,7 +150,7 @@ class Evidence:
     def listed_as(self, model: str) -> str | None:
         """The listed name of the model that an answer names."""
         names = [model, *(asked for asked, others in self.aliases.items() if model in others)]
-        return next((name for name in names if name in self.listing.names), None)
+        return next((name for name in names if name in self.listing.known), None)
 
     @property
     def to_name(self) -> list[str]:
@@ -190,7 +192,10 @@ class Conversation:
 
         def keep(answers: list[Answer]) -> None:
             thinks = evidence.is_thinker(asked)
-            evidence.exchanges += [Exchange(question, answer, thinks) for answer in answers]
+            found = [Exchange(question, answer, thinks) for answer in answers]
+            evidence.exchanges += found
+            for each in found:
+                each.settle()
 
         for answer in self.asker.ask([request], keep=keep, name=name):
             if part == UNKNOWN and answer.timed_out:  # held while runners are woken for it?
@@ -280,8 +285,9 @@ def ask_all(talk: Conversation) -> None:
         for task, what in tasks:
             task(talk, what)
             step()
-            if {each.status for each in talk.evidence.exchanges} == {401}:  # every answer until now
-                raise CannotCheck(asking.refused_credential(run))
+            found = talk.evidence.exchanges
+            if {each.status for each in found} == {401}:  # every answer until now
+                raise CannotCheck(access.refused_credential(run, found[0].answer))
         talk.list_models()
         step()
     names = [name for name, check in ROLE_CHECKS.items() if run.wants(check)]
@@ -292,6 +298,25 @@ def ask_all(talk: Conversation) -> None:
             for name in names:
                 ask_as(talk, name)
                 step()
+    expect_access(talk)
+
+
+def expect_access(talk: Conversation) -> None:
+    """CannotCheck when nothing was answered, and every answer refuses this program. A 403 may be
+    about the role alone: then a token with another one is let in, where such a token can be had."""
+    evidence, run = talk.evidence, talk.run
+    asked = [each for each in evidence.exchanges if not each.question.is_path]
+    refused = [each for each in asked if not api.is_about_role(each.answer, each.asked)]
+    lines = [access.no_access(run, each.answer) for each in refused]
+    if evidence.is_served or not lines or None in lines:
+        return
+    if talk.identities.can_make and refused[0].status == 403:
+        with contextlib.suppress(CannotCheck):
+            token = talk.identities.token(ADMIN)
+            found = talk.complete(CONTROL, token, refused[0].asked, stream=False)
+            if found is None or found.is_answered:
+                return
+    raise CannotCheck(str(lines[0]))
 
 
 # --- judge
@@ -327,7 +352,8 @@ def wrong_for_class(found: Exchange, evidence: Evidence) -> str | None:
         other = f"answered by {answered}, not by {brief(expected)} as --alias says"
         return None if found.model in expected else other
     if not is_concrete(found.model):
-        return f"the answer names {answered}: a class, not the model that was chosen"
+        text = f"the answer names {answered}: a class, not the model that was chosen"
+        return f"{text}; if a model has that name here, use --alias {found.asked}={found.model}"
     if evidence.listing.names and evidence.listed_as(found.model) is None:
         text = f"answered by {answered}, which is not listed among {brief(evidence.listing.names)}"
         return f"{text}; if that is right, use --alias {brief([found.asked])}={answered}"
@@ -337,7 +363,7 @@ def wrong_for_class(found: Exchange, evidence: Evidence) -> str | None:
 def wrong_for_name(found: Exchange, evidence: Evidence) -> str | None:
     """What is wrong with an answer to a model's name; None when nothing is."""
     if found.problem:
-        is_unlisted = evidence.listing.lists and found.asked not in evidence.listing.names
+        is_unlisted = evidence.listing.lists and found.asked not in evidence.listing.known
         if is_unlisted and not found.answer.is_denied and found.status not in (None, 401):
             return f"{found.problem}; listed are {brief(evidence.listing.names)}"
         return found.problem + hint(found)
@@ -375,11 +401,9 @@ def routed(model: str, evidence: Evidence, wrong: Wrong) -> Finding:
     if not len(good) == len(asked) == whole:
         left = f"{text}, not decided" if asked else f"{name} not asked"
         return Finding(Status.SKIP, f"{left}: {reason_left(asked, evidence)}")
-    thoughts = sum(each.is_hidden for each in good)
-    if thoughts:
-        silent = f"{thoughts} times without content: were all {MAX_TOKENS} tokens reasoning?"
-        return Finding(Status.WARN, f"{text}, {silent}")
-    return Finding(Status.PASS, text)
+    text += notices.beside([each.answer for each in good], option=None)
+    is_hidden = any(each.is_hidden for each in good)
+    return Finding(Status.WARN if is_hidden else Status.PASS, text)
 
 
 def reason_left(asked: Sequence[Exchange], evidence: Evidence) -> str:
@@ -441,7 +465,8 @@ def check_classes_differ(evidence: Evidence) -> Check:
 def check_listing(evidence: Evidence) -> Check:
     """An unreadable list is not an empty one. Just after an answer, an empty list is wrong."""
     name, lists = "listing", evidence.listing.lists
-    last, facts = lists[-1] if lists else [], {"models": evidence.listing.names}
+    last = lists[-1] if lists else []
+    facts = {"models": api.first_names(evidence.listing.names)}
     if evidence.listing.problem is not None:
         return Check(name, Status.FAIL, evidence.listing.problem, facts)
     if not lists:
@@ -464,7 +489,7 @@ def check_listing(evidence: Evidence) -> Check:
 def is_unlisted(model: str, evidence: Evidence) -> bool:
     """Whether a model answers although it is not listed."""
     good = (wrong_for_name(each, evidence) is None for each in evidence.find(ROUTING, model))
-    return model not in evidence.listing.names and any(good)
+    return model not in evidence.listing.known and any(good)
 
 
 def check_stream(evidence: Evidence) -> Check:
@@ -516,11 +541,20 @@ def check_refusals(name: str, found: Sequence[Exchange], detail: str, evidence: 
     if not evidence.is_served:
         detail += ": everything else is refused as well, which decides nothing"
         return undecided(name, detail, facts)
-    unknown = [each for each in found if not each.answer.is_denied or each.may_ask_by_name]
+    unknown = [
+        each for each in found if not each.answer.is_denied or may_name_models(each, evidence)
+    ]
     if is_concrete(found[0].asked) and not unknown:  # the model was not even looked for
         detail += f": only a token with the role {SPECIFIC} shows whether the model is known"
         return skip(name, detail, facts)
     return Check(name, Status.PASS, detail, facts)
+
+
+def may_name_models(found: Exchange, evidence: Evidence) -> bool:
+    """Whether its token may ask for a model by its name: it says so, or has been served one."""
+    same = evidence.of_credential(found.question.credential)
+    served = any(is_concrete(each.asked) and each.is_answered for each in same if each != found)
+    return found.may_ask_by_name or served
 
 
 def is_only_token_refused(found: Exchange, evidence: Evidence) -> bool:
@@ -580,13 +614,15 @@ def may_name(evidence: Evidence) -> list[Finding]:
             findings.append(Finding(Status.WARN if evidence.is_served else Status.SKIP, text))
     tried, all_listed = {each.asked for each in found}, set(evidence.listing.for_chat)
     count = f"{len(tried & all_listed)} of {len(all_listed)} listed models asked for by name"
-    return [*findings, Finding(Status.SKIP, count if tried else NO_MODEL)]
+    return [*findings, Finding(None, count) if tried else Finding(Status.SKIP, NO_MODEL)]
 
 
 def may_administer(evidence: Evidence, role: str) -> list[Finding]:
     """The admin API is for admin and nobody else. A token that has admin as well proves nothing."""
     pages = evidence.find(role, *ADMIN_PATHS)
     alone = [each for each in pages if ADMIN not in (each.question.roles or ())]
+    if role == ADMIN and pages and all(map(is_absent, pages)):
+        return [Finding(Status.SKIP, f"there is no admin API ({pages[0].status}): not decided")]
     return [judge_page(each, role) for each in (pages if role == ADMIN else alone)]
 
 
@@ -601,7 +637,15 @@ def judge_page(found: Exchange, role: str) -> Finding:
         return Finding(status, f"{path} refused with {found.status}")
     if found.error:
         return Finding(Status.FAIL, f"{path}: {found.problem}")
+    if is_absent(found):
+        what = "a web page" if found.status == 200 else found.status
+        return Finding(None, f"there is no {path} ({what})")
     return Finding(Status.SKIP, f"{path} not decided: {found.problem}")
+
+
+def is_absent(found: Exchange) -> bool:
+    """Whether there is no admin API at all: nothing that could be open to the wrong role."""
+    return found.status in NO_ADMIN_API or (found.status == 200 and found.answer.is_web_page)
 
 
 def undecided_role(evidence: Evidence, role: str) -> Check | None:
@@ -651,6 +695,7 @@ def judge(evidence: Evidence, permissions: bool) -> list[Check]:
     checks += [check_classes_differ(evidence)] if len(evidence.classes) > 1 else []
     checks += [check_model(evidence)] if evidence.names else []
     checks += [check_listing(evidence), check_stream(evidence)]
+    checks.append(form.check_form(each.answer for each in evidence.exchanges))
     checks += [check_unknown(name, evidence) for name in UNKNOWN_CHECKS]
     if permissions:
         checks += [check_role(role, evidence) for role in ROLES]
@@ -676,7 +721,7 @@ def figures(exchanges: Sequence[Exchange]) -> dict[str, Any]:
 
 def metrics(evidence: Evidence) -> dict[str, Any]:
     models = {model: figures(evidence.find(ROUTING, model)) for model in evidence.asked}
-    return {"listed": evidence.listing.names, "models": models}
+    return {"listed": api.first_names(evidence.listing.names), "models": models}
 
 
 def lines(evidence: Evidence, url: str) -> list[str]:
@@ -742,4 +787,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    interruption.end_with(main)

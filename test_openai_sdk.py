@@ -6,8 +6,8 @@ because the SDK silently accepts some broken streams. It checks the contract fir
 else the deployment can do.
 
 PASS: every part of the contract is kept, and no capability that the deployment offers is broken.
-Cost: about 30 small requests one after the other, each answer up to --max-tokens (capabilities:
-1 to 160 tokens). It wakes a sleeping worker. The user's own OPENAI_* settings are not used.
+Cost: 30 to 46 small requests one after the other, each answer up to --max-tokens (capabilities:
+16 to 160 tokens). It wakes a sleeping worker. The user's own OPENAI_* settings are not used.
 
 Examples:
     # before a release: the contract and the capabilities
@@ -20,324 +20,155 @@ Examples:
 
 from __future__ import annotations
 
+import livecheck.core.interruption as interruption
+
 import argparse
 import contextlib
-import json
-import math
-import secrets
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import common
-from common import CannotCheck, Check, Document, Run, Status
+from common import Check, Document, Run, Status
 from livecheck.core.checks import undecided
-from livecheck.core.json_value import as_line, figure_or_line, pick, pick_list, pick_text, quoted
-from livecheck.core.text import plural
+from livecheck.core.json_value import (
+    as_line,
+    decode,
+    figure_or_line,
+    pick,
+    pick_list,
+    pick_text,
+    quoted,
+)
+from livecheck.core.text import counted, plural
 from livecheck.gateway import answer_parts as parts
-from livecheck.gateway.openai_client import OpenAIClient, SdkCall, thoughts_in
-from livecheck.wire import asking, chat
+from livecheck.gateway import characters, rhythm
+from livecheck.gateway.openai_client import UNREADABLE, OpenAIClient, SdkCall, unfinished
+from livecheck.gateway.refusal_words import refused_for
+from livecheck.gateway.rhythm import Paced
+from livecheck.gateway.sdk_failures import (
+    MAY_BE_REFUSED,
+    changed_its_mind,
+    damaged_answers,
+    failed_requests,
+    is_refusal,
+)
+from livecheck.gateway.sdk_parameters import refused_words
+from livecheck.gateway.sdk_questions import (
+    DEFAULT_TOKENS,
+    SEEDS,
+    TOP_LOGPROBS,
+    fits_schema,
+)
+from livecheck.gateway.sdk_session import ASK, Session, WrongKey, same_text_of
+from livecheck.wire import asking, chat, chunk_form, sse
 from livecheck.wire.answer import Answer, status_kind
 from livecheck.wire.answer import records as answer_records
-from livecheck.wire.wire import Request
+from livecheck.wire.spoken import content_in, thoughts_in
+from livecheck.wire.starvation import Starvation
 
-REFUSALS = (400, 404, 405, 422, 501)  # how a server says clearly that it cannot do something
-COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
-
-PROMPT = "Write a short poem about the sea"
-# OpenAI's own JSON mode demands the word JSON in the prompt; ours must not lead to JSON by chance
-PROSE = "Write one sentence about the sea, in plain prose. JSON is not wanted."
-WEATHER = "What is the weather in Paris? Use the tool."
-NONSENSE_WORDS = ["quaxil", "plimfet"]  # names that no model writes by chance
-
-
-def object_schema(**properties: Any) -> dict[str, Any]:
-    """A JSON schema of an object that has these properties and no others."""
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-SCHEMA = object_schema(zorble={"type": "string", "enum": NONSENSE_WORDS}, frint={"type": "boolean"})
-AS_JSON = {"type": "json_object"}
-BY_SCHEMA = {
-    "type": "json_schema",
-    "json_schema": {"name": "zorbles", "strict": True, "schema": SCHEMA},
-}
-CITY = object_schema(city={"type": "string", "enum": ["Paris", "Rome"]})
-GET_WEATHER = {"name": "get_weather", "description": "The weather in a city, now"}
-TOOL = {"type": "function", "function": {**GET_WEATHER, "parameters": CITY}}
-SEEDS = (11, 11, 12)
-TOP_LOGPROBS = 2
-SHORT_TOKENS = 16  # for an answer that only has to be there
-STOP_TOKENS = 32  # for one with a word to stop at
-# at least; with a reasoning model --max-tokens gives more
-JSON_TOKENS = 160  # a small model is not brief
-TOOL_TOKENS = 64
-
-BURST_TRIES = 3  # a busy machine may hold back one stream, a buffering proxy holds back all
-MAX_COORDINATE = 1e30  # no embedding has a larger one
-SAME_VECTOR = 0.999  # cosine of the same text, computed twice
+# what an application meets that reads a stream with the SDK: kinds of sse.KINDS and FORM_KINDS
+OF_TEXT = (
+    *("given_up", "no_choices", "no_finish_reason", "said_twice", "early_finish"),
+    *("finish_changes", "ids", "finish_dialect", "finish_repeated", "same_thoughts"),
+)
+# the same of a stream with tool calls; what else may be wrong with it is judged by `stream`
+OF_CALLS = ("given_up", "said_twice", "early_finish", "finish_changes")
+NO_CHOICES = "without a list of choices: clients of other languages fail on it"
+# what a refusal of an unknown model may be about: a key may be for certain models only
+ABOUT_MODEL = ("the model", "a permission")
+BUFFERS = ". Look for a proxy that buffers, and turn that off for text/event-stream"
+SAME_VECTOR = 0.999  # parts.cosine of the same text, computed twice
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
     add = parser.add_argument_group("what to ask").add_argument
-    add("--model", metavar="NAME", help="model to ask for (default: the first listed)")
+    add("--model", metavar="NAME", help="model to ask for (default: the first listed for chat)")
     longest = "longest answer, in tokens (default %(default)s)"
-    add("--max-tokens", type=common.whole_number(8), default=64, metavar="N", help=longest)
+    add(
+        "--max-tokens",
+        type=common.whole_number(8),
+        default=DEFAULT_TOKENS,
+        metavar="N",
+        help=longest,
+    )
     return parser
-
-
-# --- measure
-
-
-@dataclass(frozen=True)
-class Question:
-    """A method of the SDK and its arguments; the model is added where it is missing."""
-
-    method: str
-    arguments: dict[str, Any]
-    asynchronous: bool = False
-
-
-def to_chat(prompt: str, max_tokens: int, asynchronous: bool = False, **more: Any) -> Question:
-    messages = [{"role": "user", "content": prompt}]
-    arguments = {"messages": messages, "max_tokens": max_tokens, **more}
-    return Question("chat.completions.create", arguments, asynchronous)
-
-
-def questions(max_tokens: int) -> dict[str, list[Question]]:
-    """What the SDK is asked for each check; `max_tokens` is the option."""
-    json_tokens, tool_tokens = max(JSON_TOKENS, max_tokens), max(TOOL_TOKENS, max_tokens)
-    with_usage = {"include_usage": True}
-    tools: dict[str, Any] = {"temperature": 0, "tools": [TOOL], "tool_choice": "required"}
-    logprobs: dict[str, Any] = {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
-    unknown_model = f"no-such-model-{secrets.token_hex(4)}"
-    text = {"input": "test embedding input"}
-    return {
-        "completion": [to_chat(PROMPT, max_tokens)],
-        "stream": [to_chat(PROMPT, max_tokens, stream=True)],
-        "usage": [to_chat(PROMPT, SHORT_TOKENS, stream=True, stream_options=with_usage)],
-        "models": [Question("models.list", {})],
-        "wrong_key": [to_chat(PROMPT, 1)],
-        "bad_request": [to_chat(PROMPT, 1, messages="not a list")],
-        "embeddings": [  # the SDK asks for base64 by itself
-            Question("embeddings.create", text),
-            Question("embeddings.create", {**text, "encoding_format": "float"}),
-        ],
-        "stop": [to_chat(PROMPT, STOP_TOKENS, temperature=0)],
-        "n": [to_chat(PROMPT, SHORT_TOKENS, n=2)],
-        "seed": [to_chat(PROMPT, SHORT_TOKENS, temperature=1, seed=seed) for seed in SEEDS],
-        "logprobs": [to_chat(PROMPT, SHORT_TOKENS, temperature=0, **logprobs)],
-        "json_object": [to_chat(PROSE, json_tokens, temperature=0, response_format=AS_JSON)],
-        "json_schema": [to_chat(PROSE, json_tokens, temperature=0, response_format=BY_SCHEMA)],
-        "tools": [
-            to_chat(WEATHER, tool_tokens, **tools),
-            to_chat(WEATHER, tool_tokens, stream=True, **tools),
-            to_chat(WEATHER, 1, temperature=0),  # how long the prompt is without the tool
-        ],
-        "unknown_model": [to_chat(PROMPT, 1, model=unknown_model)],
-        "retrieve": [Question("models.retrieve", {})],
-        "completions": [Question("completions.create", {"prompt": "The sea is", "max_tokens": 8})],
-        "async": [
-            to_chat(PROMPT, max_tokens, asynchronous=True),
-            to_chat(PROMPT, max_tokens, asynchronous=True, stream=True),
-        ],
-    }
-
-
-class Session:
-    """Asks with the SDK and at the wire, one request after the other, until a reason to stop."""
-
-    def __init__(self, asker: asking.Asker, client: OpenAIClient, listing: Answer) -> None:
-        """`listing`: the answer of /v1/models at the first contact."""
-        self.asker, self.client, self.listing = asker, client, listing
-        args = asker.run.args
-        self.model = chat.model_to_ask(asker.run, listing)
-        self.stream = chat.completion(self.model, PROMPT, args.max_tokens)
-        self.questions = questions(args.max_tokens)
-        self.at_wire: dict[str, list[Answer]] = {}  # by check, in the order of sending
-        asker.stopped = asking.reason_to_stop(listing, asking.COSTLY)
-
-    def ask(
-        self, check: str, asked: Sequence[Question] | None = None, key: str | None = None
-    ) -> list[SdkCall]:
-        """The calls for the questions of a check (or these), one after the other until one fails.
-
-        The list is empty when there is a reason to stop. `key`: instead of the run's own.
-        """
-        calls: list[SdkCall] = []
-        for each in self.questions[check] if asked is None else asked:
-            if self.asker.stopped or (calls and calls[-1].error):
-                break
-            model = {} if each.method == "models.list" else {"model": self.model}
-            arguments = {**model, **each.arguments}
-            call = self.client.ask(check, each.method, arguments, key, each.asynchronous)
-            self._look_at(call, own_key=key is None)
-            calls.append(call)
-        return calls
-
-    def ask_at_wire(self, check: str, *requests: Request) -> list[Answer]:
-        """The answers to requests that do not go through the SDK; none with a reason to stop."""
-        return self.asker.ask(requests, keep=self.at_wire.setdefault(check, []).extend)
-
-    def _look_at(self, call: SdkCall, own_key: bool) -> None:
-        run = self.asker.run
-        run.verbose(f"{call.check}: {call.method}: {call.outcome}")
-        run.debug(f"  {as_line(call.data or call.chunks[:3] or call.error_body)}")
-        self.asker.stopped = asking.reason_to_stop(call.answer)
-        was_served = any(each.error is None for each in self.client.calls)
-        if call.answer.status == 401 and own_key and not was_served and not self.asker.stopped:
-            raise CannotCheck(asking.refused_credential(run))
-
-
-def ask_pacing(session: Session) -> list[Answer]:
-    """Streams at the wire until one is not a burst; the one of the check `wire` is the first."""
-    streams = list(session.at_wire.get("wire", []))
-    while len(streams) < BURST_TRIES and all(map(parts.is_burst, map(parts.rhythm, streams))):
-        if not (more := session.ask_at_wire("pacing", session.stream)):
-            break
-        streams += more
-    return streams
-
-
-def ask_models(session: Session) -> list[SdkCall]:
-    if session.listing.is_costly:  # a second one would cost as much time again
-        return [SdkCall("models", "models.list", {}, session.listing)]
-    return session.ask("models")
-
-
-@dataclass
-class WrongKey:
-    """How the deployment treats a key that is valid nowhere; the last two only if it is served."""
-
-    call: SdkCall
-    is_key_given: bool  # whether this run has a key of its own
-    status_without_key: int | None = None  # of the answer to a request without any key
-    is_auth_enabled: Any = None  # what /health says of it
-
-
-def ask_wrong_key(session: Session) -> list[WrongKey]:
-    run = session.asker.run
-    key = run.secrets.add(f"sk-wrong-{secrets.token_hex(16)}")
-    found = [WrongKey(c, run.credentials.given) for c in session.ask("wrong_key", key=key)]
-    if found and found[0].call.error is None:
-        request = chat.completion(session.model, PROMPT, 1, stream=False)
-        requests = [chat.with_credential(request, None), chat.get("/health")]
-        for answer in session.ask_at_wire("wrong_key", *requests):
-            if answer.path == "/health":
-                found[0].is_auth_enabled = pick(answer.json, "authentication", "enabled")
-            else:
-                found[0].status_without_key = answer.status
-    return found
-
-
-def ask_embeddings(session: Session) -> list[SdkCall]:
-    """As the SDK asks by itself (base64) and as floats, even when the first is refused."""
-    asked = session.questions["embeddings"]
-    return [call for each in asked for call in session.ask("embeddings", [each])]
-
-
-def ask_stop(session: Session) -> list[SdkCall]:
-    """The same answer twice, the second time with a word of the first to stop at."""
-    calls = session.ask("stop")
-    word = word_to_stop_at(calls[0].content) if calls else None
-    if word is not None:
-        stop = to_chat(PROMPT, STOP_TOKENS, temperature=0, stop=[word])
-        calls += session.ask("stop", [stop])
-    return calls
-
-
-def word_to_stop_at(text: str) -> str | None:
-    """The last word whose first place has text before and after it."""
-    for word in reversed(text.split()[:-1]):
-        before, _, after = text.partition(word)
-        if before.strip() and after.strip() and len(word) > 1:
-            return word
-    return None
-
-
-def ask_unknown_model(session: Session) -> list[SdkCall | Answer]:
-    """The call, and the list of models: the verdict depends on how many are listed."""
-    calls = session.ask("unknown_model")
-    return [*calls, session.listing] if calls else []
-
-
-# checks for which it is not enough to ask their questions one after the other
-ASK: dict[str, Callable[[Session], Sequence[Any]]] = {
-    "wire": lambda session: session.ask_at_wire("wire", session.stream),
-    "pacing": ask_pacing,
-    "models": ask_models,
-    "wrong_key": ask_wrong_key,
-    "embeddings": ask_embeddings,
-    "stop": ask_stop,
-    "unknown_model": ask_unknown_model,
-}
 
 
 # --- judge: calls that failed, tokens
 
 
 def unanswered(name: str, *calls: SdkCall) -> Check | None:
-    """The verdict on the first call that has no answer to look at; None when all have one."""
-    failed = (check_failed_call(name, call) for call in calls if call.error is not None)
-    return next(failed, None)
+    """The worst verdict on calls that have no answer to look at; None when all have one."""
+    failed = [check_failed_call(name, call) for call in calls if call.error is not None]
+    if name in CAPABILITIES and not failed:
+        failed = [check_empty_answer(name, call) for call in calls if call.is_empty]
+    return min(failed, key=lambda check: check.status is not Status.FAIL, default=None)
+
+
+def check_empty_answer(name: str, call: SdkCall) -> Check:
+    finish = figure_or_line(call.finish_reason)
+    detail = f"the answer is empty: no content and no tool call, finish_reason {quoted(finish)}"
+    return Check(name, Status.FAIL, detail, {"status": 200, "finish_reason": finish})
+
+
+def only_thoughts(
+    name: str, evidence: dict[str, Any], *calls: SdkCall, essential: bool = True
+) -> Check | None:
+    """The verdict on an answer whose tokens all went into thoughts; None when no call has one.
+
+    What a check wants to see cannot be there then. `essential`: the check is a part of the
+    contract; where the server itself says that these were thoughts, that is a warning.
+    """
+    found = next((call.spent for call in calls if call.spent), None)
+    if found is None:
+        return None
+    detail = f"no content: {found.words()}"
+    if essential and found.is_certain:
+        return Check(name, Status.WARN, detail, evidence)
+    return Check(name, Status.SKIP, f"cannot tell: {detail}", evidence, essential=essential)
 
 
 def check_failed_call(name: str, call: SdkCall) -> Check:
     status, said = call.answer.status, call.error_text
     evidence = {"status": status, "error": call.error}
-    # "async" sends requests of the contract, only by another client
-    may_be_refused = name in CAPABILITIES and name != "async"
+    may_be_refused = name in MAY_BE_REFUSED
     if call.answer.is_rate_limited:
         detail = asking.rate_limit_words(call.answer)
         return undecided(name, detail, evidence)
-    if may_be_refused and status in REFUSALS:
+    if may_be_refused and changed_its_mind(call):
+        detail = f"refused ({status} {said}), but the same request was not refused a second time"
+        return Check(name, Status.FAIL, detail, evidence)
+    if may_be_refused and is_refusal(call):
         return Check(name, Status.SKIP, f"refused: {status} {said}", evidence)
     detail = f"{status} {call.error}: {said}" if status else f"{call.error}: {said}"
     if status == 200 and call.error_body is not None:
-        detail = f"an error inside the 200 stream: {said}"
+        where = "inside the 200 stream" if call.chunks else "in place of the answer"
+        detail = f"200, but an error {where}: {said}"
+    elif status == 200 and not call.answer.failure:
+        what = "no answer that the SDK can read" if call.error == UNREADABLE else call.error
+        detail = f"200, but {what}: {said}"
     return Check(name, Status.FAIL, detail, evidence)
 
 
-def verdict(name: str, problems: Sequence[str], good: str, evidence: dict[str, Any]) -> Check:
-    """FAIL with all the problems, PASS with what is good when there are none."""
+def verdict(
+    name: str,
+    problems: Sequence[str],
+    good: str,
+    evidence: dict[str, Any],
+    doubts: Sequence[str] = (),
+) -> Check:
+    """FAIL with all the problems, else WARN with the doubts, else PASS with what is good."""
     if problems:
         return Check(name, Status.FAIL, "; ".join(problems), evidence)
+    if doubts:
+        return Check(name, Status.WARN, "; ".join(doubts), evidence)
     return Check(name, Status.PASS, good, evidence)
 
 
-def is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def usage_problems(usage: Any, max_tokens: int) -> list[str]:
-    """What is wrong with an account of tokens."""
-    if not isinstance(usage, dict):
-        return ["there is no usage"]
-    problems = [f"{n} is {quoted(usage.get(n))}" for n in COUNTS if not is_count(usage.get(n))]
-    if problems:
-        return problems
-    prompt, output, total = (usage[name] for name in COUNTS)
-    if prompt + output != total:
-        problems.append(f"usage does not add up: {prompt} + {output} is not {total}")
-    if output > max_tokens:
-        problems.append(f"{output} tokens, although max_tokens was {max_tokens}")
-    return problems
-
-
-def counts(usage: Any) -> dict[str, Any]:
-    """What an account of tokens says, as far as it is one."""
-    return {name: figure_or_line(pick(usage, name)) for name in COUNTS}
-
-
 def usage_words(usage: Any) -> str:
-    return "usage {prompt_tokens} + {completion_tokens} tokens".format(**counts(usage))
+    return "usage {prompt_tokens} + {completion_tokens} tokens".format(**parts.counts_of(usage))
 
 
 # --- judge: the contract
@@ -345,68 +176,109 @@ def usage_words(usage: Any) -> str:
 
 def check_completion(call: SdkCall, name: str = "completion") -> Check:
     usage, finish, spent_ms = call.usage, call.finish_reason, call.answer.spent_ms
-    problems = usage_problems(usage, call.arguments["max_tokens"])
+    problems = parts.usage_problems(usage, call.arguments["max_tokens"])
     if pick(call.message, "role") != "assistant":
         problems.append(f"role is {quoted(pick(call.message, 'role'))}, not 'assistant'")
-    if not (isinstance(finish, str) and finish):
-        problems.append(f"finish_reason is {quoted(finish)}")
-    evidence = {**counts(usage), "finish_reason": figure_or_line(finish), "spent_ms": spent_ms}
-    thoughts = thoughts_in(call.message)
-    if not call.content and not thoughts:
+    problems += filter(None, [unfinished(call)])
+    seen = chunk_form.whole_findings(call.data)
+    problems += [text for kind, text in seen if kind not in sse.ODDITIES]
+    doubts = [text for kind, text in seen if kind in sse.ODDITIES]
+    evidence = {
+        **parts.counts_of(usage),
+        "finish_reason": figure_or_line(finish),
+        "spent_ms": spent_ms,
+    }
+    thoughts, content = thoughts_in(call.message), content_in(call.message)
+    is_empty = pick(call.message, "content") in (None, "")  # else its type is named above
+    if is_empty and not (content or thoughts or call.spent):
         problems.append("the content is empty")
-    if not call.content and not problems:
-        detail = f"{len(thoughts)} characters of thoughts and no content: raise --max-tokens"
+    if not problems and (found := only_thoughts(name, evidence, call)):
+        return found
+    if not content and not problems:
+        detail = f"{len(thoughts)} characters of thoughts and no content, finish_reason "
+        detail += f"{as_line(finish)}: does it help to raise --max-tokens?"
         return Check(name, Status.WARN, detail, evidence)
-    good = f"{quoted(call.content)}, finish_reason {as_line(finish)}, {usage_words(usage)}"
-    return verdict(name, problems, f"{good}, {spent_ms:.0f} ms", evidence)
+    good = f"{quoted(content)}, finish_reason {as_line(finish)}, {usage_words(usage)}"
+    return verdict(name, problems, f"{good}, {spent_ms:.0f} ms", evidence, doubts)
 
 
 def check_stream(call: SdkCall, name: str = "stream") -> Check:
-    deltas = [pick(c, "choices", 0, "delta") for c in call.chunks if pick_list(c, "choices")]
-    pieces = [text for delta in deltas if (text := pick(delta, "content"))]
+    deltas = [pick(c, "choices", 0, "delta") for c in call.spoken if pick_list(c, "choices")]
+    pieces = [text for delta in deltas if (text := content_in(delta))]
     thoughts = [text for delta in deltas if (text := thoughts_in(delta))]
     reasons, spent_ms = call.finish_reasons, call.answer.spent_ms
-    problems = stream_problems(call.chunks, deltas, reasons)
+    first = pick(deltas[0], "role") if deltas else None
+    problems, doubts = stream_problems(call)
+    if first != "assistant":
+        problems.append(f"the first delta's role is {quoted(first)}, not 'assistant'")
+    if foreign := sum(not parts.is_chunk(chunk) for chunk in call.chunks):
+        doubts.append(
+            f"the SDK takes {foreign} of {len(call.chunks)} events for chunks that are none: an "
+            "application that reads the choices of each fails"
+        )
+    if call.progress.chunks:
+        doubts.append(call.progress.words)
     evidence = {"pieces": len(pieces), "finish_reasons": reasons, "spent_ms": spent_ms}
-    if thoughts and not pieces and not problems:
-        detail = f"{len(thoughts)} pieces of thoughts and no content: raise --max-tokens"
-        return Check(name, Status.WARN, detail, evidence)
-    if len(pieces) < 2:
+    evidence |= {"thoughts": len(thoughts), "progress": len(call.progress.chunks)}
+    if not problems and (found := only_thoughts(name, evidence, call)):
+        return found
+    if thoughts and len(pieces) < 2:
+        doubts.append(few_words(pieces, thoughts, reasons))
+    elif len(pieces) < 2:
         problems.append("all content is in one piece" if pieces else "the text is empty")
     good = f"{len(pieces)} pieces, one id, finish_reason {', '.join(reasons)}, "
     good += f"first chunk after {call.chunk_ms[0]:.0f} of {spent_ms:.0f} ms"
-    return verdict(name, problems, good, evidence)
+    return verdict(name, problems, good, evidence, doubts)
 
 
-def stream_problems(chunks: Sequence[Any], deltas: Sequence[Any], reasons: list[str]) -> list[str]:
-    """What is wrong with the chunks of a stream, as the SDK gave them."""
-    problems = []
-    ids = {as_line(pick(chunk, "id")) for chunk in chunks}
-    if len(ids) != 1:
-        problems.append(f"{len(ids)} different ids in {len(chunks)} chunks")
-    elif not pick_text(chunks[0], "id"):
-        problems.append(f"the id is {quoted(pick(chunks[0], 'id'))}")
-    first = pick(deltas[0], "role") if deltas else None
-    if first != "assistant":
-        problems.append(f"the first delta's role is {quoted(first)}, not 'assistant'")
-    if len(reasons) != 1:
-        problems.append(f"{len(reasons)} finish_reasons, expected exactly one")
-    else:
-        has_ended = [pick(chunk, "choices", 0, "finish_reason") is not None for chunk in chunks]
-        after = chunks[has_ended.index(True) + 1 :]
-        if any(pick(chunk, "choices", 0, "delta", "content") for chunk in after):
-            problems.append("content follows after the finish_reason")
-    return problems
+def few_words(pieces: Sequence[str], thoughts: Sequence[str], reasons: Sequence[str]) -> str:
+    """What is said of a stream that has thoughts, and hardly any content after them."""
+    said = f"{len(thoughts)} pieces of thoughts"
+    if not pieces:
+        ended = f"finish_reason {', '.join(reasons)}: does it help to raise --max-tokens?"
+        return f"{said} and no content, {ended}"
+    if chunk_form.finish_meaning(reasons[0] if reasons else "") == "length":
+        return f"{said}, and one of content until max_tokens: raise --max-tokens"
+    return f"{said}, and all content in one piece after them: {quoted(pieces[0])}"
+
+
+def stream_problems(call: SdkCall) -> tuple[list[str], list[str]]:
+    """What is wrong with the chunks of a stream, as the SDK gave them, and what is only odd.
+
+    How they came over the wire and what strict clients demand is judged by `wire`.
+    """
+    found = findings(call, OF_TEXT)
+    problems = [each.text for each in found if each.kind not in sse.ODDITIES]
+    return problems, [each.text for each in found if each.kind in sse.ODDITIES]
+
+
+def findings(call: SdkCall, kinds: Sequence[str]) -> list[sse.Complaint]:
+    """Those of the wire's own reader, of these kinds."""
+    times_ns = [int(at_ms * 1e6) for at_ms in call.chunk_ms]
+    known: list[tuple[Any, int]] = [
+        (chunk, at_ns)
+        for chunk, at_ns in zip_longest(call.chunks, times_ns, fillvalue=0)
+        if parts.is_chunk(chunk)
+    ]
+    stream = sse.read_chunks([chunk for chunk, _ in known], [at_ns for _, at_ns in known])
+    return [each for each in stream.complaints + stream.form if each.kind in kinds]
 
 
 def check_usage(call: SdkCall) -> Check:
     found = [pick(c, "usage") for c in call.chunks if isinstance(pick(c, "usage"), dict)]
     last = found[-1] if found else None
-    evidence = {"chunks": len(call.chunks), **counts(last)}
+    evidence = {"chunks": len(call.chunks), **parts.counts_of(last)}
     if last is None:
         detail = f"include_usage is ignored: no usage in {len(call.chunks)} chunks"
         return Check("usage", Status.FAIL, detail, evidence)
-    problems = usage_problems(last, call.arguments["max_tokens"])
+    problems = parts.usage_problems(last, call.arguments["max_tokens"])
+    if any(pick(each, "usage") for each in parts.without_choices(call.chunks)):
+        problems.append(f"the chunk with the usage is {NO_CHOICES}")
+    problems += [each.text for each in findings(call, ("ids",))]
+    with_choices = (each for each in call.chunks if pick(each, "usage") and pick(each, "choices"))
+    problems += dict.fromkeys(
+        text for each in with_choices for text in chunk_form.chunk_problems(each)
+    )
     return verdict("usage", problems, f"{usage_words(last)} in the stream", evidence)
 
 
@@ -419,6 +291,10 @@ def no_stream(name: str, answer: Answer) -> Check | None:
     if answer.status != 200:
         evidence = {"status": answer.status, "error": status_kind(answer.status or 0)}
         return Check(name, Status.FAIL, f"{answer.status} {answer.words}".strip(), evidence)
+    if answer.coding_problem:
+        return Check(name, Status.FAIL, answer.coding_problem)
+    if answer.not_a_stream:
+        return Check(name, Status.FAIL, answer.not_a_stream.text)
     return None
 
 
@@ -426,26 +302,86 @@ def check_wire(answer: Answer) -> Check:
     if failed := no_stream("wire", answer):
         return failed
     stream = answer.stream
-    harmless = "empty" if stream.reasoning and not stream.text else None  # it has thoughts
-    problems = [each.text for each in stream.complaints if each.kind != harmless]
+    silent = answer.spent is not None and not stream.output_ns  # it has thoughts that are hidden
+    problems = [e.text for e in stream.complaints if not (silent and e.kind == "empty")]
+    problems += [each.text for each in stream.form if each.kind not in sse.ODDITIES]
+    doubts = [each.text for each in stream.form if each.kind in sse.ODDITIES]
     if answer.reply.unterminated:
         problems.append("the message does not end after [DONE]")
     good = f"{stream.events} events, text/event-stream, each of them JSON, [DONE] at the end"
-    return verdict("wire", problems, good, {"events": stream.events, "bytes": len(answer.body)})
+    evidence = {"events": stream.events, "bytes": len(answer.body)}
+    return verdict("wire", problems, good, evidence, doubts)
 
 
-def check_pacing(*answers: Answer) -> Check:
-    if failed := no_stream("pacing", answers[-1]):
+def check_pacing(*streams: Paced, name: str = "pacing", hint: str = BUFFERS) -> Check:
+    """Does a stream flow? `hint`: what to do if it was held back."""
+    if failed := no_stream(name, last := streams[-1].answer):
         return failed
-    beats = [parts.rhythm(answer) for answer in answers]
+    if (problem := last.completion.problem) and not last.stream.output_ns:
+        return Check(name, Status.FAIL, problem)
+    if last.spent and not last.stream.output_ns:
+        return Check(name, Status.SKIP, f"cannot tell: no token is shown: {last.spent.words()}")
+    beats = [each.beat for each in streams]
     beat, evidence = beats[-1], {"streams": beats}
-    detail = f"{beat['pieces']} pieces came in {plural(beat['reads'], 'read')}"
-    if beat["pieces"] < parts.LEAST_PIECES:
-        return Check("pacing", Status.SKIP, f"cannot tell: only {detail}", evidence)
+    count = f" ({beat['tokens']:g} tokens)" if (beat["tokens"] or 0) > 2 * beat["pieces"] else ""
+    detail = f"{beat['pieces']} pieces{count} came in {plural(beat['reads'], 'read')}"
+    if beat["pieces"] < rhythm.LEAST_PIECES and not beat["in_blocks"]:
+        return Check(name, Status.SKIP, f"cannot tell: only {detail}", evidence)
+    if beat["arrivals"] < beat["reads"]:
+        detail += f" at {plural(beat['arrivals'], 'moment')}"
     detail += f", spread over {beat['over_ms']:.1f} of {beat['of_ms']:.1f} ms"
-    held_back, times = "the stream was held back and sent in one burst", len(beats)
-    problems = [f"{held_back}, {times} times out of {times}: {detail}"]
-    return verdict("pacing", problems if parts.is_burst(beat) else [], detail, evidence)
+    if not rhythm.is_held_back(beat):
+        if beat["in_blocks"] and rhythm.is_certain(beat):
+            detail += ": the text comes in large blocks, as through a proxy that buffers"
+            return Check(name, Status.WARN, detail, evidence)
+        return Check(name, Status.PASS, detail, evidence)
+    if (held := rhythm.certain_holds(beats)) < rhythm.CERTAIN:
+        longest = max(max(each["unseen_ms"], each["starved_ms"]) for each in beats)
+        detail = f"cannot tell: in {len(beats) - held} of {len(beats)} streams this program "
+        detail += f"could not run for up to {longest:.0f} ms: repeat it on a less busy machine"
+        return undecided(name, detail, evidence)
+    how = "sent in one burst" if rhythm.is_burst(beat) else "sent in blocks, so that the text jumps"
+    held_back = f"the stream was held back and {how}, {held} times out of {held}"
+    return Check(name, Status.FAIL, f"{held_back}: {detail}{hint}", evidence)
+
+
+def check_compressed(*streams: Paced) -> Check:
+    coding = streams[-1].answer.shown_header("content-encoding") or "none"
+    hint = ". The request accepts gzip, as those of the SDK and of every browser do, and the "
+    hint += f"answer has Content-Encoding {coding}: do not compress text/event-stream"
+    check = check_pacing(*streams, name="compressed", hint=hint)
+    check.evidence["content_encoding"] = coding
+    if check.status in (Status.PASS, Status.WARN):
+        check.detail += f", Content-Encoding {coding}"
+    return check
+
+
+def check_unicode(whole_call: SdkCall, stream_call: SdkCall) -> Check:
+    name, whole, streamed = "unicode", whole_call.content, stream_call.streamed_content
+    arrived = [characters.special_in(whole), characters.special_in(streamed)]
+    is_forced = characters.is_by_schema(whole)
+    evidence = {"by_schema": is_forced, "arrived": [len(each) for each in arrived]}
+    problems = characters.problems(whole, streamed)
+    if problems and not is_forced and characters.LOST in whole and characters.LOST in streamed:
+        detail = f"{'; '.join(problems)}: written by the model, or lost by the server"
+        return Check(name, Status.WARN, detail, evidence)
+    both = whole_call, stream_call
+    if not problems and (found := only_thoughts(name, evidence, *both, essential=False)):
+        return found
+    if not problems and not any(arrived):
+        detail = "the model does not write such characters, and no schema makes it"
+        return Check(name, Status.SKIP, detail, evidence)
+    if not problems and arrived[0] != arrived[1]:
+        detail = f"the two answers differ: {quoted(whole)}, as a stream {quoted(streamed)}"
+        return Check(name, Status.SKIP, detail, evidence)
+    good = f"{' '.join(arrived[0])} arrive undamaged, with and without a stream"
+    return verdict(name, problems, good, evidence)
+
+
+def check_same_text(*calls: SdkCall) -> Check:
+    status, detail = same_text_of(calls)
+    characters_of = [len(call.said.text) for call in calls]
+    return Check("same_text", status, detail, {"characters": characters_of})
 
 
 def check_models(call: SdkCall) -> Check:
@@ -481,6 +417,9 @@ def check_wrong_key(found: WrongKey) -> Check:
         if check.status is Status.FAIL:
             check.detail += "; expected 401 AuthenticationError"
         return check
+    if found.is_served_without_key:
+        detail = "a wrong key is refused (401), but a request without any key is served (200)"
+        return Check(name, Status.FAIL, detail, evidence)
     if call.error_message is None:
         said = quoted(call.error_text)
         detail = f"401 AuthenticationError, but the SDK finds no message in it: {said}"
@@ -491,6 +430,8 @@ def check_wrong_key(found: WrongKey) -> Check:
 def check_served_wrong_key(found: WrongKey, evidence: dict[str, Any]) -> Check:
     """A wrong key was served: is authentication off, or broken?"""
     status, without_key = Status.FAIL, found.status_without_key
+    if found.limited:
+        return undecided("wrong_key", f"a wrong key is served (200); without a key {found.limited}")
     if without_key != 200:
         detail = f"a wrong key is served (200), a request without a key is not ({without_key})"
     elif found.is_auth_enabled:
@@ -503,13 +444,24 @@ def check_served_wrong_key(found: WrongKey, evidence: dict[str, Any]) -> Check:
     return Check("wrong_key", status, detail, evidence)
 
 
-def check_bad_request(call: SdkCall) -> Check:
+def check_bad_request(call: SdkCall, control: SdkCall | None = None) -> Check:
+    """`control`: the same request without the mistake, where no other one has shown that such
+    requests are served. A refusal means nothing when they are refused as well."""
     name, status = "bad_request", call.answer.status
     if call.error is None:
         return Check(name, Status.FAIL, "messages was a string, but the answer is 200")
     if not 400 <= (status or 0) < 500 or call.answer.is_rate_limited:
         return check_failed_call(name, call)
     evidence = {"status": status, "error": call.error}
+    if control and control.error:
+        detail = f"{status} {call.error}, but so is the same request without the mistake"
+        return undecided(name, f"{detail}: {control.outcome}", evidence)
+    if status not in (400, 422):
+        detail = f"{status} {call.error}: {call.error_text}; expected 400 or 422 about messages"
+        return Check(name, Status.FAIL, detail, evidence)
+    if what := refused_for(call):
+        detail = f"{status} {call.error}: {call.error_text}; that is about {what}, not about "
+        return Check(name, Status.FAIL, f"{detail}messages, which is a string", evidence)
     if call.error_message is None:
         said = quoted(call.error_text)
         detail = f"{status} {call.error}, but not a JSON error that the SDK can read: {said}"
@@ -529,35 +481,20 @@ def check_embeddings(*calls: SdkCall) -> Check:
             failed.detail = f"floats work, but base64, the SDK's default, is {failed.detail}"
         return failed
     vectors = [pick(call.data, "data", 0, "embedding") for call in calls]
-    problems = {problem for each in vectors if (problem := vector_problem(each))}
+    problems = {problem for each in vectors if (problem := parts.vector_problem(each))}
     evidence = {"dimensions": [len(each) if isinstance(each, list) else None for each in vectors]}
-    if not problems and not (likeness := cosine(*vectors)) >= SAME_VECTOR:
-        problems.add(f"base64 and float disagree: cosine {likeness:.3f}")
+    if not problems and not (likeness := parts.cosine(*vectors)) >= SAME_VECTOR:
+        problems.add(f"base64 and float disagree: parts.cosine {likeness:.3f}")
     good = f"{evidence['dimensions'][0]} dimensions, base64 and float agree"
     return verdict(name, sorted(problems), good, evidence)
-
-
-def vector_problem(vector: object) -> str | None:
-    if not isinstance(vector, list) or not vector:
-        return "no vector in the answer"
-    # NaN is not below the limit either
-    if not all(isinstance(x, (int, float)) and abs(x) < MAX_COORDINATE for x in vector):
-        return "a value in the vector is not a finite number"
-    return None if any(vector) else f"all {len(vector)} dimensions are zero"
-
-
-def cosine(one: list[float], other: list[float]) -> float:
-    """-1 to 1; 0 for vectors of different length."""
-    if len(one) != len(other):
-        return 0.0
-    product = sum(a * b for a, b in zip(one, other, strict=True))
-    return product / math.hypot(*one) / math.hypot(*other)
 
 
 def check_stop(*calls: SdkCall) -> Check:
     """`calls`: the whole answer, and the same that has to stop at a word of it."""
     name = "stop"
     free, limited = calls[0], calls[-1]
+    if len(calls) < 2 and (found := only_thoughts(name, {}, free, essential=False)):
+        return found
     if len(calls) < 2:
         detail = f"the answer is too short to stop in it: {quoted(free.content)}"
         return Check(name, Status.SKIP, detail)
@@ -568,8 +505,8 @@ def check_stop(*calls: SdkCall) -> Check:
         status, detail = Status.WARN, f"ignored: the text goes on after {word!r}"
     elif word in text:
         status, detail = Status.FAIL, f"the stop text {word!r} is in the answer"
-    elif finish == "stop":
-        status, detail = Status.PASS, f"ends before {word!r}, finish_reason stop"
+    elif isinstance(finish, str) and chunk_form.finish_meaning(finish) == "stop":
+        status, detail = Status.PASS, f"ends before {word!r}, finish_reason {finish}"
     elif text.strip() == free.content.partition(word)[0].strip():
         status = Status.FAIL
         detail = f"ends before {word!r}, but finish_reason is {quoted(finish)}, not 'stop'"
@@ -588,13 +525,17 @@ def check_n(call: SdkCall) -> Check:
     messages = [pick(choice, "message") for choice in choices]
     if sorted(map(str, indices)) != ["0", "1"]:
         problems.append(f"n=2 gave {len(choices)} choices, their indices are {indices}")
-    elif not all(pick(each, "content") or thoughts_in(each) for each in messages):
+    elif not all(content_in(each) or thoughts_in(each) for each in messages):
+        if found := only_thoughts("n", evidence, call, essential=False):
+            return found
         problems.append("n=2 gave a choice without content")
     return verdict("n", problems, "two choices, indices 0 and 1", evidence)
 
 
 def check_seed(*calls: SdkCall) -> Check:
-    first, again, other = (call.content for call in calls)
+    first, again, other = (call.texts for call in calls)  # with the thoughts
+    if not (first and again) and (found := only_thoughts("seed", {}, *calls, essential=False)):
+        return found
     if first != again:
         detail = f"ignored: seed {SEEDS[0]} gave {quoted(first[:30])} and {quoted(again[:30])}"
         return Check("seed", Status.WARN, detail)
@@ -606,6 +547,8 @@ def check_seed(*calls: SdkCall) -> Check:
 def check_logprobs(call: SdkCall) -> Check:
     name = "logprobs"
     given = pick(call.data, "choices", 0, "logprobs")
+    if not call.texts and (found := only_thoughts(name, {}, call, essential=False)):
+        return found
     if given is None:
         return Check(name, Status.WARN, "ignored: no logprobs in the answer")
     tokens, problems = pick_list(given, "content"), []
@@ -627,12 +570,18 @@ def check_json(name: str, call: SdkCall, fits: Callable[[Any], bool]) -> Check:
     """What came of a response_format; `fits` says whether the value is what was asked for."""
     text, finish = call.content.strip(), call.finish_reason
     evidence = {"finish_reason": figure_or_line(finish), "characters": len(text)}
+    if found := only_thoughts(name, evidence, call, essential=False):
+        return found  # not ignored: nothing has been written yet
+    if not text:
+        what = "only thoughts" if thoughts_in(call.message) else "no content"
+        detail = f"{what}, finish_reason {quoted(finish)}: does the model write JSON?"
+        return Check(name, Status.SKIP, detail, evidence)
     if not text.startswith(("{", "[", "`")):
         return Check(name, Status.WARN, f"ignored: the answer is {quoted(text)}", evidence)
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        if finish == "length":
+        value = decode(text)
+    except ValueError:
+        if chunk_form.means_length(finish):
             detail = f"the JSON is not finished after {len(text)} characters, at max_tokens"
             return Check(name, Status.SKIP, detail, evidence)
         return Check(name, Status.FAIL, f"not valid JSON: {quoted(text)}", evidence)
@@ -645,31 +594,29 @@ def check_json_schema(call: SdkCall) -> Check:
     return check_json("json_schema", call, fits_schema)
 
 
-def fits_schema(value: Any) -> bool:
-    """Whether a value keeps SCHEMA."""
-    if not isinstance(value, dict) or set(value) != {"zorble", "frint"}:
-        return False
-    return value["zorble"] in NONSENSE_WORDS and isinstance(value["frint"], bool)
-
-
 def check_tools(*calls: SdkCall) -> Check:
     """`calls`: with the tool, the same as a stream, and without the tool."""
     name = "tools"
     whole, streamed, bare = calls
+    both_calls = whole, streamed
     both = parts.whole_tool_calls(whole.message), parts.streamed_tool_calls(streamed.chunks)
     made = [len(each.calls) for each in both]
-    reasons = [figure_or_line(whole.finish_reason), *streamed.finish_reasons]
+    reasons = [figure_or_line(whole.finish_reason), *dict.fromkeys(streamed.finish_reasons)]
     prompts = [figure_or_line(pick(each.usage, "prompt_tokens")) for each in (whole, bare)]
     evidence = {"calls": made, "prompt_tokens": prompts, "finish_reasons": reasons}
     if made == [0, 0] and prompts[0] == prompts[1]:
         detail = f"ignored: the prompt has {prompts[0]} tokens with and without the tool"
         return Check(name, Status.WARN, detail, evidence)
+    if made == [0, 0] and (found := only_thoughts(name, evidence, *both_calls, essential=False)):
+        return found
     if made == [0, 0]:
         detail = "the model does not call the tool, although it must"
         return Check(name, Status.SKIP, detail, evidence)
-    if "length" in reasons:
+    if any(map(chunk_form.means_length, reasons)):
         return Check(name, Status.SKIP, "the answer ended at max_tokens", evidence)
     problems = tool_problems(*both)
+    problems += [each.text for each in findings(streamed, OF_CALLS)]
+    problems += filter(None, [unfinished(whole)])
     if len(reasons) != 2 or reasons[0] != reasons[1]:
         in_stream = ", ".join(streamed.finish_reasons) or None
         problems.append(f"finish_reason {reasons[0]} without stream, {in_stream} in the stream")
@@ -687,8 +634,8 @@ def tool_problems(whole: parts.ToolCalls, streamed: parts.ToolCalls) -> list[str
         if call.name != "get_weather":
             problems.append(f"calls {quoted(call.name)}, which is not among the tools")
         try:
-            city = pick(json.loads(call.arguments), "city")
-        except (ValueError, RecursionError):
+            city = pick(decode(call.arguments), "city")
+        except ValueError:
             problems.append(f"arguments are not JSON: {quoted(call.arguments)}")
             continue
         if not isinstance(city, str):
@@ -701,15 +648,20 @@ def tool_problems(whole: parts.ToolCalls, streamed: parts.ToolCalls) -> list[str
 
 def check_unknown_model(call: SdkCall, listing: Answer) -> Check:
     name, status, model = "unknown_model", call.answer.status, pick(call.data, "model")
-    listed = len(pick_list(listing.json, "data"))
+    known = pick(listing.json, "data") if listing.is_ok else None
+    listed = len(known) if isinstance(known, list) and known else None
     evidence = {"status": status, "served_by": figure_or_line(model), "listed": listed}
-    if call.error is None and listed > 1:
+    if call.error is None and listed is None:
+        detail = f"any name is accepted, {quoted(model)} answers; how many models there are is "
+        return Check(name, Status.SKIP, f"{detail}not known: {listing.outcome()}", evidence)
+    if call.error is None and listed != 1:
         detail = f"ignored: {quoted(model)} answers instead, one of {listed} listed"
         return Check(name, Status.WARN, detail, evidence)
     if call.error is None:
         detail = f"any name is accepted, {quoted(model)} answers: the server has one model"
         return Check(name, Status.PASS, detail, evidence)
-    if status in (400, 404, 422) and call.error_message:
+    is_about_model = refused_for(call) in (None, *ABOUT_MODEL) or call.answer.is_page
+    if status in (400, 404, 422) and is_about_model:  # whatever words it has, or none
         return Check(name, Status.PASS, f"{status} {call.error}: {call.error_text}", evidence)
     return check_failed_call(name, call)
 
@@ -723,6 +675,8 @@ def check_retrieve(call: SdkCall) -> Check:
 
 def check_completions(call: SdkCall) -> Check:
     text, finish = pick(call.data, "choices", 0, "text"), call.finish_reason
+    if not text and (found := only_thoughts("completions", {}, call, essential=False)):
+        return found
     kind, problems = pick(call.data, "object"), []
     if kind != "text_completion":
         problems.append(f"object is {quoted(kind)}, not 'text_completion'")
@@ -747,12 +701,46 @@ def check_async(whole: SdkCall, streamed: SdkCall | None = None) -> Check:
     return Check(name, Status.PASS, f"a completion, and a stream of {check.detail}", evidence)
 
 
+# --- judge: all answers
+
+
+def check_answers(asked: int, failed: Sequence[str], damaged: Sequence[str]) -> Check:
+    """Did every request of the run succeed, but those that had to be refused?
+
+    `failed`: the check and the error of each that did not. `damaged`: the checks whose answers
+    have characters that were lost.
+    """
+    evidence = {"asked": asked, "failed": len(failed), "damaged": len(damaged)}
+    if not asked:
+        return Check(ANSWERS, Status.SKIP, "no other check has asked for anything", evidence)
+    if failed:
+        detail = f"{len(failed)} of {plural(asked, 'request')} failed: {counted(failed)}"
+        return Check(ANSWERS, Status.FAIL, detail, evidence)
+    if damaged:
+        lost = f"U+FFFD, the mark of a lost character, is in {plural(len(damaged), 'answer')}"
+        detail = f"{lost}: {counted(damaged)}"
+        return Check(ANSWERS, Status.WARN, detail, evidence)
+    detail = f"{plural(asked, 'request')}; none failed, but for what is refused rightly"
+    return Check(ANSWERS, Status.PASS, detail, evidence)
+
+
+def check_parameters(refused: dict[str, str], call: SdkCall) -> Check:
+    name, evidence = "parameters", {"refused": refused}
+    if refused:
+        return Check(name, Status.WARN, refused_words(refused), evidence)
+    good = Check(name, Status.PASS, "max_tokens and temperature 0 are taken", evidence)
+    return unanswered(name, call) or good
+
+
 CONTRACT: dict[str, Callable[..., Check]] = {
     "completion": check_completion,
     "stream": check_stream,
     "usage": check_usage,
     "wire": check_wire,
     "pacing": check_pacing,
+    "compressed": check_compressed,
+    "unicode": check_unicode,
+    "same_text": check_same_text,
     "models": check_models,
     "wrong_key": check_wrong_key,
     "bad_request": check_bad_request,
@@ -770,10 +758,14 @@ CAPABILITIES: dict[str, Callable[..., Check]] = {
     "retrieve": check_retrieve,
     "completions": check_completions,
     "async": check_async,
+    "parameters": check_parameters,
 }
-CHECKS = (*CONTRACT, *CAPABILITIES)
+ANSWERS = "answers"  # looks at what all the others asked
+CHECKS = (*CONTRACT, *CAPABILITIES, ANSWERS)
 # the functions above that look at failed calls, too; the others get only calls with an answer
-JUDGE_ERRORS = "wire pacing wrong_key bad_request embeddings unknown_model async".split()
+JUDGE_ERRORS = (
+    "wire pacing compressed wrong_key bad_request embeddings unknown_model async parameters"
+).split()
 
 
 def judge(name: str, found: Sequence[Any]) -> Check:
@@ -791,7 +783,7 @@ def metrics(session: Session) -> dict[str, Any]:
     spent = [spent for call in calls if (spent := call.answer.spent_ms) is not None]
 
     def total(name: str) -> int:
-        return sum(count for call in calls if is_count(count := pick(call.usage, name)))
+        return sum(count for call in calls if parts.is_count(count := pick(call.usage, name)))
 
     return {
         "requests": len(calls) + len(session.asker.answers),
@@ -810,7 +802,7 @@ def record(call: SdkCall) -> dict[str, Any]:
         "error_text": call.error_text or None,
         "resent": call.answer.reply.resent,
         "spent_ms": call.answer.spent_ms,
-        **counts(call.usage),
+        **parts.counts_of(call.usage),
         "event_ms": call.chunk_ms,
     }
 
@@ -831,6 +823,8 @@ def ask_and_judge(session: Session, name: str) -> Check:
     for call in session.client.calls:
         if call.check == name:
             call.forget_content()
+    if name != "wire":  # its stream is the first one of `pacing`
+        session.forget_bytes()
     return check
 
 
@@ -842,20 +836,29 @@ def decide(run: Run, document: Document, session: Session) -> None:
     for title, judges in (("Contract", CONTRACT), ("Capabilities", CAPABILITIES)):
         chosen = list(filter(run.wants, judges))
         if chosen:
-            run.say(f"\n{title}")
+            run.say()
+            run.say(title)
         for name in chosen:
             run.decide(document, ask_and_judge(session, name))
+    if run.wants(ANSWERS):
+        asked = len(session.client.calls) + len(session.asker.answers)
+        failed = failed_requests(client.calls, session.at_wire, session.listing)
+        damaged = damaged_answers(client.calls, session.at_wire)
+        run.say()
+        run.say("All answers")
+        run.decide(document, check_answers(asked, failed, damaged))
 
 
 def measure(run: Run) -> None:
     document = run.document("openai_sdk_test")
     with contextlib.ExitStack() as stack:
         wire = stack.enter_context(asking.open_wire(run, run.token()))
-        client = OpenAIClient(wire.target, run.args.timeout)
+        listing = chat.first_contact(run, wire, [chat.get(chat.MODELS)])[0]
+        client = OpenAIClient(wire.target, run.args.timeout, wire.dialect)
         stack.enter_context(contextlib.closing(client))
         run.client |= {"openai": client.version, "http_library": client.http_library}
-        listing = chat.first_contact(run, wire, [chat.get(chat.MODELS)])[0]
-        session = Session(asking.Asker(run, wire), client, listing)
+        starvation = stack.enter_context(Starvation())
+        session = Session(asking.Asker(run, wire), client, listing, starvation)
         run.target["model"] = session.model
         try:
             decide(run, document, session)
@@ -863,7 +866,8 @@ def measure(run: Run) -> None:
             document.requests = records(session)
             document.metrics = metrics(session)
         total = "{requests} requests, {prompt_tokens} tokens read and {completion_tokens} written"
-        run.say(f"\n{total.format(**document.metrics)} by the server's count")
+        run.say()
+        run.say(f"{total.format(**document.metrics)} by the server's count")
         document.finish()
 
 
@@ -872,4 +876,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    interruption.end_with(main)

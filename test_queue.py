@@ -4,13 +4,14 @@
 C is the number of requests that are served at once, Q the number that may wait; both are read from
 /health or given by options. The steps: one request alone; C + Q + --extra requests at once, while
 /ping, /health and /metrics are read; one request after Retry-After; a client that disconnects while
-it is served; a client that disconnects while it waits; and as many requests at once as should fit.
+it is served, alone and beside others; a client that disconnects while it waits; and as many
+requests at once as should fit.
 
 PASS: exactly the surplus was refused, at once and as the guide promises (503, Retry-After, JSON);
 all others were served completely; /health and /metrics gave the right figures; and the place of a
-client that disconnected became free.
-Cost: 3 * C + 2 * Q + --extra + 7 requests at most, and more when their answers do not overlap: then
-a step is repeated, up to twice, with longer answers. 2 * C + Q + --extra + 2 of them ask for long
+client that disconnected became free, without harm to those who stayed.
+Cost: 4 * C + 2 * Q + --extra + 9 requests at most, and more when their answers do not overlap: then
+a step is repeated, up to twice, with longer answers. 3 * C + Q + --extra + 3 of them ask for long
 answers (--max-tokens). /ping, /health and /metrics are read up to 20 times per second. The script
 wakes a sleeping worker and fills the queue: use it on a deployment that nobody else is using.
 
@@ -19,6 +20,8 @@ Examples:
     python3 test_queue.py --url https://host:8000 --api-key sk-key
     # the guide's step 7: 4 at once, of which 1 is served, 2 wait and 1 is refused
     python3 test_queue.py --url https://host:8000 --max-concurrent 1 --max-queue 2
+    # HAProxy and others, whose /health says nothing about a queue; none: there is no queue
+    python3 test_queue.py --url http://host:8000 --max-concurrent 4 --max-queue none
     # a slow model: shorter answers, and more time for the last one in the queue
     python3 test_queue.py --url https://host:8000 --max-tokens 50 --timeout 600
     # only what a pipeline has to know: the overflow
@@ -27,11 +30,12 @@ Examples:
 
 from __future__ import annotations
 
+import livecheck.core.interruption as interruption
+
 import argparse
 import dataclasses
 import math
 import re
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -45,6 +49,7 @@ from livecheck.core.json_value import pick, pick_text
 from livecheck.core.text import counted, plural, shorten
 from livecheck.gateway.burst import (
     JITTER_S,
+    REFUSED_S,
     Burst,
     Limits,
     ended_s,
@@ -54,6 +59,13 @@ from livecheck.gateway.burst import (
     sent_s,
     spent_s,
 )
+from livecheck.gateway.contradictions import (
+    contradiction,
+    contradiction_in_a_row,
+    falls,
+    impossible_figures,
+    lasting_contradiction,
+)
 from livecheck.gateway.disconnection import (
     NOTICE_S,
     Disconnection,
@@ -61,23 +73,35 @@ from livecheck.gateway.disconnection import (
     measure_disconnections,
 )
 from livecheck.gateway.queue_client import QueueClient
-from livecheck.gateway.queue_state import METRICS, Probe, Reading, Watcher, watch_target
-from livecheck.wire import chat
+from livecheck.gateway.queue_metrics import growth, metrics_problems, queue_depths
+from livecheck.gateway.queue_state import (
+    REQUESTS,
+    Probe,
+    Reading,
+    Watcher,
+    merged,
+    speaks_of_queue,
+    watch_target,
+)
+from livecheck.wire import chat, form, notices
+from livecheck.wire.access import no_access
 from livecheck.wire.answer import Answer
-from livecheck.wire.asking import open_wire, rate_limit_words, refused_credential
+from livecheck.wire.asking import open_wire, rate_limit_words
+from livecheck.wire.health_cost import says_it_asks
 from livecheck.wire.metrics import percentile
+from livecheck.wire.model_choice import model_to_ask
+from livecheck.wire.probe_limit import PROBE_LIMIT_S, PROBE_RULE, is_too_slow
+from livecheck.wire.starvation import Starvation
 
 OVERFLOW = ("refusals", "retry_after", "error_body", "refused_fast", "served", "concurrency")
 BURST = ("burst", *OVERFLOW, "health", "metrics", "probes")
 DISCONNECTING = ("left_streaming", "left_queued", "order")
-CHECKS = ("limits", "idle", "single", *BURST, "retry", *DISCONNECTING)
+CHECKS = ("limits", "idle", "single", *BURST, "retry", *DISCONNECTING, form.NAME)
 
 IDLE_WAIT_S = 60.0  # for the requests of others to end, before the first one of ours
 ATTEMPTS = 3  # each with answers twice as long, until they overlap
-REFUSED_S = 1.0  # a refusal needs no model: one that takes longer has waited as well
 SETTLE_S = 10.0  # for the gauges to be 0 again, after the last answer
-SLOW_MS = 500.0  # beyond its time when idle, for a probe: half of what Kubernetes allows
-WAIT_SHARE = 0.2  # allowed error of queue_wait_seconds_total against the waits seen from here
+NO_QUEUE = "none"  # as --max-queue: what is not served at once is refused
 MOST_AT_ONCE = 1000  # requests
 BAR_WIDTH = 52  # columns of the timeline
 
@@ -91,14 +115,20 @@ def build_parser() -> argparse.ArgumentParser:
         group.add_argument(option, type=kind, default=default, metavar=metavar, help=text)
 
     add("--max-concurrent", 1, None, "requests served at once (default: from /health)")
-    add("--max-queue", 0, None, "requests that may wait; 0: no limit (default: from /health)")
+    waiting = "requests that may wait; 0: no limit; none: there is no queue (default: from /health)"
+    group.add_argument("--max-queue", type=queue_size, metavar="N", help=waiting)
     add("--retry-after", 0, 5, "what Retry-After must say (default %(default)s)", "SECONDS")
     add("--extra", 1, 1, "requests beyond those that fit (default %(default)s)")
     add("--max-tokens", 1, 200, "tokens of a long answer (default %(default)s)")
     group.add_argument(
-        "--model", metavar="NAME", help="model to ask for (default: the first listed)"
+        "--model", metavar="NAME", help="model to ask for (default: the first listed for chat)"
     )
     return parser
+
+
+def queue_size(text: str) -> int | str:
+    """An argparse type: a whole number, or NO_QUEUE."""
+    return NO_QUEUE if text.lower() == NO_QUEUE else common.whole_number(0)(text)
 
 
 # --- measure
@@ -109,10 +139,10 @@ def has_no_health(health: Answer) -> bool:
     return health.failure is None and 400 <= (health.status or 0) < 500
 
 
-def find_limits(args: argparse.Namespace, health: Answer) -> Limits | None:
+def find_limits(args: argparse.Namespace, health: Answer, of_guide: bool) -> Limits | None:
     """C and Q as the options say them, else /health; None when neither tells both.
 
-    CannotCheck when there is no /health that could tell.
+    CannotCheck when nothing promises that /health tells them: it is not there, or not `of_guide`.
     """
     announced = Limits.announced_by(health)
     concurrent, queue = args.max_concurrent, args.max_queue
@@ -120,11 +150,12 @@ def find_limits(args: argparse.Namespace, health: Answer) -> Limits | None:
         concurrent = announced.max_concurrent if concurrent is None else concurrent
         queue = announced.max_queue if queue is None else queue
     if concurrent is not None and queue is not None:
-        return Limits(concurrent, queue)
-    if has_no_health(health):
+        return Limits(concurrent, None if queue == NO_QUEUE else queue)
+    if not of_guide and (health.is_ok or has_no_health(health)):
+        page = ", a web page" if health.is_web_page else ""
         raise CannotCheck(
-            f"the limits are not known, because /health answered {health.status}: "
-            "give --max-concurrent and --max-queue"
+            f"the limits are not known, because /health ({health.status}{page}) says nothing about "
+            "a queue: give --max-concurrent and --max-queue"
         )
     return None
 
@@ -138,45 +169,106 @@ class Evidence:
 
 
 def wait_until_idle(client: QueueClient, longest_s: float) -> Reading | None:
-    """The first reading that says that nobody is there; when it cannot say, just the first one.
+    """The first reading that says that nobody is there; when it cannot say, just the first one; or
+    one that ends a time in which the figures cannot be true.
 
     CannotCheck when somebody is there all that time.
     """
+
+    def is_over(reading: Reading) -> bool:
+        seen = [r for r in list(watcher.readings) if begun_s <= r.sent_s <= reading.sent_s]
+        return reading.is_idle or bool(lasting_contradiction(seen, client.limits))
+
     watcher, begun_s = client.watcher, time.perf_counter()
     first = watcher.next_reading(client.args.timeout)
-    if first is None or first.occupancy is None or first.is_idle:
+    if first is None or first.occupancy is None:
+        client.pause()
+        return first
+    if first.is_idle:
         return first
     client.run.note(f"waiting up to {longest_s:g} s until the deployment is idle")
-    found = watcher.wait_for(lambda reading: reading.is_idle, begun_s, longest_s)
+    found = watcher.wait_for(is_over, begun_s, longest_s)
     if found is None:
-        served, waiting = watcher.readings[-1].occupancy or first.occupancy
+        last = merged(watcher.readings, begun_s)
+        served, waiting = (last and last.occupancy) or first.occupancy
         raise CannotCheck(
             f"not idle in {longest_s:g} s: {served} served and {waiting} waiting, which are not "
             "requests of this script: find out who sends them, or try again later"
         )
-    return found
+    return watcher.whole_reading(found.sent_s, client.args.timeout) or found
+
+
+def idle_or_untrue(client: QueueClient) -> tuple[Reading | None, str | None]:
+    """The reading before the first request, and what it says that cannot be true.
+
+    Others that wait although a place is free may wait for a sleeping model. So a request of ours
+    comes after them: when it has been served, nobody can have waited all that time.
+    """
+    reading = wait_until_idle(client, IDLE_WAIT_S)
+    if reading is None or contradiction(reading, client.limits) is None:
+        return reading, None
+    client.run.note("the figures contradict themselves: sending a request to see whether it waits")
+    answer = client.send_one("idle", client.request(client.args.max_tokens), "one request")
+    if answer.stream_error:
+        said = f"a request got no answer either ({answer.outcome(timed=True)})"
+        raise CannotCheck(f"{contradiction(reading, client.limits)}; {said}")
+    reading = wait_until_idle(client, IDLE_WAIT_S)
+    if reading is None or contradiction(reading, client.limits) is None:
+        return reading, None
+    until = [each for each in client.watcher.readings if each.sent_s <= reading.sent_s]
+    untrue = lasting_contradiction(until, client.limits)
+    return reading, f"{untrue}, also after a request of this script was served"
+
+
+def left_by_nobody(client: QueueClient, idle: Reading | None) -> str | None:
+    """Why the figures are wrong that still say, after the first request, that somebody is served or
+    waits: nobody else has come since they said `idle`, as the gateway counts. Else None."""
+    before, watcher = client.requests_total(idle), client.watcher
+    if before is None or watcher.wait_for(lambda r: r.is_idle, time.perf_counter(), SETTLE_S):
+        return None
+    last = merged(watcher.readings, ended_s(client.single)) or watcher.readings[-1]
+    after, ours = client.requests_total(last), sum(len(step.answers) for step in client.steps)
+    if last.occupancy is None or after is None or after - before > ours:
+        return None
+    served, waiting = last.occupancy
+    seen = f"{served} served and {waiting} waiting, {SETTLE_S:g} s after the last answer"
+    return f"still {seen}, though nobody else has come: requests_total +{after - before:g}"
 
 
 def measure_single(client: QueueClient) -> Answer:
     """One request alone: how long an answer takes, and the way to the gateway."""
     watcher = client.watcher
+    client.choose_endpoints()
     answer = client.send_one("single", client.request(client.args.max_tokens), "one request")
-    if answer.status == 401:
-        raise CannotCheck(refused_credential(client.run))
+    if text := no_access(client.run, answer):
+        raise CannotCheck(text)
+    if notices.silent([answer]):
+        raise CannotCheck(f"no first token to measure: {notices.of_thoughts([answer])}")
     start_s = first_output_s(answer)
     if start_s is not None:
         client.answer_s = last_event_s(answer) - start_s
-    client.round_trip_s = round_trip_s(watcher.readings, answer)
+    quiet = [reading for reading in watcher.readings if reading.ended_s <= sent_s(answer)]
+    client.round_trip_s = round_trip_s(quiet, answer)
     watcher.interval_s = min(1.0, max(0.05, client.answer_s / 20))
+    client.give_up_probing(during([answer], watcher.readings))
     return answer
 
 
+def during(answers: Sequence[Answer], readings: Sequence[Reading]) -> list[Reading]:
+    """The readings from the first sending of these answers to their last end."""
+    begin_s, end_s = min(map(sent_s, answers)), max(map(ended_s, answers))
+    return [each for each in readings if each.ended_s >= begin_s and each.sent_s <= end_s]
+
+
 def round_trip_s(readings: Sequence[Reading], answer: Answer) -> float:
-    """To the gateway and back. A proxy in front answers the handshake itself, but not /ping."""
-    pings = times_ms([reading.ping for reading in readings if not reading.ping.trouble])
+    """To the gateway and back. A proxy in front answers the handshake itself, but not /ping. Of a
+    gateway whose /ping is slow or silent, another endpoint tells it."""
+    probes = [[getattr(each, name) for each in readings] for name in REQUESTS]
+    spent_ms = [times_ms([each for each in row if each.status == 200]) for row in probes]
+    fastest_ms = min((percentile(times, 50) for times in spent_ms if times), default=0.0)
     shake = answer.handshake
     network_s = (shake.rtt_ns or shake.connect_ns) / 1e9 if shake else 0.0
-    return max(network_s, percentile(pings, 50) / 1e3 if pings else 0.0)
+    return max(network_s, fastest_ms / 1e3)
 
 
 def measure_burst(client: QueueClient, evidence: Evidence) -> Burst:
@@ -185,15 +277,24 @@ def measure_burst(client: QueueClient, evidence: Evidence) -> Burst:
     args = client.args
     count = client.limits.at_once(args.extra)
     lasts_s = expected_duration_s(client, count)
+    factor = 1
     for attempt in range(ATTEMPTS):
-        factor = 2**attempt
         before = wait_until_idle(client, SETTLE_S)
         requests = [client.request(args.max_tokens * factor) for _ in range(count)]
         label = f"{count} requests at once, about {lasts_s * factor:.0f} s"
         burst = evidence.burst = gather(client, client.send("burst", requests, label), before)
         burst.attempts = attempt + 1
-        if burst.rate_limited or burst.failed or burst.overlapped:
+        if burst.may_be_limited:
+            if not client.watcher.tells:
+                client.pause()
+            burst.later = client.send_one("later", client.short_request(), "one request afterwards")
+        if burst.rate_limited:
             break
+        if client.give_up_probing(burst.readings) or burst.slow_by_own_lag:
+            continue  # probes took places, or this program could not look: the same once more
+        if burst.failed or burst.overlapped or 2 * factor * lasts_s > args.timeout:
+            break
+        factor *= 2
     return burst
 
 
@@ -212,29 +313,49 @@ def expected_duration_s(client: QueueClient, count: int) -> float:
 def gather(client: QueueClient, answers: list[Answer], before: Reading | None) -> Burst:
     """The answers, and the readings until the gauges are at rest again."""
     watcher, first = client.watcher, client.steps[0].answers[0]
-    begin_s, end_s = min(map(sent_s, answers)), max(map(ended_s, answers))
-    after = watcher.wait_for(lambda reading: reading.is_at_rest, end_s, SETTLE_S)
-    readings = list(watcher.readings)
+    quiet = [each for each in list(watcher.readings) if each.ended_s <= sent_s(first)]
+    most = max((each.requests_active for each in quiet), default=0)
+    after = watcher.whole_reading(
+        max(map(ended_s, answers)),
+        SETTLE_S,
+        lambda r: r.is_at_rest and r.requests_active <= most,
+    )
+    readings = [client.with_lag(each) for each in list(watcher.readings)]
     return Burst(
         client.limits,
         client.args.extra,
         answers,
         client.round_trip_s,
-        readings=[r for r in readings if r.ended_s >= begin_s and r.sent_s <= end_s],
+        falls=falls(readings),
+        late_ends_s=client.late_ends_s(answers),
+        blind_s=client.blind_times_s(answers),
+        readings=during(answers, readings),
         before=before,
-        after=after or (readings[-1] if readings else None),
-        quiet=[each for each in readings if each.ended_s <= sent_s(first)],
+        after=after,
+        quiet=quiet,
+        of_guide=client.of_guide,
+        probe_limit=watcher.limit,
+        health_cost=client.health_cost,
+        in_queue=client.probes_in_queue,
     )
+
+
+def time_to_retry(burst: Burst, expected_s: int) -> tuple[int, str]:
+    """How long after the last refusal a client may come again, in s, and who says so."""
+    announced_s = retry_after_s(max(burst.refused, key=ended_s))
+    if announced_s is None:
+        return expected_s, "as --retry-after says: the refusal has no valid Retry-After"
+    if announced_s > expected_s:
+        return expected_s, f"as --retry-after says, and not {announced_s} s as the refusal says"
+    return announced_s, "as Retry-After says"
 
 
 def measure_retry(client: QueueClient, burst: Burst) -> Answer:
     """One request, as soon as a refused client may come again."""
-    refusal = max(burst.refused, key=ended_s)
-    announced_s, expected_s = retry_after_s(refusal), client.args.retry_after
-    wait_s = expected_s if announced_s is None else min(announced_s, expected_s)
-    left_s = ended_s(refusal) + wait_s - time.perf_counter()
+    wait_s, why = time_to_retry(burst, client.args.retry_after)
+    left_s = max(map(ended_s, burst.refused)) + wait_s - time.perf_counter()
     if left_s > 0:
-        client.run.note(f"waiting {left_s:.1f} s, as Retry-After says")
+        client.run.note(f"waiting {left_s:.1f} s, {why}")
         time.sleep(left_s)
     return client.send_one("retry", client.short_request(), "one request again")
 
@@ -253,11 +374,12 @@ def rate_limited(name: str, answer: Answer) -> Check:
     return undecided(name, rate_limit_words(answer), evidence)
 
 
-def check_limits(health: Answer, limits: Limits | None) -> Check:
+def check_limits(health: Answer, limits: Limits | None, of_guide: bool) -> Check:
     """/health announces the limits, and they are the expected ones."""
     announced, evidence, status = Limits.announced_by(health), {}, Status.FAIL
-    if has_no_health(health):
-        status, detail = Status.SKIP, f"{limits}, as the options say; there is no /health"
+    if not of_guide and (health.is_ok or has_no_health(health)):
+        said = "says nothing about a queue" if health.is_ok else f"is not there ({health.status})"
+        status, detail = Status.SKIP, f"{limits}, as the options say; /health {said}"
     elif not health.is_ok:
         detail = f"/health: {health.outcome(timed=True)}"
     elif announced is None:
@@ -269,7 +391,11 @@ def check_limits(health: Answer, limits: Limits | None) -> Check:
     return Check("limits", status, detail, evidence)
 
 
-def check_idle(reading: Reading | None) -> Check:
+def check_idle(reading: Reading | None, untrue: str | None) -> Check:
+    if reading and (wrong := impossible_figures([reading])):
+        untrue = f"{', '.join(wrong)}, but no figure of a queue can be negative"
+    if untrue:
+        return Check("idle", Status.FAIL, untrue)
     if reading is None or reading.occupancy is None:
         detail = "neither /health nor /metrics says how many requests there are"
         return Check("idle", Status.SKIP, detail)
@@ -284,6 +410,7 @@ def check_single(answer: Answer) -> Check:
         return Check("single", Status.FAIL, f"{error.kind}: {error.text}")
     ttft_s = (first_output_s(answer) or 0) - sent_s(answer)
     detail = f"200, complete after {spent_s(answer):.2f} s, the first token after {ttft_s:.2f} s"
+    detail += notices.beside([answer])
     return Check("single", Status.PASS, detail, {"e2e_s": round(spent_s(answer), 3)})
 
 
@@ -300,6 +427,8 @@ def judge_burst(burst: Burst, expected_retry_after_s: int) -> list[Check]:
         names = ("retry_after", "error_body", "refused_fast", "retry")
         checks += [Check(name, Status.SKIP, "no request was refused") for name in names]
     checks += [check_served(burst), check_concurrency(burst)]
+    if limit := burst.probe_limit:
+        return [*checks, *(undecided(name, limit) for name in ("health", "metrics", "probes"))]
     return [*checks, check_health(burst), check_metrics(burst), check_probes(burst)]
 
 
@@ -311,7 +440,8 @@ def check_burst(burst: Burst) -> Check:
     if not burst.is_conclusive:
         detail = (
             f"after {plural(burst.attempts, 'attempt')} the {count} requests were in flight "
-            f"together for only {max(0.0, burst.overlap_s):.2f} s: give a larger --max-tokens"
+            f"together for only {max(0.0, burst.overlap_s):.2f} s: give a larger --max-tokens "
+            "(and --timeout, if the answers take that long)"
         )
         return undecided("burst", detail)
     skew_ms = (burst.all_sent_s - burst.first_sent_s) * 1e3
@@ -365,8 +495,11 @@ def check_error_body(burst: Burst) -> Check:
 
 def check_refused_fast(burst: Burst) -> Check:
     slowest_s = max(map(spent_s, burst.refused))
-    status = Status.PASS if slowest_s <= REFUSED_S + burst.round_trip_s else Status.FAIL
+    status = Status.FAIL if burst.late_refusals else Status.PASS
     detail = f"refused after at most {slowest_s * 1e3:.0f} ms, {REFUSED_S:g} s allowed"
+    if burst.slow_by_own_lag and not burst.late_refusals:
+        detail += ", but this program itself could not run for most of that time: try again"
+        status = Status.SKIP
     return Check("refused_fast", status, detail, {"slowest_ms": round(slowest_s * 1e3, 1)})
 
 
@@ -387,7 +520,7 @@ def check_served(burst: Burst) -> Check:
 def check_concurrency(burst: Burst) -> Check:
     """Never more than C at once, as far as their tokens show. Within a round trip the beginning of
     one answer may overtake the end of another: that is not counted."""
-    slack_s = burst.round_trip_s + JITTER_S
+    slack_s = burst.round_trip_s + JITTER_S + burst.late_ends_s
     starts = [(first_output_s(answer), last_event_s(answer)) for answer in burst.accepted]
     most = most_at_once([(start + slack_s, end) for start, end in starts if start is not None])
     allowed = burst.limits.max_concurrent
@@ -404,6 +537,10 @@ def check_concurrency(burst: Burst) -> Check:
 def check_health(burst: Burst) -> Check:
     """/health said how many were served and waited, and then that nobody is left."""
     told = [r for r in burst.readings if {"active", "waiting"} <= set(r.health.values)]
+    untrue = impossible_figures(burst.readings) or contradiction_in_a_row(told, burst.limits)
+    if untrue:
+        text = untrue if isinstance(untrue, str) else ", ".join(untrue)
+        return Check("health", Status.FAIL, f"during the burst: {text}")
     if not told:
         return check_health_without_figures(burst)
     limits, accepted = burst.limits, len(burst.accepted)
@@ -411,8 +548,7 @@ def check_health(burst: Burst) -> Check:
     active, waiting = (int(max(r.health.values[n] for r in told)) for n in ("active", "waiting"))
     evidence = {"readings": len(told), "active": active, "waiting": waiting}
     detail = f"up to {active} active and {waiting} waiting in {plural(len(told), 'reading')}"
-    rest = burst.after.health.values if burst.after else {}
-    status = Status.FAIL
+    status, rest = Status.FAIL, burst.after.health.values if burst.after else {}
     if active > wanted[0] or waiting > wanted[1]:
         detail += f", expected at most {wanted[0]} and {wanted[1]}"
     elif (active, waiting) != wanted:
@@ -428,9 +564,10 @@ def check_health(burst: Burst) -> Check:
 
 
 def check_health_without_figures(burst: Burst) -> Check:
-    probes = [reading.health for reading in burst.readings if reading.health.trouble]
-    if probes and all(probe.is_missing for probe in probes):
-        return Check("health", Status.SKIP, "there is no /health here")
+    if not burst.of_guide:
+        return Check("health", Status.SKIP, "/health says nothing about a queue")
+    readings = [*burst.readings, *([burst.after] if burst.after else [])]
+    probes = [each.health for each in readings if each.health.is_asked and each.health.trouble]
     seen = probes[0].trouble if probes else "200 without queue.active and queue.waiting"
     return Check("health", Status.FAIL, f"/health during the burst: {seen}")
 
@@ -438,15 +575,11 @@ def check_health_without_figures(burst: Burst) -> Check:
 def check_metrics(burst: Burst) -> Check:
     """Both forms of /metrics have the queue's three figures, and they are right."""
     before, after = burst.before, burst.after
+    if not burst.of_guide:
+        return Check("metrics", Status.SKIP, "/metrics says nothing about a queue")
     if before is None or after is None:
         return Check("metrics", Status.FAIL, "/metrics was not answered at all")
-    if after.metrics_json.status == 404 and after.health.status == 404:
-        return Check("metrics", Status.SKIP, "there is neither /metrics nor /health here")
-    problems = [
-        *form_problems("JSON", before.metrics_json, after.metrics_json, burst),
-        *form_problems("Prometheus", before.metrics_text, after.metrics_text, burst),
-        *(disagreements(before) or disagreements(after)),
-    ]
+    problems = metrics_problems(burst, before, after, SETTLE_S)
     evidence = {"before": before.metrics_json.values, "after": after.metrics_json.values}
     if problems:
         return Check("metrics", Status.FAIL, "; ".join(problems), evidence)
@@ -461,68 +594,57 @@ def check_metrics(burst: Burst) -> Check:
     return Check("metrics", Status.PASS, detail, evidence)
 
 
-def growth(before: Probe, after: Probe) -> dict[str, float]:
-    return {name: after.values[name] - before.values[name] for name in METRICS}
-
-
-def queue_depths(form: str, readings: Sequence[Reading]) -> list[float]:
-    probes = [each.metrics_json if form == "JSON" else each.metrics_text for each in readings]
-    return [each.values["queue_depth"] for each in probes if "queue_depth" in each.values]
-
-
-def form_problems(form: str, before: Probe, after: Probe, burst: Burst) -> list[str]:
-    """What one form lacks, or what is wrong in it."""
-    if after.trouble:
-        return [f"{form}: {after.trouble}"]
-    missing = [name for name in METRICS if name not in before.values or name not in after.values]
-    if missing:
-        return [f"{form} lacks {', '.join(missing)}"]
-    problems, grown = [], growth(before, after)
-    refused = sum(1 for answer in burst.refused if answer.status == 503)
-    if (seen := grown["queue_rejections"]) != refused:
-        problems.append(f"{form}: queue_rejections +{seen:g}, expected +{refused}")
-    waited_s, seen_s = grown["queue_wait_seconds_total"], sum(burst.waits_s)
-    allowed_s = WAIT_SHARE * seen_s + (JITTER_S + burst.round_trip_s) * (1 + len(burst.waits_s))
-    if abs(waited_s - seen_s) > allowed_s:
-        said = f"{form}: queue_wait_seconds_total +{waited_s:.2f}"
-        problems.append(f"{said}, expected about +{seen_s:.2f}")
-    if left := after.values["queue_depth"]:
-        problems.append(f"{form}: queue_depth still {left:g}, {SETTLE_S:g} s after the last answer")
-    waiting = burst.limits.waiting(len(burst.accepted))
-    depths = queue_depths(form, burst.readings_while_full)
-    if depths and max(depths) != waiting:
-        problems.append(f"{form}: queue_depth {max(depths):g} while {waiting} waited")
-    return problems
-
-
-def disagreements(reading: Reading) -> list[str]:
-    """Where the two forms differ, though asked at the same moment and with nobody there."""
-    found = []
-    for name in METRICS:
-        one, other = (p.values.get(name) for p in (reading.metrics_json, reading.metrics_text))
-        if one is not None and other is not None and abs(one - other) > 0.01 + 1e-3 * one:
-            found.append(f"{name} is {one:g} in JSON and {other:g} in Prometheus text")
-    return found
-
-
 def check_probes(burst: Burst) -> Check:
-    """/ping and /health were about as quick as without the burst."""
+    """/ping and /health came in time for a platform's probe, though the queue was full."""
     problems, parts, evidence = [], [], {}
+    missing: list[str] = []
+    readings = burst.in_queue or burst.readings
     for name in ("ping", "health"):
-        probes: list[Probe] = [getattr(reading, name) for reading in burst.readings]
+        probes: list[Probe] = [getattr(reading, name) for reading in readings]
+        probes = [probe for probe in probes if probe.is_asked]
         quiet: list[Probe] = [getattr(reading, name) for reading in burst.quiet]
         bad = [probe.trouble for probe in probes if probe.trouble and not probe.is_missing]
-        if bad:
+        if name == "health" and burst.health_cost:
+            problems.append(f"/health is a load, and was asked once: {burst.health_cost}")
+        elif not probes:
+            last = getattr(burst.after, name) if burst.after else None
+            if last and last.is_asked and last.trouble and not last.is_missing:
+                problems.append(f"/{name} was asked and did not answer: {last.trouble}")
+        elif all(probe.is_missing for probe in probes):
+            # only the guide's gateway promises both
+            found = problems if burst.of_guide else missing
+            found.append(f"there is no /{name} ({probes[0].answered_by})")
+        elif bad:
             problems.append(f"/{name} failed {len(bad)} of {len(probes)} times: {bad[0]}")
         elif spent := times_ms(probes):
             usual, now = percentile(times_ms(quiet) or [0], 50), percentile(spent, 90)
             evidence[f"{name}_p90_ms"] = round(now, 2)
             parts.append(f"/{name} p90 {now:.1f} ms ({usual:.1f} ms when idle)")
-            if now - usual > SLOW_MS:
-                problems.append(f"/{name} is slow: p90 {now:.0f} ms, {usual:.1f} ms when idle")
+            if late := late_probes(readings, name, burst.round_trip_s):
+                problems.append(f"/{name} {late}; {PROBE_RULE}")
+    if burst.in_queue:
+        shown = problems or parts  # it is a problem, even where none of them came too late
+        problems = [*shown, "they wait in the queue, or are refused, as completions are"]
     status = Status.WARN if problems else Status.PASS if parts else Status.SKIP
-    detail = "; ".join(problems or parts) or "no probe was answered"
+    detail = "; ".join((problems or parts) + missing) or "no probe was answered"
     return Check("probes", status, detail, evidence)
+
+
+def late_probes(readings: Sequence[Reading], name: str, round_trip_s: float) -> str | None:
+    """The probes that a platform would have given up, if they are one in ten or three in a row,
+    which restarts a container. The time in which this program could not run does not count."""
+    probes: list[tuple[Probe, float]] = [(getattr(each, name), each.blind_ms) for each in readings]
+    probes = [pair for pair in probes if pair[0].is_asked]
+    late = [
+        is_too_slow(((probe.spent_ms or 0) - blind_ms) / 1e3, round_trip_s)
+        for probe, blind_ms in probes
+    ]
+    in_a_row = any(all(late[start : start + 3]) for start in range(len(late) - 2))
+    if not in_a_row and sum(late) < max(1, len(late) / 10):
+        return None
+    slowest_s = max(times_ms([probe for probe, _ in probes])) / 1e3
+    count = f"{sum(late)} of {len(late)} probes"
+    return f"took longer than {PROBE_LIMIT_S:g} s in {count}, up to {slowest_s:.1f} s"
 
 
 def times_ms(probes: Sequence[Probe]) -> list[float]:
@@ -542,16 +664,33 @@ def check_retry(answer: Answer, wait_s: int) -> Check:
 def judge_disconnections(client: QueueClient, found: Disconnections) -> list[Check]:
     trip_s = client.round_trip_s
     return [
-        check_left("left_streaming", found.while_served, trip_s),
-        check_left("left_queued", found.while_waiting, trip_s),
-        check_order(found.pair, client.limits, trip_s + JITTER_S),
+        check_left_streaming(found, trip_s),
+        check_left_queued(found, client.limits, trip_s),
+        check_order(found.pair, client.limits, trip_s + JITTER_S + client.late_ends_s(found.pair)),
     ]
 
 
+def check_left_streaming(found: Disconnections, round_trip_s: float) -> Check:
+    """Alone, and beside others: what is worse counts."""
+    alone = check_left("left_streaming", found.while_served, round_trip_s)
+    beside = found.beside_others
+    if alone.status not in (Status.PASS, Status.WARN) or beside is None or beside.is_free:
+        return alone
+    return check_left("left_streaming", beside, round_trip_s)
+
+
+def check_left_queued(found: Disconnections, limits: Limits, round_trip_s: float) -> Check:
+    if limits.max_queue is None:
+        return Check("left_queued", Status.SKIP, "no request may wait")
+    return check_left("left_queued", found.while_waiting, round_trip_s)
+
+
 def check_left(name: str, found: Disconnection | None, round_trip_s: float) -> Check:
-    """A client that disconnected does not keep its place."""
+    """A client that disconnected does not keep its place, and nobody else suffers from it."""
     if found and found.rate_limited:
         return rate_limited(name, found.rate_limited)
+    if found and found.harm:
+        return Check(name, Status.FAIL, found.harm)
     if found and found.still_taken:
         return Check(name, Status.FAIL, f"the place did not become free: {found.still_taken}")
     if found is None or found.undecided:
@@ -563,18 +702,23 @@ def check_left(name: str, found: Disconnection | None, round_trip_s: float) -> C
         return Check(name, Status.PASS, detail)
     status, detail = Status.PASS, f"the place was free again after {late_s:.2f} s"
     if late_s > NOTICE_S + round_trip_s:
-        status = Status.WARN
+        is_own_lag = late_s - found.blind_s <= NOTICE_S + round_trip_s
+        status = Status.SKIP if is_own_lag else Status.WARN
         detail = f"the place became free late: after {late_s:.1f} s, {NOTICE_S:g} s allowed"
+        if is_own_lag:
+            detail += f", but this program itself could not run for {found.blind_s:.1f} s of it"
     return Check(name, status, detail, {"free_after_s": round(late_s, 3)})
 
 
 def check_order(pair: Sequence[Answer], limits: Limits, slack_s: float) -> Check:
     """Of two in the queue the one that came first was served first."""
-    if limits.max_queue == 1:
-        return Check(
-            "order", Status.SKIP, "Q is 1: only one request may wait, so there is no order"
-        )
+    if limits.may_wait(2) < 2:
+        why = "only one request may wait" if limits.max_queue else "no request may wait"
+        return Check("order", Status.SKIP, f"{why}, so there is no order")
     served = [answer for answer in pair if not answer.stream_error]
+    if len(served) < len(pair):
+        error = next(answer.stream_error for answer in pair if answer.stream_error)
+        return Check("order", Status.FAIL, f"one of two that waited was not served: {error.text}")
     begun = [start for start in map(first_output_s, served) if start is not None]
     if len(begun) < 2:
         return Check("order", Status.SKIP, "no two requests waited at the same time")
@@ -666,19 +810,24 @@ def measure(run: Run) -> None:
     document = run.document("queue_behavior")
     with open_wire(run, run.token()) as wire:
         requests = [chat.get("/health"), chat.get(chat.MODELS)]
-        health, models = chat.first_contact(run, wire, requests)
-        limits = find_limits(run.args, health)
-        checked = check_limits(health, limits)
+        requests += [REQUESTS[name] for name in ("metrics_json", "metrics_text")]
+        health, models, *figures = chat.first_contact(run, wire, requests)
+        of_guide = speaks_of_queue(health, *figures)
+        limits = find_limits(run.args, health, of_guide)
+        checked = check_limits(health, limits, of_guide)
         run.decide(document, checked)
         if limits is None:
             end_early(run, document, checked)
             return
         if limits.at_once(run.args.extra) > MOST_AT_ONCE:
             raise CannotCheck(f"{limits}: this script sends at most {MOST_AT_ONCE} at once")
-        model = chat.model_to_ask(run, models)
+        model = model_to_ask(run, models)
         run.target["model"] = model
-        with Watcher(watch_target(wire), run.args.timeout) as watcher:
-            client = QueueClient(run, wire, watcher, limits, model)
+        cost = says_it_asks(health)
+        watching = Watcher(watch_target(wire, bool(cost)), run.args.timeout, bool(cost))
+        with Starvation() as starvation, watching as watcher:
+            client = QueueClient(run, wire, watcher, limits, model, starvation)
+            client.of_guide, client.health_cost = of_guide, cost
             go_through_steps(client, document)
 
 
@@ -687,6 +836,9 @@ def go_through_steps(client: QueueClient, document: Document) -> None:
     evidence = Evidence()
     try:
         decide_step_by_step(client, document, evidence)
+        if not any(check.name == form.NAME for check in document.checks):
+            answers = [answer for step in client.steps for answer in step.answers]
+            client.run.decide(document, form.check_form(answers))
     finally:
         document.requests = client.records()
         document.metrics = metrics(client, evidence)
@@ -699,12 +851,22 @@ def decide_step_by_step(client: QueueClient, document: Document, evidence: Evide
     """Each step is judged, and its checks are shown, before the next one is measured."""
     run, args = client.run, client.args
     wanted = {name for name in CHECKS if run.wants(name)}
-    run.decide(document, check_idle(wait_until_idle(client, IDLE_WAIT_S)))
+    idle, untrue = idle_or_untrue(client)
+    checked = check_idle(idle, untrue)
+    run.decide(document, checked)
+    if checked.status is Status.FAIL:
+        end_early(run, document, checked)
+        return
     if wanted <= {"limits", "idle"}:
         return
     checked = check_single(measure_single(client))
     run.decide(document, checked)
     if checked.status is not Status.PASS:
+        end_early(run, document, checked)
+        return
+    if left := left_by_nobody(client, idle):
+        checked = Check("health", Status.FAIL, left)
+        run.decide(document, checked)
         end_early(run, document, checked)
         return
     if wanted & {*BURST, "retry"}:
@@ -716,7 +878,7 @@ def decide_step_by_step(client: QueueClient, document: Document, evidence: Evide
             return
         if burst.refused and run.wants("retry"):
             again = measure_retry(client, burst)
-            run.decide(document, check_retry(again, args.retry_after))
+            run.decide(document, check_retry(again, time_to_retry(burst, args.retry_after)[0]))
     if wanted & set(DISCONNECTING):
         measure_disconnections(client, evidence.disconnections)
         run.decide(document, *judge_disconnections(client, evidence.disconnections))
@@ -735,4 +897,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    interruption.end_with(main)

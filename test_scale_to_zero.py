@@ -5,12 +5,12 @@ Sends a few requests, then sends none to the model and probes the health URL as 
 until no worker is left; then it sends one more request. That no worker is left is proven by a count
 of the workers (--workers-command, --runpod-endpoint) or, without one, by that request being cold.
 
-PASS: the worker scaled down although its health URL was probed, the health URL always answered 200,
-and the next request woke a worker.
+PASS: the worker scaled down although its health URL was probed, the health URL always answered 200
+within a second, and the next request woke a worker.
 Cost: 6 answers of up to --max-tokens, 9 at most, and one cold start, which wakes a sleeping worker.
 Without a worker count it waits for the whole --idle-timeout, by default a quarter of an hour. If
-the worker does not scale down, the wait is repeated; if the server is silent as well, a run can
-take an hour.
+it is not proven that the worker scaled down, the wait is repeated; if the server is silent as well,
+a run can take an hour.
 
 Examples:
     # no worker count: wait longer than the idle timeout, then see whether the next request is cold
@@ -26,17 +26,14 @@ Examples:
 
 from __future__ import annotations
 
+import livecheck.core.interruption as interruption
+
 import argparse
 import contextlib
-import math
 import re
 import statistics
-import sys
-import threading
-import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import common
@@ -47,6 +44,21 @@ from livecheck.core.options import option_type
 from livecheck.core.settings import check_url
 from livecheck.core.text import counted, plural
 from livecheck.core.text import duration as show_ms
+from livecheck.gateway.idle_wait import COLD, Session, wait_in_silence, watching
+from livecheck.gateway.sleep_evidence import (
+    COLD_FACTOR,
+    ZERO_READINGS,
+    Asked,
+    Evidence,
+    Probe,
+    Trial,
+    Wait,
+    is_cold,
+    records,
+    slept,
+    split,
+    zero_spans,
+)
 from livecheck.gateway.worker_count import (
     CommandSource,
     Reading,
@@ -56,25 +68,26 @@ from livecheck.gateway.worker_count import (
     count_states,
     count_summary,
 )
-from livecheck.wire import chat
-from livecheck.wire.answer import Answer, handshake_figures, number
-from livecheck.wire.asking import Asker, open_wire, rate_limit_words, refused_credential
+from livecheck.wire import chat, form, notices
+from livecheck.wire.access import no_access
+from livecheck.wire.answer import Answer
+from livecheck.wire.asking import hosts_of, open_wire, rate_limit_words, tell_proxy
+from livecheck.wire.model_choice import model_to_ask
+from livecheck.wire.other_scheme import said_of_scheme
+from livecheck.wire.probe_limit import PROBE_LIMIT_S, PROBE_RULE, is_slow_answer, probe_time_s
+from livecheck.wire.redirect import is_redirect, redirect_line
 from livecheck.wire.wire import Target, Wire
 
-CHECKS = ("warm", "workers", "scale_down", "health", "undisturbed", "cold_start", "warm_again")
-PROMPT = "Say hello."
+CHECKS = (
+    *("warm", "workers", "scale_down", "health", "undisturbed", "cold_start", "warm_again"),
+    form.NAME,
+)
 WARM_REQUESTS = 3  # after the first, which may be cold
 AFTER_REQUESTS = 3  # at most, after the cold one: the second and third only if it is slow
-# A first token that comes this many times later than a warm one, and this much later, is a cold
-# start. Each condition alone may be noise.
-COLD_FACTOR = 3.0
-COLD_MARGIN_S = 0.4
 LIKE_WARM = 1.5  # a cold start within this many times the slowest warm TTFT is hard to believe
-ZERO_READINGS = 3  # in a row prove zero: a single one may be a slip of the control plane
 STAY_PROBES = 12  # probes at zero workers: a minute by default
 ANSWER_S = 10.0  # timeout of the health URL and the control planes, unless --timeout is less
 COMMAND_S = 30.0  # the same for the workers command
-LOOK_S = 0.25  # between two counts during the cold start
 LONG_WAIT_S = 60.0  # before a longer wait the worst case is announced
 RUNPOD_PROXY = ".proxy.runpod.net"
 # RunPod's two control planes: RUNPOD_API_KEY is sent to these and nowhere else
@@ -96,7 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
         add(name, type=common.seconds, default=default, metavar="SECONDS", help=text)
     longest = "longest answer, in tokens (default %(default)s)"
     add("--max-tokens", type=common.whole_number(1), default=16, metavar="N", help=longest)
-    add("--model", metavar="NAME", help="model to ask for (default: the first listed)")
+    add("--model", metavar="NAME", help="model to ask for (default: the first listed for chat)")
     runpod = "count workers with RunPod's APIs and RUNPOD_API_KEY"
     add("--runpod-endpoint", type=endpoint_id, metavar="ID", help=runpod)
     command = "shell command that prints the number of workers"
@@ -137,174 +150,13 @@ def health_url(target: str, given: str | None) -> str:
 # --- measure
 
 
-@dataclass
-class Asked:
-    """A chat completion that was asked for; `phase` is first, warm, cold or after."""
-
-    phase: str
-    answer: Answer
-    worker_s: float | None = None  # of a cold one: until the first worker was counted
-
-    @property
-    def error(self) -> str | None:
-        """The kind of error; None for a success."""
-        return self.answer.stream_error.kind if self.answer.stream_error else None
-
-    @property
-    def ttft_ms(self) -> float | None:
-        """None unless the request succeeded."""
-        return None if self.error else self.answer.first_output_ms
-
-    @property
-    def error_text(self) -> str:
-        error = self.answer.stream_error
-        return (error.text or error.kind) if error else ""
-
-
-@dataclass
-class Probe:
-    """A request to the health URL, and its answer."""
-
-    at_s: float
-    answer: Answer
-
-
-@dataclass
-class Wait:
-    """A time without requests to the model. Times in s from the start of the run."""
-
-    started_s: float
-    limit_s: float
-    probed: bool
-    ended_s: float = 0.0
-    probes: list[Probe] = field(default_factory=list)
-    readings: list[Reading] = field(default_factory=list)
-
-    @property
-    def spent_s(self) -> float:
-        return self.ended_s - self.started_s
-
-    @property
-    def first_worker(self) -> Reading | None:
-        """The first reading that showed a worker."""
-        return next((reading for reading in self.readings if reading.count), None)
-
-    @property
-    def zero_s(self) -> float | None:
-        """After how many seconds there were no workers, proven by several readings in a row."""
-        last = self.readings[-ZERO_READINGS:]
-        if len(last) < ZERO_READINGS or any(each.count != 0 for each in last):
-            return None
-        return last[0].at_s - self.started_s
-
-    @property
-    def begins_zeros(self) -> bool:
-        """Whether the last readings are 0, but there are not enough of them yet."""
-        return self.zero_s is None and bool(self.readings) and self.readings[-1].count == 0
-
-    @property
-    def awake(self) -> bool:
-        """Whether the count never stayed at zero until the end of the wait."""
-        return self.zero_s is None and any(r.count for r in self.readings[-ZERO_READINGS:])
-
-
-@dataclass
-class Trial:
-    """A wait for the scale-down, and what came after it."""
-
-    wait: Wait
-    stay: Wait | None = None  # more probes, at zero workers
-    cold: Asked | None = None  # the request that should wake a worker
-
-    @property
-    def probes(self) -> list[Probe]:
-        return self.wait.probes + (self.stay.probes if self.stay else [])
-
-    @property
-    def cold_ttft_ms(self) -> float:
-        """0 when there was no such request, or it failed."""
-        return (self.cold and self.cold.ttft_ms) or 0.0
-
-
-@dataclass
-class Evidence:
-    """All that was measured. `start_ns`: from when its times count."""
-
-    asked: list[Asked] = field(default_factory=list)
-    trials: list[Trial] = field(default_factory=list)
-    readings: list[Reading] = field(default_factory=list)
-    start_ns: int = field(default_factory=time.perf_counter_ns)
-
-    def now_s(self) -> float:
-        return (time.perf_counter_ns() - self.start_ns) / 1e9
-
-    def of(self, phase: str) -> list[Asked]:
-        return [asked for asked in self.asked if asked.phase == phase]
-
-    @property
-    def warm_ms(self) -> list[float]:
-        return [each.ttft_ms for each in self.of("warm") if each.ttft_ms is not None]
-
-
-class Session:
-    """Asks the model, probes the health URL and counts workers; all of it is in the evidence."""
-
-    def __init__(
-        self, run: Run, model: Wire, health: Wire, path: str, workers: Workers, evidence: Evidence
-    ):
-        self.run, self.workers, self.evidence = run, workers, evidence
-        self.evidence.readings = workers.readings
-        self._model, self._health = Asker(run, model), Asker(run, health)
-        self._path = path
-
-    def ask(self, phase: str, limit_s: float) -> Asked:
-        """One chat completion, within `limit_s`.
-
-        Its connection is closed at its end: an open one could keep a worker awake.
-        """
-        run, prompt = self.run, chat.unique(PROMPT)
-        request = chat.completion(run.target["model"], prompt, run.args.max_tokens)
-        asker, asked = self._model, self.evidence.asked
-        asker.wire.timeout_s, asker.stopped = limit_s, None
-
-        def keep(answers: list[Answer]) -> None:
-            asked.extend(Asked(phase, answer) for answer in answers)
-
-        asker.ask([request], keep=keep, keep_alive=False)
-        return asked[-1]
-
-    def probe(self) -> Probe:
-        at_s, self._health.stopped = self.evidence.now_s(), None
-        (answer,) = self._health.ask([chat.get(self._path)], keep_alive=False)
-        return Probe(at_s, answer)
-
-    def count(self) -> Reading:
-        before = self.workers.readings[-1] if self.workers.readings else None
-        reading = self.workers.read(self.evidence.now_s())
-        if before is None or said_by(before) != said_by(reading):
-            self.run.note_wrapped(f"  {reading.at_s:.1f} s: {said_by(reading)}")
-        return reading
-
-
-def said_by(reading: Reading) -> str:
-    """A reading in one line: the count and the raw states, or what was wrong."""
-    count = "no worker count"
-    if reading.count is not None:
-        count = f"{plural(reading.count, 'worker')} ({reading.source})"
-    parts = [count]
-    for name, states in reading.states.items():
-        parts.append(f"{name}: " + ", ".join(f"{key} {value:g}" for key, value in states.items()))
-    parts += [f"{name}: {text}" for name, text in {**reading.doubts, **reading.errors}.items()]
-    return "; ".join(parts)
-
-
 def warm_up(session: Session) -> None:
     """The first request, which may be a cold start, and a few warm ones."""
     args = session.run.args
     session.run.note(f"sending {1 + WARM_REQUESTS} requests; the first one may be a cold start")
     first = session.ask("first", args.cold_start_timeout).answer
-    if first.status == 401:
-        raise CannotCheck(refused_credential(session.run))
+    if text := no_access(session.run, first):
+        raise CannotCheck(text)
     if first.is_rate_limited or first.timed_out:
         return  # more requests would only cost more time
     for _ in range(WARM_REQUESTS):
@@ -312,52 +164,25 @@ def warm_up(session: Session) -> None:
             break
 
 
-def ticks(length_s: float, interval_s: float) -> Iterator[None]:
-    """Now, after every interval, and at the end. A tick that would come too late is left out."""
-    begun_ns, due_s = time.perf_counter_ns(), 0.0
-    while True:
-        time.sleep(max(0.0, due_s - (time.perf_counter_ns() - begun_ns) / 1e9))
-        yield
-        if due_s >= length_s:
-            return
-        spent_s = (time.perf_counter_ns() - begun_ns) / 1e9
-        due_s = min(max(due_s + interval_s, spent_s), max(length_s, spent_s))
-
-
-def wait_in_silence(
-    session: Session, wait: Wait, label: str, is_over: Callable[[Wait], bool]
-) -> None:
-    """Probe and count at every tick until the wait is over."""
-    interval_s = session.run.args.probe_interval
-    steps = math.ceil(wait.limit_s / interval_s) + 1
-    with session.run.progress(label, steps) as step:
-        for _ in ticks(wait.limit_s, interval_s):
-            look(session, wait)
-            step()
-            if is_over(wait):
-                return
-    # the limit must not end a row of zeros that has just begun
-    while not is_over(wait) and wait.begins_zeros:
-        time.sleep(interval_s)
-        look(session, wait)
-
-
-def look(session: Session, wait: Wait) -> None:
-    """One probe and one count, where they are wanted."""
-    if wait.probed:
-        wait.probes.append(session.probe())
-    if session.workers.sources:
-        wait.readings.append(session.count())
-    wait.ended_s = session.evidence.now_s()
-
-
 def attempt(session: Session, probed: bool) -> Trial:
     """Wait until there are no workers, probe for a while longer, then wake a worker."""
     args = session.run.args
     trial = Trial(Wait(session.evidence.now_s(), args.idle_timeout, probed))
+    trial.warm_wait_ms = session.evidence.warm_wait_ms
     session.evidence.trials.append(trial)
+    manner = "without probes (control)"
+    if probed:
+        manner = f"probing every {args.probe_interval:g} s"
+        first, trial.cost = session.cost_of_a_probe()
+        trial.wait.probes.append(first)
+        if is_redirect(first.answer):  # told now, and not after a wait of minutes
+            place = session.health_target
+            line = redirect_line(place, first.answer, "--health-url", keeps_path=True)
+            raise CannotCheck(line)
+        trial.wait.started_s = session.evidence.now_s()
+    if trial.cost:  # more of them would keep the worker awake, and cost as much as requests
+        manner, trial.wait.probed, probed = "without probes, which cost inference", False, False
     until = "up to" if session.workers.sources else "all of"
-    manner = f"probing every {args.probe_interval:g} s" if probed else "without probes (control)"
     label = f"no requests to the model for {until} {args.idle_timeout:g} s, {manner}"
     wait_in_silence(session, trial.wait, label, lambda wait: wait.zero_s is not None)
     if trial.wait.zero_s is not None and probed:
@@ -376,7 +201,7 @@ def wake(session: Session) -> Asked:
     session.run.note(f"sending one more request: up to {limit_s:g} s for a cold start")
     before = len(session.workers.readings)
     with watching(session):
-        asked = session.ask("cold", limit_s)
+        asked = session.ask(COLD, limit_s)
     sent_ns = asked.answer.sent_ns
     seen = next((r for r in session.workers.readings[before:] if r.count), None)
     if seen and sent_ns is not None:
@@ -384,58 +209,24 @@ def wake(session: Session) -> Asked:
     return asked
 
 
-@contextlib.contextmanager
-def watching(session: Session) -> Iterator[None]:
-    """Count the workers in a thread of its own, as long as the block runs."""
-    over, workers = threading.Event(), session.workers
-
-    def watch() -> None:
-        while workers.sources and not over.wait(LOOK_S):
-            workers.read(session.evidence.now_s())
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        workers.abandon(thread.join)
-
-
-def is_cold(ttft_ms: float, warm_ms: Sequence[float]) -> bool:
-    """Whether a first token came so late that it must have been a cold start."""
-    warm = statistics.median(warm_ms)
-    return ttft_ms >= COLD_FACTOR * warm and ttft_ms >= warm + COLD_MARGIN_S * 1e3
-
-
-def slept(trial: Trial, warm_ms: Sequence[float]) -> bool | None:
-    """Whether no worker was awake at the end of the wait; None when that is not known."""
-    if trial.wait.zero_s is not None:
-        return True
-    if trial.wait.awake:
-        return False
-    if trial.cold is None or trial.cold.ttft_ms is None:
-        return None
-    return is_cold(trial.cold.ttft_ms, warm_ms)
-
-
 def measure_all(session: Session) -> None:
     """All phases, and the control if the worker did not scale down."""
     args, evidence = session.run.args, session.evidence
     warm_up(session)
     limited = any(asked.answer.is_rate_limited for asked in evidence.asked)
-    later = [name for name in CHECKS if name != "warm"]
+    later = [name for name in CHECKS if name not in ("warm", form.NAME)]
     if not evidence.warm_ms or limited or not any(map(session.run.wants, later)):
         return
     if session.workers.sources:
         session.count()  # a source that says 0 while a worker must be awake proves nothing later
     announce(session)
     trial = attempt(session, probed=True)
-    if slept(trial, evidence.warm_ms) is False and not args.no_control:
+    is_answered = trial.cost is None and (trial.wait.awake or trial.cold_ttft_ms > 0)
+    if is_answered and not slept(trial, evidence.warm_ms) and not args.no_control:
         trial = attempt(session, probed=False)
     if trial.cold and not trial.cold.answer.is_rate_limited and trial.cold.error != "timeout":
         for _ in range(AFTER_REQUESTS):
-            ttft_ms = session.ask("after", args.timeout).ttft_ms
+            ttft_ms = session.ask("after", args.timeout).server_ttft_ms
             if ttft_ms is None or not is_cold(ttft_ms, evidence.warm_ms):
                 break
 
@@ -470,7 +261,9 @@ def sources_of(run: Run, stack: contextlib.ExitStack) -> list[Source]:
             ("RunPod health", RUNPOD_HEALTH, f"/v2/{name}/health", count_states),
         ):
             # --no-verify-ssl is about the deployment, not about RunPod
-            wire = Wire(Target(host, key), min(ANSWER_S, args.timeout))
+            target = Target(host, key, ca_file=args.ca_file, hosts=hosts_of(run))
+            tell_proxy(run, target, is_deployment=False)
+            wire = Wire(target, min(ANSWER_S, args.timeout))
             found.append(RunPodSource(label, stack.enter_context(wire), path, understand))
     return found
 
@@ -498,7 +291,7 @@ def measure(run: Run) -> None:
         # no credential goes to the health URL, whoever's it is
         base, limit_s = f"{place.scheme}://{place.netloc}", min(ANSWER_S, args.timeout)
         health = stack.enter_context(open_wire(run, None, limit_s, base))
-        run.target["model"] = chat.model_to_ask(run, listed)
+        run.target["model"] = model_to_ask(run, listed)
         session = Session(run, model, health, place.path, workers, evidence)
         try:
             measure_all(session)
@@ -529,10 +322,13 @@ def check_warm(evidence: Evidence, url: str) -> Check:
         if failed[0].phase == "first" and RUNPOD_PROXY in url:
             detail += "; RunPod sets max workers to 0 after 7 days without a request"
         return Check("warm", Status.FAIL, detail)
+    if silence := next((asked.silence for asked in found if asked.silence), None):
+        return undecided("warm", f"no first token to measure: {silence}")
     times, first = evidence.warm_ms, found[0].ttft_ms or 0.0
     detail = f"TTFT median {show_ms(statistics.median(times))} of {len(times)}"
     note = ", a cold start" if is_cold(first, times) else ""
     detail += f", slowest {show_ms(max(times))}; the first took {show_ms(first)}{note}"
+    detail += notices.beside([asked.answer for asked in found])
     return Check("warm", Status.PASS, detail, {"ttft_ms": times, "first_ttft_ms": first})
 
 
@@ -558,20 +354,51 @@ def check_workers(readings: Sequence[Reading], sources: Sequence[Source]) -> Che
 
 def check_scale_down(trials: Sequence[Trial], warm_ms: Sequence[float]) -> Check:
     """No worker is awake after the wait, although the health URL was probed."""
-    first = trials[0]
-    asleep = slept(first, warm_ms)
+    first, *controls = trials
     evidence = {"waited_s": round(first.wait.spent_s, 3)}
-    if asleep is None:
-        if first.cold and first.cold.answer.is_rate_limited:
-            return rate_limited("scale_down", first.cold)
-        detail = "not decided: no worker count, and the request that should have been cold failed"
-        return undecided("scale_down", detail, evidence)
+    asleep = slept(first, warm_ms)
+    if asleep and first.cost:
+        detail = f"{sleep_words(first, warm_ms)}; but it was not probed meanwhile: each probe is a "
+        return undecided("scale_down", detail + "load, see health", evidence)
     if asleep:
         return Check("scale_down", Status.PASS, sleep_words(first, warm_ms), evidence)
+    if asleep is None and not any(shows_awake(first, each, warm_ms) for each in controls):
+        return undecided("scale_down", why_unknown(first, warm_ms), evidence)
     detail = awake_words(first, warm_ms)
-    if len(trials) > 1:
-        detail += control_words(trials[1], warm_ms)
+    detail += "".join(control_words(control, warm_ms) for control in controls)
     return Check("scale_down", Status.FAIL, detail, evidence)
+
+
+def shows_awake(first: Trial, control: Trial, warm_ms: Sequence[float]) -> bool:
+    """Whether the wait without probes proves that the worker was awake after the one with them.
+
+    It does if it was awake without probes too, for probes put nothing to sleep; and if it was a
+    cold start, and so much later than the request after the first wait that this one was none.
+    """
+    asleep, fastest_ms = slept(control, warm_ms), min(warm_ms)
+    later_ms = control.server_ttft_ms - fastest_ms
+    is_slower = later_ms >= COLD_FACTOR * (first.cold_ttft_ms - fastest_ms)
+    return asleep is False or (asleep is True and is_slower)
+
+
+def why_unknown(trial: Trial, warm_ms: Sequence[float]) -> str:
+    """Why nobody can tell whether the worker slept."""
+    cold = trial.cold
+    if cold and cold.answer.is_rate_limited:
+        return rate_limit_words(cold.answer)
+    if cold and cold.silence:
+        return f"not decided: the next answer has no first token: {cold.silence}"
+    if cold is None or cold.ttft_ms is None:
+        return "not decided: no worker count, and the request that should have been cold failed"
+    detail = f"cannot tell: after {trial.wait.limit_s:g} s without requests the first token took "
+    detail += f"{show_ms(cold.ttft_ms)}, a warm one takes {show_ms(statistics.median(warm_ms))}: "
+    if is_cold(cold.ttft_ms, warm_ms):
+        return f"{detail}this program could not run for {show_ms(cold.blind_ms)} of it; run again"
+    return (
+        f"{detail}the worker is still awake, or it woke within "
+        f"{show_ms(cold.ttft_ms - min(warm_ms))}; give a worker count (--workers-command or "
+        "--runpod-endpoint)"
+    )
 
 
 def sleep_words(trial: Trial, warm_ms: Sequence[float]) -> str:
@@ -580,6 +407,8 @@ def sleep_words(trial: Trial, warm_ms: Sequence[float]) -> str:
         source = wait.readings[-1].source
         return f"0 workers after {wait.zero_s:.1f} s, {ZERO_READINGS} readings in a row ({source})"
     took = f"the next first token took {compared_to_warm(trial.cold_ttft_ms, warm_ms)}"
+    if trial.waited_as_cold and trial.cold:
+        took += f" ({show_ms(trial.cold.wait_ms)} of it before the prefill)"
     return f"scaled down within {wait.limit_s:g} s: {took}; only a worker count could tell when"
 
 
@@ -592,77 +421,131 @@ def awake_words(trial: Trial, warm_ms: Sequence[float]) -> str:
             return detail + f"readings were 0, but never {ZERO_READINGS} in a row"
         detail = f"after {wait.limit_s:g} s without requests still {plural(counts[-1], 'worker')}"
         return detail + f" ({len(counts)} readings, none 0)"
-    took = show_ms(trial.cold_ttft_ms)
-    return (
-        f"after {wait.limit_s:g} s without requests the first token took {took}, a "
-        f"warm one takes {show_ms(statistics.median(warm_ms))}: the worker is still awake, or "
-        f"resumed within {COLD_MARGIN_S:g} s; a worker count would tell"
-    )
+    took, fastest = trial.cold_ttft_ms, min(warm_ms)
+    if trial.waited_as_warm and trial.cold and trial.cold.wait_ms and trial.warm_wait_ms:
+        took, fastest = trial.cold.wait_ms, trial.warm_wait_ms
+        what = "the request waited {}, without its prefill; the fastest warm one {}"
+    else:
+        what = "the first token took {}; the fastest warm one {}"
+    told = what.format(show_ms(took), show_ms(fastest))
+    return f"after {wait.limit_s:g} s without requests {told}: the worker is still awake"
 
 
 def control_words(control: Trial, warm_ms: Sequence[float]) -> str:
     """Whether the probes kept the worker awake."""
     asleep, seen, limit_s = slept(control, warm_ms), control.wait.zero_s, control.wait.limit_s
     if asleep is None:
-        return "; the wait without probes decided nothing: its request failed"
+        return "; the wait without probes decided nothing"
     if not asleep:
         return f"; without probes it did not scale down in {limit_s:g} s either"
     when = f"after {seen:.1f} s" if seen is not None else f"within {limit_s:g} s"
+    if seen is None:
+        when += f" (first token {show_ms(control.cold_ttft_ms)})"
     return f"; without probes it scaled down {when}: the probes keep it awake"
 
 
 def check_health(trials: Sequence[Trial], url: str) -> Check:
-    """The health URL answers 200 whenever it is probed, with and without workers."""
+    """The health URL answers 200 whenever it is probed, with and without workers, and soon."""
     zero = zero_spans(trials)
     probes = [probe for trial in trials for probe in trial.probes]
-    bad = [probe for probe in probes if not probe.answer.is_ok]
-    at_zero = [probe for probe in bad if any(a < probe.at_s <= b for a, b in zero)]
+    paces = pace_of(probes, url)
+    slow = [probe for probe, is_slow in zip(probes, paces, strict=True) if is_slow]
+    limited = next((each.answer for each in probes if each.answer.is_rate_limited), None)
+    bad = [each for each in probes if not (each.answer.is_ok or each.answer.is_rate_limited)]
+    at_zero = [probe for probe in bad + slow if any(a < probe.at_s <= b for a, b in zero)]
     excused = [probe for probe in at_zero if answered_by_platform(probe.answer, url)]
-    good = [probe.answer for probe in probes if probe.answer.is_ok]
-    times = [a.first_byte_ms for a in good if a.first_byte_ms is not None]
-    evidence: dict[str, Any] = {"probes": len(probes), "failed": len(bad)}
-    evidence |= {"failed_at_zero": len(at_zero), "slowest_ms": max(times, default=None)}
-    if len(excused) < len(bad):
-        detail = f"{len(bad)} of {len(probes)} probes of {url} failed: {probe_words(bad)}"
-        if zero:
-            detail += f"; {len(at_zero)} of them at zero workers"
-        failures = [probe.answer.failure for probe in probes]
-        if all(failure and failure.kind == "connect" for failure in failures):
-            detail += "; no server listens there: is --health-url right?"
-        return Check("health", Status.FAIL, detail, evidence)
-    odd = [answer for answer in good if answer.body.strip() not in (b"", b"pong")]
-    status = Status.WARN
+    good = [probe for probe in probes if probe.answer.is_ok]
+    slowest_ms = max((probe_time_s(probe.answer) * 1e3 for probe in good), default=None)
+    evidence: dict[str, Any] = {"probes": len(probes), "failed": len(bad), "slow": len(slow)}
+    evidence |= {"failed_at_zero": len(at_zero), "slowest_ms": slowest_ms}
+    if wrong := said_of_scheme(url, [probe.answer for probe in probes]):
+        return undecided("health", f"--health-url: {wrong}", evidence)
+    if any(probe not in excused for probe in bad):
+        return Check("health", Status.FAIL, failure_words(probes, bad, at_zero, url), evidence)
+    if slow:
+        return Check("health", Status.FAIL, slow_words(probes, slow, at_zero), evidence)
+    if limited:
+        return undecided("health", rate_limit_words(limited), evidence)
+    if doubt := health_doubt(probes, good, excused, trials[0].cost):
+        return Check("health", Status.WARN, doubt, evidence)
+    detail = f"{len(probes)} probes, all 200, slowest {show_ms(slowest_ms)}"
+    if untimed := paces.count(None):
+        detail += f"; {untimed} of them took more than {PROBE_LIMIT_S:g} s while this program "
+        detail += "could not run: run it where the machine is less busy"
+        return undecided("health", detail, evidence)
+    return Check("health", Status.PASS, detail, evidence)
+
+
+def health_doubt(
+    probes: Sequence[Probe], good: Sequence[Probe], excused: Sequence[Probe], cost: str | None
+) -> str | None:
+    """What an operator should know of a health URL that works. `excused`: the platform's proxy
+    answered in its place. `cost`: why probes cost inference."""
     if excused:
         detail = f"{len(excused)} of {len(probes)} probes, all at zero workers, were answered by "
-        detail += f"the platform's proxy: {probe_words(excused)}"
-    elif odd:
-        detail = f"200, but the body is neither empty nor pong: {odd[0].words!r}"
-    else:
-        slowest = show_ms(max(times))
-        status, detail = Status.PASS, f"{len(probes)} probes, all 200, slowest {slowest}"
-    return Check("health", status, detail, evidence)
+        return f"{detail}the platform's proxy: {probe_words(excused)}"
+    if cost:
+        detail = f"each probe is a load: {cost}; after {plural(len(probes), 'probe')} no more were "
+        return f"{detail}sent: give a --health-url that does not ask the model"
+    odd = [each.answer for each in good if each.answer.body.strip() not in (b"", b"pong")]
+    if odd and odd[0].is_web_page:
+        page = (
+            f"200, but a web page ({odd[0].words!r}), as web sites send for any path: it does not "
+        )
+        return f"{page}tell whether a worker is healthy; is --health-url right?"
+    return f"200, but the body is neither empty nor pong: {odd[0].words!r}" if odd else None
 
 
-def zero_spans(trials: Sequence[Trial]) -> list[tuple[float, float]]:
-    """The times, in s, at which a count proves that no worker was awake: they begin with the last
-    reading that showed one."""
-    spans = []
-    for trial in trials:
-        if trial.wait.zero_s is None:
-            continue
-        begin_s = max((r.at_s for r in trial.wait.readings if r.count != 0), default=-1.0)
-        stay = trial.stay or trial.wait
-        # the last probe before a reading that shows a worker may have found that worker awake
-        calm = [r.at_s for r in stay.readings if r.count == 0]
-        spans.append((begin_s, calm[-1] if stay.first_worker and calm else stay.ended_s))
-    return spans
+def pace_of(probes: Sequence[Probe], url: str) -> list[bool | None]:
+    """Of each probe, whether its whole answer came too late; None: this program cannot tell.
+
+    Behind a proxy the way to the server is longer than the round trip of the connection. The
+    fastest probe shows how long, up to the time that is allowed to the server itself.
+    """
+    good = [probe.answer for probe in probes if probe.answer.is_ok]
+    path_s = min((PROBE_LIMIT_S, *map(probe_time_s, good)))
+    is_edge = is_behind_edge(url, good) or any(answer.reply.proxy for answer in good)
+    return [
+        probe.answer.is_ok
+        and is_slow_answer(probe.answer, probe.blind_ms, path_s if is_edge else 0.0)
+        for probe in probes
+    ]
+
+
+def failure_words(
+    probes: Sequence[Probe], bad: Sequence[Probe], at_zero: Sequence[Probe], url: str
+) -> str:
+    """How many probes failed, when, and how."""
+    detail = f"{len(bad)} of {len(probes)} probes of {url} failed: {probe_words(bad)}"
+    if count := sum(probe in at_zero for probe in bad):
+        detail += f"; {count} of them at zero workers"
+    failures = [probe.answer.failure for probe in probes]
+    if all(failure and failure.kind == "connect" for failure in failures):
+        detail += "; no server listens there: is --health-url right?"
+    return detail
+
+
+def slow_words(probes: Sequence[Probe], slow: Sequence[Probe], at_zero: Sequence[Probe]) -> str:
+    """How many answers of 200 came too late, and when."""
+    slowest = show_ms(max(probe_time_s(probe.answer) for probe in slow) * 1e3)
+    detail = f"{len(slow)} of {len(probes)} probes took more than {PROBE_LIMIT_S:g} s, the slowest "
+    detail += slowest
+    if count := sum(probe in at_zero for probe in slow):
+        detail += f", {count} of them at zero workers"
+    return f"{detail}: {PROBE_RULE}, and restarts what does not answer"
+
+
+def is_behind_edge(url: str, answers: Sequence[Answer]) -> bool:
+    """Whether something stands in front of the deployment that answers connections for it."""
+    if (urllib.parse.urlsplit(url).hostname or "").endswith(RUNPOD_PROXY):
+        return True
+    return any(answer.header(name) for answer in answers for name in chat.EDGE_HEADERS)
 
 
 def answered_by_platform(answer: Answer, url: str) -> bool:
     """Whether what answered stands in front of the deployment, and needs no worker for it."""
-    is_edge = (urllib.parse.urlsplit(url).hostname or "").endswith(RUNPOD_PROXY)
-    is_edge = is_edge or any(map(answer.header, chat.EDGE_HEADERS))
-    return is_edge and answer.status is not None and answer.failure is None
+    is_whole = answer.status is not None and answer.failure is None
+    return is_whole and not answer.is_ok and is_behind_edge(url, [answer])
 
 
 def probe_words(probes: Sequence[Probe]) -> str:
@@ -673,8 +556,9 @@ def probe_words(probes: Sequence[Probe]) -> str:
 def check_undisturbed(trial: Trial) -> Check:
     """While there are no workers, probing the health URL wakes none."""
     name, stay, awake = "undisturbed", trial.stay, trial.wait.awake
-    if stay is None:
+    if trial.cost or stay is None:
         reason = "the worker did not scale down" if awake else "no worker count proved zero"
+        reason = "each probe is a load" if trial.cost else reason
         return Check(name, Status.SKIP, f"not tried: {reason}")
     probes = len(stay.probes)
     if again := stay.first_worker:
@@ -701,15 +585,21 @@ def check_cold_start(trials: Sequence[Trial], warm_ms: Sequence[float], limit_s:
     if cold.error == "timeout" and cold.answer.first_output_ms is None:
         detail = f"no first token within the limit of {limit_s:g} s (--cold-start-timeout)"
         return Check(name, Status.FAIL, detail)
+    if cold.silence:
+        return undecided(name, f"no first token to measure: {cold.silence}")
     if cold.ttft_ms is None:
         detail = f"the request that should wake a worker failed: {cold.error_text}"
         return Check(name, Status.FAIL, detail)
     if not asleep or (trial.stay and trial.stay.first_worker):
-        detail = f"a worker was awake: the first token took {show_ms(cold.ttft_ms)}"
-        return Check(name, Status.SKIP, detail)
+        was = (
+            "nobody can tell whether a worker was awake" if asleep is None else "a worker was awake"
+        )
+        return Check(name, Status.SKIP, f"{was}: the first token took {show_ms(cold.ttft_ms)}")
     evidence = {"cold_start_s": round(cold.ttft_ms / 1e3, 4), **split(cold)}
     detail = f"first token after {compared_to_warm(cold.ttft_ms, warm_ms)} (limit {limit_s:g} s)"
-    if cold.ttft_ms < LIKE_WARM * max(warm_ms):
+    if told := notices.of_progress([cold.answer]):
+        detail += f"; {told}"
+    if cold.ttft_ms < LIKE_WARM * max(warm_ms) and not trial.waited_as_cold:
         detail += ": as fast as a warm one; does the count see the workers of this deployment?"
         return Check(name, Status.WARN, detail, evidence)
     return Check(name, Status.PASS, detail, evidence)
@@ -720,18 +610,6 @@ def compared_to_warm(ttft_ms: float, warm_ms: Sequence[float]) -> str:
     return f"{show_ms(ttft_ms)}, {ttft_ms / statistics.median(warm_ms):.1f} x warm"
 
 
-def split(cold: Asked) -> dict[str, float | None]:
-    """The parts of a cold start that can be seen from here, in ms."""
-    answer, timings = cold.answer, cold.answer.stream.timings or {}
-    return {
-        **handshake_figures(answer.handshake),
-        "worker_ms": None if cold.worker_s is None else round(cold.worker_s * 1e3, 1),
-        "first_byte_ms": answer.first_byte_ms,
-        "server_prompt_ms": number(timings.get("prompt_ms")),
-        "ttft_ms": cold.answer.first_output_ms,
-    }
-
-
 def check_warm_again(evidence: Evidence) -> Check:
     """After the cold start the worker stays awake: the next request is warm."""
     found = evidence.of("after")
@@ -740,12 +618,14 @@ def check_warm_again(evidence: Evidence) -> Check:
     last = found[-1]
     if last.answer.is_rate_limited:
         return rate_limited("warm_again", last)
+    if last.silence:
+        return undecided("warm_again", f"no first token to measure: {last.silence}")
     times = ", ".join(show_ms(asked.ttft_ms) for asked in found)
     times += f", warm was {show_ms(statistics.median(evidence.warm_ms))}"
-    if last.ttft_ms is None:
+    if last.ttft_ms is None or last.server_ttft_ms is None:
         detail = f"request {len(found)} after the cold one failed: {last.error_text}"
         return Check("warm_again", Status.FAIL, detail)
-    if is_cold(last.ttft_ms, evidence.warm_ms):
+    if is_cold(last.server_ttft_ms, evidence.warm_ms):
         return Check("warm_again", Status.FAIL, f"cold again: first tokens after {times}")
     if len(found) > 1:
         detail = f"only request {len(found)} was warm: first tokens after {times}"
@@ -757,17 +637,20 @@ def judge(session: Session, url: str) -> list[Check]:
     """All verdicts that the evidence allows."""
     evidence, limit_s = session.evidence, session.run.args.cold_start_timeout
     warm = check_warm(evidence, session.run.url)
-    trials, warm_ms = evidence.trials, evidence.warm_ms
+    trials = evidence.trials
+    of_form = form.check_form(asked.answer for asked in evidence.asked)
     if not trials:
-        return [warm]
+        return [warm, of_form]
+    awake_ms = evidence.awake_ms
     return [
         warm,
         check_workers(evidence.readings, session.workers.sources),
-        check_scale_down(trials, warm_ms),
+        check_scale_down(trials, awake_ms),
         check_health(trials, url),
         check_undisturbed(trials[0]),
-        check_cold_start(trials, warm_ms, limit_s),
+        check_cold_start(trials, awake_ms, limit_s),
         check_warm_again(evidence),
+        of_form,
     ]
 
 
@@ -823,28 +706,6 @@ def lines(evidence: Evidence, url: str) -> list[str]:
     return rows + [row("request after it, TTFT", show_ms(each)) for each in times]
 
 
-def records(evidence: Evidence) -> list[dict[str, Any]]:
-    """Everything that was sent and read, in the order of time."""
-    chats = []
-    for index, asked in enumerate(evidence.asked):
-        record = asked.answer.record(evidence.start_ns) | {"index": index}
-        at_s = round((record["sent_ms"] or 0) / 1e3, 3)
-        chats.append({"kind": "chat", "phase": asked.phase, "at_s": at_s} | record)
-    probes = [
-        {
-            "kind": "health",
-            "at_s": round(p.at_s, 3),
-            "status": p.answer.status,
-            "error": p.answer.failure.text if p.answer.failure else None,
-            "ttfb_ms": p.answer.first_byte_ms,
-        }
-        for trial in evidence.trials
-        for p in trial.probes
-    ]
-    counts = [{"kind": "workers", **vars(r), "at_s": round(r.at_s, 3)} for r in evidence.readings]
-    return sorted([*chats, *probes, *counts], key=lambda record: float(record["at_s"]))
-
-
 def metrics(evidence: Evidence, args: argparse.Namespace, url: str) -> dict[str, Any]:
     warm_ms, trials = evidence.warm_ms, evidence.trials
     cold = next((t.cold for t in reversed(trials) if t.cold and slept(t, warm_ms)), None)
@@ -866,4 +727,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    interruption.end_with(main)

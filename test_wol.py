@@ -18,16 +18,18 @@ Examples:
     python3 test_wol.py --token-binary ./get-token --wait-asleep 1800 --timing
     # in the runners' own LAN, as root: hear the packet itself, and check which MAC it is for
     python3 test_wol.py --token-binary ./get-token --listen-wol --expect-mac 02:00:5e:00:00:01
-    # eight requests at once to a sleeping fleet: all are answered, one packet is sent
+    # eight requests at once to a sleeping fleet: all are answered, and one packet is sent; without
+    # --listen-wol, the gateway's own log is asked how many requests sent one
     python3 test_wol.py --token-binary ./get-token --burst 8 --listen-wol
 """
 
 from __future__ import annotations
 
+import livecheck.core.interruption as interruption
+
 import argparse
 import contextlib
 import math
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -36,6 +38,7 @@ from typing import Any
 import common
 from common import CannotCheck, Check, Run, Status
 from livecheck.core.checks import skip, undecided
+from livecheck.core.json_value import number
 from livecheck.core.options import option_type
 from livecheck.core.text import duration, listed, plural, shorten
 from livecheck.fleet import api, magic_packet
@@ -44,11 +47,14 @@ from livecheck.fleet.magic_packet import Heard
 from livecheck.fleet.online import SLOW_POLL_S, Changes, Observer, State, macs, may_serve, names
 from livecheck.fleet.roles import SPECIFIC, is_concrete, model_option, role_for
 from livecheck.fleet.wake_evidence import MIN_WAKE_S, Evidence, is_refused, is_served, problem_of
-from livecheck.wire import chat
-from livecheck.wire.answer import Answer, ms, number
-from livecheck.wire.asking import Asker, open_wire, rate_limit_words, refused_credential
+from livecheck.wire import chat, form, notices
+from livecheck.wire.answer import Answer, ms
+from livecheck.wire.asking import Asker, open_wire, rate_limit_words
 
-CHECKS = ("state", "request", "wake", "registered", "wol_sent", "packet", "woken_once", "timing")
+CHECKS = (
+    *("state", "request", "wake", "registered", "wol_sent", "packet", "woken_once", "timing"),
+    form.NAME,
+)
 PROMPT = "Say hello."
 MAX_TOKENS = 16
 READ_S = 5.0  # longest answer of the gateway's own lists, unless --timeout is less
@@ -64,6 +70,7 @@ RETRY_S = 0.5  # between two reads of either
 TICK_S = 0.1
 FAST_S, MODERATE_S = 30.0, 60.0  # the guide's figures for a wake
 TOGETHER_S = 1.0  # packets for one MAC within this time of the first belong to the same requests
+MISSED = "so many datagrams came to this port that some were not heard: who sends them?"
 MAX_REPEATS = 3  # a sender may send a packet this often, as nobody confirms it
 
 
@@ -142,6 +149,7 @@ class Session:
             self.evidence.heard = list(self.listener.heard)
             self.evidence.packets_before = self.listener.forgotten
             self.evidence.other_datagrams = self.listener.other_datagrams
+            self.evidence.has_missed_packets = self.listener.has_missed
 
 
 def measure(run: Run) -> None:
@@ -185,11 +193,16 @@ def wake(session: Session, before: State) -> None:
     evidence.changes = Changes(before, args.model, evidence.start_ns)
     with session.observer.watching(evidence.changes.add):
         session.ask(args.burst or 1, evidence.answers.extend)
-        if all(answer.status == 401 for answer in evidence.answers):
-            raise CannotCheck(refused_credential(run))
+        refusals = [api.no_access(run, answer, args.model) for answer in evidence.answers]
+        if refusals and None not in refusals:
+            raise CannotCheck(str(refusals[0]))
+        chat.confirm_limit(run, session.lists, evidence.answers, session.token)
         watch_on(session)
     if not any(answer.is_rate_limited for answer in evidence.answers):
         read_after(session)
+        if evidence.after and evidence.after.rate_limit:
+            evidence.no_log = evidence.after.rate_limit
+            return
         read_log_after(session)
         if args.timing and evidence.served:
             session.ask(1, evidence.warm.extend)
@@ -319,7 +332,7 @@ def judge(evidence: Evidence, args: argparse.Namespace) -> list[Check]:
             checks.append(check(evidence))
         elif name in (args.only or ()):
             checks.append(undecided(name, reason))
-    return checks
+    return [*checks, form.check_form([*evidence.answers, *evidence.warm])]
 
 
 def nobody(evidence: Evidence) -> str:
@@ -378,9 +391,11 @@ def check_request(evidence: Evidence, timeout_s: float) -> Check:
     detail = f"{whole} by {model}; the first output came after {in_words(evidence.first_output_s)}"
     if sent > 1:
         detail += f", that of the last answer after {in_words(evidence.slowest_output_s)}"
-    if first.completion.is_hidden:
-        detail += f"; all {MAX_TOKENS} tokens were reasoning that is not shown"
-    return Check("request", Status.PASS, detail, numbers)
+    detail += notices.beside([first], option=None)
+    if notices.unexplained(answers):
+        return undecided("request", f"cannot tell: {detail}", numbers)
+    status = Status.WARN if notices.silent(answers) else Status.PASS
+    return Check("request", status, detail, numbers)
 
 
 def another_model_words(evidence: Evidence) -> str:
@@ -498,6 +513,10 @@ def check_wake_awake(evidence: Evidence, state: State, allow_awake: bool) -> Che
     is_slow = (evidence.first_output_s or 0.0) >= MIN_WAKE_S
     if came and is_slow and evidence.shows_waking:
         detail = f"{listed(awake)} was online, {listed(came.names)} was woken"
+        if state.runners is not None and is_concrete(evidence.model) and len(evidence.answers) == 1:
+            detail += f", although the first offers {shorten(evidence.model, 40)} as well; the "
+            detail += f"request waited {in_words(evidence.first_output_s)} for it"
+            return Check("wake", Status.WARN, detail)
         return Check("wake", Status.PASS, detail)
     if sign := sign_of_sleep(evidence, state):
         detail = f"listed as online: {listed(awake)}; but {sign}: the list is out of date"
@@ -530,7 +549,7 @@ def check_registered(evidence: Evidence) -> Check:
         is_other = bool(evidence.by_another_model)
         return skip(name, "another model answered" if is_other else "the request was not answered")
     if state.rate_limit:
-        return skip(name, state.rate_limit)
+        return undecided(name, state.rate_limit)
     if state.error is not None:
         return Check(name, Status.FAIL, f"cannot read who is online now: {state.error}")
     if not evidence.models_that_answered:
@@ -582,7 +601,7 @@ def check_wol_sent(evidence: Evidence) -> Check:
         return skip(name, f"the log cannot be read: {evidence.no_log}")
     if evidence.log_before is None or evidence.log_after is None:
         return skip(name, "the log was not read")
-    sent = sum(entry.wol_sent for entry in entries)
+    sent = evidence.wol_logged
     is_other = bool(evidence.by_another_model) and not evidence.served
     if not sent and (is_other or not evidence.was_asleep):
         return skip(name, "nobody had to be woken")
@@ -596,6 +615,8 @@ def check_wol_sent(evidence: Evidence) -> Check:
         detail = f"the request is not in the log within {LOG_S:g} s of its end"
         return Check(name, Status.WARN, detail, numbers)
     detail = f"set in {sent} of {len(entries)} new entries of the log"
+    if sent and evidence.is_wake_needless:
+        return Check(name, Status.WARN, detail + needless_words(evidence), numbers)
     if sent:
         return Check(name, Status.PASS, detail, numbers)
     if evidence.served or evidence.newcomers:
@@ -603,22 +624,31 @@ def check_wol_sent(evidence: Evidence) -> Check:
     return Check(name, Status.WARN, detail, numbers)
 
 
+def needless_words(evidence: Evidence) -> str:
+    """A packet was sent, and the request did not need any."""
+    awake = listed(evidence.before.online_for(evidence.model)) if evidence.before else "nobody"
+    detail = f", although {awake} was online, and the first output came after "
+    return f"{detail}{in_words(evidence.first_output_s)}: why was a packet sent?"
+
+
 def check_packet(evidence: Evidence) -> Check:
     """A well-formed magic packet for a runner's MAC was on the network."""
     packets, name = evidence.packets, "packet"
     bad, right = packets.malformed, packets.for_targets
     counts = magic_packet.by_mac(packets.heard)
-    numbers = {"packets": dict(counts), "malformed": len(bad)}
+    numbers = {"packets": magic_packet.named_counts(packets.heard), "malformed": len(bad)}
     if not evidence.answers:
         return skip(name, "no request was sent")
     if not evidence.was_asleep and not packets.heard:
         return skip(name, "nobody had to be woken, and no packet was heard")
+    if not right and evidence.has_missed_packets:
+        return skip(name, f"not decided: {MISSED}", numbers)
     if bad and not right:
         detail = f"malformed packet, {bad[0].words}: {bad[0].packet.problem}"
         return Check(name, Status.FAIL, detail, numbers)
     if not counts:
         return check_nothing_heard(evidence, numbers)
-    heard = ", ".join(f"{plural(count, 'packet')} for {mac}" for mac, count in counts.items())
+    heard = listed([f"{plural(count, 'packet')} for {mac}" for mac, count in counts.items()], 4)
     if not right:
         return check_other_machines(evidence, heard, numbers)
     detail = f"{heard}, {right[0].words}, {after_request(evidence, right[0].at_ns)}"
@@ -627,6 +657,11 @@ def check_packet(evidence: Evidence) -> Check:
     if bad:
         detail += f"; and {len(bad)} malformed: {bad[0].packet.problem}"
         return Check(name, Status.WARN, detail, numbers)
+    if others := evidence.strangers_woken:
+        detail = f"{heard}; {listed(others)} was sent a packet too, and does not offer the model"
+        return Check(name, Status.WARN, detail, numbers)
+    if evidence.is_wake_needless:
+        return Check(name, Status.WARN, detail + needless_words(evidence), numbers)
     return Check(name, Status.PASS, detail, numbers)
 
 
@@ -660,29 +695,63 @@ def check_nothing_heard(evidence: Evidence, numbers: dict[str, Any]) -> Check:
 
 
 def check_woken_once(evidence: Evidence) -> Check:
-    """Many requests that wait for the same runner wake it once. The log cannot tell: each of them
-    may say wol_sent. A sender may repeat a packet, as nobody confirms it, or wake every machine
-    that offers the model; but with about as many packets as requests, each request sends its own.
+    """Many requests that wait for the same runner wake it once.
+
+    The packets that are heard tell it; where none is heard, the gateway's own log does.
     """
-    name, count = "woken_once", len(evidence.answers)
+    name = "woken_once"
     if not evidence.answers:
         return skip(name, "no request was sent")
     if not evidence.was_asleep:
         return skip(name, "nobody had to be woken")
-    if evidence.heard is None:
-        return skip(name, "needs --listen-wol: only packets that are heard can be counted")
-    if not evidence.packets.for_targets:
-        return skip(name, "no packet for a runner of the model was heard")
+    if evidence.packets.for_targets:
+        return check_packets_once(evidence)
+    return check_logged_once(evidence)
+
+
+def check_packets_once(evidence: Evidence) -> Check:
+    """By the packets. A sender may repeat one, as nobody confirms it, or wake every machine that
+    offers the model; but with about as many packets as requests, each request sends its own."""
+    name, count = "woken_once", len(evidence.answers)
     packets = evidence.packets.sent_together(TOGETHER_S)
     most = max(packets.values())
     wakes = sum(number if number > MAX_REPEATS else 1 for number in packets.values())
     for_whom = listed(list(packets)) if len(packets) < 3 else f"{len(packets)} machines"
     total = plural(sum(packets.values()), "packet")
     detail = f"{total} for {for_whom} and {count} requests at once"
-    numbers = {"packets": dict(packets), "most_packets": most, "requests": count}
+    numbers = {
+        "packets": dict(packets.most_common(magic_packet.MAX_NAMED)),
+        "most_packets": most,
+        "requests": count,
+    }
+    numbers |= {"wol_sent": evidence.wol_logged if evidence.is_log_complete else None}
     if most > MAX_REPEATS and wakes >= max(2, count - 1):
         return Check(name, Status.WARN, f"{detail}: each request sends a packet", numbers)
+    if evidence.has_missed_packets:
+        return skip(name, f"not decided: {detail}, but {MISSED}", numbers)
+    if evidence.own_wol_logged > sum(packets.values()):
+        detail += (
+            f"; the log has wol_sent in {evidence.wol_logged} entries, and more than was heard"
+        )
     return Check(name, Status.PASS, detail, numbers)
+
+
+def check_logged_once(evidence: Evidence) -> Check:
+    """By the log. It does not tell for whom a packet was, but how many requests sent one."""
+    name, count, entries = "woken_once", len(evidence.answers), len(evidence.log_entries)
+    numbers = {"requests": count, "entries": entries, "wol_sent": evidence.wol_logged}
+    detail = f"the log has wol_sent in {evidence.wol_logged} of {entries} new entries"
+    if evidence.own_wol_logged > 1:
+        detail += f", for {count} requests at once: each of these seems to send a packet"
+        if evidence.heard is None:
+            detail += "; --listen-wol counts the packets"
+        return Check(name, Status.WARN, detail, numbers)
+    if evidence.is_log_complete and evidence.wol_logged == 1:
+        return Check(name, Status.PASS, f"{detail}, for {count} requests at once", numbers)
+    if evidence.heard is not None:
+        return skip(name, f"no packet for a runner of the model was heard, and {detail}", numbers)
+    reason = evidence.no_log or detail
+    return skip(name, f"needs --listen-wol, or a log that tells: {reason}", numbers)
 
 
 def check_timing(evidence: Evidence) -> Check:
@@ -701,6 +770,8 @@ def check_timing(evidence: Evidence) -> Check:
         detail = f"nobody was woken: the first output came after {in_words(wait_s)}"
         return skip("timing", detail + beside)
     numbers = {"cold_start_s": round(wait_s, 4), "warm_s": warm_s and round(warm_s, 4)}
+    if warm and warm.is_rate_limited:
+        return undecided("timing", f"cold {in_words(wait_s)}; warm: {rate_limit_words(warm)}")
     pace = "fast" if wait_s < FAST_S else "moderate" if wait_s <= MODERATE_S else "slow"
     limits = f"under {FAST_S:g} s is fast, up to {MODERATE_S:g} s moderate"
     detail = f"{pace}: the first output came after {in_words(wait_s)}{beside} ({limits})"
@@ -767,7 +838,7 @@ def metrics(evidence: Evidence) -> dict[str, Any]:
         "requests": len(evidence.answers),
         "served": len(evidence.served),
         "packet_s": rounded(evidence.since_s(packets[0].at_ns)) if packets else None,
-        "packets": dict(magic_packet.by_mac(packets)) if listened else None,
+        "packets": magic_packet.named_counts(packets) if listened else None,
         "packets_before": evidence.packets_before if listened else None,
         "runner_online_s": rounded(evidence.since_s(came.at_ns)) if came else None,
         "first_output_s": rounded(evidence.first_output_s),
@@ -797,7 +868,8 @@ def chat_record(index: int, phase: str, answer: Answer, start_ns: int) -> dict[s
         spent_ms = ms((answer.ended_ns or 0) - (sent_ns or 0))
         record |= {"error": None, "error_text": None, "ttft_ms": spent_ms, "e2e_ms": spent_ms}
     at_s = None if sent_ns is None else rounded((sent_ns - start_ns) / 1e9)
-    more = {"model": answer.completion.model, "index": index, "at_s": at_s}
+    model = api.short_text(answer.completion.model)
+    more = {"model": model, "index": index, "at_s": at_s}
     return {"kind": "chat", "phase": phase, **record, **more}
 
 
@@ -806,4 +878,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    interruption.end_with(main)

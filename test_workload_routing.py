@@ -30,43 +30,49 @@ Examples:
 
 from __future__ import annotations
 
+import livecheck.core.interruption as interruption
+
 import argparse
 import dataclasses
 import math
 import operator
 import re
 import statistics
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 import common
 from common import CannotCheck, Check, Run, Status
 from livecheck.core.checks import skip, undecided
 from livecheck.core.options import positive_number
-from livecheck.core.text import duration, percent, plural, shorten
+from livecheck.core.text import duration, listed, percent, plural, shorten
 from livecheck.fleet import api, attribution, roles
 from livecheck.fleet import busy_times as times
+from livecheck.fleet.api import NAME_LENGTH
 from livecheck.fleet.attribution import Attribution, KnownRunners, Requests, succeeded
 from livecheck.fleet.request_log import LogReader, RequestLog, latest
-from livecheck.wire import chat
-from livecheck.wire.answer import Answer, status_kind
-from livecheck.wire.asking import Asker, Stop, open_wire, reason_to_stop, refused_credential
-from livecheck.wire.metrics import percentile
+from livecheck.wire import chat, form, notices
+from livecheck.wire.answer import Answer, ms, status_kind
+from livecheck.wire.asking import Asker, Stop, open_wire, reason_to_stop
+from livecheck.wire.metrics import Span, percentile
+from livecheck.wire.starvation import Starvation
 from livecheck.wire.wire import Request, Wire
 
-CHECKS = ("requests", "distribution", "expect_runners", "idle")
+CHECKS = ("requests", "distribution", "expect_runners", "idle", form.NAME)
 PROMPT = "Count from 1 to 30, in words."  # the answer is long enough for requests to overlap
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 ALONE_TIMES = 3  # requests one after the other, to know how long one takes
 CHANCE = 0.05  # a result that pure chance gives more often than this is not a verdict
+STARVED = "this program could not run meanwhile: repeat it on a less busy machine"
 IDLE_SHARE = 0.5  # of a request: a runner that also served was idle, if it had no work for longer
 PARALLEL_SHARE = 0.75  # of the first requests were served together: they ran in parallel
 ONE_BY_ONE = 1.5  # served together at the most: they ran one after the other
 Z_95 = 1.959964  # normal quantile of a 95 % interval
 NAME, MODEL = 19, 17  # columns of the table
+MOST_IDLE_ROWS = 20  # runners that served nothing, in the table and in a line
 
 T = TypeVar("T")
 
@@ -125,6 +131,7 @@ class Evidence:
     unread: str | None = None
     log: RequestLog | None = None
     attribution: Attribution = field(default_factory=lambda: Attribution("nothing", ()))
+    blind: Sequence[Span] = ()  # when this program could not run, in ms
 
     @property
     def measured(self) -> list[Answer]:
@@ -143,9 +150,9 @@ class Evidence:
     def at_once(self) -> int:
         return 1 if self.args.sequential else min(self.args.workers, self.args.requests)
 
-    @property
+    @cached_property
     def able(self) -> list[str]:
-        """The runners online that offer what was served."""
+        """The runners online that offer what was served. Asked for when all was answered."""
         offering = self.known.offering(self.requests.models)
         return [self.known.label(runner.id) for runner in offering]
 
@@ -163,15 +170,29 @@ class Evidence:
         able = sorted(self.able) if counts.keys() <= online else []
         return [*dict.fromkeys([*sorted(counts, key=lambda name: -counts[name]), *able])]
 
+    @property
+    def shown_names(self) -> list[str]:
+        """The same, but of those who served nothing only some: there may be thousands."""
+        return self.names[: len(self.attribution.counts) + MOST_IDLE_ROWS]
+
     def answers_of(self, runner: str | None) -> list[Answer]:
         """The measured answers of this runner; None: those that could not be attributed."""
-        pairs = zip(self.measured, self.attribution.runners, strict=True)
-        return [answer for answer, served_by in pairs if served_by == runner]
+        return self.answers_by_runner().get(runner, [])
 
-    def gaps(self, queued: bool = False) -> list[times.Gap]:
-        """The longest times without work for each runner, as `times.longest_gaps` has them."""
-        served = {name: self.answers_of(name) for name in self.names}
-        return times.longest_gaps(served, self.answers_of(None), queued)
+    def answers_by_runner(self) -> dict[str | None, list[Answer]]:
+        """The measured answers of each runner that served any; None as for `answers_of`."""
+        found: dict[str | None, list[Answer]] = {}
+        for answer, runner in zip(self.measured, self.attribution.runners, strict=True):
+            found.setdefault(runner, []).append(answer)
+        return found
+
+    def gaps(self, queued: bool = False, blind: Sequence[Span] | None = None) -> list[times.Gap]:
+        """The longest times without work for each runner, as `times.longest_gaps` has them; in
+        these no time counts in which this program could not run, unless `blind` says otherwise."""
+        own = self.answers_by_runner()
+        served = {name: own.get(name, []) for name in self.names}
+        spans = self.blind if blind is None else blind
+        return times.longest_gaps(served, self.answers_of(None), queued, spans)
 
     def consult(self, read: Callable[[], T]) -> T | None:
         """What the admin API says; None when it cannot be read, which `unread` then explains."""
@@ -187,8 +208,9 @@ def measure(run: Run) -> None:
     run.target["model"] = run.args.model
     evidence = Evidence(run.args, Requests(run.args.model))
     try:
-        with open_wire(run) as wire:
+        with open_wire(run) as wire, Starvation() as starvation:
             ask_all(run, wire, evidence)
+            evidence.blind = [(ms(begun), ms(ended)) for begun, ended in starvation.spans()]
     finally:
         document.requests = records(evidence)  # kept, should the rest be interrupted
         evidence.attribution = attribution.attribute(
@@ -225,6 +247,8 @@ def ask_all(run: Run, wire: Wire, evidence: Evidence) -> None:
         evidence.log = RequestLog(latest(entries, models))
     before = evidence.consult(admin.runners)
     ask(asker, evidence, token, requests.sent_together, args.requests, how_many(evidence))
+    if asker.limited:
+        return
     if evidence.log and evidence.log.alone:
         models, count = models | requests.models, len(requests.measured)
         evidence.log.entries = evidence.consult(lambda: log.wait_for(count, models)) or []
@@ -244,6 +268,8 @@ def ask(
         keep=answers.extend,
         keep_alive=False,  # some balancers choose a runner for each connection
     )
+    if asker.stopped is None:
+        asker.stopped = chat.confirm_limit(asker.run, asker.wire, answers, token)
     evidence.stopped = asker.stopped
 
 
@@ -262,8 +288,8 @@ def expect_service(run: Run, answer: Answer, asleep: bool) -> None:
     """CannotCheck when the first request failed for a reason that is not the fleet's fault: a
     refused credential, a missing role, a timeout too short to wake a runner."""
     args = run.args
-    if answer.status == 401:
-        raise CannotCheck(refused_credential(run))
+    if text := api.no_access(run, answer, args.model):
+        raise CannotCheck(text)
     if roles.is_concrete(args.model) and answer.is_denied and not run.credentials.has_binary:
         hint = f"this needs the role {roles.SPECIFIC} (--token-binary); or use --model class:fast"
         raise CannotCheck(f"{args.model}: {answer.outcome()}: {hint}")
@@ -279,7 +305,8 @@ def judge(evidence: Evidence) -> list[Check]:
     checks = [check_requests(evidence), check_distribution(evidence)]
     if evidence.args.expect_runners:
         checks.append(check_expect_runners(evidence))
-    return [*checks, check_idle(evidence)]
+    asked = [*evidence.requests.sent_alone, *evidence.requests.sent_together]
+    return [*checks, check_idle(evidence), form.check_form(asked)]
 
 
 def check_requests(evidence: Evidence) -> Check:
@@ -298,8 +325,18 @@ def check_requests(evidence: Evidence) -> Check:
         return undecided("requests", reason)
     if evidence.stopped:
         return Check("requests", Status.FAIL, f"no request was sent: {evidence.stopped}", numbers)
-    detail = f"{len(asked)} of {len(asked)} answered with content"
-    return Check("requests", Status.PASS, detail, numbers)
+    return check_content(asked, numbers)
+
+
+def check_content(asked: Sequence[Answer], numbers: dict[str, Any]) -> Check:
+    """The verdict on requests that were all answered: is there content in the answers?"""
+    silent = notices.silent(asked)
+    detail = f"{len(asked) - len(silent)} of {len(asked)} answered with content"
+    detail += notices.beside(asked)
+    if notices.unexplained(asked):
+        return undecided("requests", f"cannot tell: {detail}", numbers)
+    status = Status.WARN if silent else Status.PASS
+    return Check("requests", status, detail, numbers)
 
 
 def failures(evidence: Evidence, answers: Sequence[Answer]) -> list[str]:
@@ -330,8 +367,10 @@ def check_distribution(evidence: Evidence) -> Check:
     if reason := why_one_may_serve_most(evidence, top):
         return undecided("distribution", reason)
     if not (idle := idle_runners(evidence, top)):
+        if idle_runners(evidence, top, blind=()):
+            return undecided("distribution", f"{shares(evidence)}, but {STARVED}")
         return Check("distribution", Status.PASS, never_idle(evidence, top), numbers)
-    numbers["idle"] = idle
+    numbers["idle"] = api.first_names(idle)
     return Check("distribution", Status.FAIL, over_share(evidence, top), numbers)
 
 
@@ -413,22 +452,24 @@ def why_no_other_is_known(evidence: Evidence, top: str) -> str:
         hint = "use --expect-runners N if they should share"
         text += f" with {names} (with other models: {others}; {hint})"
     if asleep := [runner.name for runner in known.offline if runner.offers(models)]:
-        text += f"; offline: {', '.join(asleep)}"
+        text += f"; offline: {listed(asleep, MOST_IDLE_ROWS, NAME_LENGTH)}"
     return text
 
 
-def idle_runners(evidence: Evidence, top: str) -> list[str]:
-    """Who was idle while this runner had two requests; `?` for each whose name is not known."""
-    idle = {name for name in evidence.names if not evidence.attribution.counts[name]}
-    gaps = [gap for gap in evidence.gaps() if gap.in_requests > IDLE_SHARE]
+def idle_runners(evidence: Evidence, top: str, blind: Sequence[Span] | None = None) -> list[str]:
+    """Who was idle while this runner had two requests; `?` for each whose name is not known.
+    `blind`: as for `Evidence.gaps`."""
+    names, counts = evidence.names, evidence.attribution.counts
+    idle = {name for name in names if not counts[name]}
+    gaps = [gap for gap in evidence.gaps(blind=blind) if gap.in_requests > IDLE_SHARE]
     idle |= {gap.runner for gap in gaps if gap.busy == top}
-    nameless = ["?"] * (evidence.candidates - len(evidence.names))
-    return [*(name for name in evidence.names if name in idle), *nameless]
+    nameless = ["?"] * (evidence.candidates - len(names))
+    return [*(name for name in names if name in idle), *nameless]
 
 
 def never_idle(evidence: Evidence, top: str) -> str:
     """The line for a large share that is right: the others are slower, and had work."""
-    others = [name for name in evidence.names if name != top]
+    others = [name for name in evidence.shown_names if name != top]
     served = {name: evidence.answers_of(name) for name in (top, *others)}
     medians = [f"{name} {duration(times.median_latency_ms(own))}" for name, own in served.items()]
     text = f"{shares(evidence)}; above {percent(evidence.args.max_share)}, but "
@@ -439,7 +480,7 @@ def never_idle(evidence: Evidence, top: str) -> str:
 def over_share(evidence: Evidence, top: str) -> str:
     """The line of a FAIL: who got how much, who did not, and whether requests had to wait."""
     total, count = len(evidence.measured), evidence.attribution.counts[top]
-    others = [name for name in evidence.names if name != top]
+    others = [name for name in evidence.shown_names if name != top]
     text = f"{top} got {count} of {total} ({percent(count / total)}, at most "
     text += f"{percent(evidence.args.max_share)} allowed), though "
     nameless = f"{evidence.candidates} runners with that model were online"
@@ -506,8 +547,9 @@ def check_idle(evidence: Evidence) -> Check:
         reason = unclear(served_by)
     if reason:
         return skip("idle", reason)
-    gaps = [gap for gap in evidence.gaps(queued=True) if not served_by.others[gap.runner]]
-    worst = max(gaps, key=lambda gap: gap.in_requests, default=None)
+    worst, raw = longest_idle(evidence), longest_idle(evidence, blind=())
+    if raw and raw.in_requests > 1 and (worst is None or worst.in_requests <= 1):
+        return skip("idle", f"{raw.runner} had no request while {raw.busy} had two, but {STARVED}")
     if worst is None or worst.length_ms < 1:
         return Check("idle", Status.PASS, "no runner was idle while another had two requests")
     numbers = dataclasses.asdict(worst)
@@ -517,6 +559,13 @@ def check_idle(evidence: Evidence) -> Check:
         return Check("idle", Status.PASS, f"at the most, {detail}", numbers)
     hint = "use --skip idle if that is intended"
     return Check("idle", Status.WARN, f"{detail}; {hint}", numbers)
+
+
+def longest_idle(evidence: Evidence, blind: Sequence[Span] | None = None) -> times.Gap | None:
+    """The longest time in which a runner had nothing to do while another one had a queue."""
+    others = evidence.attribution.others
+    gaps = [gap for gap in evidence.gaps(True, blind) if not others[gap.runner]]
+    return max(gaps, key=lambda gap: gap.in_requests, default=None)
 
 
 # --- show
@@ -628,10 +677,11 @@ def wilson(count: int, total: int) -> tuple[float, float]:
 
 def rows(evidence: Evidence) -> list[dict[str, Any]]:
     """What each runner served; `runner` is None for what could not be attributed."""
-    names: list[str | None] = [*evidence.names]
+    names: list[str | None] = [*evidence.shown_names]
     if evidence.attribution.unknown:
         names.append(None)
-    return [row(name, evidence.answers_of(name), len(evidence.measured)) for name in names]
+    own = evidence.answers_by_runner()
+    return [row(name, own.get(name, []), len(evidence.measured)) for name in names]
 
 
 def row(runner: str | None, answers: Sequence[Answer], total: int) -> dict[str, Any]:
@@ -683,6 +733,8 @@ def lines(evidence: Evidence, timing: Timing | None, url: str) -> list[str]:
     head = f"  {'runner':{NAME}}{'model':{MODEL}}{'n':>4}{'share':>6}{'95 %':>12}"
     shown.append(f"{head}{'p50':>8}{'p95':>8}{'err':>4}")
     shown += map(row_line, rows(evidence))
+    if more := len(evidence.names) - len(evidence.shown_names):
+        shown.append(f"  and {plural(more, 'other runner')} online with that model")
     return [*shown, *(timing_lines(evidence, timing) if evidence.args.analyze_timing else [])]
 
 
@@ -701,7 +753,7 @@ def metrics(evidence: Evidence, timing: Timing | None) -> dict[str, Any]:
         "served_together": timing.together if timing else None,
         "timing": timing.kind if timing else None,
         "runners": rows(evidence),
-        "requests_of_others": dict(served_by.others),
+        "requests_of_others": dict(served_by.others.most_common(MOST_IDLE_ROWS)),
         "not_attributed": served_by.unknown,
     }
 
@@ -746,4 +798,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    interruption.end_with(main)

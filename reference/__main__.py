@@ -33,7 +33,9 @@ from . import settings
 from .process import StartError
 
 if TYPE_CHECKING:  # `hooks` and `faults` import aiohttp, which takes a while
-    from .faults import Fault
+    from .faults import ClosedDoor, Fault, SoundVariant
+
+    Planted = Fault | SoundVariant | ClosedDoor
     from .hooks import Hooks
 
 DeploymentContext = AbstractAsyncContextManager[Mapping[str, str]]
@@ -89,11 +91,15 @@ def build_parser(known: Mapping[str, Profile], profile: str) -> OneLineParser:
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="up|faults")
-    commands.add_parser("faults", help="list the faults that can be planted")
+    commands.add_parser("faults", help="list what can be planted")
     up = commands.add_parser("up", help="run a deployment", allow_abbrev=False)
     up.add_argument("--profile", choices=sorted(known), default=profile, help="kind of deployment")
     up.add_argument(
-        "--fault", action="append", default=[], metavar="NAME", help="plant a fault, repeatable"
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="fault or sound variant to plant, repeatable",
     )
     up.add_argument("--until-eof", action="store_true", help="also end when standard input ends")
     settings.add_options(up, known[profile].settings)
@@ -111,13 +117,16 @@ def chosen_profile(argv: Sequence[str], known: Mapping[str, Profile]) -> str:
     return name if name in known else "gateway"
 
 
-def chosen_faults(names: Sequence[str], profile: str) -> list[Fault]:
-    """The faults with these names. Raises ValueError for one that this profile does not have."""
+def chosen_faults(names: Sequence[str], profile: str) -> list[Planted]:
+    """The faults, sound variants and closed doors with these names. Raises ValueError for a name
+    that this profile does not have."""
     if not names:
         return []
-    from .faults import FAULTS
+    from .faults import CLOSED, FAULTS, SOUND
 
-    known = {fault.name: fault for fault in FAULTS if fault.profile == profile}
+    faults = [fault for fault in FAULTS if fault.profile == profile]
+    plantable: list[Planted] = [*SOUND, *CLOSED, *faults]
+    known = {each.name: each for each in plantable}
     for name in names:
         if name not in known:
             raise ValueError(
@@ -129,15 +138,18 @@ def chosen_faults(names: Sequence[str], profile: str) -> list[Fault]:
 # --- running
 
 
-async def serve(deployment: DeploymentContext) -> None:
-    async with deployment as environment:
+async def serve(deployment: DeploymentContext, hooks: Hooks) -> None:
+    async with deployment as exported:
+        environment = dict(exported)
+        for export in hooks.exports:
+            environment |= export(environment)
         for name, value in environment.items():
             print(f"export {name}={shlex.quote(value) if value else ''}")
         print("# ready: paste these lines into another shell; Ctrl-C ends this", flush=True)
         await asyncio.Event().wait()
 
 
-async def serve_until_stopped(deployment: DeploymentContext, until_eof: bool) -> None:
+async def serve_until_stopped(deployment: DeploymentContext, hooks: Hooks, until_eof: bool) -> None:
     """Serve until a signal, or with `until_eof` the end of standard input; then clean up."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
@@ -146,7 +158,7 @@ async def serve_until_stopped(deployment: DeploymentContext, until_eof: bool) ->
             loop.add_signal_handler(number, stopped.set)
     if until_eof:
         threading.Thread(target=wait_for_eof, args=(loop, stopped), daemon=True).start()
-    serving = asyncio.create_task(serve(deployment))
+    serving = asyncio.create_task(serve(deployment, hooks))
     waiting = asyncio.create_task(stopped.wait())
     await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
@@ -174,7 +186,7 @@ def wait_for_eof(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> Non
         loop.call_soon_threadsafe(stopped.set)
 
 
-def plant(faults: Sequence[Fault]) -> Hooks:
+def plant(faults: Sequence[Planted]) -> Hooks:
     """The hooks that a deployment gets, with these faults in them."""
     from .hooks import Hooks
 
@@ -192,8 +204,9 @@ def up(args: argparse.Namespace, profile: Profile) -> int:
         print(f"reference: {error}", file=sys.stderr)
         return 2
     try:
-        deployment = profile.deploy(values, plant(faults))
-        asyncio.run(serve_until_stopped(deployment, args.until_eof))
+        hooks = plant(faults)
+        deployment = profile.deploy(values, hooks)
+        asyncio.run(serve_until_stopped(deployment, hooks, args.until_eof))
     except (StartError, OSError) as error:
         print(f"reference: {error}", file=sys.stderr)
         return 1

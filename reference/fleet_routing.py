@@ -123,7 +123,7 @@ class Router:
         if not any(map(self.waker.waking, able)):
             kind = PREFERRED_TYPE.get(place.wanted)
             self.waker.wake(min(able, key=lambda runner: runner.machine_type != kind))
-        place.wol_sent = True
+            place.wol_sent = True
 
     def _fail_waiting(self, runner: Runner, reason: str) -> None:
         """This runner did not wake: fail the requests that no other runner can serve."""

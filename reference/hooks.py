@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,12 +40,15 @@ class Hooks:
     stream_filters: change the bytes of a stream on their way to the client.
     setup: get the finished gateway before it serves, to replace a part of it. Which parts there
         are is written in `faults/gateway_parts.py`.
+    exports: get what `up` is about to print, once the deployment serves, and give variables to
+        print as well, or in the place of those.
     """
 
     around: dict[str, list[Wrapper]] = field(default_factory=lambda: defaultdict(list))
     stream_headers: list[Callable[[CIMultiDict[str]], None]] = field(default_factory=list)
     stream_filters: list[Callable[[Chunks], Chunks]] = field(default_factory=list)
     setup: list[Callable[[Any], None]] = field(default_factory=list)
+    exports: list[Callable[[Mapping[str, str]], Mapping[str, str]]] = field(default_factory=list)
 
     def wrap(self, name: str, handler: Handler) -> Handler:
         """The handler inside its wrappers; the wrapper registered last is the outermost."""

@@ -59,6 +59,7 @@ def parameters(xllamacpp: Any, args: argparse.Namespace) -> Any:
     params.cpuparams_batch.n_threads = args.threads
     params.n_threads_http = args.slots + SPARE_HTTP_THREADS
     params.endpoint_metrics = True
+    params.api_keys = args.api_key
     params.ui = False
     params.verbosity = LOG_ERRORS_ONLY
     # By default the prompt cache in main memory may grow to 8 GB. The slots' own cache is enough.
@@ -73,6 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--slots", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--gpu-layers", type=int, default=0)
+    parser.add_argument("--api-key", action="append", default=[])
     args = parser.parse_args(argv)
     end_with_parent()
     xllamacpp = server_module()

@@ -7,6 +7,12 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import Any
 
+# Checks that every script has. They are about all answers and connections of a run together, and
+# appear only where there is something to say: they do not decide what a script exists for.
+CONTENT_ENCODING = "content_encoding"
+ADDRESSES = "addresses"  # those of the host in the URL: whether they answer
+OF_ALL_ANSWERS = (CONTENT_ENCODING, ADDRESSES)
+
 
 class Exit(IntEnum):
     """What a pipeline acts on; `worst` knows the order of precedence."""
@@ -82,7 +88,8 @@ def exit_code_of(checks: Sequence[Check]) -> Exit:
     """The exit code of a run that was not ended early, from its checks."""
     if any(each.status is Status.FAIL for each in checks):
         return Exit.FAIL
-    skipped = [each for each in checks if each.status is Status.SKIP]
-    if len(skipped) == len(checks) or any(each.essential for each in skipped):
+    own = [each for each in checks if each.name not in OF_ALL_ANSWERS] or checks
+    skipped = [each for each in own if each.status is Status.SKIP]
+    if len(skipped) == len(own) or any(each.essential for each in skipped):
         return Exit.UNDECIDED  # nothing decided, or not what the script exists for
     return Exit.OK

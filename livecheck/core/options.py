@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from livecheck.core.checks import Exit
+from livecheck.core.cleaning import clean_line
 from livecheck.core.credentials import HARMLESS
 from livecheck.core.text import one_line
 
@@ -48,7 +49,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         shown = QUOTED.sub(lambda m: m[0] if HARMLESS.fullmatch(m[1]) else "'…'", message)
-        self.exit(int(Exit.USAGE), f"{self.prog}: {one_line(shown)} (see --help)\n")
+        line = clean_line(one_line(shown), str)
+        self.exit(int(Exit.USAGE), f"{self.prog}: {line} (see --help)\n")
 
 
 def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -96,6 +98,19 @@ def option_type(parse: Callable[[str], T]) -> Callable[[str], T]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return parse_option
+
+
+def ca_file_option(text: str) -> str:
+    """The path of a file with certificates of authorities. ValueError when it has none to use."""
+    import ssl  # here: --help needs it only where the option is given
+
+    try:
+        ssl.create_default_context(cafile=text)
+    except ssl.SSLError:
+        raise ValueError(f"{text!r} has no certificate in PEM form") from None
+    except OSError as error:
+        raise ValueError(f"cannot read {text!r}: {error.strerror}") from None
+    return text
 
 
 def is_wanted(args: argparse.Namespace, check: str) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from livecheck.core.interruption import INTERRUPTION
+
+import contextlib
 import json
 import os
 import time
@@ -21,7 +24,7 @@ def to_json(document: Mapping[str, Any]) -> str:
     def value(item: Any) -> str:
         if isinstance(item, list) and item and isinstance(item[0], dict):
             return "[\n  " + ",\n  ".join(value(entry) for entry in item) + "\n ]"
-        text = json.dumps(item, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(item, ensure_ascii=False, allow_nan=False, default=list)  # of an array
         return text.encode("utf-8", "replace").decode()  # a server's lone surrogates
 
     rows = (f" {json.dumps(key)}: {value(item)}" for key, item in document.items())
@@ -30,12 +33,15 @@ def to_json(document: Mapping[str, Any]) -> str:
 
 def write_atomically(path: Path, text: str) -> None:
     """The whole file or none of it, whatever happens meanwhile. Raises OSError."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
+    INTERRUPTION.postpone()  # it would leave the scratch file behind
     try:
         scratch.write_text(text, encoding="utf-8", errors="replace")
         os.replace(scratch, path)
     finally:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+        INTERRUPTION.resume()
 
 
 def write_file(path: Path, text: str) -> None:
@@ -56,6 +62,8 @@ class Document:
     """One result file in the making: checks, metrics and a record for each request.
 
     `wants` says whether --only and --skip leave a check in; `main`: --output json prints it.
+    `is_incidental`: the deployment does not promise what it is about, so that the run is decided
+    without it; its own verdict is still that nothing was decided.
     """
 
     def __init__(self, name: str, wants: Callable[[str], bool], strict: bool, main: bool = True):
@@ -63,7 +71,7 @@ class Document:
         self.checks: list[Check] = []
         self.metrics: dict[str, Any] = {}
         self.requests: list[dict[str, Any]] = []
-        self.finished = False
+        self.finished = self.is_incidental = False
         self._wants, self._strict = wants, strict
         self._stopped: tuple[Exit, str] | None = None
         self._duration_s = 0.0
@@ -96,10 +104,20 @@ class Document:
             self._stopped = code, error
             self.finish()
 
+    def spoil(self, code: Exit, error: str) -> None:
+        """Something failed after all was measured: nothing of it may be taken for a pass."""
+        self._stopped = self._stopped or (code, error)
+
     @property
     def exit_code(self) -> Exit:
         early = [self._stopped[0]] if self._stopped else []
         return worst([*early, exit_code_of(self.checks)])
+
+    @property
+    def run_code(self) -> Exit:
+        """What it means for the exit code of the run."""
+        code = self.exit_code
+        return Exit.OK if self.is_incidental and code is Exit.UNDECIDED else code
 
     def as_dict(self, about: Mapping[str, Any]) -> dict[str, Any]:
         """The file's content; `about` is what all documents of a run share."""

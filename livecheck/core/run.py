@@ -6,31 +6,32 @@ saved, and no credential appears in any of it.
 
 from __future__ import annotations
 
+from livecheck.core.interruption import INTERRUPTION, Terminated
+
 import argparse
 import contextlib
 import os
 import platform
-import signal
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from livecheck.core.address import Address, read_address
+from livecheck.core.certificate import ClientCertificate, read_client_certificate
 from livecheck.core.checks import VERDICTS, Check, Exit, worst
-from livecheck.core.credentials import CannotCheck, Credentials, Secrets, check_token
+from livecheck.core.cleaning import Cleaner
+from livecheck.core.credentials import CannotCheck, Credentials, check_token
 from livecheck.core.options import Parser, is_wanted
+from livecheck.core.redaction import Secrets
 from livecheck.core.result_file import Document, to_json, write_atomically
-from livecheck.core.screen import Screen, open_streams, write_out
-from livecheck.core.settings import Deployment, check_url, is_in_clear, read_settings
-from livecheck.core.text import one_line
+from livecheck.core.screen import Screen, open_streams
+from livecheck.core.settings import Deployment, is_in_clear, read_settings
+from livecheck.core.text import one_line, plural
 
 TOOL_VERSION = "0.1.0"
-
-
-class Terminated(BaseException):
-    """Raised on SIGTERM, as KeyboardInterrupt is on SIGINT."""
 
 
 class Run(Screen):
@@ -43,15 +44,29 @@ class Run(Screen):
         self.documents: list[Document] = []
         self.exit_code = Exit.OK
         self.prepared: Any = None  # what the script's own check of its options returned
+        self.has_served = False  # whether the deployment has answered a request with success
+        self.has_completed = False  # whether one of these was for a completion or the like
+        # checks about all answers together, which are judged when the run ends; and what they are
+        # about (`OF_ALL_ANSWERS` in core/checks.py)
+        self.late_checks: dict[str, Callable[[], Check | None]] = {}
+        self.notes: dict[str, Any] = {}
+        self.dialect: Any = None  # how the model's parameters are called: see wire/dialect.py
         self._warned = False
+        self._saved: set[str] = set()  # names of files
+        self._save_problems: set[str] = set()  # reasons that were told
         try:
             self.look_up = read_settings()
-            self.url = self._find_url()
+            self.address = self._find_address()
+            for public in (self.url, self.args.url, getattr(args, "model", None)):
+                if isinstance(public, str):
+                    self.secrets.make_public(public)
             self.credentials = self._find_credentials()
+            self.certificate = self._find_certificate()
             self._try_results()
         except (ValueError, OSError) as error:
             Parser(prog=f"{args.script}.py").error(self.secrets.redact(str(error)))
-        self.target: dict[str, Any] = {"url": self.url, "model": None, "server": None}
+        self.target: dict[str, Any] = {"url": self.url, "api_base": None}
+        self.target |= {"model": None, "server": None}
         self.client: dict[str, Any] = {
             "python": platform.python_version(),
             "platform": platform.platform(terse=True),
@@ -61,23 +76,31 @@ class Run(Screen):
     def _try_results(self) -> None:
         """Find out before anything is sent whether the results can be saved."""
         folder: Path = self.args.results
+        INTERRUPTION.postpone()  # it would leave a file behind
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            trial = folder / f".{os.getpid()}.try"
+            trial = folder / f".{os.getpid()}-{os.urandom(4).hex()}.try"
             write_atomically(trial, "")
             trial.unlink()
         except OSError as error:
             reason = error.strerror
             raise ValueError(f"cannot write to {folder} ({reason}): use --results DIR") from None
+        finally:
+            INTERRUPTION.resume()
 
-    def _find_url(self) -> str:
+    @property
+    def url(self) -> str:
+        """The URL below which the deployment's own endpoints are, such as /health."""
+        return self.address.root
+
+    def _find_address(self) -> Address:
         deployment: Deployment = self.args.deployment
         text = self.args.url
         if text is None:
             text = self.look_up(deployment.url_variable) or deployment.default_url
         if text is None:
             raise ValueError(f"which deployment? give --url or set {deployment.url_variable}")
-        return check_url(text)
+        return read_address(text)
 
     def _find_credentials(self) -> Credentials:
         """`--token` > `--token-binary` > the deployment's variables."""
@@ -94,6 +117,24 @@ class Run(Screen):
         if token is not None:
             token = self.secrets.add(check_token(token.strip(), source))
         return Credentials(token, binary, deployment.needs_token, self.secrets)
+
+    def _find_certificate(self) -> ClientCertificate | None:
+        """The client certificate. The options and the variables are never mixed: a key belongs to
+        its certificate."""
+        args, deployment = self.args, self.args.deployment
+        names = ("--cert", "--cert-key")
+        file, key_file = args.cert, args.cert_key
+        if file is None and key_file is None:
+            names = (deployment.cert_variable, deployment.cert_key_variable)
+            file, key_file = map(self.look_up, names)
+        if not file:
+            if key_file:
+                raise ValueError(f"{names[1]} is given, but no certificate: give {names[0]}")
+            return None
+        try:
+            return read_client_certificate(file, key_file)
+        except ValueError as error:
+            raise ValueError(f"{names[0]}: {error}") from None
 
     def wants(self, check: str) -> bool:
         """Whether --only and --skip leave this check in."""
@@ -123,12 +164,26 @@ class Run(Screen):
         for check in document.checks[known:]:
             self.say_check(check)
 
+    def debug_trace(self, error: BaseException) -> None:
+        """The traceback for --debug: only our own line ends are line ends."""
+        for part in traceback.format_exception(error):
+            for line in part.rstrip().split("\n") if part.startswith("  File ") else [part.strip()]:
+                self.debug(line)
+
     # the end
+
+    def end(self, error: BaseException | None) -> None:
+        """Save everything, and set the exit code. `error` ended the run early."""
+        if error is not None:
+            if INTERRUPTION.first is not None:  # whatever a library has made of it
+                error = INTERRUPTION.exception()
+            self.stop(*reason_of(error, self))
+        self.close()
 
     def stop(self, code: Exit, error: str) -> None:
         """End the run early: every unfinished document says why, in one line."""
         error = one_line(error)
-        self.note(f"{self.args.script}.py: {error}")
+        self.note_always(f"{self.args.script}.py: {error}")
         if all(document.finished for document in self.documents):
             self.document(self.args.script)  # without a document nothing could say why
         for document in self.documents:
@@ -136,36 +191,71 @@ class Run(Screen):
         self.exit_code = code
 
     def close(self) -> None:
-        """Save every document, print what --output json asks for, and set the exit code."""
+        """Save every document, print what --output json asks for, and set the exit code.
+
+        Whatever fails in here is one line and exit 3; all files that can be saved are saved.
+        """
+        self.is_ending = True
         if not self.documents:
             self.document(self.args.script)  # an empty one: nothing was decided
         for document in self.documents:
             document.finish()
-        self.exit_code = worst([self.exit_code, *(each.exit_code for each in self.documents)])
-        contents = [(each, self._as_dict(each)) for each in self.documents]
-        texts = {each.name: to_json(content) for each, content in contents}
-        for each in self.documents:
-            path = self.args.results / f"{each.name}.json"
-            if self._save(path, texts[each.name]) and each.requests:
-                self.note(f"saved {path}")
-        self._finally(self._say_verdict)
-        for name in texts:
-            self._save(self.args.results / f"{name}.log", "\n".join(self.lines) + "\n")
-        if self.args.output == "json":
-            main = [content for each, content in contents if each.main]
-            shown = main or [content for _, content in contents]
-            text = to_json(shown[0] if len(shown) == 1 else {"levels": shown})
-            self._finally(lambda: write_out(text))
-
-    def _finally(self, write: Callable[[], None]) -> None:
-        """Write the last lines to stdout. When that fails, the results are saved all the same."""
-        try:
-            write()
-        except BrokenPipeError:
-            pass  # the reader has closed the pipe; the files are saved
-        except OSError as error:
-            self.note(f"cannot write to standard output: {error.strerror}")
+        with self._trouble_is_told(*self.documents):
+            self._judge_all_answers()
+        if self.stdout_problem:
             self.exit_code = worst([self.exit_code, Exit.UNDECIDED])
+        self.exit_code = worst([self.exit_code, *(each.run_code for each in self.documents)])
+        contents = {each.name: self._content_of(each) for each in self.documents}
+        self._save({f"{name}.json": text for name, (_, text) in contents.items()})
+        for each in self.documents:
+            if each.requests and f"{each.name}.json" in self._saved:
+                self.note_always(f"saved {self.args.results / each.name}.json")
+        self._say_verdict()
+        log = "\n".join(self.lines) + "\n"
+        self._save({f"{name}.log": log for name in contents})
+        if self.args.output == "json":
+            self._print_documents(contents)
+
+    def _content_of(self, document: Document) -> tuple[dict[str, Any], str]:
+        """What is saved of a document, as a value and as JSON; less of it if that must be."""
+        with self._trouble_is_told(document):
+            content = self._as_dict(document)
+            return content, to_json(content)
+        document.metrics, document.requests = {}, []
+        content = self._as_dict(document)
+        return content, to_json(content)
+
+    def _print_documents(self, contents: dict[str, tuple[dict[str, Any], str]]) -> None:
+        main = [contents[each.name] for each in self.documents if each.main]
+        shown = main or list(contents.values())
+        with self._trouble_is_told():
+            text = shown[0][1]
+            if len(shown) > 1:
+                text = to_json({"levels": [content for content, _ in shown]})
+            self.write_out(text)
+        if self.stdout_problem:
+            self.exit_code = worst([self.exit_code, Exit.UNDECIDED])
+
+    def _judge_all_answers(self) -> None:
+        """The checks that every script has, in every document."""
+        found = [check for judge in self.late_checks.values() if (check := judge())]
+        for document in self.documents:
+            document.add(*found)
+        for check in found:
+            if self.wants(check.name):
+                self.say_check(check)
+
+    @contextlib.contextmanager
+    def _trouble_is_told(self, *documents: Document) -> Iterator[None]:
+        """What fails in the block is one line, and exit 3 for the run and for these documents."""
+        try:
+            yield
+        except Exception as error:
+            code, line = reason_of(error, self)
+            self.note_always(f"{self.args.script}.py: {line}")
+            for document in documents:
+                document.spoil(code, line)
+            self.exit_code = worst([self.exit_code, code])
 
     def _say_verdict(self) -> None:
         """The last line of the result says what the exit code means."""
@@ -174,7 +264,7 @@ class Run(Screen):
         if counts := Counter(check.status for check in checks.values()):
             parts = (f"{count} {status.value}" for status, count in counts.items())
             word = VERDICTS[self.exit_code].upper()
-            self.say(f"{word} (exit {int(self.exit_code)}): {', '.join(parts)}")
+            self.say_always(f"{word} (exit {int(self.exit_code)}): {', '.join(parts)}")
 
     def _as_dict(self, document: Document) -> dict[str, Any]:
         hidden = {"deployment", "script", "token", "token_binary", "direct_key"}
@@ -186,17 +276,24 @@ class Run(Screen):
             "client": self.client,
             "options": options,
         }
-        redacted: dict[str, Any] = self.secrets.redact_all(document.as_dict(about))
-        return redacted
+        return Cleaner(self.secrets).document(document.as_dict(about))
 
-    def _save(self, path: Path, text: str) -> bool:
-        try:
-            write_atomically(path, text)
-        except OSError as error:
-            self.note(f"cannot save {path}: {error.strerror}")
+    def _save(self, texts: Mapping[str, str]) -> None:
+        """Save these files. Those that cannot be saved are told in one line for each reason."""
+        failed: dict[str, list[str]] = {}
+        for name, text in texts.items():
+            try:
+                write_atomically(self.args.results / name, text)
+                self._saved.add(name)
+            except Exception as error:
+                reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+                failed.setdefault(reason or "unknown error", []).append(name)
+        for reason, names in failed.items():
             self.exit_code = worst([self.exit_code, Exit.UNDECIDED])
-            return False
-        return True
+            if reason not in self._save_problems:
+                self._save_problems.add(reason)
+                more = f" and {plural(len(names) - 1, 'other file')}" if len(names) > 1 else ""
+                self.note_always(f"cannot save {self.args.results / names[0]}{more}: {reason}")
 
 
 def plain(option: Any) -> Any:
@@ -210,30 +307,40 @@ def plain(option: Any) -> Any:
 def run(args: argparse.Namespace) -> Iterator[Run]:
     """Open a run. When the block is left, everything is saved and `exit_code` is set.
 
-    Raises nothing but SystemExit: 2 for settings that cannot work, before anything is sent.
+    Raises nothing but SystemExit: 2 for settings that cannot work, before anything is sent. Signals
+    are left alone: `run_to_end` is for commands.
     """
-    open_streams(args.output)
-    this = _open_run(args)
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGTERM, _raise_terminated)
-    if previous[signal.SIGINT] is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _raise_interrupted)
+    this = open_run(args)
+    error: BaseException | None = None
     try:
         yield this
-    except (Exception, KeyboardInterrupt, Terminated) as error:
-        this.stop(*reason_of(error, this))
+    except (Exception, KeyboardInterrupt, Terminated) as caught:
+        error = caught
     finally:
-        _ignore_signals()
-        this.close()
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        this.end(error)
 
 
-def _open_run(args: argparse.Namespace) -> Run:
+def run_to_end(args: argparse.Namespace, measure: Callable[[Run], object], prepared: Any) -> Exit:
+    """Open a run, measure, and save everything, also when a signal comes. Returns the exit code.
+
+    Raises nothing but SystemExit, as `run`. `prepared`: see `Run.prepared`.
+    """
+    this = open_run(args)
+    this.prepared = prepared
+    previous = {} if INTERRUPTION.is_handled else INTERRUPTION.begin()
+    try:
+        this.end(INTERRUPTION.attempt(lambda: measure(this)))
+    finally:
+        if previous:  # not in a process of its own
+            INTERRUPTION.end(previous)
+    return this.exit_code
+
+
+def open_run(args: argparse.Namespace) -> Run:
+    """Raises SystemExit for settings that cannot work."""
+    open_streams(args.output)
     try:
         return Run(args)
-    except KeyboardInterrupt:  # while a token was awaited on standard input
-        raise SystemExit(int(Exit.INTERRUPTED)) from None
     except ModuleNotFoundError as error:
         print(f"{args.script}.py: {missing(error)}", file=sys.stderr)
         raise SystemExit(int(Exit.UNDECIDED)) from None
@@ -247,29 +354,11 @@ def reason_of(error: BaseException, this: Run) -> tuple[Exit, str]:
         return Exit.INTERRUPTED, "interrupted: what was measured until now is saved"
     if isinstance(error, Terminated):
         return Exit.TERMINATED, "terminated: what was measured until now is saved"
-    if isinstance(error, BrokenPipeError):  # as by `| head`
-        return Exit.UNDECIDED, "standard output was closed before the end"
     if isinstance(error, ModuleNotFoundError):
         return Exit.UNDECIDED, missing(error)
-    this.debug(traceback.format_exc())
+    this.debug_trace(error)
     what = this.secrets.redact(one_line(f"{type(error).__name__}: {error}"))[:300]
     return Exit.UNDECIDED, f"unexpected {what} (--debug shows where)"
-
-
-def _ignore_signals() -> None:
-    """From here on a second Ctrl-C cannot prevent the results from being saved."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _raise_interrupted(_number: int, _frame: object) -> NoReturn:
-    _ignore_signals()
-    raise KeyboardInterrupt
-
-
-def _raise_terminated(_number: int, _frame: object) -> NoReturn:
-    _ignore_signals()
-    raise Terminated
 
 
 def missing(error: ModuleNotFoundError, file: str = "requirements.txt") -> str:

@@ -19,11 +19,28 @@ class Deployment:
     binary_variable: str | None
     default_url: str | None
     needs_token: bool
+    cert_variable: str
+    cert_key_variable: str
 
 
-GATEWAY = Deployment("INFERENCE_URL", "INFERENCE_API_KEY", None, None, False)
-FLEET_URL = "https://ai.lelloman.com"
-FLEET = Deployment("SIMPLEAI_URL", "SIMPLEAI_TEST_TOKEN", "TOKEN_BINARY", FLEET_URL, True)
+GATEWAY = Deployment(
+    url_variable="INFERENCE_URL",
+    token_variable="INFERENCE_API_KEY",
+    binary_variable=None,
+    default_url=None,
+    needs_token=False,
+    cert_variable="INFERENCE_CERT",
+    cert_key_variable="INFERENCE_CERT_KEY",
+)
+FLEET = Deployment(
+    url_variable="SIMPLEAI_URL",
+    token_variable="SIMPLEAI_TEST_TOKEN",
+    binary_variable="TOKEN_BINARY",
+    default_url="https://ai.lelloman.com",
+    needs_token=True,
+    cert_variable="SIMPLEAI_CERT",
+    cert_key_variable="SIMPLEAI_CERT_KEY",
+)
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Callable[[str], str | None]:
@@ -46,7 +63,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Callable[[str]
 
 
 def check_url(text: str) -> str:
-    """The base URL without a trailing slash or `/v1`.
+    """The URL without a slash at its end.
 
     ValueError says what is wrong with it, without repeating it: it may be the key, misplaced.
     """
@@ -70,8 +87,7 @@ def check_url(text: str) -> str:
         usable = False
     if not usable:
         raise ValueError("the URL has no usable host or port")
-    path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")  # SDKs' base_url ends in /v1
-    return f"{parts.scheme}://{parts.netloc}{path}"
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
 def is_in_clear(url: str) -> bool:
@@ -80,7 +96,11 @@ def is_in_clear(url: str) -> bool:
 
 
 def is_loopback(url: str) -> bool:
-    host = urllib.parse.urlsplit(url).hostname or ""
+    return is_loopback_host(urllib.parse.urlsplit(url).hostname or "")
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether it is this machine itself, by its name or address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

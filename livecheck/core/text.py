@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 LIMIT = 120  # characters of another program's words, unless the caller says otherwise
+# Characters that are not seen themselves, but change how other text looks, or what a terminal does:
+# control characters with all kinds of line ends, controls of the writing direction, characters
+# without width, tags and selectors that hide text in other text, and halves of characters. Spaces
+# of all widths, letters of all scripts and combining marks are not among them.
+INVISIBLE = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\xad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f\\u200b-\\u200f"
+    "\\u2028-\\u202e\\u2060-\\u206f\\u3164\\ud800-\\udfff\\ufeff\\uffa0\\ufff0-\\ufffb\\ufffe\\uffff"
+    "\\U0001bca0-\\U0001bca3\\U0001d173-\\U0001d17a\\U000e0000-\\U000e0fff]"
+)
 
 
 def encodable(text: str) -> str:
@@ -21,10 +31,36 @@ def encodable(text: str) -> str:
     return text
 
 
+def visible(text: str) -> str:
+    r"""The text with every character of INVISIBLE written as \xNN, \uNNNN or \UNNNNNNNN.
+
+    Two halves of a character that follow each other are joined; everything else is left as it is.
+    """
+    if INVISIBLE.search(text) is None:
+        return text
+    return INVISIBLE.sub(lambda found: _spelling(found[0]), _joined(text))
+
+
+def _spelling(character: str) -> str:
+    code = ord(character)
+    return (
+        f"\\x{code:02x}"
+        if code < 0x100
+        else f"\\u{code:04x}"
+        if code < 0x10000
+        else f"\\U{code:08x}"
+    )
+
+
+def _joined(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+
+
 def shorten(text: str, limit: int = LIMIT) -> str:
-    """One line of at most `limit` printable characters. What a server says goes to a terminal."""
-    line = " ".join(encodable(text[: 4 * limit]).split())
-    line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
+    """One line of at most `limit` visible characters. What a server says goes to a terminal."""
+    line = visible(" ".join(text[: 4 * limit].split()))
+    if not line.isprintable():  # characters without a meaning, or with a private one
+        line = "".join(char if char.isprintable() else _spelling(char) for char in line)
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 

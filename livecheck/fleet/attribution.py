@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from livecheck.core.text import shorten
 from livecheck.fleet.api import NAME_LENGTH, LogEntry, Runner
@@ -84,7 +85,9 @@ def fingerprint_of(answer: Answer) -> str | None:
 
 def edge_of(answer: Answer) -> str | None:
     """The name of a header that a content delivery network adds."""
-    return next(filter(EDGE.fullmatch, (name for name, _ in answer.reply.message.headers)), None)
+    names = (name for name, _ in answer.reply.message.headers)
+    found = next(filter(EDGE.fullmatch, names), None)
+    return None if found is None else shorten(found, NAME_LENGTH)
 
 
 def header_names(own: str | None) -> list[str]:
@@ -115,17 +118,30 @@ class KnownRunners:
         """Those online that have any of these models."""
         return [runner for runner in self.online or () if runner.offers(models)]
 
+    # Both are asked once for each runner, and there may be thousands.
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        """The name of each runner, by its id."""
+        return {runner.id: runner.name for runner in self.listed}
+
+    @cached_property
+    def _name_counts(self) -> Counter[str]:
+        return Counter(self._names.values())
+
+    @cached_property
+    def _ids_and_names(self) -> frozenset[str]:
+        return frozenset([*self._names, *self._names.values()])
+
     def label(self, text: str) -> str:
         """What to call the runner with this id or name: its name, unless another has that too."""
-        names = {runner.id: runner.name for runner in self.listed}
-        name = names.get(text, text)
-        is_unique = list(names.values()).count(name) < 2
+        name = self._names.get(text, text)
+        is_unique = self._name_counts[name] < 2
         return shorten(name if is_unique else text, NAME_LENGTH)
 
     def are_all(self, texts: Iterable[str]) -> bool:
         """Whether each of these is the id or the name of a runner."""
-        known = {text for runner in self.listed for text in (runner.id, runner.name)}
-        return known.issuperset(texts)
+        return self._ids_and_names.issuperset(texts)
 
 
 def compare(before: Sequence[Runner] | None, after: Sequence[Runner] | None) -> KnownRunners:
@@ -295,7 +311,7 @@ def by_fingerprint(requests: Requests, known: KnownRunners) -> Attribution | Non
 def by_model(requests: Requests, known: KnownRunners) -> Attribution | None:
     """By the model that answered. It stands for a runner where only one offers it."""
     models = [model_of(answer) for answer in requests.measured]
-    offering = {model: known.offering([model]) for model in models if model}
+    offering = {model: known.offering([model]) for model in set(models) if model}
     if not offering:
         return None
     if all(len(runners) == 1 for runners in offering.values()):

@@ -7,7 +7,7 @@ A time span is a pair (start, end) in ms. Those of answers are on the clock of
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from livecheck.wire import metrics
 from livecheck.wire.answer import Answer, ms
@@ -92,6 +92,12 @@ def overlaps(some: Sequence[Span], others: Sequence[Span]) -> list[Span]:
     return times_with([*some, *others], 2)
 
 
+def length_without(span: Span, others: Sequence[Span]) -> float:
+    """How long a span is without what the others have of it; they do not overlap each other."""
+    inside = ((max(start, span[0]), min(end, span[1])) for start, end in others)
+    return span[1] - span[0] - sum(end - start for start, end in inside if end > start)
+
+
 # --- runners
 
 
@@ -114,25 +120,46 @@ class Gap:
 
 
 def longest_gaps(
-    served: Mapping[str, Sequence[Answer]], unknown: Sequence[Answer], queued: bool = False
+    served: Mapping[str, Sequence[Answer]],
+    unknown: Sequence[Answer],
+    queued: bool = False,
+    blind: Sequence[Span] = (),
 ) -> list[Gap]:
-    """For each runner and each other one the longest gap.
+    """For each runner and each other one the longest gap; of a runner that served nothing, only the
+    longest of all, because there may be thousands of these.
 
     `served`: the answers by runner. `unknown`: answers that may be of any runner. `queued`: only
-    while one of the busy runner's requests has no output yet.
+    while one of the busy runner's requests has no output yet. `blind`: when this program could not
+    run, and so send no request either: nobody is idle then for the gateway's sake.
     """
     everyone = [*unknown, *(answer for own in served.values() for answer in own)]
     spans = list(map(at_deployment, everyone))
     whole = min(start for start, _ in spans), max(end for _, end in spans)
     usual_ms, found = median_latency_ms(everyone), []
-    for other, own in served.items():
+    working = {name: own for name, own in served.items() if own}
+    idle = {
+        name: times_without(map(at_deployment, [*own, *unknown]), whole)
+        for name, own in working.items()
+    }
+    always_idle = times_without(map(at_deployment, unknown), whole)
+    of_idle: list[Gap] = []  # of a runner that served nothing: they are all alike
+    for other, own in working.items():
         busy = times_with(map(at_deployment, own), 2)
         if queued:
             busy = overlaps(busy, times_with(map(waiting, own), 1))
+        if not busy:
+            continue
         request_ms = round(max(usual_ms, median_latency_ms(own)), 3)
-        for runner in served.keys() - {other}:
-            idle = times_without(map(at_deployment, [*served[runner], *unknown]), whole)
-            length = max((end - start for start, end in overlaps(idle, busy)), default=0.0)
-            if length > 0:
-                found.append(Gap(runner, other, round(length, 3), request_ms))
-    return found
+        for runner in working.keys() - {other}:
+            if (length_ms := longest(overlaps(idle[runner], busy), blind)) > 0:
+                found.append(Gap(runner, other, round(length_ms, 3), request_ms))
+        if (length_ms := longest(overlaps(always_idle, busy), blind)) > 0:
+            of_idle.append(Gap("", other, round(length_ms, 3), request_ms))
+    worst = max(of_idle, key=lambda gap: gap.in_requests, default=None)
+    without_any = served.keys() - working.keys() if worst else ()
+    return [*found, *(replace(worst, runner=name) for name in without_any if worst)]
+
+
+def longest(spans: Iterable[Span], blind: Sequence[Span]) -> float:
+    """The length of the longest of these, without the times that do not count; 0 without any."""
+    return max((length_without(each, blind) for each in spans), default=0.0)

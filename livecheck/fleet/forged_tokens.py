@@ -29,6 +29,7 @@ CLAIMS_RULE = "RFC 8725, section 3.10"  # what `kid` and the like say is not to 
 CRITICAL_RULE = "RFC 7515, section 4.1.11"
 DUPLICATES_RULE = "RFC 7515, section 4"
 BEARER_RULE = "RFC 6750, section 3.1"  # invalid_request, invalid_token
+SYNTAX_RULE = "RFC 6750, section 2.1"  # what may follow the word Bearer
 BYTES_RULE = "RFC 9110, section 5.5"  # which bytes the value of a header may have
 LENGTH_RULE = "RFC 6585, section 5"  # 431
 
@@ -38,6 +39,7 @@ OTHER_HASHES = ("HS384", "HS512", "hs256")  # tried with the most likely form of
 TEN_YEARS_S = 315_360_000
 FAR_FUTURE_S = 4_102_444_800  # the year 2100, for a token that never expires
 LONG_KID = 2000  # characters: long, but no reason for the HTTP layer to refuse the header
+MORE_CHARACTERS = "AAAA"  # three bytes, so that base64 can be decoded
 CUT_BYTES = 4  # of a signature: a single last character may hold nothing but padding bits
 OVERLONG = (10_000, 40_000)  # bytes: more than the 8 KB that most servers accept, and nearly all
 DEEP = 2000  # levels of nested lists, into which a careless JSON parser recurses
@@ -104,6 +106,11 @@ class Row:
 def with_signature(change: Callable[[bytes], bytes]) -> Make:
     """Header and payload as they are, the signature changed."""
     return lambda source: source.jwt.with_signature(change(source.jwt.signature))
+
+
+def with_text_behind(text: str) -> Make:
+    """The whole token, and letters behind it that belong to no signature."""
+    return lambda source: ".".join(source.jwt.parts) + text
 
 
 def one_bit_changed(signature: bytes) -> bytes:
@@ -247,6 +254,8 @@ NONE_WITHOUT_KID = with_header("kid", alg="none", is_signed=False)
 TABLE: tuple[Row, ...] = (
     Row("signature", "one bit changed", SIGNATURE_RULE, with_signature(one_bit_changed)),
     Row("signature", "cut short", SIGNATURE_RULE, with_signature(lambda text: text[:-CUT_BYTES])),
+    Row("signature", "made longer", SIGNATURE_RULE, with_text_behind(MORE_CHARACTERS)),
+    Row("signature", "followed by a fourth segment", SIGNATURE_RULE, with_text_behind(".AAAA")),
     Row("signature", "removed", SIGNATURE_RULE, with_signature(lambda _: b"")),
     Row("signature", "removed with its dot", SIGNATURE_RULE, lambda source: source.jwt.message),
     # CVE-2022-21449: zeros are a valid ECDSA signature for a verifier that does not look at them
@@ -311,11 +320,35 @@ def from_key(key: str) -> list[Forged]:
     near = {
         "without its last character": key[:-1],
         "only its first half": key[: len(key) // 2],
+        "only its second half": key[len(key) // 2 :],
         "with one more character": key + "0",
+        "with one more character in front": f"0{key}",
         "with another last character": key[:-1] + last,
         "with upper and lower case swapped": key.swapcase(),
     }
     return [Forged(name, text, BEARER_RULE) for name, text in near.items() if text not in ("", key)]
+
+
+# --- a valid credential and something else in one header
+
+
+def with_more_text(token: str) -> list[Forged]:
+    """Values of an Authorization header that have a valid credential in them, and more."""
+    other = random_word()
+    texts = {
+        "another word behind it": f"Bearer {token} {other}",
+        "a comma behind it": f"Bearer {token},",
+        "a semicolon behind it": f"Bearer {token};",
+        "padding behind it": f"Bearer {token}=",
+        "another one behind it": f"Bearer {token}, Bearer {other}",
+        "another one in front of it": f"Bearer {other}, Bearer {token}",
+        "a NUL behind it": f"Bearer {token}\x00x",
+    }
+    return [Forged(name, value, SYNTAX_RULE) for name, value in texts.items()]
+
+
+def random_word() -> str:
+    return secrets.token_urlsafe(32)
 
 
 # --- headers without a token
@@ -333,6 +366,13 @@ MALFORMED = {
     "three segments": "Bearer a.b.c",
     "four segments": "Bearer a.b.c.d",
     "five segments": "Bearer a.b.c.d.e",
+    # what a client sends that lost its key, and the keys in the examples of vLLM and LiteLLM
+    "the word null": "Bearer null",
+    "the word undefined": "Bearer undefined",
+    "the key EMPTY": "Bearer EMPTY",
+    "the key sk-1234": "Bearer sk-1234",
+    "a wildcard": "Bearer *",
+    "the user admin with the password admin": "Basic YWRtaW46YWRtaW4=",
 }
 SEGMENTS = {
     "segments that are JSON null": b"null",
@@ -344,11 +384,19 @@ SEGMENTS = {
 
 def malformed_headers() -> list[Forged]:
     """Values of an Authorization header that HTTP allows."""
-    texts = {**MALFORMED, "a random word": f"Bearer {secrets.token_urlsafe(32)}"}
+    texts = {**MALFORMED, "a random word": f"Bearer {random_word()}"}
     for name, data in SEGMENTS.items():
         part = to_base64url(data)
         texts[name] = f"Bearer {part}.{part}.{to_base64url(b'x' * 32)}"
     return [Forged(name, value, BEARER_RULE) for name, value in texts.items()]
+
+
+def elsewhere() -> dict[str, str]:
+    """Other headers in which some servers take a credential, with a random word in each."""
+    word = random_word()
+    cookie = "; ".join(f"{name}={word}" for name in ("token", "session", "access_token"))
+    named = dict.fromkeys(("x-api-key", "api-key", "x-auth-token", "x-access-token"), word)
+    return {**named, "proxy-authorization": f"Bearer {word}", "cookie": cookie}
 
 
 def odd_headers() -> list[Forged]:

@@ -27,8 +27,17 @@ SIZE = len(SYNC) + 6 * REPEATS
 PASSWORD_SIZES = (0, 4, 6)  # 0: there is no password
 NO_MACHINES = (b"\x00" * 6, b"\xff" * 6)  # MACs that no machine has
 MAX_DATAGRAM = 65536  # bytes
-MAX_KEPT = 1000  # packets: a sender that floods the port must not fill the memory
+SEARCHED_BYTES = 9216  # of a datagram: no frame is longer, and network cards look into one
+# A sender that floods the port must not fill the memory, nor hide the packets for other machines.
+MAX_KEPT, MAX_OF_MAC = 2000, 1000  # packets in all, and for one MAC address
+MAX_NAMED = 20  # MAC addresses in a result file
 TICK_S = 0.2  # how long it takes to stop listening
+JOIN_S = 1.0  # it is not waited for longer than this
+# It must not keep the program from reading its answers either: of each window, datagrams get this
+# much time, which is enough for 30,000 in a second. What comes above that waits, or gets lost.
+WINDOW_S, WORK_S = 0.05, 0.01
+RECEIVE_S = 3e-6  # to receive one
+WHOLE = re.compile(rb"\xff{6}(.{6})\1{15}", re.DOTALL)
 MAC = re.compile(r"[0-9a-f]{12}|[0-9a-f]{4}(\.[0-9a-f]{4}){2}|[0-9a-f]{2}([:-][0-9a-f]{2}){5}")
 # Linux shares a port by SO_REUSEADDR alone, and with SO_REUSEPORT it would split unicast packets
 # between the listeners; macOS and the BSDs need both options; Windows does not have SO_REUSEPORT.
@@ -81,12 +90,9 @@ def parse_mac(text: str) -> str:
 
 def parse(payload: bytes) -> Packet | None:
     """What a datagram is to a sleeping machine; None when it does not resemble a magic packet."""
-    size, start = len(payload), payload.find(SYNC)
-    while start >= 0:
-        mac = payload[start + 6 : start + 12]
-        if len(mac) == 6 and payload.startswith(mac * REPEATS, start + 6):
-            return _whole_packet(size, start, mac)
-        start = payload.find(SYNC, start + 1)
+    size, payload = len(payload), payload[:SEARCHED_BYTES]
+    if found := WHOLE.search(payload):
+        return _whole_packet(size, found.start(), found[1])
     if SYNC in payload or payload[:2] == SYNC[:2] or size - SIZE in PASSWORD_SIZES:
         return Packet(size, problem=_problem(payload))
     return None
@@ -126,12 +132,15 @@ class Listener:
 
     It shares the port with other programs that share it as well. `count`: all packets, also those
     that were not kept; `forgotten`: those before the last call of `forget`; `other_datagrams`: what
-    was something else. Raises OSError when the port cannot be used.
+    was something else; `has_missed`: since then more came than can be read, or than is kept. Raises
+    OSError when the port cannot be used.
     """
 
     def __init__(self, port: int = PORT):
         self.heard: list[Heard] = []
         self.count = self.forgotten = self.other_datagrams = 0
+        self.has_missed = False
+        self._kept: Counter[str | None] = Counter()  # by MAC address
         self._sock = open_socket(port)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._listen, daemon=True)
@@ -142,29 +151,43 @@ class Listener:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        self._thread.join()
+        self._thread.join(JOIN_S)
         self._sock.close()
 
     def forget(self) -> None:
         """Drop the packets that came until now, to have room for those that follow."""
-        self.heard, self.forgotten = [], self.count
+        self._kept = Counter()
+        self.heard, self.forgotten, self.has_missed = [], self.count, False
 
     def _listen(self) -> None:
+        window_s, worked_s = time.perf_counter(), 0.0
         while not self._over.is_set():
             try:
                 payload, sender = self._sock.recvfrom(MAX_DATAGRAM)
             except TimeoutError:
                 continue
             except OSError:  # Windows reports here that an earlier datagram was refused
-                time.sleep(TICK_S)
+                self._over.wait(TICK_S)
                 continue
-            packet = parse(payload)
-            if packet is None:
-                self.other_datagrams += 1
-                continue
-            self.count += 1
-            if len(self.heard) < MAX_KEPT:
-                self.heard.append(Heard(time.perf_counter_ns(), sender[0], packet))
+            begun_s = time.perf_counter()
+            self._take(parse(payload), sender[0])
+            if begun_s - window_s >= WINDOW_S:
+                window_s, worked_s = begun_s, 0.0
+            worked_s += time.perf_counter() - begun_s + RECEIVE_S
+            if worked_s >= WORK_S:
+                self.has_missed = True
+                self._over.wait(window_s + WINDOW_S - begun_s)
+
+    def _take(self, packet: Packet | None, sender: str) -> None:
+        if packet is None:
+            self.other_datagrams += 1
+            return
+        self.count += 1
+        if self._kept[packet.mac] >= MAX_OF_MAC or len(self.heard) >= MAX_KEPT:
+            self.has_missed = True
+            return
+        self._kept[packet.mac] += 1
+        self.heard.append(Heard(time.perf_counter_ns(), sender, packet))
 
 
 def open_socket(port: int) -> socket.socket:
@@ -226,6 +249,11 @@ class WakePackets:
             first_ns.setdefault(each.packet.mac, each.at_ns)
         within_ns = within_s * 1e9
         return by_mac(e for e in self.for_targets if e.at_ns <= first_ns[e.packet.mac] + within_ns)
+
+
+def named_counts(packets: Iterable[Heard]) -> dict[str, int]:
+    """The same for a result file: of the most frequent ones."""
+    return dict(by_mac(packets).most_common(MAX_NAMED))
 
 
 def by_mac(packets: Iterable[Heard]) -> Counter[str]:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from livecheck.core.json_value import pick
 from livecheck.core.text import shorten
 from livecheck.fleet import api, roles
-from livecheck.wire import asking, sse
-from livecheck.wire.answer import Answer, text_or_none
+from livecheck.wire import asking
+from livecheck.wire.answer import Answer
+from livecheck.wire.model_choice import may_chat, which_chat
 
 MAX_NAME_LENGTH = 200  # characters of a model's name in the results
+MOST_NAMES = 10  # that are kept of those that a stream gives its model
 SHOWN_LENGTH = 48  # characters of a name, or of a server's words, in a line
 # A 503 with such words will not pass by itself; one that says "no runner is free" may.
 NO_RUNNER = re.compile(
     r"\bno (runner|model|deployment|backend)s?\b(?! (is |are )?(free|idle|ready))", re.IGNORECASE
 )
-# models that are listed beside the others, and cannot chat
-NOT_FOR_CHAT = re.compile(r"embed|rerank|whisper|(^|[/_-])(bge|clip|tts)([-_:]|$)", re.IGNORECASE)
 
 
 @dataclass
@@ -30,6 +27,7 @@ class Listing:
     """What /v1/models listed, each time that it was read. `problem`: why it could not be read."""
 
     lists: list[list[str]] = field(default_factory=list)
+    chats: dict[str, bool] = field(default_factory=dict)  # whether a model can, as the list tells
     problem: str | None = None
 
     def read(self, answer: Answer) -> None:
@@ -37,20 +35,27 @@ class Listing:
         if reason_busy(answer):
             return
         try:
-            self.lists.append(api.listed_models(answer))
+            found = api.listed_models(answer)
         except api.Unreadable as error:
             self.problem = str(error)
+            return
+        self.lists.append(found)
+        self.chats |= which_chat(answer)
+
+    @property
+    def known(self) -> dict[str, None]:
+        """Every model that was listed at some time: runners come and go meanwhile."""
+        return dict.fromkeys(name for each in self.lists for name in each)
 
     @property
     def names(self) -> list[str]:
-        """Every model that was listed at some time: runners come and go meanwhile."""
-        return list(dict.fromkeys(name for each in self.lists for name in each))
+        return list(self.known)
 
     @property
     def for_chat(self) -> list[str]:
-        """Those of them that can chat, as far as their names tell."""
+        """Those of them that can chat, as far as the list tells."""
         named = [name for name in self.names if roles.is_concrete(name)]
-        return [name for name in named if not NOT_FOR_CHAT.search(name)]
+        return [name for name in named if self.chats.get(name, may_chat(name))]
 
 
 @dataclass(frozen=True)
@@ -105,16 +110,19 @@ class Exchange:
         one that ends at max_tokens without a word is believed when the model is a thinker."""
         if self.question.is_path or not self.answer.is_ok:
             return False
-        if self.answer.completion.is_hidden or not (self.is_thinker and self.answer.is_stream):
-            return self.answer.completion.is_hidden
-        return self.answer.stream.finish_reason == "length" and not self.answer.stream.output_ns
+        spent = self.answer.spent
+        if spent is None or spent.is_shown:
+            return False
+        return spent.tokens is not None or self.is_thinker
 
     @cached_property
     def problem(self) -> str | None:
         """Why this is not an answer to the question; None when it is one."""
         if self.question.is_path:
             return problem_of_page(self.asked, self.answer)
-        return None if self.is_hidden else self.answer.completion.problem
+        if self.answer.completion.is_hidden and not self.is_hidden:
+            return "200, but without content"
+        return self.answer.completion.problem
 
     @property
     def is_answered(self) -> bool:
@@ -127,8 +135,8 @@ class Exchange:
             return []
         names = [self.answer.completion.model]
         if self.is_answered and self.answer.is_stream:
-            names = names_in(self.answer)
-        return [shorten(name, MAX_NAME_LENGTH) for name in names if name]
+            names = [*self.answer.stream.models]
+        return [shorten(name, MAX_NAME_LENGTH) for name in names[:MOST_NAMES] if name]
 
     @property
     def model(self) -> str | None:
@@ -150,6 +158,12 @@ class Exchange:
     def may_ask_by_name(self) -> bool:
         """Whether the token tells that it has the role for that."""
         return roles.SPECIFIC in (self.question.roles or ())
+
+    def settle(self) -> None:
+        """Work out what is asked of the body, and let it go: a run keeps some sixty answers."""
+        for name in ("problem", "models"):
+            getattr(self, name)  # it is kept from now on
+        self.answer.let_go()
 
     def record(self) -> dict[str, Any]:
         return {
@@ -192,12 +206,3 @@ def problem_of_page(path: str, answer: Answer) -> str | None:
     except api.Unreadable as error:
         return str(error) if answer.is_ok else answer.outcome()
     return None
-
-
-def names_in(answer: Answer) -> list[str | None]:
-    """The names of models in a stream, each once: every chunk has one."""
-    names: list[str | None] = []
-    for event in sse.events(answer.body)[0]:
-        with contextlib.suppress(ValueError, RecursionError):  # [DONE] is not JSON
-            names.append(text_or_none(pick(json.loads(event.data), "model")))
-    return [name for name in dict.fromkeys(names) if name]

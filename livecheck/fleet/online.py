@@ -6,8 +6,9 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from livecheck.core.run import Run
@@ -18,7 +19,14 @@ from livecheck.fleet.magic_packet import parse_mac
 from livecheck.fleet.roles import is_concrete
 from livecheck.wire import chat
 from livecheck.wire.answer import Answer
-from livecheck.wire.asking import Cause, Stop, open_wire, reason_to_stop, show
+from livecheck.wire.asking import (
+    Cause,
+    Stop,
+    open_wire,
+    reason_to_stop,
+    show,
+    take_note,
+)
 from livecheck.wire.wire import Wire
 
 NO_ADMIN_API = (401, 403, 404, 405, 501)
@@ -28,7 +36,6 @@ OFTEN_S = 10.0  # this long; then every SLOW_POLL_S, to spare a limit of 100 req
 SLOW_POLL_S = 2.0
 JOIN_S = 0.1  # a read that hangs is not waited for longer than this
 MAX_CHANGES = 100  # that are kept: a list that differs each time must not fill the memory
-MAX_NAMES = 100  # of a list, in a record
 
 
 @dataclass(frozen=True)
@@ -50,11 +57,13 @@ class State:
         """What to say of the key's rate limit, when that answered."""
         return str(self.stop) if self.stop and self.stop.cause is Cause.RATE_LIMIT else None
 
-    @property
+    # Lists may be long, and these are asked again and again while a request waits.
+
+    @cached_property
     def online(self) -> list[Runner]:
         return [runner for runner in self.runners or () if runner.is_online]
 
-    @property
+    @cached_property
     def known_models(self) -> set[str]:
         """Every model that either source names."""
         return set(self.models or ()).union(*(runner.models for runner in self.runners or ()))
@@ -71,9 +80,13 @@ class State:
     def is_asleep(self, model: str) -> bool:
         return self.error is None and not self.online_for(model)
 
+    @cached_property
+    def _listed_names(self) -> frozenset[str]:
+        return frozenset(name.removesuffix(LATEST) for name in self.models or ())
+
     def lists(self, model: str) -> bool:
         """Whether /v1/models lists it."""
-        return any(is_same(model, name) for name in self.models or ())
+        return model.removesuffix(LATEST) in self._listed_names
 
     def has_runner_for(self, model: str) -> bool:
         """Whether a runner that offers it is online; also true when the runners are not known."""
@@ -106,17 +119,10 @@ class State:
         return {
             "kind": "state",
             "at_s": round((self.at_ns - start_ns) / 1e9, 4),
-            "online": None if self.runners is None else first_names(online),
-            "models": None if self.models is None else first_names(self.models),
+            "online": None if self.runners is None else api.first_names(online),
+            "models": None if self.models is None else api.first_names(self.models),
             "error": self.error,
         }
-
-
-def first_names(names: Sequence[str]) -> list[str]:
-    """The first of these names, and how many more there are."""
-    first = [shorten(name, 100) for name in names[:MAX_NAMES]]
-    more = len(names) - MAX_NAMES
-    return [*first, f"and {more} more"] if more > 0 else first
 
 
 def names(runners: Iterable[Runner]) -> str:
@@ -137,6 +143,15 @@ def may_serve(runner: Runner, model: str) -> bool:
     if not is_concrete(model) or not runner.models:
         return True
     return runner.offers([model, model.removesuffix(LATEST), model + LATEST])
+
+
+def ids_of_others(runners: Iterable[Runner], models: Collection[str]) -> set[str]:
+    """The ids of the runners that offer none of these models."""
+    if not models or not all(map(is_concrete, models)):
+        return set()
+    spelled = [name.removesuffix(LATEST) for name in models]
+    wanted = {*models, *spelled, *(name + LATEST for name in spelled)}
+    return {each.id for each in runners if each.models and not each.offers(wanted)}
 
 
 def is_same(name: str, other: str) -> bool:
@@ -261,6 +276,7 @@ class Observer:
     def _get(self, path: str, token: str | None) -> Answer:
         request = chat.with_credential(chat.get(path), token)
         answer = Answer(self._wire.exchange([request])[0])
+        take_note(self.run, answer, alone=True)
         said = f"{path}: {answer.outcome()} {answer.body[:300]!r}"
         if said != self._shown:  # what is read twice a second is shown only when it changes
             self._shown = said
@@ -273,7 +289,8 @@ def no_admin_api(answer: Answer) -> str | None:
     is in its place. A proxy's page about an error is none of these: that read has failed."""
     if answer.failure is not None or answer.status is None:
         return None
-    is_page = answer.status == 200 and answer.content_type.startswith("text/html")
+    is_html = answer.content_type.startswith("text/html") or answer.is_web_page
+    is_page = answer.status == 200 and is_html
     if answer.status in NO_ADMIN_API or 300 <= answer.status < 400 or is_page:
         return f"{api.RUNNERS} answered {answer.outcome()}"
     return None

@@ -13,7 +13,8 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from livecheck.core.json_value import pick
+from livecheck.core.credentials import CannotCheck
+from livecheck.core.json_value import decode_or_none, pick, pick_list
 from livecheck.core.run import Run
 from livecheck.core.text import shorten
 from livecheck.fleet.jwt import Jwt, from_base64url
@@ -28,6 +29,9 @@ JWKS = "/.well-known/jwks.json"
 DISCOVERY = "/.well-known/openid-configuration"
 TIMEOUT_S = 5.0  # the issuer is another server, and not the one to be checked
 MAX_KEY_BITS = 16_384
+MAX_KEY_TEXT = 8192  # characters of a number of a key, or of its certificate, in base64
+MOST_KEYS = 1000  # of a JWKS
+MAX_URL = 2000  # characters of a URL that a token or an issuer names
 # DER of an AlgorithmIdentifier (RFC 8017, RFC 5480, RFC 8410), and the bytes of a coordinate
 RSA_ENCRYPTION = bytes.fromhex("300d06092a864886f70d0101010500")
 CURVES = {
@@ -54,27 +58,51 @@ def find_public_keys(run: Run, wire: Wire, jwt: Jwt) -> list[dict[str, Any]]:
 
 def ask_issuer(run: Run, issuer: str) -> bytes:
     """The JWKS that an OpenID provider names (OpenID Connect Discovery, section 4), else the one at
-    the usual path; b"" when there is neither."""
+    the usual path; b"" when there is neither.
+
+    It is asked for at the issuer and nowhere else: who answers there must not choose what else this
+    machine connects to.
+    """
     found = get_elsewhere(run, issuer + DISCOVERY)
     where = pick(found.json, "jwks_uri") if found and found.is_ok else None
-    answer = get_elsewhere(run, where if isinstance(where, str) else issuer + JWKS)
+    if not isinstance(where, str):
+        where = issuer + JWKS
+    elif not is_same_host(where, issuer):
+        run.note(f"the issuer keeps its keys at {shorten(where)}, which is not asked")
+        return b""
+    answer = get_elsewhere(run, where)
     return answer.body if answer and answer.is_ok else b""
 
 
+def is_same_host(url: str, other: str) -> bool:
+    """Whether both URLs can be asked, and have the same scheme, host and port."""
+    one, two = split_url(url), split_url(other)
+    if one is None or two is None:
+        return False
+    return (one.scheme, one.netloc.lower()) == (two.scheme, two.netloc.lower())
+
+
 def get_elsewhere(run: Run, url: str) -> Answer | None:
-    """GET from another server, without a credential; None when this is not a URL."""
+    """GET from another server, without a credential; None when this is not a URL, or one that is
+    asked through a proxy which cannot be used."""
     parts = split_url(url)
     if parts is None:
         return None
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     origin = f"{parts.scheme}://{parts.netloc}"
-    with open_wire(run, None, min(TIMEOUT_S, run.args.timeout), origin) as wire:
-        return fetch(run, wire, get(path), f"GET {shorten(url)}")
+    try:
+        with open_wire(run, None, min(TIMEOUT_S, run.args.timeout), origin) as wire:
+            return fetch(run, wire, get(path), f"GET {shorten(url)}")
+    except CannotCheck as error:
+        run.note(str(error))
+        return None
 
 
 def split_url(url: str) -> urllib.parse.SplitResult | None:
     """The parts of a URL that can be asked; None for anything else that a token may say."""
-    if not all(0x21 <= ord(character) <= 0x7E for character in url) or "@" in url:
+    if len(url) > MAX_URL or "@" in url:
+        return None
+    if not all(0x21 <= ord(character) <= 0x7E for character in url):
         return None
     try:
         parts = urllib.parse.urlsplit(url)
@@ -91,14 +119,14 @@ def split_url(url: str) -> urllib.parse.SplitResult | None:
 def read_jwks(data: bytes, kid: object = None) -> list[dict[str, Any]]:
     """The public keys in a JWKS (RFC 7517, section 5) that can be read.
 
-    Only the key with this `kid` when there is one; [] for anything that is not a JWKS.
+    Only the keys with this `kid` when there are any; [] for anything that is not a JWKS. Of more
+    than MOST_KEYS the rest is not looked at.
     """
-    try:
-        keys = json.loads(data)["keys"]
-        usable = [key for key in keys if isinstance(key, dict) and is_usable(key)]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return []
-    return [key for key in usable if kid is not None and key.get("kid") == kid] or usable
+    listed = pick_list(decode_or_none(data), "keys")
+    keys = [key for key in listed if isinstance(key, dict)]
+    named = [key for key in keys if kid is not None and key.get("kid") == kid]
+    found = list(filter(is_usable, named[:MOST_KEYS]))
+    return found or list(filter(is_usable, keys[:MOST_KEYS]))
 
 
 def is_usable(jwk: Jwk) -> bool:
@@ -117,16 +145,23 @@ def public_key(jwk: Jwk) -> bytes:
         return key_info(RSA_ENCRYPTION, rsa_key(jwk))
     name, size = CURVES[jwk["crv"]]
     is_ec = jwk["kty"] == "EC"
-    coordinates = [from_base64url(jwk[each]) for each in ("xy" if is_ec else "x")]
+    coordinates = [number_of(jwk, each) for each in ("xy" if is_ec else "x")]
     if max(map(len, coordinates)) > size:
         raise ValueError("not a point of this curve")
     point = b"".join(each.rjust(size, b"\0") for each in coordinates)
     return key_info(name, b"\x04" + point if is_ec else point)  # RFC 5480, 2.2; RFC 8410, 4
 
 
+def number_of(jwk: Jwk, name: str) -> bytes:
+    """A number of the key, as its bytes. ValueError for one that is longer than any key's."""
+    if len(jwk[name]) > MAX_KEY_TEXT:
+        raise ValueError(f"{name} is too long for a key")
+    return from_base64url(jwk[name])
+
+
 def rsa_key(jwk: Jwk) -> bytes:
     """The key in the form of PKCS#1 (RFC 8017, appendix A.1.1)."""
-    n, e = (int.from_bytes(from_base64url(jwk[name]), "big") for name in ("n", "e"))
+    n, e = (int.from_bytes(number_of(jwk, name), "big") for name in ("n", "e"))
     if not 0 < e < n < 1 << MAX_KEY_BITS:
         raise ValueError("not an RSA key")
     return der(0x30, der_integer(n) + der_integer(e))
@@ -171,6 +206,7 @@ def certificate_forms(chain: object) -> dict[str, bytes]:
     """The first certificate of an x5c (RFC 7517, section 4.7), if there is one."""
     try:
         first = chain[0] if isinstance(chain, list) else ""
+        first = "" if len(first) > MAX_KEY_TEXT else first
         data = base64.b64decode(first, validate=True)
     except (ValueError, LookupError, TypeError):
         return {}

@@ -14,7 +14,15 @@ from dataclasses import dataclass, field
 from livecheck.core.text import shorten
 from livecheck.fleet.api import LOG_PAGE, LogEntry
 from livecheck.fleet.magic_packet import Heard, WakePackets
-from livecheck.fleet.online import Changes, Newcomers, State, is_same, macs, may_serve
+from livecheck.fleet.online import (
+    Changes,
+    Newcomers,
+    State,
+    ids_of_others,
+    is_same,
+    macs,
+    may_serve,
+)
 from livecheck.fleet.roles import is_concrete
 from livecheck.wire.answer import Answer
 
@@ -66,6 +74,7 @@ class Evidence:
     heard: list[Heard] | None = None  # None: nobody listened
     packets_before: int = 0  # the request
     other_datagrams: int = 0
+    has_missed_packets: bool = False  # more came than can be heard, or kept
 
     # who was online
 
@@ -102,14 +111,19 @@ class Evidence:
         if not is_concrete(self.model):
             return []
         states = [state for state in (self.before, self.after) if state]
-        known = set().union(*(state.known_models for state in states))
-        others = {name for name in known if is_concrete(name) and not is_same(name, self.model)}
-        return [a for a in self.answers if is_served(a) and a.completion.model in others]
+        known: set[str] = set().union(*(state.known_models for state in states))
+
+        def is_another(name: str | None) -> bool:
+            if name is None or name not in known:
+                return False
+            return is_concrete(name) and not is_same(name, self.model)
+
+        return [a for a in self.answers if is_served(a) and is_another(a.completion.model)]
 
     @property
     def served(self) -> list[Answer]:
         """Answers of the model that was asked for."""
-        others = self.by_another_model
+        others = set(self.by_another_model)
         return [each for each in self.answers if is_served(each) and each not in others]
 
     @property
@@ -173,19 +187,31 @@ class Evidence:
         """What came into the gateway's log since the request: its entry, and those of others that
         may be its entry. A runner that does not offer what answered served another request."""
         known = {entry.id for entry in self.log_before or ()}
-        runners = {runner.id: runner for runner in (self.after and self.after.runners) or ()}
-        models = [answer.completion.model for answer in self.served]
-        named = {model for model in models if model}
-
-        def may_be_ours(entry: LogEntry) -> bool:
-            runner = runners.get(entry.runner_id or "")
-            return runner is None or not named or any(may_serve(runner, each) for each in named)
-
-        return [e for e in self.log_after or () if e.id not in known and may_be_ours(e)]
+        named = {answer.completion.model for answer in self.served} - {None, ""}
+        runners = (self.after and self.after.runners) or ()
+        others = ids_of_others(runners, {model for model in named if model})
+        new = [entry for entry in self.log_after or () if entry.id not in known]
+        return [entry for entry in new if entry.runner_id not in others]
 
     @property
     def is_wol_logged(self) -> bool:
-        return any(entry.wol_sent for entry in self.log_entries)
+        return self.wol_logged > 0
+
+    @property
+    def wol_logged(self) -> int:
+        """How many entries say that a packet was sent for them."""
+        return sum(entry.wol_sent for entry in self.log_entries)
+
+    @property
+    def own_wol_logged(self) -> int:
+        """How many of the requests themselves must have sent one: entries beyond the number of
+        requests are somebody else's."""
+        return max(0, self.wol_logged - max(0, len(self.log_entries) - len(self.answers)))
+
+    @property
+    def is_log_complete(self) -> bool:
+        """Whether the log was read, and has an entry for each request."""
+        return self.no_log is None and len(self.log_entries) >= len(self.answers) > 0
 
     @property
     def shows_old_log(self) -> bool:
@@ -219,3 +245,19 @@ class Evidence:
     def shows_waking(self) -> bool:
         """Whether anything shows that a runner is being woken."""
         return bool(self.packets.heard) or self.is_wol_logged
+
+    @property
+    def strangers_woken(self) -> list[str]:
+        """Machines of the fleet that were sent a packet although they do not offer the model."""
+        runners = (self.before and self.before.runners) or ()
+        others = [each for each in runners if not may_serve(each, self.model)]
+        heard = {each.packet.mac for each in self.packets.well_formed}
+        return [each.name for each in others if heard & macs([each])]
+
+    @property
+    def is_wake_needless(self) -> bool:
+        """Whether the only request was answered so soon that the runner was awake, as it was
+        listed. More requests at once may need more runners."""
+        soon = self.first_output_s is not None and self.first_output_s < MIN_WAKE_S
+        is_listed = self.before is not None and self.before.error is None and not self.was_asleep
+        return is_listed and soon and len(self.answers) == 1

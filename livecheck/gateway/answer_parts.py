@@ -1,21 +1,18 @@
-"""What the SDK's check looks at in an answer: tool calls, logprobs, and the rhythm of a stream."""
+"""What the SDK's check looks at in an answer: tool calls, logprobs, tokens, vectors."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from livecheck.core.json_value import as_line, pick, pick_list, pick_text
-from livecheck.wire import metrics
-from livecheck.wire.answer import Answer
+from livecheck.core.json_value import as_line, figure_or_line, pick, pick_list, pick_text, quoted
 
-# A stream is one burst when its pieces come faster than any model writes, all at its end.
-BURST_GAP_MS = 0.25
-BURST_SHARE = 0.1  # of the request's time
-LEAST_PIECES = 4  # fewer have no rhythm
+MAX_COORDINATE = 1e30  # no embedding has a larger one
+COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")  # of a usage
 
 # --- tool calls
 
@@ -49,8 +46,8 @@ def whole_tool_calls(message: Any) -> ToolCalls:
 
 def streamed_tool_calls(chunks: Sequence[Any]) -> ToolCalls:
     """Those of a stream, put together from its deltas by their index, as an application does it."""
-    names: defaultdict[int, str] = defaultdict(str)
-    arguments: defaultdict[int, str] = defaultdict(str)
+    names: defaultdict[int, list[str]] = defaultdict(list)
+    arguments: defaultdict[int, list[str]] = defaultdict(list)
     problems = set()
     for chunk in chunks:
         for call in pick_list(chunk, "choices", 0, "delta", "tool_calls"):
@@ -58,9 +55,9 @@ def streamed_tool_calls(chunks: Sequence[Any]) -> ToolCalls:
             if not isinstance(index, int):
                 problems.add("the delta of a tool call has no index")
                 continue
-            names[index] += pick_text(call, "function", "name")
-            arguments[index] += pick_text(call, "function", "arguments")
-    calls = [ToolCall(names[index], arguments[index]) for index in sorted(names)]
+            names[index].append(pick_text(call, "function", "name"))
+            arguments[index].append(pick_text(call, "function", "arguments"))
+    calls = [ToolCall("".join(names[each]), "".join(arguments[each])) for each in sorted(names)]
     return ToolCalls(calls, sorted(problems))
 
 
@@ -81,7 +78,7 @@ def joins(tokens: Sequence[Any], content: str) -> bool:
     codes = [pick_list(token, "bytes") for token in tokens]
     for count in (len(tokens), len(tokens) - 1):
         forms = ["".join(texts[:count])]
-        with contextlib.suppress(ValueError, TypeError):
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
             forms.append(b"".join(map(bytes, codes[:count])).decode("utf-8", "replace"))
         if whole_characters(content) in map(whole_characters, forms):
             return True
@@ -93,25 +90,63 @@ def whole_characters(text: str) -> str:
     return text.replace("\N{REPLACEMENT CHARACTER}", "").strip()
 
 
-# --- rhythm: a proxy that buffers holds back every stream, a busy machine may hold back one
+# --- the chunks of a stream, as the SDK gives them
+
+CHUNK_FIELDS = ("id", "object", "created", "model", "choices")
 
 
-def rhythm(answer: Answer) -> dict[str, Any]:
-    """How the output came: pieces, reads that brought them, times in ms."""
-    times = answer.stream.output_ns
-    gaps = [each / 1e6 for each in metrics.gaps(times)]
-    return {
-        "pieces": len(times),
-        "reads": len(set(times)),
-        "over_ms": round((times[-1] - times[0]) / 1e6, 3) if times else None,
-        "of_ms": round(answer.spent_ms or 0.0, 3),
-        "median_gap_ms": round(sorted(gaps)[len(gaps) // 2], 3) if gaps else None,
-    }
+def is_chunk(value: Any) -> bool:
+    """Whether it is a chunk: the SDK gives whatever object an event has, a `ping` as well."""
+    return isinstance(value, dict) and any(name in value for name in CHUNK_FIELDS)
 
 
-def is_burst(beat: dict[str, Any]) -> bool:
-    """Whether a stream with this rhythm was held back and then sent at once."""
-    if beat["pieces"] < LEAST_PIECES:
-        return False
-    is_late = beat["over_ms"] < BURST_SHARE * beat["of_ms"]
-    return bool(is_late and beat["median_gap_ms"] < BURST_GAP_MS)
+def without_choices(chunks: Sequence[Any]) -> list[Any]:
+    """The chunks whose `choices` is not a list."""
+    return [c for c in chunks if is_chunk(c) and not isinstance(c.get("choices"), list)]
+
+
+# --- usage
+
+
+def counts_of(usage: Any) -> dict[str, Any]:
+    """What an account of tokens says, as far as it is one."""
+    return {name: figure_or_line(pick(usage, name)) for name in COUNTS}
+
+
+def is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def usage_problems(usage: Any, max_tokens: int) -> list[str]:
+    """What is wrong with an account of tokens."""
+    if not isinstance(usage, dict):
+        return ["there is no usage"]
+    problems = [f"{n} is {quoted(usage.get(n))}" for n in COUNTS if not is_count(usage.get(n))]
+    if problems:
+        return problems
+    prompt, output, total = (usage[name] for name in COUNTS)
+    if prompt + output != total:
+        problems.append(f"usage does not add up: {prompt} + {output} is not {total}")
+    if output > max_tokens:
+        problems.append(f"{output} tokens, although max_tokens was {max_tokens}")
+    return problems
+
+
+# --- embeddings
+
+
+def vector_problem(vector: object) -> str | None:
+    if not isinstance(vector, list) or not vector:
+        return "no vector in the answer"
+    # NaN is not below the limit either
+    if not all(isinstance(x, (int, float)) and abs(x) < MAX_COORDINATE for x in vector):
+        return "a value in the vector is not a finite number"
+    return None if any(vector) else f"all {len(vector)} dimensions are zero"
+
+
+def cosine(one: list[float], other: list[float]) -> float:
+    """-1 to 1; 0 for vectors of different length."""
+    if len(one) != len(other):
+        return 0.0
+    product = sum(a * b for a, b in zip(one, other, strict=True))
+    return product / math.hypot(*one) / math.hypot(*other)

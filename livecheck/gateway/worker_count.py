@@ -6,19 +6,15 @@ count workers is a class with `name`, `read` and `abandon`. A reading that faile
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
-import signal
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from livecheck.core.json_value import pick
+from livecheck.core.command_output import Command, NoOutput
+from livecheck.core.json_value import number, pick
 from livecheck.core.text import shorten
 from livecheck.wire import chat
-from livecheck.wire.answer import Answer, number
+from livecheck.wire.answer import Answer
 from livecheck.wire.wire import Wire
 
 
@@ -47,40 +43,25 @@ class CommandSource:
     name = "the workers command"
 
     def __init__(self, command: str, timeout_s: float, environment: Mapping[str, str]):
-        self._command, self._timeout_s, self._environment = command, timeout_s, environment
-        self._process: subprocess.Popen[str] | None = None
+        self._command = Command(command, timeout_s, environment)
 
     def read(self) -> tuple[int | None, dict[str, float]]:
-        self._process = process = subprocess.Popen(
-            self._command,
-            shell=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            env={**os.environ, **self._environment},
-            start_new_session=True,  # so that whatever the shell starts can be ended with it
-        )
         try:
-            out, err = process.communicate(timeout=self._timeout_s)
-        except subprocess.TimeoutExpired:
-            raise CannotRead(f"it printed no count within {self._timeout_s:g} s") from None
-        finally:
-            self.abandon()
-            process.wait()
-            self._process = None
-        if process.returncode != 0:
-            last = (err.strip().splitlines() or ["nothing on stderr"])[-1]
-            raise CannotRead(f"it ended with exit code {process.returncode}: {shorten(last)}")
-        if not re.fullmatch(r"[0-9]{1,9}", out.strip(), re.ASCII):
-            raise CannotRead(f"it printed {shorten(out, 40)!r}, not a number of workers")
-        return int(out), {}
+            printed = self._command.run()
+        except NoOutput as problem:
+            raise CannotRead(f"it {problem}") from None
+        except ValueError:  # a NUL in the command
+            raise CannotRead("it is not a command") from None
+        if printed.code != 0:
+            text = f"it ended with exit code {printed.code}: {shorten(printed.last_words)}"
+            raise CannotRead(text)
+        count = printed.out.strip()
+        if not (0 < len(count) < 10 and count.isascii() and count.isdigit()):
+            raise CannotRead(f"it printed {shorten(printed.out, 40)!r}, not a number of workers")
+        return int(count), {}
 
     def abandon(self) -> None:
-        if process := self._process:
-            with contextlib.suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL)
+        self._command.abandon()
 
 
 class RunPodSource:

@@ -17,6 +17,7 @@ from livecheck.wire.metrics import Objective
 
 DOUBLINGS = 6  # of the first level, without --max-level
 RESOLUTION = 0.05  # share of the level: a finer result would be noise
+MOST_REPEATS = 2  # of levels that only this program itself broke
 LOWEST = 1 / 16  # share of the first rate: the lowest that is tried when the first is too much
 
 
@@ -39,7 +40,8 @@ class Search:
     whole: bool
     trials: list[Trial] = field(default_factory=list)
     ended: str | None = None  # why it ended early
-    limited: bool = False  # it ended at the rate limit of the key: nothing is decided
+    is_undecided: bool = False  # it ended where nothing could be told, as at the key's rate limit
+    repeats: int = 0  # of a level that only this program's own delay broke
 
     @property
     def unit(self) -> str:
@@ -66,6 +68,15 @@ class Search:
             "capacity": kept.level if kept else None,
             "broken_at": broken.level if broken else None,
         }
+
+    def repeat(self, level: float) -> None:
+        """A level was broken by nothing but this program's own delay: it says nothing. It is tried
+        again, as long as it is not too often."""
+        self.repeats += 1
+        if self.repeats > MOST_REPEATS:
+            self.ended = (
+                f"at {level:g} this program could not run: repeat it on a less busy machine"
+            )
 
     def next_level(self) -> float | None:
         """The level to try next; None when the search is over."""
@@ -138,7 +149,7 @@ def check_capacity(search: Search) -> Check:
     """A level keeps the objectives, and it is known which one is the highest."""
     kept, broken = search.kept, search.broken
     evidence = {**search.bounds, "levels": len(search.trials)}
-    if search.limited or not (kept or broken):
+    if search.is_undecided or not (kept or broken):
         detail = f"not found: {search.ended or 'no level was tried'}"
         return undecided("capacity", detail, evidence)
     breaks = f"at {broken.level:g}: {words(broken.broken)}" if broken else ""

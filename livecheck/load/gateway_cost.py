@@ -18,11 +18,19 @@ from livecheck.core.credentials import CannotCheck
 from livecheck.core.run import Run
 from livecheck.core.text import counted, figure
 from livecheck.load import table
-from livecheck.load.level import Level, Session, chat_request, reason_of
+from livecheck.load.client_delay import records_of
+from livecheck.load.level import KEPT_BYTES, Level, Session, chat_request, reason_of
 from livecheck.wire import chat
-from livecheck.wire.answer import Answer, records
-from livecheck.wire.asking import Asker, Cause, Stop, fetch
-from livecheck.wire.metrics import percentile
+from livecheck.wire.access import LINES, Refusal, refusal_of, said_by
+from livecheck.wire.answer import Answer
+from livecheck.wire.api_base import find_base
+from livecheck.wire.asking import Asker, Cause, Stop, fetch, rate_limit_words
+from livecheck.wire.condensing import Condenser
+from livecheck.wire.connection import CERTIFICATE_WANTED
+from livecheck.wire.metrics import no_rate_words, percentile
+from livecheck.wire.model_choice import first_for_chat
+from livecheck.wire.other_scheme import wrong_scheme
+from livecheck.wire.redirect import is_redirect, redirect_line
 from livecheck.wire.wire import Target, Wire
 
 LEAST_PAIRS = 20  # with fewer the interval says little
@@ -53,19 +61,34 @@ class Side:
 def first_contact(run: Run, wire: Wire) -> str | None:
     """The model of the inference server. CannotCheck when it cannot be asked."""
     answer = fetch(run, wire, chat.get(chat.MODELS))
+    if text := wrong_scheme(wire.target, [answer]):
+        raise CannotCheck(f"--direct-url: {text}")
     if answer.failure and answer.is_unreachable:
         why = f"cannot reach {wire.target.url} ({answer.failure.text})"
-        raise CannotCheck(f"{why}: is that the inference server? see --direct-url")
-    if answer.status == 401:
-        raise CannotCheck(refused(wire.target))
-    return chat.first_model(answer)
+        hint = "is that the inference server? see --direct-url"
+        if CERTIFICATE_WANTED in answer.failure.text:
+            hint = "that of --cert is for the origin of --url only; see --direct-url"
+        raise CannotCheck(f"{why}: {hint}")
+    if answer.is_rate_limited:
+        raise CannotCheck(f"{wire.target.url}: {rate_limit_words(answer)}")
+    if is_redirect(answer):
+        raise CannotCheck(redirect_line(wire.target, answer, "--direct-url"))
+    answer = find_base(run, wire, answer, chat.COMPLETIONS, "--direct-url")
+    if text := refused(wire.target, answer):
+        raise CannotCheck(text)
+    return first_for_chat(answer)
 
 
-def refused(target: Target) -> str:
-    """The line for a 401 of the inference server."""
+def refused(target: Target, answer: Answer) -> str | None:
+    """The line for an inference server that does not let this program in; None when it does."""
+    refusal, said = refusal_of(answer), said_by(answer, target.url)
+    if refusal is None:
+        return None
+    if refusal is not Refusal.CREDENTIAL:
+        return f"--direct-url: {LINES[refusal](answer, target.url)}"
     if target.token:
-        return f"the direct key was refused (401 from {target.url}): see --direct-key"
-    return f"the inference server asks for a key (401 from {target.url}): use --direct-key"
+        return f"the direct key was refused ({said}): see --direct-key"
+    return f"the inference server asks for a key ({said}): use --direct-key"
 
 
 def measure_pairs(gateway: Side, direct: Side, warmups: int) -> None:
@@ -75,6 +98,7 @@ def measure_pairs(gateway: Side, direct: Side, warmups: int) -> None:
             warm_up(side, number)
     load = gateway.level.load
     count = load.planned
+    condenser = Condenser(KEPT_BYTES)
     amount = f"{count} pairs" if count is not None else f"pairs for {load.duration_s:g} s"
     with gateway.session.run.progress(f"gateway and direct: {amount}", count) as step:
         for number in load.numbers():
@@ -82,6 +106,8 @@ def measure_pairs(gateway: Side, direct: Side, warmups: int) -> None:
                 if gateway.level.stopped or direct.level.stopped:
                     return
                 send(side, number, side.level.answers)
+                condenser.add(side.level.answers[-1])
+            condenser.finish()
             step()
 
 
@@ -99,15 +125,15 @@ def warm_up(side: Side, number: int) -> None:
 def send(side: Side, number: int, answers: list[Answer]) -> None:
     """One request. Its answer is added to `answers`, also when it is interrupted."""
     session = side.session
-    asker = Asker(session.run, session.wire, reason_of(side.level, session.usage))
+    asker = Asker(session.run, session.wire, reason_of(side.level, session))
     asker.ask([chat_request(session, number)], keep=answers.extend)
 
 
-def nothing_to_compare(target: Target, stopped: Stop) -> str:
+def nothing_to_compare(target: Target, level: Level) -> str:
     """The line for an inference server that did not answer a single request of a pair."""
-    if stopped.cause is Cause.CREDENTIAL:
-        return refused(target)
-    return f"there is nothing to compare with at {target.url}: {stopped}"
+    if level.refused and (text := refused(target, level.refused)):
+        return text
+    return f"there is nothing to compare with at {target.url}: {level.stopped}"
 
 
 def read_pairs(through: Side, past: Side) -> tuple[list[Answer], list[Record]]:
@@ -115,7 +141,8 @@ def read_pairs(through: Side, past: Side) -> tuple[list[Answer], list[Record]]:
     answers = through.level.answers + past.level.answers
     numbers = [(GATEWAY, number) for number in range(len(through.level.answers))]
     numbers += [(DIRECT, number) for number in range(len(past.level.answers))]
-    both = zip(numbers, records(answers), strict=True)
+    found = records_of(answers, through.session.starvation)
+    both = zip(numbers, found, strict=True)
     return answers, [{"side": side, **record, "index": number} for (side, number), record in both]
 
 
@@ -123,6 +150,19 @@ def split(found: Sequence[Record]) -> tuple[list[Record], list[Record]]:
     """The records of the gateway, and those of the inference server."""
     here, there = ([r for r in found if r["side"] == side] for side in (GATEWAY, DIRECT))
     return here, there
+
+
+def proxy_on_one_way(through: Side, past: Side) -> str | None:
+    """What makes the two ways differ beside the gateway; None when no proxy does."""
+    proxies = {
+        "the gateway": through.session.wire.target.proxy,
+        "the inference server": past.session.wire.target.proxy,
+    }
+    names = {which: proxy.name if proxy else None for which, proxy in proxies.items()}
+    if len(set(names.values())) == 1:
+        return None
+    seen = [f"{which} is asked through the proxy {name}" for which, name in names.items() if name]
+    return f"the cost is not that of the gateway alone: {' and '.join(seen)}"
 
 
 # --- metrics
@@ -169,9 +209,14 @@ def interval(values: Sequence[float], spare: float = 0.0, seed: int = 0) -> tupl
 
 
 def check_cost(
-    figures: Mapping[str, Any], pairs: int, failed: Sequence[Record], stopped: Stop | None
+    figures: Mapping[str, Any],
+    pairs: int,
+    failed: Sequence[Record],
+    stopped: Stop | None,
+    doubt: str | None = None,
 ) -> Check:
-    """There are enough pairs to tell the cost. `failed`: the failures of the inference server."""
+    """There are enough pairs to tell the cost. `failed`: the failures of the inference server.
+    `doubt`: what else the ways differ in."""
     ttft = figures["ttft_ms"]
     evidence = {"pairs": ttft["n"], "cost_ms": ttft["cost"], "direct_failed": len(failed)}
     evidence |= {"low_ms": ttft["low"], "high_ms": ttft["high"]}
@@ -184,6 +229,8 @@ def check_cost(
     detail = f"median of {ttft['n']} pairs: {cost_words(figures)} (95 % intervals)"
     if failed:
         return warned("cost", f"{trouble}; {detail}", evidence)
+    if doubt:
+        return warned("cost", f"{detail}; {doubt}", evidence)
     return passed("cost", detail, evidence)
 
 
@@ -212,6 +259,9 @@ def lines(through: Side, past: Side, metrics: Mapping[str, Any]) -> list[str]:
         cells = "".join(f"{figure(each[name]):>10}" for name in names[1:])
         between = f"{figure(each['low'])} to {figure(each['high'])}"
         shown.append(f"  {title:{table.LABEL}}{each['n']:>6}{cells}   {between}")
+    for side, name in (("through_gateway", "gateway"), ("direct", "direct")):
+        if words := no_rate_words(metrics[side]):
+            shown += table.entry("note", f"{name}: {words}")
     one, other = through.session.model, past.session.model
     if one != other:
         shown += table.entry("models", f"the names differ: gateway {one}, direct {other}")

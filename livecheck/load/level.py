@@ -10,8 +10,10 @@ from typing import Any
 from livecheck.core.run import Run
 from livecheck.load.arrivals import Load, Prompt
 from livecheck.wire import chat
+from livecheck.wire.access import no_access, refusal_of
 from livecheck.wire.answer import Answer
-from livecheck.wire.asking import COSTLY, Asker, Cause, Stop, rate_limit_words, reason_to_stop
+from livecheck.wire.asking import Asker, Cause, Stop, rate_limit_words, reason_to_stop
+from livecheck.wire.starvation import Starvation
 from livecheck.wire.wire import Request, Wire
 
 # So many time-outs in a row, and no fewer than requests are in flight, mean that the server will
@@ -22,19 +24,29 @@ MOST_TIMEOUTS = 10
 MOST_FAILURES = 100
 MOST_FAILURES_AFTER_SUCCESS = 1000
 
+# Of the answers of a level as they came. A level with more lets go of the bytes of those that have
+# ended, whenever nothing else is to be done; a shorter one reads no answer before its end.
+KEPT_BYTES = 32 << 20
+
 
 @dataclass
 class Session:
-    """How to ask for completions in this run, and what is known about the deployment."""
+    """How to ask for completions in this run, and what is known about the deployment.
+
+    `is_direct`: it is the inference server of --direct-url.
+    """
 
     run: Run
     wire: Wire
     model: str
     prompts: Sequence[Prompt]
+    starvation: Starvation
     contact: dict[str, Answer] = field(default_factory=dict)  # the first answer of each path
     edge: str | None = None  # why the network cannot be told from the gateway
     usage: bool = True  # ask for usage with stream_options
+    fair_probes: dict[str, Any] = field(default_factory=dict)  # `gateway_probes.fair_metrics`
     stopped: Stop | None = None
+    is_direct: bool = False
 
 
 @dataclass
@@ -59,6 +71,13 @@ class Level:
     def rate_limited(self) -> Answer | None:
         """The answer of the key's rate limiter, if there is one."""
         return next((a for a in self.warmup + self.answers if a.is_rate_limited), None)
+
+    @property
+    def refused(self) -> Answer | None:
+        """The answer that did not let this program in, if that is why the level was stopped."""
+        answers = self.warmup + self.answers
+        is_refused = self.stop_for(Cause.CREDENTIAL)
+        return next((a for a in answers if is_refused and refusal_of(a)), None)
 
     @property
     def most_timeouts(self) -> int:
@@ -114,30 +133,32 @@ def send(session: Session, level: Level, answers: list[Answer], load: Load, what
     """Send what the load says. `answers` gets what was begun, also when it is interrupted."""
     count = load.planned
     amount = f"{count} {what}" if load.duration_s is None else f"{what} for {load.duration_s:g} s"
-    asker = Asker(session.run, session.wire, reason_of(level, session.usage))
+    asker = Asker(session.run, session.wire, reason_of(level, session))
     label = f"{level.load.title}: {amount}"
     requests: Iterable[Request] = (chat_request(session, number) for number in load.numbers())
     if count is not None:
         requests = list(requests)  # made before the first one is sent
     answers.clear()
     keep, at_once, due_s = answers.extend, load.concurrency, load.due_s
-    asker.ask(requests, at_once, label=label, total=count, keep=keep, due_s=due_s)
+    asker.ask(
+        requests, at_once, label=label, total=count, keep=keep, due_s=due_s, budget=KEPT_BYTES
+    )
 
 
-def reason_of(level: Level, usage: bool) -> Callable[[Answer], Stop | None]:
+def reason_of(level: Level, session: Session) -> Callable[[Answer], Stop | None]:
     """Counts what each answer means for the level, and says why to stop after it, if at all."""
 
     def reason(answer: Answer) -> Stop | None:
         level.succeeded += answer.is_ok
         level.timeouts_in_a_row = level.timeouts_in_a_row + 1 if answer.timed_out else 0
         level.failed_in_a_row = 0 if answer.is_ok else level.failed_in_a_row + 1
-        level.stopped = level.stopped or next_stop(level, answer, usage)
+        level.stopped = level.stopped or next_stop(level, answer, session)
         return level.stopped
 
     return reason
 
 
-def next_stop(level: Level, answer: Answer, usage: bool) -> Stop | None:
+def next_stop(level: Level, answer: Answer, session: Session) -> Stop | None:
     """Why no further request of the level should be sent after this answer."""
     if answer.is_rate_limited:
         return Stop(Cause.RATE_LIMIT, rate_limit_words(answer))
@@ -147,11 +168,13 @@ def next_stop(level: Level, answer: Answer, usage: bool) -> Stop | None:
         return Stop(Cause.FAILING)
     if level.end_s is not None and time.perf_counter() > level.end_s:
         return Stop(Cause.TIME)
+    # a 200 with an error about the key counts as an answer, and does not let anybody in
+    is_first = not (level.succeeded and session.run.has_completed)
+    if is_first and refusal_of(answer) and (session.is_direct or no_access(session.run, answer)):
+        return Stop(Cause.CREDENTIAL)
     if level.succeeded:
         return None
-    if answer.status == 401:
-        return Stop(Cause.CREDENTIAL)
-    if usage and answer.status in (400, 422):
+    if session.usage and answer.status in (400, 422):
         return Stop(Cause.USAGE)
     return cannot_recover([answer])
 
@@ -166,5 +189,5 @@ def cannot_recover(answers: Sequence[Answer]) -> Stop | None:
 
 
 def stop_at_first(answer: Answer) -> Stop | None:
-    """For small probes: one that is silent or floods is enough."""
-    return reason_to_stop(answer, COSTLY)
+    """For small probes: one that is silent, floods, or meets a rate limit is enough."""
+    return reason_to_stop(answer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
+from html import escape as escape_html
 
 from livecheck.core.checks import Status
 from livecheck.core.run import TOOL_VERSION
@@ -100,6 +100,11 @@ def lines(report: Report) -> Iterator[str]:
     yield "</body></html>"
 
 
+def escape(raw: str) -> str:
+    """A text that a browser shows as it is, whatever it holds, also within an attribute."""
+    return escape_html(words.shown(raw))
+
+
 def section(heading: str, content: Iterator[str]) -> Iterator[str]:
     """A part of the page, unless there is nothing in it."""
     parts = list(content)
@@ -176,7 +181,7 @@ def picture_grid(drawn: Sequence[Picture]) -> Iterator[str]:
         return
     yield '<div class="pictures">'
     for each in drawn:
-        label = escape(f"{each.question} {each.caption}", quote=True)
+        label = escape(f"{each.question} {each.caption}")
         svg = each.svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
         yield f"<figure><h3>{escape(each.question)}</h3>{svg}"
         yield f"<figcaption>{escape(each.caption)}</figcaption></figure>"

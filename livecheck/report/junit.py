@@ -16,7 +16,7 @@ from livecheck.report.baseline import Change, Finding
 from livecheck.report.result_files import ResultFile
 from livecheck.report.thresholds import Criterion, Verdict
 from livecheck.report.verdict import Report
-from livecheck.report.words import change_in_words, margin_text, unclear_in_words
+from livecheck.report.words import change_in_words, margin_text, shown, unclear_in_words
 
 # what XML 1.0 cannot contain (section 2.2), lone surrogates among it
 FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -35,7 +35,7 @@ def text(report: Report) -> str:
 
 
 def clean(words: str) -> str:
-    return FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", words)
+    return FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", shown(words))
 
 
 def count(element: xml.Element, *names: str) -> None:

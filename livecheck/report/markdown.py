@@ -11,8 +11,13 @@ from livecheck.report import words
 from livecheck.report.result_files import ResultFile
 from livecheck.report.thresholds import Criterion, Verdict
 from livecheck.report.verdict import Comparison, Report
+from livecheck.wire.metrics import no_rate_words
 
 STATISTICS = ("p50", "p95", "p99")
+# What has a meaning within a line (CommonMark 0.31, section 6; tables and ~~ of GitHub), and at its
+# begin (section 4). An underscore within a word has none.
+SPECIAL = re.compile(r"[\\`*\[\]<>|&~!$]|(?<![^\W_])_|_(?![^\W_])")
+BEGIN, MARKED = re.compile(r"^(\d*)([#+=-]|[.)](?=\s|$))"), r"\1\\\2"
 
 
 def text(report: Report) -> str:
@@ -34,13 +39,18 @@ def lines(report: Report) -> Iterator[str]:
         yield ""
         yield from comparison_lines(report.comparison)
     if report.notes:
-        yield from ("", "### Notes", "", *(f"- {escape(note)}" for note in report.notes))
-    yield from ("", f"`{report.gate_line.replace('`', chr(39))}`")
+        yield from ("", "### Notes", "", *map(item, report.notes))
+    yield from ("", f"`{words.shown(report.gate_line).replace('`', chr(39))}`")
 
 
 def escape(raw: str) -> str:
     """A text that Markdown shows as it is, whatever it holds."""
-    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", raw)
+    return SPECIAL.sub(r"\\\g<0>", words.shown(raw))
+
+
+def item(raw: str) -> str:
+    """An entry of a list. A mark at its begin would make it a heading, a list or a line."""
+    return f"- {BEGIN.sub(MARKED, escape(raw.lstrip()))}"
 
 
 # --- a result file
@@ -57,9 +67,9 @@ def section(criterion: Criterion, file: ResultFile | None) -> Iterator[str]:
     else:
         yield f"{heading}: {word}"
     if criterion.detail:
-        yield f"- {escape(criterion.detail)}"
+        yield item(criterion.detail)
     elif criterion.value != "-" and not figures:
-        yield f"- {escape(criterion.value)}"
+        yield item(criterion.value)
 
 
 def figure_lines(file: ResultFile) -> Iterator[str]:
@@ -84,6 +94,8 @@ def level_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     rate, share = figures["tokens_per_s"], figures.get("error_rate")
     yield f"- TTFT {statistics(figures['ttft_ms'])}"
     yield f"- Tokens/sec mean: {figure(rate['mean'])}, p50: {figure(rate['p50'])}"
+    if why := no_rate_words(figures):
+        yield item(why)
     yield f"- Total latency {statistics(figures['e2e_ms'])}"
     yield f"- ITL {statistics(figures['itl_ms'])}"
     yield f"- Output throughput: {figure(figures.get('output_tokens_per_s'))} tok/s"
@@ -126,7 +138,7 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
     for each in comparison.criteria:
         said = each.detail or each.value
         about.append(f"{each.name}: {words.verdict_word(each)}" + (f", {said}" if said else ""))
-    yield from (f"- {escape(line)}" for line in (*about, *comparison.notes))
+    yield from map(item, (*about, *comparison.notes))
     if changes:
         yield ""
         yield from table([words.change_cells(each) for each in changes])

@@ -31,6 +31,7 @@ BAR_IN = 0.3  # of a picture with few
 FRAME_IN = 0.8  # the axis below the rows, and its label
 FONT_SIZE = 8.5
 MAX_BARS = 40
+MAX_STEPS = 2000  # of a stream; nobody sees more
 MAX_CHANGES = 30
 SECONDS_FROM_MS = 2000  # longer times are drawn in seconds
 HEADROOM = 1.05  # a marker at the edge would be cut
@@ -42,6 +43,7 @@ VARIABLES = {f"#0101{number:02}": name for number, name in enumerate(NAMES)}
 INK, MUTED, GRID, GOOD, BAD, OPEN, *SERIES = VARIABLES
 STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: it can be searched, and read aloud
+    "text.parse_math": False,  # a dollar sign in a runner's name is no formula
     "font.size": FONT_SIZE,
     "font.family": "sans-serif",
     "text.color": INK,
@@ -258,10 +260,11 @@ def arrivals(levels: Sequence[ResultFile]) -> Picture:
 
     def plot(axes: Axes) -> None:
         for level, colour in zip(shown, SERIES, strict=False):
-            for index, record in enumerate(typical(level.succeeded)):
-                times = [time / 1e3 for time in record["event_ms"]]
+            for index, record in enumerate(level.streams):
+                every = 1 + len(record["event_ms"]) // MAX_STEPS
+                times = [time / 1e3 for time in record["event_ms"][::every]]
                 label = short_name(level.name) if index == 0 else None
-                steps = range(1, len(times) + 1)
+                steps = range(1, every * len(times) + 1, every)
                 axes.step(times, steps, where="post", color=colour, linewidth=1.2, label=label)
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
@@ -274,13 +277,6 @@ def arrivals(levels: Sequence[ResultFile]) -> Picture:
         "longest TTFT. A steep, even stair is a steady stream; a long step is a stall."
     )
     return draw("Do the tokens come steadily?", caption, plot)
-
-
-def typical(records: Records) -> list[Mapping[str, Any]]:
-    """The record with the shortest TTFT, the median one and the longest."""
-    streams = [each for each in records if each["event_ms"] and each["ttft_ms"] is not None]
-    ordered = sorted(streams, key=lambda record: record["ttft_ms"])
-    return [ordered[0], ordered[len(ordered) // 2], ordered[-1]] if len(ordered) > 3 else ordered
 
 
 # --- the queue

@@ -6,14 +6,13 @@ contradict itself. `read_folder` gives these files, and a line about each of the
 
 from __future__ import annotations
 
-import json
+import itertools
 import math
 import os
 import re
-import stat
 import statistics
 import sys
-from collections import defaultdict
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -24,19 +23,18 @@ from typing import Any, TypeGuard, TypeVar
 from livecheck.core.checks import VERDICTS, Check, Exit, Status, exit_code_of, worst
 from livecheck.core.result_file import SCHEMA_VERSION
 from livecheck.core.text import shorten
+from livecheck.report.documents import MAX_FILES, Allowance, Record, read_document
+from livecheck.report.json_pieces import Unusable
 from livecheck.wire.metrics import (
     SCALARS,
     SUMMARY_NAMES,
-    gaps,
     level_metrics,
+    output_gaps,
     parse_objective,
     percentile,
     summary,
 )
 
-MAX_BYTES = 256 * 2**20  # an hour of a thousand streams; a larger file would fill the memory
-MAX_NUMBER = 1e15  # no script measures a larger figure
-MAX_DIGITS = 19  # of a whole number
 MAX_TEXT = 2000  # characters of a text that is shown
 MAX_SPAN_H = 72.0  # from the first file of a test to the last, unless --max-age says otherwise
 TOLERANCE = 2e-3  # figures are saved rounded: a recomputed one may differ by this or by 1 in 1000
@@ -49,32 +47,38 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Kind:
-    """What a script saves: the names of its files, and the heading that they get in a report."""
+    """What a script saves: the names of its files, and the heading that they get in a report.
+
+    required: the file that a full test of the deployment must have; None: it may be left out.
+    """
 
     script: str
     names: str  # a regular expression
     title: str
+    required: str | None = None
     fleet: bool = False
 
 
 KINDS = (  # in the order of the guide's steps
-    Kind("benchmark", "gateway_overhead", "Gateway Overhead"),
-    Kind("benchmark", r"inference_[cr][0-9].*", "Inference"),
+    Kind("benchmark", "gateway_overhead", "Gateway Overhead", "gateway_overhead"),
+    Kind("benchmark", r"inference_[cr][0-9].*", "Inference", "inference_c1"),
     Kind("benchmark", "capacity", "Capacity"),
     Kind("benchmark", "gateway_cost", "Gateway Cost"),
-    Kind("test_openai_sdk", "openai_sdk_test", "OpenAI SDK"),
-    Kind("test_scale_to_zero", "scale_to_zero", "Scale-to-Zero"),
-    Kind("test_queue", "queue_behavior", "Queue Behavior"),
+    Kind("test_openai_sdk", "openai_sdk_test", "OpenAI SDK", "openai_sdk_test"),
+    Kind("test_scale_to_zero", "scale_to_zero", "Scale-to-Zero", "scale_to_zero"),
+    Kind("test_queue", "queue_behavior", "Queue Behavior", "queue_behavior"),
     Kind("test_cors", "cors", "CORS"),
-    Kind("test_auth", "auth", "Authentication", fleet=True),
-    Kind("test_model_routing", "model_routing", "Model Routing", fleet=True),
-    Kind("test_workload_routing", "workload_routing", "Workload Routing", fleet=True),
-    Kind("test_wol", "wol", "Wake-on-LAN", fleet=True),
+    Kind("test_auth", "auth", "Authentication", "auth", fleet=True),
+    Kind("test_model_routing", "model_routing", "Model Routing", "model_routing", fleet=True),
+    Kind(
+        "test_workload_routing",
+        "workload_routing",
+        "Workload Routing",
+        "workload_routing",
+        fleet=True,
+    ),
+    Kind("test_wol", "wol", "Wake-on-LAN", "wol", fleet=True),
 )
-
-
-class Unusable(ValueError):
-    """Why a file is not used, in a few words."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +129,16 @@ class ResultFile:
 
     @cached_property
     def itl_ms(self) -> list[float]:
-        """The median gap between the events of each answer, in the order of sending."""
-        between = (gaps(record["event_ms"]) for record in self.succeeded)
+        """The median gap between the arrivals of each answer, in the order of sending."""
+        between = (output_gaps(record) for record in self.succeeded)
         return [percentile(each, 50) for each in between if each]
+
+    @cached_property
+    def streams(self) -> list[Mapping[str, Any]]:
+        """The answers with the shortest TTFT, the median one and the longest, to be drawn."""
+        found = [r for r in self.succeeded if r["event_ms"] and r["ttft_ms"] is not None]
+        found.sort(key=lambda record: record["ttft_ms"])
+        return [found[0], found[len(found) // 2], found[-1]] if len(found) > 3 else found
 
     def median_tokens(self, key: str) -> float | None:
         """The median of a count of tokens over the requests that have one; None without any."""
@@ -182,21 +193,21 @@ class Folder:
         return [each for each in self.files if each.is_level]
 
 
-def read_folder(path: Path, one_target: bool = True, max_span_h: float = MAX_SPAN_H) -> Folder:
+def read_folder(
+    path: Path,
+    one_target: bool = True,
+    max_span_h: float = MAX_SPAN_H,
+    allowance: Allowance | None = None,
+) -> Folder:
     """Every `*.json` of a folder. They have to belong to one test: started within `max_span_h`
-    hours and, with `one_target`, of the same deployment."""
+    hours and, with `one_target`, of the same deployment. `allowance`: that of the whole report."""
     folder, level_lists = Folder(path), dict[str, set[str]]()
-    try:
-        paths = sorted(each for each in path.iterdir() if each.name.endswith(".json"))
-    except OSError as error:
-        why = f"cannot be read ({error.strerror}): give the folder that the scripts wrote to"
-        folder.problems.append(Problem(str(path), why))
-        return folder
-    for each in paths:
+    allowance = allowance or Allowance()
+    for each in list_files(folder):
         if is_own_output(each):
             continue
         try:
-            content = load_json(each)
+            content = read_document(each, allowance)
             if "levels" in content and "script" not in content:
                 level_lists[each.name] = {level_name(e) for e in get_objects(content, "levels")}
             elif content.get("script") != REPORT:
@@ -208,6 +219,24 @@ def read_folder(path: Path, one_target: bool = True, max_span_h: float = MAX_SPA
     for name, levels in level_lists.items():
         judge_level_list(folder, name, levels)
     return folder
+
+
+def list_files(folder: Folder) -> list[Path]:
+    """The paths of its `*.json`; none, and a problem, when it cannot be read or has too many."""
+    advice = "give the folder that the scripts wrote to"
+    try:
+        with os.scandir(folder.path) as entries:
+            found = (each.name for each in entries if each.name.endswith(".json"))
+            names = sorted(itertools.islice(found, MAX_FILES + 1))
+    except OSError as error:
+        why = f"cannot be read ({error.strerror}): {advice}"
+        folder.problems.append(Problem(str(folder.path), why))
+        return []
+    if len(names) > MAX_FILES:
+        why = f"holds over {MAX_FILES} .json files, which are not all results: {advice}"
+        folder.problems.append(Problem(str(folder.path), why))
+        return []
+    return [folder.path / name for name in names]
 
 
 def level_name(level: Mapping[str, Any]) -> str:
@@ -240,72 +269,6 @@ def is_own_output(path: Path) -> bool:
         return False
 
 
-# --- from a file to JSON
-
-
-def load_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises Unusable."""
-    try:
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode):
-            raise Unusable("not a regular file")
-        if about.st_size > MAX_BYTES:
-            raise Unusable(f"too large to be a result file ({about.st_size / 2**20:.0f} MB)")
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise Unusable("not UTF-8, as a result file is") from None
-    except OSError as error:
-        raise Unusable(f"cannot be read ({error.strerror})") from None
-    if not text.strip():
-        raise Unusable("empty: was the script ended before it could save?")
-    try:
-        content = parse_json(text)
-    except json.JSONDecodeError as error:
-        ends_early = text.lstrip()[0] == "{" and error.pos >= len(text.rstrip())
-        is_half = ends_early or "Unterminated" in error.msg
-        what = "half-written JSON" if is_half else "not JSON"
-        raise Unusable(f"{what} (line {error.lineno}: {error.msg})") from None
-    except RecursionError:
-        raise Unusable("nested too deeply to be a result file") from None
-    if not isinstance(content, dict):
-        raise Unusable("not a JSON object, as a result file is")
-    return content
-
-
-def parse_json(text: str) -> Any:
-    """JSON with finite numbers, each key once in its object. Raises JSONDecodeError, Unusable."""
-    return json.loads(
-        text,
-        parse_constant=refuse_constant,
-        parse_float=lambda digits: within_bounds(float(digits)),
-        parse_int=parse_whole_number,
-        object_pairs_hook=with_unique_keys,
-    )
-
-
-def refuse_constant(word: str) -> Any:
-    raise Unusable(f"it holds {word}, which is not a number in JSON")
-
-
-def parse_whole_number(digits: str) -> int:
-    if len(digits) > MAX_DIGITS:
-        raise Unusable(f"it holds a number of {len(digits)} digits, which no script measures")
-    return within_bounds(int(digits))
-
-
-def within_bounds(number: T) -> T:
-    if not abs(number) <= MAX_NUMBER:  # type: ignore[arg-type]
-        raise Unusable(f"it holds a number above {MAX_NUMBER:g}, which no script measures")
-    return number
-
-
-def with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise Unusable("contradictory: one object has the same key twice")
-    return found
-
-
 # --- from JSON to a ResultFile
 
 
@@ -336,6 +299,7 @@ def read_content(path: Path, content: Mapping[str, Any]) -> ResultFile:
     )
     verify_verdict(file, content)
     verify_figures(file)
+    release_events(file)
     return file
 
 
@@ -351,9 +315,9 @@ def get_text(content: Mapping[str, Any], key: str) -> str:
     return shorten(get(content, key, str), MAX_TEXT)
 
 
-def get_objects(content: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+def get_objects(content: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     found: list[Any] = get(content, key, list)
-    if not all(isinstance(each, dict) for each in found):
+    if not all(isinstance(each, (dict, Record)) for each in found):
         raise Unusable(f"its {key} are not all objects")
     return found
 
@@ -454,6 +418,14 @@ def verify_figures(file: ResultFile) -> None:
         verify_gateway(file)
 
 
+def release_events(file: ResultFile) -> None:
+    """Let the times of the events go, which are most of a file, except those that are drawn."""
+    drawn = {id(each) for each in file.streams} if file.is_level and file.itl_ms else set()
+    for record in file.requests:
+        if isinstance(record, Record) and id(record) not in drawn:
+            record.forget_events()
+
+
 SUMMARIES = ("ttft_ms", "tpot_ms", "tokens_per_s", "itl_ms", "e2e_ms", "connect_ms")
 # of a request's record, which has no itl_ms: it has the times of its events
 RECORD_NUMBERS = {"sent_ms", "ended_ms", "output_tokens", *SUMMARIES} - {"itl_ms"}
@@ -469,6 +441,8 @@ def verify_level(file: ResultFile) -> None:
     for key in ("requests", "succeeded", "most_in_flight"):
         if key in found:
             verify_figure(key, saved.get(key), found[key])
+    if (saved.get("no_rate") or {}) != found["no_rate"]:
+        raise Unusable("contradictory: its no_rate is not what the requests give")
     for key in SUMMARIES:
         verify_summary(saved, key, found[key])
     for key in SCALARS:
@@ -480,15 +454,9 @@ def verify_level(file: ResultFile) -> None:
 
 def recompute(file: ResultFile) -> Mapping[str, Any]:
     """The level's figures, computed from its records again. Raises Unusable."""
-    used = {*RECORD_NUMBERS, "error", "excluded", "event_ms", "due_ms"}
-    # level_metrics reads more than these, but no threshold can be set on what it makes of the rest
-    records = [
-        defaultdict(lambda: None, {key: each[key] for key in used & each.keys()})
-        for each in file.requests
-    ]
     try:
         objectives = [parse_objective(each) for each in file.options.get("slo") or ()]
-        return level_metrics(records, objectives)
+        return level_metrics(file.requests, objectives)
     except (TypeError, AttributeError, ValueError) as error:
         why = shorten(str(error), 60)
         raise Unusable(f"its figures cannot be computed from its records ({why})") from None
@@ -512,9 +480,9 @@ def verify_record(record: Mapping[str, Any]) -> None:
     events, error = record.get("event_ms"), record.get("error")
     if not (
         all(key in record and is_figure(record[key]) for key in RECORD_NUMBERS)
-        and is_figure(record.get("due_ms"))
-        and isinstance(events, list)
-        and all(is_number(each) for each in events)
+        and all(is_figure(record.get(key)) for key in ("due_ms", "shown_tokens"))
+        and isinstance(record.get("no_rate"), (str, type(None)))
+        and isinstance(events, array)
         and isinstance(record.get("excluded"), bool)
         and (error is None or isinstance(error, str))
         and "error" in record

@@ -17,6 +17,10 @@ DETAIL = " " * 6  # the indent of what is said about the line above
 
 def lines(report: Report) -> Iterator[str]:
     """The whole report."""
+    return map(words.shown, raw_lines(report))
+
+
+def raw_lines(report: Report) -> Iterator[str]:
     yield from wrapped(headline(report))
     yield from ("", "Results")
     for each in words.by_verdict(report.results):
@@ -37,7 +41,11 @@ def lines(report: Report) -> Iterator[str]:
 
 def wrapped(text: str, first: str = "", then: str = "  ") -> list[str]:
     return textwrap.wrap(
-        text, WIDTH, initial_indent=first, subsequent_indent=then, break_on_hyphens=False
+        words.shown(text),
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=then,
+        break_on_hyphens=False,
     )
 
 

@@ -38,6 +38,7 @@ DEFAULTS: Mapping[str, Mapping[str, str]] = {  # the guide's table, step 8
 PROBES = ("ping_", "health_")  # objectives on probes, which are measured without the model
 MAX_SHARE = 1e6  # of the target, also where the target is 0
 REFUSALS = {"429", "503"}  # the errors by which a full queue refuses a request
+MAX_FILE_BYTES = 64 << 10  # a file with a line for each threshold has 1 KB
 MIN_SAMPLES = 5  # of a percentile, so that it is judged
 SAMPLES_BEYOND = {"p95": 20, "p99": 100}  # with fewer samples, the percentile is about the slowest
 
@@ -108,25 +109,36 @@ class Thresholds:
 # --- the file
 
 
+class MistakeInThresholds(ValueError):
+    """What is wrong with the file of thresholds."""
+
+
 def read_thresholds(path: Path | None) -> Thresholds:
-    """The guide's, changed by a TOML file. ValueError says what is wrong with the file."""
+    """The guide's, changed by a TOML file. Raises MistakeInThresholds."""
     content = load_toml(path) if path else {}
     try:
         return parse_thresholds(content)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise MistakeInThresholds(f"{path}: {error}") from None
 
 
 def load_toml(path: Path) -> dict[str, Any]:
+    """Unlike a result file it may be a pipe, `<(…)` of a shell, and its writer is waited for."""
     toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
-        content: dict[str, Any] = toml.loads(path.read_bytes().decode())
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise MistakeInThresholds(f"{path} has more than {MAX_FILE_BYTES >> 10} KB")
+        content: dict[str, Any] = toml.loads(data.decode())
     except OSError as error:
-        raise ValueError(f"cannot read {path} ({error.strerror})") from None
+        raise MistakeInThresholds(f"cannot read {path} ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is not TOML: it is not UTF-8") from None
-    except (toml.TOMLDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not TOML: {error}") from None
+        raise MistakeInThresholds(f"{path} is not TOML: it is not UTF-8") from None
+    except MistakeInThresholds:
+        raise
+    except (ValueError, RecursionError) as error:  # also of a number with too many digits
+        raise MistakeInThresholds(f"{path} is not TOML: {error}") from None
     return content
 
 
@@ -218,8 +230,10 @@ def judge_thresholds(
         for objective in thresholds.objectives(name):
             file, own = present.get(name), (name, objective.name)
             is_wanted = name in required or own in thresholds.set_by_file
-            # no threshold on an endpoint that this deployment does not have, unless it is wanted
-            if file is None or is_wanted or not why_skipped(file, objective):
+            if file and own not in thresholds.set_by_file and is_missing(file, objective):
+                found += [judge_not_promised(objective, file)] if is_wanted else []
+            # no threshold on an endpoint that was not probed, unless it is wanted
+            elif file is None or is_wanted or not why_skipped(file, objective):
                 explicit = {own, (EVERY_LEVEL, objective.name)} & thresholds.set_by_file
                 found.append(judge_one(objective, name, file, None if explicit else limits))
     return found
@@ -232,6 +246,21 @@ def why_skipped(file: ResultFile, objective: Objective) -> str:
     return found[0].detail if found else ""
 
 
+def is_missing(file: ResultFile, objective: Objective) -> bool:
+    """Whether benchmark.py found that the deployment has no such endpoint, and does not promise it:
+    of the guide's gateway it says FAIL."""
+    endpoint = objective.name.partition("_")[0]
+    found = [e for e in file.checks if e.name == endpoint and e.status is Status.SKIP]
+    return any(each.evidence.get("missing") is True for each in found)
+
+
+def judge_not_promised(objective: Objective, file: ResultFile) -> Criterion:
+    """The guide's threshold on an endpoint that another deployment need not have."""
+    why = f"not promised by this deployment: {why_skipped(file, objective)}"
+    label, target = label_of(objective, file.name), shown_target(objective)
+    return Criterion(file.name, label, target, "-", None, Verdict.REPORTED, why)
+
+
 def judge_one(
     objective: Objective, name: str, file: ResultFile | None, limits: Limits | None
 ) -> Criterion:
@@ -242,6 +271,8 @@ def judge_one(
     value, samples = objective.value(file.metrics), count_samples(objective, file)
     if value is None:
         return judge_unmeasured(objective, file, samples)
+    if unknown := objective.why_unknown(file.metrics):
+        return Criterion(name, label, target, "-", samples, Verdict.UNDECIDED, unknown)
     shown, share = with_unit(objective, value), share_of_target(objective, value)
     if objective.name == "error_rate" and (overload := find_overload(file, limits)):
         why = f"not judged: {overload}"
@@ -272,7 +303,7 @@ def judge_unmeasured(objective: Objective, file: ResultFile, samples: int | None
     """A figure that is missing: undecided, unless the one with the network in it is good enough."""
     gateway = file.metrics.get("gateway") or {}
     label, target = label_of(objective, file.name), shown_target(objective)
-    why = why_skipped(file, objective) or "not measured"
+    why = why_skipped(file, objective) or objective.why_unknown(file.metrics) or "not measured"
     larger = including_network(objective)
     if larger and (reason := gateway.get("net_not_separable")):
         why = f"not separable from the network: {reason}"

@@ -19,6 +19,7 @@ from livecheck.core.run import TOOL_VERSION, missing
 from livecheck.core.text import shorten
 from livecheck.report.baseline import Change, Finding, compare, differences, missing_metric
 from livecheck.report.result_files import (
+    KINDS,
     REPORT,
     Folder,
     ResultFile,
@@ -39,10 +40,20 @@ from livecheck.report.thresholds import (
     has_only_refusals,
     judge_thresholds,
 )
-from livecheck.report.words import NOT_DECIDED, change_in_words, margin_text, unclear_in_words
+from livecheck.report.words import (
+    NOT_DECIDED,
+    change_in_words,
+    margin_text,
+    shown,
+    unclear_in_words,
+)
+from livecheck.wire.metrics import no_rate_words
 
-GATEWAY = (OVERHEAD, "inference_c1", "openai_sdk_test", "scale_to_zero", "queue_behavior")
-FLEET = ("auth", "model_routing", "workload_routing", "wol")
+GATEWAY, FLEET = (
+    tuple(kind.required for kind in KINDS if kind.required and kind.fleet is fleet)
+    for fleet in (False, True)
+)
+AUTH = "auth"  # of either deployment
 REQUIRED = {"gateway": GATEWAY, "fleet": FLEET, "all": GATEWAY + FLEET}
 WORDS = {Exit.OK: "PASS", Exit.FAIL: "FAIL", Exit.UNDECIDED: NOT_DECIDED}
 MAX_AHEAD_H = 0.25  # so much may two clocks differ
@@ -187,12 +198,31 @@ def build(
 
 
 def find_profile(folder: Folder) -> str:
-    """The deployment whose files are there; the files of benchmark.py are of either."""
-    names = folder.names
-    if not names & set(FLEET):
+    """The deployment whose files are there; the files of benchmark.py are of either.
+
+    test_auth.py is for both as well: its result alone does not ask for those of the fleet, when it
+    is about the gateway.
+    """
+    fleet = folder.names & set(FLEET)
+    if not fleet or (fleet == {AUTH} and is_of_gateway(folder)):
         return "gateway"
-    of_gateway = {"openai_sdk_test", "scale_to_zero", "queue_behavior", "cors"}
-    return "all" if names & of_gateway else "fleet"
+    return "all" if has_gateway_files(folder) else "fleet"
+
+
+def has_gateway_files(folder: Folder) -> bool:
+    """Whether a file is there that only the gateway's scripts save."""
+    kinds = filter(None, map(kind_of, folder.names))
+    return any(not kind.fleet and kind.script != "benchmark" for kind in kinds)
+
+
+def is_of_gateway(folder: Folder) -> bool:
+    """Whether the result of test_auth.py is about the deployment of the gateway's other files. With
+    those of benchmark.py alone it is, if an API key was used: the fleet takes JWTs."""
+    auth = folder.find(AUTH)
+    others = {target_url(each) for each in folder.files if not each.kind.fleet}
+    if auth is None or target_url(auth) not in others:
+        return False
+    return has_gateway_files(folder) or auth.metrics.get("credential") == "api_key"
 
 
 def describe(folder: Folder, settings: Settings, profile: str) -> About:
@@ -454,6 +484,8 @@ def cautions(now: ResultFile, then: Sequence[ResultFile]) -> list[str]:
         if each.client.get("clock") != now.client.get("clock"):
             found.append(f"{where} was measured with another clock")
         found += answers_of_other_length(now, each, where) if now.is_level else []
+    if why := no_rate_words(now.metrics) if now.is_level else "":
+        found.append(f"{now.name}: {why}: these answers have no part in the comparison of rates")
     return found
 
 
@@ -470,6 +502,20 @@ def answers_of_other_length(now: ResultFile, then: ResultFile, where: str) -> li
 
 def as_dict(report: Report) -> dict[str, Any]:
     """The report as one JSON document."""
+    content: dict[str, Any] = shown_within(raw_dict(report))
+    return content
+
+
+def shown_within(value: Any) -> Any:
+    """The value with each text in it as the report shows texts."""
+    if isinstance(value, str):
+        return shown(value)
+    if isinstance(value, dict):
+        return {key: shown_within(each) for key, each in value.items()}
+    return [shown_within(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def raw_dict(report: Report) -> dict[str, Any]:
     measured_at, comparison = report.about.measured_at, report.comparison
     return {
         "schema_version": SCHEMA_VERSION,

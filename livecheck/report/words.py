@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from livecheck.core.text import figure, plural
+from livecheck.core.text import figure, plural, visible
 from livecheck.report.baseline import MAX_ADVICE, Change, Finding
 from livecheck.report.result_files import short_name
 from livecheck.report.thresholds import Criterion, Verdict
@@ -15,7 +15,18 @@ if TYPE_CHECKING:  # verdict.py takes its words from here
     from livecheck.report.verdict import About
 
 NOT_DECIDED = "NOT DECIDED"
+MAX_SHOWN = 2000  # characters of one text
 ORDER = (Verdict.FAIL, Verdict.UNDECIDED, Verdict.PASS, Verdict.REPORTED)
+
+
+def shown(raw: str) -> str:
+    """A text as every form of the report shows it: visible, and not too long.
+
+    Nearly all text of a report is foreign: a server's words, file names, names in result files, and
+    options. So all text of each form goes through this function, whatever it is about.
+    """
+    text = visible(raw[:MAX_SHOWN])
+    return text if len(text) + len(raw[MAX_SHOWN:]) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
 
 def by_verdict(criteria: Sequence[Criterion]) -> list[Criterion]:

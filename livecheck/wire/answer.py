@@ -7,30 +7,60 @@ at all has an Answer as well, whose `failure` says why.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
-from collections.abc import Sequence
-from functools import cached_property
+from array import array
+from collections.abc import Iterator, Sequence
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
-from livecheck.core.json_value import pick
+from livecheck.core.json_value import MAX_JSON_BYTES, decode_or_none, number, pick
 from livecheck.core.text import shorten
-from livecheck.wire import sse
-from livecheck.wire.wire import Failure, Handshake, Reply, Request
+from livecheck.wire import compression, sse
+from livecheck.wire.chunk_form import unfinished, whole_findings
+from livecheck.wire.decode_figures import decode_figures, server_figures
+from livecheck.wire.error_words import (
+    error_in_place_of_completion,
+    is_web_page,
+    words_of,
+    words_of_page,
+    words_of_text,
+)
+from livecheck.wire.proxy import BARRED, DOUBTFUL
+from livecheck.wire.spoken import content_in, thoughts_in
+from livecheck.wire.thoughts import Ending, Spent, asked_tokens, spent
+from livecheck.wire.wire import MAX_BYTES, Failure, Handshake, Reply, Request
 
-MAX_FIGURE = 1e12  # no true count or time is larger, and sums of larger ones lose their meaning
 WORDS_LENGTH = 160  # characters of what a server said
 WORDS_BYTES = 4096  # of a body, in which they are looked for
+LARGE_BYTES = 16 << 10  # of a body: its JSON is not kept with each answer
 HEADER_LENGTH = 40  # characters of a header's value
-TAGS = re.compile(r"<(script|style|title)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
-OUTPUT_FIELDS = ("content", "reasoning_content", "reasoning", "tool_calls")  # of a message
+KEPT_BYTES = 16 << 10  # of a body whose answer was read, and is kept beside hundreds of others
+KEPT_EVENTS = 10_000  # of its stream: their times
+# what is read of the body when it is first asked for
+OF_THE_BODY = ("completion", "words", "spent", "form", "stream_error", "is_web_page")
+PAGE_BYTES = 64 << 10  # the same of a web page, which may begin with a long style sheet
+# header fields in which proxies and frameworks say what went wrong, when there is no body
+HEAD_WORDS = ("grpc-message", "x-error-message", "x-error", "x-amzn-errortype")
+DESCRIPTION = re.compile(r'error_description="([^"]*)"', re.IGNORECASE)  # RFC 6750, section 3
+# how an API's error says that the server limits the number of requests
+RATE_LIMIT = re.compile(r"rate.?limit|throttl|quota", re.I)
+TOO_MANY = re.compile(r"too many requests", re.I)
+OUTCOME = ("status", "error", "error_text")  # of a record: they stand before its times
+ERROR_200 = "200, but an error in place of the answer"
+
+# how an event stream begins: with a field, a comment, or nothing
+EVENT_START = re.compile(rb"(\xef\xbb\xbf)?\s*((data|event|id|retry|error)?:|$)")
 
 # A stream with one of these complaints did not succeed; the first that applies names the error.
 FATAL = {
+    "flood": "flood",
     "error_event": "stream_error",
     "not_utf8": "malformed",
     "not_json": "malformed",
-    "no_choices": "malformed",
+    "not_an_object": "malformed",
+    "given_up": "stream_error",
     "cut_off": "truncated",
     "no_finish_reason": "truncated",
     "empty": "empty",
@@ -42,22 +72,11 @@ def ms(nanoseconds: float) -> float:
     return round(nanoseconds / 1e6, 4)
 
 
-def number(value: object) -> float | None:
-    """A figure of a server's as a number from 0 to 10^12; None for anything else it may send."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    try:
-        figure = float(value) if isinstance(value, str) else value
-    except ValueError:
-        return None
-    return figure if 0 <= figure <= MAX_FIGURE else None  # NaN is not in that range either
-
-
 class Completion(NamedTuple):
     """An answer read as a chat completion, streamed or not.
 
-    `problem`: why it is not one, in one line. `is_hidden`: every token went into reasoning that the
-    server counts and does not show.
+    `problem`: why it is not one, in one line. `is_hidden`: every token went into reasoning that is
+    not shown, as far as can be told: see `Answer.spent`.
     """
 
     model: str | None = None
@@ -72,6 +91,33 @@ class Answer:
 
     def __init__(self, reply: Reply):
         self.reply = reply
+        self.may_be_limit = False  # a 503 that `asking.recognise_limit` takes for a limit
+
+    def let_go(self) -> None:
+        """Work out what the answer says as a completion and in words, then forget the bytes of it
+        but for the beginning of its body, and whatever was parsed of them.
+
+        For answers that are kept by the hundred: each may have a megabyte, which is 20 MB as JSON.
+        The `json` of a body of more than KEPT_BYTES is None afterwards: ask for it before.
+        """
+        stream = self.stream
+        for name in OF_THE_BODY:
+            getattr(self, name)  # it is kept from now on
+        self.__dict__.pop("_json", None)
+        if len(self.body) <= KEPT_BYTES:
+            return
+        self.__dict__["_json"] = None
+        self.__dict__["stream"] = dataclasses.replace(
+            stream,
+            text=stream.text[:KEPT_BYTES],
+            reasoning=stream.reasoning[:KEPT_BYTES],
+            output_ns=stream.output_ns[:KEPT_EVENTS],
+            output_ends=stream.output_ends[:KEPT_EVENTS],
+            output_sizes=stream.output_sizes[:KEPT_EVENTS],
+        )
+        self.reply.let_go(KEPT_BYTES)
+        self.__dict__.pop("_decoded", None)  # made again of what is left
+        _large_json.cache_clear()
 
     # what was asked
 
@@ -87,7 +133,17 @@ class Answer:
     @property
     def wants_stream(self) -> bool:
         """Whether a stream was asked for, by a request that `chat.completion` made."""
-        return self.request.headers.get("accept") == "text/event-stream"
+        return self.request.wants_stream
+
+    @cached_property
+    def most_tokens(self) -> float | None:
+        """How many tokens a completion may have by its request; None when that sets no limit."""
+        try:
+            asked = json.loads(self.request.body or b"")  # our own, however long the prompt is
+        except ValueError:
+            return None
+        found = number(pick(asked, "max_tokens"))
+        return found if found is not None else number(pick(asked, "max_completion_tokens"))
 
     # what came
 
@@ -126,22 +182,87 @@ class Answer:
 
     @property
     def body(self) -> bytes:
-        return self.reply.body
+        """As the server meant it: decoded, also where the request asked for no compression."""
+        return self._decoded.body if self._decoded else self.reply.body
+
+    @property
+    def coding_problem(self) -> str | None:
+        """Why clients fail on the compression of the body; None when they do not."""
+        return self._decoded.problem if self._decoded else None
 
     @cached_property
+    def _decoded(self) -> compression.Decoded | None:
+        """The body of a compressed answer; None of any other."""
+        found = self.reply.decoded
+        return found._replace(body=self.reply.masked(found.body)) if found else None
+
+    @property
     def json(self) -> Any:
-        """The body as JSON; None when it is not JSON."""
-        try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
+        """The body as JSON; None when it is not JSON, or a flood."""
+        if "_json" in self.__dict__:
+            return self._json
+        if self.failure_kind == "flood" or len(self.body) > MAX_JSON_BYTES:
             return None
+        return _large_json(self.body) if len(self.body) > LARGE_BYTES else self._json
+
+    @cached_property
+    def _json(self) -> Any:
+        return decode_or_none(self.body)
 
     @cached_property
     def stream(self) -> sse.Stream:
         """The body read as an event stream."""
+        kind, body, marks = self._stream_parts
+        found = sse.read_stream(kind, body, marks)
+        if len(body) > MAX_BYTES or self.failure_kind == "flood":
+            self.reply.keep_beginning()
+            self.__dict__.pop("_decoded", None)  # made again of what is left
+        return found
+
+    @property
+    def _stream_parts(self) -> tuple[str | None, bytes, Sequence[tuple[int, int]]]:
         # 32 MB of small events take long, and help nobody.
         body = b"" if self.failure_kind == "flood" else self.body
-        return sse.read_stream(self.header("content-type"), body, self.reply.marks)
+        marks = self._decoded.marks if self._decoded else self.reply.marks
+        return self.shown_header("content-type"), body, marks
+
+    def condensing(self) -> Iterator[None]:
+        """Work out, step by step, what records and verdicts need of an answer that has ended; then
+        let go of its bytes and texts. A step takes about a millisecond.
+
+        What was worked out stays as it is. Of the body nothing is left when it was a good stream,
+        else WORDS_BYTES, and of longer JSON only of which type it was.
+        """
+        if self.wants_stream:
+            if "stream" not in self.__dict__:
+                self.__dict__["stream"] = yield from sse.reading_steps(*self._stream_parts)
+            yield
+            _ = self.figures
+            yield
+        self._let_go()
+
+    def condense(self) -> None:
+        """All of `condensing` at once."""
+        for _ in self.condensing():
+            pass
+
+    def _let_go(self) -> None:
+        _ = self.words, self.is_web_page
+        if len(self.body) > WORDS_BYTES:
+            content = self.json if self.body.lstrip()[:1] in (b"{", b"[", b'"') else None
+            kept = type(content)() if isinstance(content, (dict, list, str)) else None
+            self.__dict__["_json"] = kept
+            _large_json.cache_clear()
+        is_read = self.wants_stream and self.stream_error is None
+        self.reply.condense(0 if is_read else WORDS_BYTES)
+        self.__dict__.pop("_decoded", None)  # made again of what is left
+        if "stream" in self.__dict__:
+            sse.condense(self.stream)
+
+    def read_if_large(self) -> None:
+        """Read a large stream at once, and let its bytes go, before many of them are kept."""
+        if self.wants_stream and self.reply.size > MAX_BYTES:
+            _ = self.stream
 
     # what it means
 
@@ -165,9 +286,20 @@ class Answer:
         return self.failure_kind in ("connect", "tls") or self.is_closed_at_once
 
     @property
+    def has_form_of_proxy(self) -> bool:
+        """Whether it is an error that proxies have, and not in the form that an API gives its
+        own."""
+        return self.status in DOUBTFUL and not isinstance(self.json, dict)
+
+    @property
+    def is_barred(self) -> bool:
+        """Whether the proxy in between did not let the request through."""
+        return self.failure_kind == "connect" and self.status in BARRED
+
+    @property
     def is_closed_at_once(self) -> bool:
         """Whether the connection was closed without a byte."""
-        return self.failure_kind == "truncated" and not self.reply.reads
+        return self.failure_kind == "truncated" and not self.reply.size
 
     @property
     def is_excluded(self) -> bool:
@@ -176,8 +308,39 @@ class Answer:
 
     @property
     def is_rate_limited(self) -> bool:
-        """Whether the rate limiter of the key answered, in the form of the GGUF gateway."""
-        return self.status == 429 and b"rate_limit_exceeded" in self.body
+        """Whether a rate limit answered, so that nothing is said about what was asked.
+
+        That is any 429, whatever its body says: gateways and the proxies in front of them have many
+        forms for it. It is also a 503 that cannot be told from one (`may_be_limit`).
+        """
+        return self.status == 429 or self.may_be_limit
+
+    @property
+    def looks_like_limit(self) -> bool:
+        """Whether a 503 has the form in which proxies refuse one request too many.
+
+        nginx (limit_req, limit_conn) and HAProxy send a web page. An API that fails sends an error
+        of its own, as JSON or in plain text, which counts only when it speaks of too many requests.
+        """
+        if self.status != 503 or self.failure is not None:
+            return False
+        return self.is_page or self.names_rate_limit or bool(TOO_MANY.search(self.words))
+
+    @property
+    def names_rate_limit(self) -> bool:
+        """Whether the body of an error says that a rate limit is reached."""
+        text = self.body[:WORDS_BYTES].decode("utf-8", "replace")
+        return not self.is_page and RATE_LIMIT.search(text) is not None
+
+    @property
+    def is_page(self) -> bool:
+        """Whether the body is a web page, as proxies send in the place of an answer."""
+        return self.body[:WORDS_BYTES].lstrip().startswith(b"<")
+
+    @cached_property
+    def is_web_page(self) -> bool:
+        """Whether the body is HTML, as a web site sends for any path."""
+        return is_web_page(self.body)
 
     @property
     def is_denied(self) -> bool:
@@ -189,19 +352,44 @@ class Answer:
 
     @cached_property
     def words(self) -> str:
-        """What the server said in an answer that is not a success: one printable line."""
+        """What the server said in an answer that is not a success: one printable line. Behind a
+        proxy that may have said it itself, with the name of the proxy."""
+        proxy, said = self.reply.proxy, self._said
+        if proxy is None or not proxy.forwards:
+            return said
+        is_doubtful = self.has_form_of_proxy or self.is_web_page
+        return proxy.in_words(said or "without words") if is_doubtful else said
+
+    @cached_property
+    def _said(self) -> str:
         location = self.header("location")
         if location and self.status and 300 <= self.status < 400:
             target = self.reply.masked(location.encode()).decode()
             return shorten(f"redirect to {target}", WORDS_LENGTH)
-        if isinstance(self.json, dict):
-            error = self.json.get("error", self.json)
-            text = str(error.get("message", error) if isinstance(error, dict) else error)
-            return shorten(text, WORDS_LENGTH)
+        if self.says_error:
+            return shorten(words_of(self.json), WORDS_LENGTH)
+        if self.is_page:
+            page = self.body[:PAGE_BYTES].decode("utf-8", "replace")
+            return shorten(words_of_page(page, self.status), WORDS_LENGTH)
         text = self.body[:WORDS_BYTES].decode("utf-8", "replace")
-        if text.lstrip().startswith("<"):  # a web page, as proxies send
-            text = TAGS.sub(" ", text).strip().removeprefix(f"{self.status} ") or text
-        return shorten(text, WORDS_LENGTH)
+        return shorten(words_of_text(text) or self._words_of_head, WORDS_LENGTH)
+
+    @property
+    def says_error(self) -> bool:
+        """Whether the body is JSON that says what went wrong."""
+        if self.status is not None and 200 <= self.status < 300:
+            is_string = isinstance(self.json, str)
+            return is_string or error_in_place_of_completion(self.json) is not None
+        return isinstance(self.json, (dict, list, str))
+
+    @property
+    def _words_of_head(self) -> str:
+        """What the head of an answer without a body says in a field for it."""
+        for name in HEAD_WORDS:
+            if value := self.header(name):
+                return self.shown(value, WORDS_LENGTH)
+        challenge = DESCRIPTION.search(self.header("www-authenticate") or "")
+        return self.shown(challenge[1], WORDS_LENGTH) if challenge else ""
 
     def outcome(self, timed: bool = False) -> str:
         """The answer in a few words: `503 in 4.0 ms Server busy`. Untimed, equal ones are equal."""
@@ -226,27 +414,59 @@ class Answer:
         status = self.status or 0
         if status != 200:
             return Failure(status_kind(status), f"{status} {self.words}".strip())
+        if self.coding_problem:
+            return Failure("malformed", f"200, but {self.coding_problem}")
+        if self.not_a_stream:
+            return self.not_a_stream
         wrong = {each.kind: each.text for each in self.stream.complaints}
-        if "content_type" in wrong and not self.stream.output_ns:
-            return Failure("malformed", f"200, but no event stream: {wrong['content_type']}")
         found = next((kind for kind in FATAL if kind in wrong), None)
-        return None if found is None else Failure(FATAL[found], wrong[found])
+        if found is None or (found == "empty" and self.spent):
+            return None
+        why = f"; {self.spent.words(None)}" if found == "no_finish_reason" and self.spent else ""
+        return Failure(FATAL[found], f"{wrong[found]}{why}")
+
+    @cached_property
+    def not_a_stream(self) -> Failure | None:
+        """What came in a 200 in the place of the stream that was asked for; None when events came,
+        the beginning of one, or nothing."""
+        if self.stream.output_ns:
+            return None
+        if error_in_place_of_completion(self.json) is not None:
+            return Failure("stream_error", f"{ERROR_200}: {self.words}")
+        kind = self.shown_header("content-type")
+        is_other = not self.content_type.startswith("text/event-stream")
+        if not is_other and (self.stream.events or EVENT_START.match(self.body)):
+            return None
+        what = f"Content-Type is {kind or 'missing'}" if is_other else "it has no events"
+        if isinstance(pick(self.json, "choices", 0, "message"), dict):
+            what += ", and the whole answer came at once"
+        elif self.words:
+            what += f", {'a web page' if self.is_web_page else 'it says'}: {self.words}"
+        return Failure("malformed", f"200, but no event stream: {what}")
 
     @property
     def complaints(self) -> list[sse.Complaint]:
         """What was wrong with a stream that can be used all the same."""
         found = [each for each in self.stream.complaints if each.kind not in FATAL]
+        found += self.stream.form
         if self.reply.unterminated:
             found.append(sse.Complaint("unterminated", "the message does not end after [DONE]"))
         return found
+
+    @cached_property
+    def form(self) -> list[sse.Complaint]:
+        """Where an answer that can be used departs from the form that OpenAI's API promises."""
+        if self.is_stream:
+            return self.complaints
+        return [sse.Complaint(kind, text) for kind, text in whole_findings(self.json)]
 
     @property
     def is_stream(self) -> bool:
         """Whether to read it as a stream: one was asked for, and the answer is not JSON.
 
-        Some servers ignore `stream` and send the whole answer as JSON.
+        Some servers ignore `stream` and send the whole answer as JSON; others send events as JSON.
         """
-        return self.wants_stream and "json" not in self.content_type
+        return self.wants_stream and ("json" not in self.content_type or self.stream.events > 0)
 
     @cached_property
     def completion(self) -> Completion:
@@ -258,23 +478,54 @@ class Answer:
             return found._replace(problem="200, but without content")
         return found
 
+    @cached_property
+    def spent(self) -> Spent | None:
+        """Whether all tokens of the answer went into thoughts; None when not."""
+        asked = asked_tokens(self.request.body or b"")
+        if self.is_stream:
+            stream = self.stream
+            if stream.output_ns and not (stream.text or stream.reasoning):
+                return None  # tool calls
+            ending = Ending(stream.finish_reason, stream.usage, stream.timings, asked)
+            return spent(stream.text, stream.reasoning, ending, is_stream=True)
+        content, choice = self.json, pick(self.json, "choices", 0)
+        message = pick(choice, "message")
+        if not isinstance(message, dict) or message.get("tool_calls"):
+            return None
+        text, thoughts = content_in(message), thoughts_in(message)
+        usage, timings = content.get("usage"), content.get("timings")
+        ending = Ending(choice.get("finish_reason"), usage, timings, asked)
+        return spent(text, thoughts, ending, is_stream=False)
+
+    @property
+    def _is_hidden(self) -> bool:
+        """Whether they went into thoughts that are not shown."""
+        return self.spent is not None and not self.spent.is_shown
+
     def _streamed_completion(self) -> Completion:
-        stream, error = self.stream, self.stream_error
-        is_hidden = not stream.output_ns and used_up(stream.finish_reason, stream.usage)
+        stream, error, is_hidden = self.stream, self.stream_error, self._is_hidden
         has_output = bool(stream.output_ns) or is_hidden
-        problem = error.text if error and not (is_hidden and error.kind == "empty") else None
+        problem = error.text if error else None
         return Completion(stream.model, has_output, problem, stream.fingerprint, is_hidden)
 
     def _whole_completion(self) -> Completion:
+        if self.coding_problem:
+            return Completion(problem=f"200, but {self.coding_problem}")
         content, choice = self.json, pick(self.json, "choices", 0)
+        if error_in_place_of_completion(content) is not None:
+            return Completion(problem=f"{ERROR_200}: {self.words}")
         message = pick(choice, "message")
         if not isinstance(message, dict):
-            return Completion(problem=f"200, but no chat completion: {self.words or 'nothing'}")
-        pieces = [message.get(name) for name in OUTPUT_FIELDS]
-        cut = used_up(choice.get("finish_reason"), content.get("usage"))
-        is_hidden = cut and not any(pieces)
+            what = "a web page: " if self.is_web_page else ""
+            said = f"{what}{self.words}" or "nothing"
+            return Completion(problem=f"200, but no chat completion: {said}")
+        pieces = content_in(message), thoughts_in(message), message.get("tool_calls")
         model, mark = text_or_none(content.get("model")), content.get("system_fingerprint")
-        return Completion(model, any(pieces) or is_hidden, None, text_or_none(mark), is_hidden)
+        has_output, problem = any(pieces) or self._is_hidden, None
+        if has_output or choice.get("finish_reason"):  # else there is no content to be complete
+            choices = [each for each in content["choices"] if isinstance(each, dict)]
+            problem = next(filter(None, map(unfinished, choices)), None)
+        return Completion(model, has_output, problem, text_or_none(mark), self._is_hidden)
 
     # times
 
@@ -334,29 +585,42 @@ class Answer:
     def record(self, start_ns: int) -> dict[str, Any]:
         """The answer as a flat record, times in ms: `sent_ms` and `ended_ms` from `start_ns` on,
         the others (`event_ms` as well) from the beginning of the request."""
-        error, stream, reply = self.stream_error, self.stream, self.reply
-        begun = self.begun_ns
+        reply, begun = self.reply, self.begun_ns
         zero = begun if begun is not None else reply.end_ns or start_ns
-        times = [ms(stamp - zero) for stamp in stream.output_ns]
         due = {} if reply.due_ns is None else {"due_ms": ms(reply.due_ns - start_ns)}
+        sent_ms = ms(reply.t0_ns - start_ns) if reply.t0_ns is not None else None
+        ended_ms = ms((reply.end_ns or zero) - start_ns)
         return {
             "index": reply.index,
             **due,
+            **{name: self.figures[name] for name in OUTCOME},
+            "excluded": self.is_excluded,
+            "sent_ms": sent_ms,
+            "ended_ms": ended_ms,
+            **self.figures,
+        }
+
+    @cached_property
+    def figures(self) -> dict[str, Any]:
+        """What a record has besides the times that count from the first request."""
+        error, stream, reply = self.stream_error, self.stream, self.reply
+        zero = self.begun_ns if self.begun_ns is not None else reply.end_ns or 0
+        times = array("d", [ms(stamp - zero) for stamp in stream.output_ns])
+        return {
             "status": self.status,
             "error": error.kind if error else None,
             "error_text": error.text if error else None,
-            "excluded": self.is_excluded,
-            "sent_ms": ms(reply.t0_ns - start_ns) if reply.t0_ns is not None else None,
-            "ended_ms": ms((reply.end_ns or zero) - start_ns),
             "ttft_ms": times[0] if times else None,
             "e2e_ms": ms(reply.end_ns - zero) if reply.end_ns and not error else None,
-            **decode_figures(stream, times),
+            **decode_figures(stream, times, self.most_tokens),
             "finish_reason": stream.finish_reason,
             **handshake_figures(reply.handshake),
             "late_ms": ms(reply.late_ns) if reply.late_ns is not None else None,
             "retry_after_s": self.retry_after_s,
             **server_figures(stream.timings or {}),
             "complaints": [f"{each.kind}: {each.text}" for each in self.complaints],
+            "progress_events": stream.progress,
+            "thoughts_only": self.spent.words() if self.spent else None,
             "event_ms": times,
         }
 
@@ -373,49 +637,16 @@ def status_kind(status: int) -> str:
     return str(status) if status in (429, 503) else f"{status // 100}xx"
 
 
+@lru_cache(maxsize=1)
+def _large_json(body: bytes) -> Any:
+    """The JSON of a large body, which takes many times its size: only that of the last one is
+    kept."""
+    return decode_or_none(body)
+
+
 def text_or_none(value: object) -> str | None:
     """A text that is not empty; None for anything else that a server may send in its place."""
     return value if isinstance(value, str) and value else None
-
-
-def used_up(finish_reason: object, usage: object) -> bool:
-    """Whether an answer ended at max_tokens, and the server counted tokens for it."""
-    return finish_reason == "length" and bool(number(pick(usage, "completion_tokens")))
-
-
-# --- the figures of a record
-
-
-def decode_figures(stream: sse.Stream, times_ms: Sequence[float]) -> dict[str, Any]:
-    """Tokens, and how fast they came: `times_ms` are the arrivals of the output events."""
-    tokens, source = count_tokens(stream)
-    usage, timings = stream.usage or {}, stream.timings or {}
-    decode_ms = times_ms[-1] - times_ms[0] if len(times_ms) > 1 else None
-    steps = tokens - 1 if tokens and tokens > 1 and decode_ms else None
-    return {
-        "tpot_ms": round(decode_ms / steps, 4) if decode_ms and steps else None,
-        "tokens_per_s": round(1e3 * steps / decode_ms, 3) if decode_ms and steps else None,
-        "output_tokens": tokens,
-        "token_source": source,
-        "output_events": len(times_ms),
-        "prompt_tokens": number(usage.get("prompt_tokens")),
-        "cached_tokens": cached_tokens(usage, timings),
-    }
-
-
-def count_tokens(stream: sse.Stream) -> tuple[int | None, str | None]:
-    """Output tokens and where the count comes from: usage, else timings, else counted events."""
-    if (count := number(pick(stream.usage, "completion_tokens"))) is not None:
-        return int(count), "usage"
-    if (count := number(pick(stream.timings, "predicted_n"))) is not None:
-        return int(count), "timings"
-    return (len(stream.output_ns), "events") if stream.output_ns else (None, None)
-
-
-def cached_tokens(usage: dict[str, Any], timings: dict[str, Any]) -> float | None:
-    """Prompt tokens that the server took from its cache, if it says so."""
-    cached = number(pick(usage, "prompt_tokens_details", "cached_tokens"))
-    return cached if cached is not None else number(timings.get("cache_n"))
 
 
 def handshake_figures(handshake: Handshake | None) -> dict[str, Any]:
@@ -423,17 +654,4 @@ def handshake_figures(handshake: Handshake | None) -> dict[str, Any]:
     return {
         "connect_ms": ms(handshake.connect_ns) if handshake else None,
         "tls_ms": ms(tls_ns) if tls_ns is not None else None,
-    }
-
-
-def server_figures(timings: dict[str, Any]) -> dict[str, Any]:
-    """What llama.cpp says of its own work. Its predicted_per_second counts one token more than
-    there are intervals, so the rate is worked out anew, by our definition."""
-    count, spent_ms = number(timings.get("predicted_n")), number(timings.get("predicted_ms"))
-    steps = count - 1 if count and count > 1 and spent_ms else None
-    return {
-        "server_prompt_ms": number(timings.get("prompt_ms")),
-        "server_predicted_ms": spent_ms,
-        "server_predicted_tokens": count,
-        "server_tokens_per_s": round(1e3 * steps / spent_ms, 3) if steps and spent_ms else None,
     }

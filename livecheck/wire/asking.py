@@ -11,16 +11,32 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+from livecheck.core.address import Address
+from livecheck.core.checks import ADDRESSES, Check
 from livecheck.core.run import Run
+from livecheck.wire import dialect
 from livecheck.wire.answer import Answer
+from livecheck.wire.coding_check import note_coding
+from livecheck.wire.condensing import Condenser
+from livecheck.wire.connection import (
+    CERTIFICATE_REFUSED,
+    CERTIFICATE_WANTED,
+    NO_HTTP_1,
+    TLS_CLOSED,
+    TLS_SILENT,
+)
+from livecheck.wire.error_words import error_in
+from livecheck.wire.hosts import WATCHED_S, Hosts
+from livecheck.wire.model_choice import confirm_choice
+from livecheck.wire.proxy_doubt import confirm_passage
 from livecheck.wire.wire import Reply, Request, Target, Wire
 
 
 class Cause(Enum):
     """Why nothing more is sent, in a few words."""
 
-    RATE_LIMIT = "the rate limit of the key is reached"
-    CREDENTIAL = "the credential is refused"
+    RATE_LIMIT = "a rate limit is reached"
+    CREDENTIAL = "this program is not let in"
     SILENT = "the server does not answer in time"
     FLOOD = "the server does not stop sending"
     UNREACHABLE = "no connection can be opened"
@@ -29,12 +45,27 @@ class Cause(Enum):
     TIME = "the time for all levels is over"
 
 
+SERVED = range(200, 300)  # statuses of a request that the deployment has served
 COSTLY = (Cause.SILENT, Cause.FLOOD)  # each further request costs the whole timeout
 OF_A_FAILURE = {
     "timeout": Cause.SILENT,
     "flood": Cause.FLOOD,
     "connect": Cause.UNREACHABLE,
     "tls": Cause.UNREACHABLE,
+}
+
+
+UP = "is the server up? try --url"
+PLAIN = "is it plain http? try an http:// URL"
+HINTS = {"truncated": "does it speak HTTP there, or is it https?", "tls": PLAIN}  # by kind
+HINTS_BY_WORDS = {  # what a failure says, and what to do; the first that fits
+    CERTIFICATE_WANTED: "give --cert FILE",
+    CERTIFICATE_REFUSED: "give --cert FILE with one of an authority that the server trusts",
+    "certificate not accepted": "--ca-file FILE or SSL_CERT_FILE trusts a private CA, "
+    "--no-verify-ssl accepts any certificate",
+    NO_HTTP_1: "let it offer HTTP/1.1 too, or use a proxy in front that does",
+    TLS_CLOSED: PLAIN,
+    TLS_SILENT: PLAIN,
 }
 
 
@@ -62,66 +93,132 @@ def reason_to_stop(
     return None
 
 
+def recognise_limit(run: Run, answer: Answer, alone: bool) -> None:
+    """Note whether a 503 is about this request, or may be the limit of a proxy; and whether the
+    deployment has served anything until now.
+
+    `alone`: no other request of the run was in flight. A proxy that limits the rate of requests
+    refuses with a 503 and a page of its own (nginx's default), and so it does when the server
+    behind it went away. After other requests of the run were served, a single one cannot tell the
+    two apart. A deployment that has served nothing in this run is broken, whatever it sends.
+    """
+    answer.may_be_limit = alone and run.has_served and answer.looks_like_limit
+    is_served = answer.failure is None and answer.status in SERVED
+    run.has_served = run.has_served or is_served
+    if is_served and answer.request.method == "POST" and not run.has_completed:
+        found = answer.stream_error if answer.is_stream else error_in(answer.json)
+        run.has_completed = found is None
+
+
+def take_note(run: Run, answer: Answer, alone: bool) -> None:
+    """What is noted of each answer as it comes; `alone` as for `recognise_limit`."""
+    recognise_limit(run, answer, alone)
+    note_coding(run, answer)
+
+
 def rate_limit_words(answer: Answer) -> str:
-    """The line for a 429: what the server said of it, when to come back, and what to do."""
-    said = "rate_limit_exceeded" if answer.is_rate_limited else answer.words
-    wait = answer.shown_header("retry-after") or "none"
-    limit = f"429 {said}".rstrip()
-    return f"the rate limit is reached ({limit}, Retry-After {wait}): wait, or raise the limit"
-
-
-def refused_credential(run: Run) -> str:
-    """The line for a 401: which credential it is about, and what to do."""
-    deployment = run.args.deployment
-    kind, article = ("JWT", "a") if deployment.binary_variable else ("API key", "an")
-    given = f"the {kind} was refused" if run.credentials.given else f"{article} {kind} is needed"
-    option = "--token" if deployment.binary_variable else "--api-key"
-    return f"{given} (401 from {run.url}): use {option} or set {deployment.token_variable}"
+    """The line for a reached rate limit: what the server said, when to come back, what to do."""
+    wait = answer.shown_header("retry-after")
+    limit = f"{answer.status} {answer.words}".rstrip()
+    limit = f"{limit}, Retry-After {wait}" if wait else f"{limit}, without Retry-After"
+    if answer.status == 429:
+        return f"the rate limit is reached ({limit}): wait, or raise the limit"
+    return (
+        f"a single request was refused after others were served ({limit}), which may be a rate "
+        "limit: look at the proxy's limits (limit_req, limit_conn, maxconn), or whether the server "
+        "behind the proxy went away"
+    )
 
 
 def unreachable(url: str, answer: Answer) -> str:
     """The line for a deployment that cannot be reached, and what to do."""
     failure = answer.failure
-    hint = "is the server up? try --url"
-    if failure and failure.kind == "truncated":
-        hint = "does it speak HTTP there, or is it https?"
-    if failure and failure.kind == "tls":
-        hint = "is it plain http? try an http:// URL"
-        if "certificate" in failure.text:
-            hint = "--no-verify-ssl accepts any certificate"
-    return f"cannot reach {url} ({failure.text if failure else 'no answer'}): {hint}"
+    if failure is None:
+        return f"cannot reach {url} (no answer): {UP}"
+    hint = HINTS.get(failure.kind, UP)
+    if failure.kind == "truncated" and url.startswith("https:"):
+        hint = "it closed the connection after the TLS handshake: does it ask for a client "
+        hint += "certificate (--cert FILE)?"
+    hint = next((text for words, text in HINTS_BY_WORDS.items() if words in failure.text), hint)
+    if answer.reply.proxy and failure.kind != "tls":
+        hint = answer.reply.proxy.advice
+    return f"cannot reach {url} ({failure.text}): {hint}"
 
 
 def show(run: Run, answer: Answer, name: str | None = None) -> None:
     """A line for --verbose, the beginning of the answer for --debug."""
     what = name or f"{answer.request.method} {answer.request.path}"
     run.verbose(f"{what}: {answer.outcome(timed=True)}")
-    run.debug(f"  {answer.body[:300]!r}")
+    if run.args.debug:  # else the body of each answer would be kept a second time
+        run.debug(f"  {answer.body[:300]!r}")
 
 
 def fetch(run: Run, wire: Wire, request: Request, name: str | None = None) -> Answer:
     """Send one request that no Asker has to keep."""
     answer = Answer(wire.exchange([request])[0])
+    take_note(run, answer, alone=True)
+    answer.read_if_large()
     show(run, answer, name)
+    confirm_passage([answer])
     return answer
 
 
 @contextlib.contextmanager
 def open_wire(
-    run: Run, token: str | None = None, timeout_s: float | None = None, url: str | None = None
+    run: Run,
+    token: str | None = None,
+    timeout_s: float | None = None,
+    url: str | Address | None = None,
 ) -> Iterator[Wire]:
     """A wire to the deployment, or to another `url`, with the run's settings.
 
-    `token` goes along with every request; the result files say which clock was used.
+    `token` goes along with every request; the result files say which clock was used. The client
+    certificate of --cert is for the origin of --url only.
     """
-    target = Target(url or run.url, token, verify=not run.args.no_verify_ssl)
-    with Wire(target, run.args.timeout if timeout_s is None else timeout_s) as wire:
+    address = run.address if url is None else url if isinstance(url, Address) else None
+    base = url if isinstance(url, str) else address.root if address else run.url
+    verify, ca_file = not run.args.no_verify_ssl, run.args.ca_file
+    own = base.split("/")[:3] == run.url.split("/")[:3]  # no other origin is shown a certificate
+    certificate = run.certificate if own else None
+    target = Target(base, token, verify, ca_file, address, hosts_of(run), certificate)
+    tell_proxy(run, target, is_deployment=url is None)
+    limit_s = run.args.timeout if timeout_s is None else timeout_s
+    speaks = dialect.of_run(run) if url is None else dialect.of_server(run)
+    with Wire(target, limit_s, dialect=speaks) as wire:
         run.client["clock"] = run.client["clock"] or wire.clock
         try:
             yield wire
         finally:
             if url is None:
                 run.client["clock"] = wire.clock
+
+
+def hosts_of(run: Run) -> Hosts:
+    """What the run knows of the hosts that it connects to."""
+    hosts: Hosts = run.notes.setdefault(ADDRESSES, Hosts())
+
+    def judge() -> Check | None:
+        wait_s = 0.0 if run.exit_code.is_interruption else WATCHED_S  # Ctrl-C: no time to lose
+        return hosts.check(ADDRESSES in (run.args.only or ()), wait_s)
+
+    run.late_checks[ADDRESSES] = judge
+    return hosts
+
+
+def tell_proxy(run: Run, target: Target, is_deployment: bool) -> None:
+    """Say, once for each target, that a proxy lies in between; its password is not to be shown.
+    CannotCheck when the proxy cannot be used."""
+    proxy = target.proxy
+    if proxy is None:
+        return
+    for secret in proxy.secrets:
+        run.secrets.add(secret)
+    if is_deployment:
+        run.target["proxy"] = proxy.name
+    if target.hosts.is_first_mention(target.host_and_port):
+        run.note(
+            f"{target.host_and_port} is asked through the proxy {proxy.name} of {proxy.variable}"
+        )
 
 
 class Asker:
@@ -138,6 +235,12 @@ class Asker:
         self.answers: list[Answer] = []
         self.stopped: Stop | None = None
 
+    @property
+    def limited(self) -> Stop | None:
+        """The reason to stop, if it is a rate limit."""
+        is_limit = self.stopped is not None and self.stopped.cause is Cause.RATE_LIMIT
+        return self.stopped if is_limit else None
+
     def ask(
         self,
         requests: Iterable[Request],
@@ -149,32 +252,67 @@ class Asker:
         name: Callable[[Answer], str] | None = None,
         keep_alive: bool = True,
         due_s: Iterable[float] | None = None,
+        alone: bool | None = None,
+        budget: int | None = None,
     ) -> list[Answer]:
         """Send the requests, `at_once` in flight, and return the answers in the order of sending.
 
         `label`: shown as progress, with a step for each of `total` answers. `keep` gets the answers
         that were begun, also when the asking is interrupted. `name`: what --verbose calls a
         request. `keep_alive=False`: a new connection for each request. `due_s`: when each request
-        of an open loop is due, as Wire.exchange has it.
+        of an open loop is due, as Wire.exchange has it. `alone`: whether no other request of the
+        run is in flight with each of these; None: when they are sent one by one. `budget`: how many
+        bytes the answers may have before those that have ended are condensed. CannotCheck when
+        the model that was chosen for the run cannot chat, or when a proxy bars a request.
         """
-        made: dict[int, Answer] = {}
+        condenser = None if budget is None else Condenser(budget)
+        single = at_once == 1 and due_s is None if alone is None else alone
         progress = self.run.progress(label, total) if label else contextlib.nullcontext()
         with progress as step:
 
-            def on_reply(reply: Reply) -> bool:
-                answer = made[reply.index] = Answer(reply)
-                return self._stops_after(answer, name(answer) if name else None, step)
+            def on_answer(answer: Answer) -> bool:
+                take_note(self.run, answer, single)
+                if condenser is None:
+                    answer.read_if_large()
+                stops = self._stops_after(answer, name(answer) if name else None, step)
+                if condenser:
+                    condenser.add(answer)
+                return stops
 
-            self.wire.replies = []
-            answers: list[Answer] = []
-            try:
-                if self.stopped is None:
-                    self.wire.exchange(requests, at_once, on_reply, keep_alive, due_s)
-            finally:
-                answers += [made.get(each.index) or Answer(each) for each in self.wire.replies]
-                self.answers += answers
-                if keep:
-                    keep(answers)
+            def send(on_reply: Callable[[Reply], bool]) -> None:
+                spare = condenser.work if condenser else None
+                self.wire.exchange(requests, at_once, on_reply, keep_alive, due_s, spare)
+                if condenser:
+                    condenser.finish()
+
+            answers = self._answers_of(send, on_answer, keep)
+        confirm_passage(answers)
+        confirm_choice(self.run, answers)
+        return answers
+
+    def _answers_of(
+        self,
+        send: Callable[[Callable[[Reply], bool]], None],
+        on_answer: Callable[[Answer], bool],
+        keep: Callable[[list[Answer]], object] | None,
+    ) -> list[Answer]:
+        """What came of one exchange. All that was begun is kept, also when it is interrupted."""
+        made: dict[int, Answer] = {}
+
+        def on_reply(reply: Reply) -> bool:
+            answer = made[reply.index] = Answer(reply)
+            return on_answer(answer)
+
+        self.wire.replies = []
+        answers: list[Answer] = []
+        try:
+            if self.stopped is None:
+                send(on_reply)
+        finally:
+            answers += [made.get(each.index) or Answer(each) for each in self.wire.replies]
+            self.answers += answers
+            if keep:
+                keep(answers)
         return answers
 
     def _stops_after(

@@ -8,18 +8,33 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from livecheck.core.address import API
 from livecheck.core.credentials import CannotCheck
-from livecheck.core.json_value import pick
 from livecheck.core.run import Run
+from livecheck.core.settings import FLEET
+from livecheck.wire.access import no_access
 from livecheck.wire.answer import Answer
-from livecheck.wire.asking import refused_credential, show, unreachable
+from livecheck.wire.api_base import find_base
+from livecheck.wire.asking import (
+    Cause,
+    Stop,
+    fetch,
+    rate_limit_words,
+    show,
+    take_note,
+    unreachable,
+)
+from livecheck.wire.other_scheme import wrong_scheme
+from livecheck.wire.proxy_doubt import confirm_passage, doubt_of_proxy
+from livecheck.wire.redirect import moved
+from livecheck.wire.request import EVENT_STREAM, stream_bytes
 from livecheck.wire.wire import Request, Wire
 
 Messages = Sequence[Mapping[str, Any]]
 
-COMPLETIONS = "/v1/chat/completions"
-MODELS = "/v1/models"
-UNKNOWN_MODEL = "local-model"  # what to ask for when the deployment lists no model
+# The target knows where the API is; requests name its paths as OpenAI does.
+COMPLETIONS = f"{API}/chat/completions"
+MODELS = f"{API}/models"
 # headers of what stands in front of a gateway and may answer in its place
 EDGE_HEADERS = ("via", "cf-ray", "x-amz-cf-id", "x-served-by", "x-vercel-id", "fly-request-id")
 
@@ -33,8 +48,9 @@ def completion(
     """
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     content = {"model": model, "messages": messages, "max_tokens": max_tokens, "stream": stream}
-    accept = "text/event-stream" if stream else "application/json"
-    return Request("POST", COMPLETIONS, json.dumps(content | more).encode(), {"accept": accept})
+    headers = {"accept": EVENT_STREAM if stream else "application/json"}
+    body = json.dumps(content | more).encode()
+    return Request("POST", COMPLETIONS, body, headers, stream_bytes=stream_bytes(max_tokens))
 
 
 def get(path: str) -> Request:
@@ -56,26 +72,98 @@ def unique(prompt: str) -> str:
 def first_contact(run: Run, wire: Wire, requests: Sequence[Request]) -> list[Answer]:
     """Send these requests once, all together, so that a silent server costs one timeout.
 
-    CannotCheck when no server can be reached, or /v1/models refuses the credential. The results
-    name the server as the first answer that has a Server header.
+    The base URL of the API is found here, when the list of models is asked for and is not where it
+    usually is: all wires to the deployment use it from then on, and the results name it.
+
+    CannotCheck when no server can be reached, when it speaks TLS to an http:// URL, when it may be
+    a proxy that answered, when a rate limit is reached already, when the address is redirected,
+    when there is no API at the URL, or when this program is not let in. The results name the server
+    as the first answer that has a Server header.
     """
     answers = [Answer(reply) for reply in wire.exchange(requests, len(requests))]
     for answer in answers:
+        take_note(run, answer, alone=len(requests) == 1)
         show(run, answer)
+    if text := wrong_scheme(wire.target, answers):
+        raise CannotCheck(text)
     if all(answer.is_unreachable for answer in answers):
         raise CannotCheck(unreachable(run.url, answers[0]))
+    if text := doubt_of_proxy(wire.target, answers):
+        raise CannotCheck(text)
+    confirm_passage(answers)
     run.target["server"] = next(filter(None, (each.header("server") for each in answers)), None)
-    if any(answer.path == MODELS and answer.status == 401 for answer in answers):
-        raise CannotCheck(refused_credential(run))
-    return answers
+    if limited := next((each for each in answers if each.is_rate_limited), None):
+        raise CannotCheck(rate_limit_words(limited))
+    if len(requests) > 1 and (stop := confirm_limit(run, wire, answers)):
+        raise CannotCheck(str(stop))
+    if text := moved(wire.target, answers, MODELS) or not_let_in(run, answers):
+        raise CannotCheck(text)
+    answers = [locate(run, wire, each) if each.path == MODELS else each for each in answers]
+    return settle_root(run, wire, answers)
 
 
-def first_model(answer: Answer | None) -> str | None:
-    """The first id that /v1/models lists."""
-    name = pick(answer.json, "data", 0, "id") if answer else None
-    return name if isinstance(name, str) else None
+def not_let_in(run: Run, answers: Sequence[Answer]) -> str | None:
+    """The line when none of these answers is the deployment's own: each refuses this program, or
+    says that there is no such path."""
+    if all(each.path == MODELS for each in answers):
+        return None  # `locate` decides
+    lines = [no_access(run, each) for each in answers if each.status not in (404, 405)]
+    return lines[0] if lines and None not in lines else None
 
 
-def model_to_ask(run: Run, listing: Answer | None) -> str:
-    """--model, else the first model that /v1/models lists, else a name of our own."""
-    return run.args.model or first_model(listing) or UNKNOWN_MODEL
+def locate(run: Run, wire: Wire, listing: Answer) -> Answer:
+    """The list of models, from where the API is. CannotCheck: see first_contact.
+
+    A key may have no right to list models, and be good for completions all the same: a 403 does not
+    end the run of a gateway's check that was told which model to ask for.
+    """
+    listing = find_base(run, wire, listing, COMPLETIONS)
+    run.target["api_base"] = wire.target.api_base
+    is_needed = run.args.deployment is FLEET or getattr(run.args, "model", None) is None
+    if (listing.status != 403 or is_needed) and (text := no_access(run, listing)):
+        raise CannotCheck(text)
+    return listing
+
+
+def confirm_limit(
+    run: Run, wire: Wire, answers: Sequence[Answer], token: str | None = None
+) -> Stop | None:
+    """Whether a limit refused some of these requests, which were in flight together; None if not.
+
+    A server that refuses requests at once is asked for its models, with nothing else in flight: a
+    rate limit refuses that as well. `token`: instead of the wire's own. One request, and none at
+    all unless an answer looks like that of a proxy's limit.
+    """
+    suspects = [answer for answer in answers if answer.looks_like_limit]
+    if not suspects or any(answer.is_rate_limited for answer in answers):
+        return None
+    request = get(MODELS) if token is None else with_credential(get(MODELS), token)
+    alone = fetch(run, wire, request)
+    if not alone.is_rate_limited:
+        return None
+    for answer in suspects:
+        answer.may_be_limit = True
+    return Stop(Cause.RATE_LIMIT, rate_limit_words(alone))
+
+
+def settle_root(run: Run, wire: Wire, answers: list[Answer]) -> list[Answer]:
+    """The same answers, those of the deployment's own endpoints from where these are.
+
+    A prefix with another version is the API's, and the deployment's own endpoints may be at the
+    host itself. The fleet's scripts need them later, so that they look for /health here.
+    """
+    address = wire.target.address
+    if address is None or address.other_root is None:
+        return answers
+    own = [each for each in answers if not each.path.startswith(f"{API}/")]
+    if not own and run.args.deployment is FLEET:
+        own = [fetch(run, wire, get("/health"))]
+    if any(each.status != 404 for each in own):
+        return answers
+    first, address.root = address.root, address.other_root
+    again = {id(each): fetch(run, wire, each.request) for each in own}
+    if all(each.status == 404 for each in again.values()):
+        address.root = first
+        return answers
+    run.target["url"] = run.url
+    return [again.get(id(each), each) for each in answers]

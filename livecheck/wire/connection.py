@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import queue
+import re
 import selectors
 import socket
 import ssl
@@ -17,14 +18,18 @@ import sys
 import threading
 import time
 import urllib.parse
-import urllib.request
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Generic, TypeVar
 
+from livecheck.core.address import API, Address
+from livecheck.core.certificate import ClientCertificate
 from livecheck.wire.clock import SO_TIMESTAMPNS, Clock
+from livecheck.wire.hosts import Hosts
+from livecheck.wire.look_up import Unreachable, failed_words, late_words
+from livecheck.wire.proxy import Proxy, find_proxy, open_tunnel
 
 MAX_OPENERS = 32  # threads that open connections
 READ_SIZE = 1 << 16
@@ -34,6 +39,19 @@ TCP_INFO_RTT_OFFSET = 68  # tcpi_rtt in struct tcp_info, microseconds (linux/tcp
 TCP_INFO_SIZE = 104
 LEAST_TIMEOUT_S = 0.01  # a socket's time-out of 0 would mean non-blocking
 
+TLS_CLOSED = "closed during the TLS handshake"  # as by a server that does not speak TLS
+TLS_SILENT = "the TLS handshake timed out"
+CERTIFICATE_WANTED = "the server asks for a client certificate"
+CERTIFICATE_REFUSED = "the server refuses the client certificate"
+NO_HTTP_1 = "the server offers no HTTP/1.1 over TLS, so it may speak HTTP/2 only"
+# The alerts of a server about the certificate of a client (RFC 8446, section 6.2; RFC 5246, section
+# 7.2), as OpenSSL names them
+ABOUT_CERTIFICATE = re.compile(
+    "ALERT_(NO_CERTIFICATE|BAD_CERTIFICATE|UNSUPPORTED_CERTIFICATE|CERTIFICATE_REVOKED"
+    "|CERTIFICATE_EXPIRED|CERTIFICATE_UNKNOWN|UNKNOWN_CA|ACCESS_DENIED|CERTIFICATE_REQUIRED)"
+)
+HANDSHAKE, CERTIFICATE_REQUEST = 22, 13  # a type of TLS records; a type of messages in these
+
 T = TypeVar("T")
 
 
@@ -41,16 +59,37 @@ T = TypeVar("T")
 class Target:
     """Where requests go. `url` is a base URL: scheme, host, and port and path if there are any.
 
-    `token` is sent as a bearer token. `verify=False` accepts any TLS certificate.
+    `token` is sent as a bearer token. `verify=False` accepts any TLS certificate; `ca_file` has
+    more authorities to trust. `address` knows where the API is; without one it is at /v1 below the
+    URL. All targets of a run share it: when the first contact finds the API elsewhere, all know.
+    They share `hosts` as well: which addresses of a host answer. `certificate` is shown to a server
+    that asks for one.
     """
 
     url: str
     token: str | None = None
     verify: bool = True
+    ca_file: str | None = None
+    address: Address | None = field(default=None, compare=False)
+    hosts: Hosts = field(default_factory=Hosts, compare=False, repr=False)
+    certificate: ClientCertificate | None = None
 
     @cached_property
     def parts(self) -> urllib.parse.SplitResult:
         return urllib.parse.urlsplit(self.url)
+
+    @property
+    def api_base(self) -> str:
+        """The base URL of the API, as an SDK wants it."""
+        return self.address.base if self.address else f"{self.url}{API}"
+
+    def path_of(self, path: str) -> str:
+        """The path to ask for: one that begins with /v1 is the API's."""
+        if self.address is None:
+            return self.parts.path + path
+        if path.startswith(f"{API}/"):
+            return urllib.parse.urlsplit(self.address.base).path + path.removeprefix(API)
+        return urllib.parse.urlsplit(self.address.root).path + path
 
     @property
     def is_tls(self) -> bool:
@@ -65,12 +104,18 @@ class Target:
         return self.parts.port or (443 if self.is_tls else 80)
 
     @cached_property
-    def proxy(self) -> urllib.parse.SplitResult | None:
-        """The proxy that the environment asks for; never one for this machine itself."""
-        if self.host in ("localhost", "127.0.0.1", "::1") or urllib.request.proxy_bypass(self.host):
-            return None
-        proxy = urllib.request.getproxies().get(self.parts.scheme)
-        return urllib.parse.urlsplit(proxy if "://" in proxy else f"//{proxy}") if proxy else None
+    def proxy(self) -> Proxy | None:
+        """The proxy that the environment asks for. CannotCheck when it cannot be used."""
+        try:
+            return find_proxy(self.parts.scheme, self.host, self.port)
+        except UnicodeError:
+            return None  # not a name that a host can have: connecting says so
+
+    @property
+    def host_and_port(self) -> str:
+        """As a Host header has it: without the port that the scheme has anyway."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.is_tls else 80) else f"{host}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -131,24 +176,66 @@ class Tls:
     """TLS over a socket that we read ourselves: an SSLSocket cannot give kernel receive times,
     because it has no recvmsg."""
 
-    def __init__(self, context: ssl.SSLContext, host: str):
+    def __init__(self, context: ssl.SSLContext, host: str, has_certificate: bool = False):
+        """`has_certificate`: whether the context has one for a server that asks for it."""
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._has_certificate = has_certificate
         self.closed = False  # the peer will not send anything more
+        self.refusal: str | None = None  # what the peer said of our certificate, or of its absence
 
     def handshake(self, sock: socket.socket) -> None:
         """Needs a blocking socket with a time-out. Raises OSError (ssl.SSLError is one)."""
-        while True:
-            try:
-                self._object.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                sock.sendall(self._outgoing.read())
-                data = sock.recv(READ_SIZE)
-                if not data:
-                    raise ConnectionResetError(errno.ECONNRESET, "closed during TLS") from None
-                self._incoming.write(data)
-        sock.sendall(self._outgoing.read())
+        received = b""
+        try:
+            while True:
+                try:
+                    self._object.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    sock.sendall(self._outgoing.read())
+                    data = self._receive(sock)
+                    received += data
+                    self._incoming.write(data)
+            sock.sendall(self._outgoing.read())
+        except (ssl.SSLError, ConnectionError) as error:
+            if refusal := self._certificate_words(error, received):
+                raise ClientCertificateError(refusal) from None
+            raise
+
+    @staticmethod
+    def _receive(sock: socket.socket) -> bytes:
+        try:
+            data = sock.recv(READ_SIZE)
+        except TimeoutError:
+            raise TimeoutError(errno.ETIMEDOUT, TLS_SILENT) from None
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            raise ConnectionResetError(errno.ECONNRESET, TLS_CLOSED) from None
+        return data
+
+    def _certificate_words(self, error: OSError, received: bytes = b"") -> str | None:
+        """What an error of TLS says about the client's certificate; None when nothing.
+
+        Some servers do not name the certificate in their alert, or send none at all: then it counts
+        that they asked for one in the handshake, which was `received`.
+        """
+        if isinstance(error, ssl.SSLCertVerificationError):  # it is ours, about the server's
+            return None
+        reason = tls_reason(error)
+        about = ABOUT_CERTIFICATE.search(reason)
+        asked = isinstance(error, ConnectionError) or "ALERT_HANDSHAKE_FAILURE" in reason
+        if not about and not (asked and asks_for_certificate(received)):
+            return None
+        if not self._has_certificate:
+            return CERTIFICATE_WANTED
+        said = about[1].replace("_", " ").lower() if about else "without saying why"
+        return f"{CERTIFICATE_REFUSED} ({said})"
+
+    def take_unsent(self) -> bytes:
+        """What TLS itself has to send after a read: a certificate that was asked for only now."""
+        return self._outgoing.read()
 
     def encrypt(self, data: bytes) -> bytes:
         self._object.write(data)
@@ -163,18 +250,52 @@ class Tls:
                 plain = plain + piece if plain else piece
         except ssl.SSLWantReadError:
             pass
-        except ssl.SSLError:  # close_notify or an alert: nothing more will arrive
+        except ssl.SSLError as error:  # close_notify or an alert: nothing more will arrive
             self.closed = True
+            # In TLS 1.3 a client learns only now that the server did not accept its handshake.
+            self.refusal = self._certificate_words(error)
         return plain
 
 
-def tls_context(verify: bool) -> ssl.SSLContext:
-    """urllib3's settings, with the system's certificates and those that requests would use."""
+class ClientCertificateError(OSError):
+    """The server wants a client certificate, or not this one; the text says which."""
+
+
+def tls_reason(error: OSError) -> str:
+    """OpenSSL's name for an error, as `TLSV1_ALERT_UNKNOWN_CA`. Python does not know all names: of
+    the others it has the words alone."""
+    return (getattr(error, "reason", None) or str(error)).upper().replace(" ", "_")
+
+
+def asks_for_certificate(received: bytes) -> bool:
+    """Whether a server's part of a handshake has a CertificateRequest (RFC 5246, section 7.4.4).
+
+    `received`: TLS records as they came. Those of TLS 1.3 are encrypted from there on.
+    """
+    messages, at = b"", 0
+    while received[at : at + 1] == bytes([HANDSHAKE]):
+        end = at + 5 + int.from_bytes(received[at + 3 : at + 5], "big")
+        messages += received[at + 5 : end]
+        at = end
+    at = 0
+    while at < len(messages):
+        if messages[at] == CERTIFICATE_REQUEST:
+            return True
+        at += 4 + int.from_bytes(messages[at + 1 : at + 4], "big")
+    return False
+
+
+def tls_context(target: Target) -> ssl.SSLContext:
+    """urllib3's settings, with the system's certificates, those that requests would use, and those
+    of --ca-file. OpenSSL takes the system's from SSL_CERT_FILE and SSL_CERT_DIR, if they are set.
+    """
     from urllib3.util.ssl_ import create_urllib3_context
 
     context = create_urllib3_context()
     context.set_alpn_protocols(["http/1.1"])
-    if not verify:
+    if target.certificate:
+        target.certificate.load(context)
+    if not target.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         return context
@@ -183,31 +304,33 @@ def tls_context(verify: bool) -> ssl.SSLContext:
         import certifi
 
         context.load_verify_locations(certifi.where())
+    if target.ca_file:
+        context.load_verify_locations(target.ca_file)
     return context
 
 
-def open_socket(target: Target, address: str, timeout_s: float) -> socket.socket:
-    """A TCP connection to the target, or through its proxy. Raises OSError.
+def open_socket(target: Target, deadline_s: float) -> tuple[socket.socket, int]:
+    """A TCP connection to the target, or through its proxy, and when it was begun: the time before
+    that went into looking up the name and waiting for addresses that do not answer.
 
-    `address` is one of the target's addresses, or of the proxy's if there is one.
+    Raises OSError.
     """
-    from urllib3.connection import HTTPConnection
-    from urllib3.exceptions import HTTPError
-    from urllib3.util import make_headers
-
     proxy = target.proxy
-    port = (proxy.port or 8080) if proxy else target.port
-    connection = HTTPConnection(address, port, timeout=timeout_s)
-    if proxy:
-        user = f"{proxy.username}:{proxy.password or ''}" if proxy.username else ""
-        headers = make_headers(proxy_basic_auth=urllib.parse.unquote(user) or None)
-        connection.set_tunnel(target.host, target.port, headers)
+    if proxy is None:
+        attempt = target.hosts.at(target.host, target.port).connect(deadline_s)
+        return attempt.sock, attempt.started_ns
     try:
-        connection.connect()
-    except HTTPError as error:
-        cause = error.__cause__ or error.__context__
-        raise cause if isinstance(cause, OSError) else OSError(str(error)) from None
-    return connection.sock
+        attempt = target.hosts.at(proxy.host, proxy.port).connect(deadline_s)
+    except OSError as error:
+        reason = plain_reason(error, proxy.host)
+        raise Unreachable(f"the proxy {proxy.name} cannot be reached ({reason})") from None
+    try:
+        if not proxy.forwards:
+            open_tunnel(attempt.sock, proxy, deadline_s)
+    except BaseException:
+        attempt.sock.close()
+        raise
+    return attempt.sock, attempt.started_ns
 
 
 def round_trip_ns(sock: socket.socket, connect_ns: int) -> int:
@@ -225,7 +348,7 @@ def connect(
     """Open a connection and measure how long that takes. `context` is for TLS. Raises OSError."""
     begun_ns = time.perf_counter_ns()
     deadline_s = begun_ns / 1e9 + timeout_s
-    sock, started_ns = open_any_address(target, deadline_s)
+    sock, started_ns = open_socket(target, deadline_s)
     connect_ns, before_ns = time.perf_counter_ns() - started_ns, started_ns - begun_ns
     try:
         rtt_ns = None if target.proxy else round_trip_ns(sock, connect_ns)
@@ -236,7 +359,8 @@ def connect(
         if context is None:
             return Connection(sock, None, Handshake(connect_ns, None, rtt_ns, before_ns))
         sock.settimeout(max(LEAST_TIMEOUT_S, deadline_s - time.perf_counter()))
-        tls, tls_begun_ns = Tls(context, target.host), time.perf_counter_ns()
+        tls = Tls(context, target.host, target.certificate is not None)
+        tls_begun_ns = time.perf_counter_ns()
         tls.handshake(sock)
         tls_ns = time.perf_counter_ns() - tls_begun_ns
         return Connection(sock, tls, Handshake(connect_ns, tls_ns, rtt_ns, before_ns))
@@ -245,36 +369,48 @@ def connect(
         raise
 
 
-def open_any_address(target: Target, deadline_s: float) -> tuple[socket.socket, int]:
-    """A connection to the first address that answers, and when it was begun. Raises OSError.
-
-    The name is looked up here and not by urllib3, so that the look-up is not in the connect time.
-    """
-    host = (target.proxy.hostname or "") if target.proxy else target.host
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    while True:
-        # An address that does not answer must leave time for the others.
-        share_s = (deadline_s - time.perf_counter()) / len(addresses)
-        started_ns = time.perf_counter_ns()
-        try:
-            return open_socket(target, addresses.pop(0), max(LEAST_TIMEOUT_S, share_s)), started_ns
-        except OSError:
-            if not addresses:
-                raise
-
-
 def explain(error: OSError, target: Target) -> Failure:
     """Why a connection could not be opened, in words an operator can act on."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return Failure("tls", f"certificate not accepted: {error.verify_message}")
-    if isinstance(error, ssl.SSLError):
-        return Failure("tls", f"TLS failed: {(error.reason or str(error)).replace('_', ' ')}")
+        failure = Failure("tls", f"certificate not accepted: {error.verify_message}")
+    elif isinstance(error, ClientCertificateError):
+        failure = Failure("tls", str(error))
+    elif isinstance(error, ssl.SSLError) and "NO_APPLICATION_PROTOCOL" in tls_reason(error):
+        failure = Failure("tls", NO_HTTP_1)
+    elif isinstance(error, ssl.SSLError):
+        failure = Failure("tls", f"TLS failed: {(error.reason or str(error)).replace('_', ' ')}")
+    else:
+        failure = Failure("connect", plain_reason(error, target.host))
+    return through_proxy(failure, target)
+
+
+def plain_reason(error: OSError, host: str) -> str:
+    """Why there is no connection to this host."""
     if isinstance(error, socket.gaierror):
-        return Failure("connect", f"unknown host {target.host}")
+        return failed_words(host, error)
+    if isinstance(error, Unreachable):
+        return str(error)
+    if error.strerror in (TLS_CLOSED, TLS_SILENT):
+        return error.strerror
     if isinstance(error, TimeoutError):
-        return Failure("connect", "connecting timed out")
-    return Failure("connect", (error.strerror or str(error)).lower())
+        return "connecting timed out"
+    return (error.strerror or str(error)).lower()
+
+
+def through_proxy(failure: Failure, target: Target) -> Failure:
+    """The same, with the name of the proxy that lies in between."""
+    if target.proxy is None or failure.kind == "interrupted":
+        return failure
+    return Failure(failure.kind, target.proxy.in_words(failure.text))
+
+
+def timed_out(target: Target, timeout_s: float) -> Failure:
+    """Why there is no connection when the time is over."""
+    proxy = target.proxy
+    host, port = (proxy.host, proxy.port) if proxy else (target.host, target.port)
+    is_looking_up = target.hosts.at(host, port).look_ups.is_under_way
+    text = late_words(host, timeout_s) if is_looking_up else "connecting timed out"
+    return through_proxy(Failure("connect", text), target)
 
 
 def receive(sock: socket.socket) -> tuple[bytes, Sequence[tuple[int, int, bytes]]]:
@@ -306,10 +442,8 @@ class Opener(Generic[T]):
 
         After the deadline it is not opened any more.
         """
-        import urllib3.connection  # noqa: F401  (imported now, outside the time of connecting)
-
         if self._target.is_tls and self._context is None:
-            self._context = tls_context(self._target.verify)  # once: it takes 35 ms
+            self._context = tls_context(self._target)  # once: it takes 35 ms
         self._pending += 1
         if self._threads < min(self._pending, MAX_OPENERS):
             self._threads += 1
@@ -329,7 +463,7 @@ class Opener(Generic[T]):
 
     def _connect(self, timeout_s: float) -> Connection | Failure:
         if timeout_s <= 0 or self._closed:  # others before it took too long
-            return Failure("connect", "connecting timed out")
+            return timed_out(self._target, timeout_s)
         try:
             return connect(self._target, self._context, timeout_s, self._kernel_stamps)
         except OSError as error:

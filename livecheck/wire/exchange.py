@@ -7,6 +7,7 @@ decide when a request begins: `ClosedLoop` when another one has ended, `OpenLoop
 
 from __future__ import annotations
 
+import contextlib
 import re
 import select
 import selectors
@@ -15,22 +16,33 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from livecheck.wire.connection import Connection, Failure, Pool, receive
+from livecheck.wire.connection import (
+    Connection,
+    Failure,
+    Pool,
+    receive,
+    through_proxy,
+    timed_out,
+)
+from livecheck.wire.dialect import Dialect
 from livecheck.wire.http1 import Message
-from livecheck.wire.request import Reply, Request
+from livecheck.wire.request import MAX_BYTES, MAX_READS, Reply, Request
 
-MAX_BYTES = 32 << 20  # of one answer; more is a flood
 CHECK_S = 0.05  # how often deadlines are checked
+CONNECT_GRACE_S = 0.1  # the thread that connects ends at the deadline, and knows more about it
 CANCEL_CHECK_S = 0.002  # the same, while requests are to be cancelled at a given time
 LEFT_OPEN_S = 0.5  # how long the end of the message may take after [DONE]
 # A server that closes an idle connection while we send does so within a round trip. When the
 # connection breaks later than this after the send, the server had accepted the request.
 CLOSE_RACE_S = 1.0
 ARRIVALS_AT_ONCE = 64  # then answers are read, even when the schedule cannot be kept
-SLEPT_NS = 100_000  # a select that took longer has waited
 SELECT_FD_LIMIT = 1024  # select() takes only descriptors below it
 
 OnReply = Callable[[Reply], bool | None]
+# A short piece of work, of about a millisecond; whether there was any. It is told whether there is
+# something to read or to send: then it does only what cannot wait.
+SpareWork = Callable[[bool], bool]
+SPARE_NS = 3_000_000  # until the next arrival of an open loop, to do such a piece before it
 DONE_LINE = re.compile(rb"[\r\n]data: ?\[DONE\]")  # a line of its own, not text inside of one
 
 
@@ -46,7 +58,7 @@ class Slot:
         self.searched_ns = 0  # the read after which [DONE] was searched for
         self.stamp_ns = 0  # the time of the send, then of the last read
         self.size = 0  # bytes of the answer so far
-        self.limit = MAX_BYTES  # the request ends when the answer has this many bytes
+        self.limit = MAX_BYTES  # with this many bytes of the answer, something has to be decided
         self.unsent: bytes | memoryview = b""
 
 
@@ -62,6 +74,8 @@ class Exchange:
     on_reply: OnReply | None  # sees each reply as it ends; True: no other request is begun
     reuse: bool  # False: a new connection for each request
     requests: Iterable[Request]
+    dialect: Dialect
+    in_spare_time: SpareWork | None = None
 
     def __post_init__(self) -> None:
         self.replies: list[Reply] = []
@@ -96,18 +110,38 @@ class Exchange:
         """What can be read or written; waits for it until the next check of the deadlines."""
         return self._selector.select(self._check_s)
 
+    def _has_time(self, now_ns: int) -> bool:
+        """Whether no request has to be sent in the next few milliseconds."""
+        return True
+
     # the event loop
+
+    def _look(self) -> list[tuple[selectors.SelectorKey, int]]:
+        """What can be read or written; waits for it if nothing is there yet.
+
+        Without kernel stamps this is all that tells how long bytes can have lain unread: those
+        that are there at once may have come right after the look before, those that are waited
+        for came when the wait ended. The time that a call takes does not tell which: a process
+        that gets no processor looks as if it waited.
+        """
+        looked_before_ns = self._looked_ns
+        at_once = self._selector.select(0)
+        if self.in_spare_time:
+            now_ns = time.perf_counter_ns()
+            if self.in_spare_time(bool(at_once) or not self._has_time(now_ns)) and not at_once:
+                looked_before_ns = now_ns
+                at_once = self._selector.select(0)
+                self._looked_ns = time.perf_counter_ns()
+                self._unread_since_ns = looked_before_ns
+                return at_once
+        events = at_once or self._wait(time.perf_counter_ns())
+        self._looked_ns = time.perf_counter_ns()
+        self._unread_since_ns = looked_before_ns if at_once else self._looked_ns
+        return events
 
     def _handle_events(self) -> None:
         """Wait for something to happen, once, and deal with it."""
-        asked_ns = time.perf_counter_ns()
-        events = self._wait(asked_ns)
-        woke_ns = time.perf_counter_ns()
-        # Without kernel stamps: how long can the bytes have been there? If select waited, they
-        # came when it returned; if it did not, they may have come right after the call before.
-        has_waited = woke_ns - asked_ns > SLEPT_NS
-        self._unread_since_ns = woke_ns if has_waited else self._looked_ns
-        self._looked_ns = woke_ns
+        events = self._look()
         for key, mask in events:
             if key.data is None:
                 self._collect_opened()
@@ -128,8 +162,9 @@ class Exchange:
             if reply is None:
                 continue
             if reply.t0_ns is None:  # still connecting, or connected and waiting for the start
-                if slot.connection is None and now_ns > slot.deadline_ns:
-                    self._end(slot, Failure("connect", "connecting timed out"))
+                over_ns = slot.deadline_ns + int(CONNECT_GRACE_S * 1e9)
+                if slot.connection is None and now_ns > over_ns:
+                    self._end(slot, timed_out(self.pool.target, self.timeout_s))
                 continue
             cancel_after_s = reply.request.cancel_after_s
             if cancel_after_s is not None and now_ns >= reply.t0_ns + int(cancel_after_s * 1e9):
@@ -138,6 +173,8 @@ class Exchange:
             elif self._is_left_open(slot, now_ns):
                 reply.unterminated = True
                 self._end(slot)
+            elif len(reply.ends) > MAX_READS:
+                self._end(slot, Failure("flood", f"more than {MAX_READS:,} pieces of answer"))
             elif now_ns > slot.deadline_ns:
                 self._end(slot, Failure("timeout", f"not finished after {self.timeout_s:g} s"))
 
@@ -163,11 +200,15 @@ class Exchange:
             slot.ready_ns = max(due_ns, slot.ready_ns or 0)
         if request.cancel_after_s is not None:
             self._check_s = CANCEL_CHECK_S
-        secret = (request.secret or self.pool.target.token or "").encode()
-        message = Message(request.method)
-        slot.reply = Reply(len(self.replies), request, None, due_ns, message=message, secret=secret)
+        slot.reply = self._new_reply(len(self.replies), request, due_ns)
         self.replies.append(slot.reply)
         self._connect(slot)
+
+    def _new_reply(self, index: int, request: Request, due_ns: int | None) -> Reply:
+        secret = (request.secret or self.pool.target.token or "").encode()
+        adapted, message = self.dialect.adapt(request), Message(request.method)
+        proxy = self.pool.target.proxy
+        return Reply(index, adapted, None, due_ns, message=message, secret=secret, proxy=proxy)
 
     def _connect(self, slot: Slot) -> None:
         assert slot.reply
@@ -256,15 +297,16 @@ class Exchange:
         tls = connection.tls
         if tls:
             data = tls.decrypt(data)
+            if not data and (more := tls.take_unsent()):
+                with contextlib.suppress(OSError):  # the next read tells why
+                    connection.sock.send(more)
         if data:
-            reply.reads.append(data)
-            reply.stamps_ns.append(stamp_ns)
             if ancillary:
                 clock.stamped_reads += 1
-                reply.lag_ns.append(now_ns - stamp_ns)
+                reply.add(data, stamp_ns, now_ns - stamp_ns)
             else:
                 clock.unstamped_reads += 1
-                reply.lag_ns.append(now_ns - self._unread_since_ns)
+                reply.add(data, stamp_ns, now_ns - self._unread_since_ns)
             slot.last_read_ns, slot.stamp_ns = now_ns, stamp_ns
             slot.size += len(data)
             message = reply.message
@@ -281,11 +323,21 @@ class Exchange:
             self._end(slot)
         elif message.error is not None:
             self._end(slot, Failure("malformed", message.error))
-        elif slot.limit < MAX_BYTES:
+        else:
+            self._on_limit(slot)
+
+    def _on_limit(self, slot: Slot) -> None:
+        """The answer is long: cancel it, as the request wanted it; end it, if it is a flood; or let
+        it go on, because its head says that it is a stream that was asked for."""
+        assert slot.reply
+        most, wanted = slot.reply.most_bytes, slot.reply.request.cancel_at_bytes
+        if wanted and wanted <= most and slot.size >= wanted:
             slot.reply.cancelled = True
             self._end(slot)
+        elif slot.size >= most:
+            self._end(slot, Failure("flood", f"more than {most / (1 << 20):.3g} MB of answer"))
         else:
-            self._end(slot, Failure("flood", f"more than {MAX_BYTES >> 20} MB of answer"))
+            slot.limit = min(wanted or most, most)
 
     def _on_closed(self, slot: Slot) -> None:
         """The server closed the connection: this ends the message, or cuts it off."""
@@ -301,6 +353,9 @@ class Exchange:
         """The connection ended before the message did."""
         reply, connection = slot.reply, slot.connection
         assert reply and reply.t0_ns and connection
+        if connection.tls and connection.tls.refusal:
+            self._end(slot, Failure("tls", connection.tls.refusal))
+            return
         just_sent = time.perf_counter_ns() < reply.t0_ns + int(CLOSE_RACE_S * 1e9)
         if connection.uses > 1 and slot.size == 0 and just_sent and not reply.resent:
             # The server closed the idle connection just as we sent (RFC 9112, 9.3.1). That is not
@@ -319,14 +374,22 @@ class Exchange:
         """The request is over: keep or close its connection, then begin the next request."""
         reply, connection = slot.reply, slot.connection
         assert reply
-        reply.failure = failure
+        failure = failure or reply.refusal_of_proxy()
+        reply.failure = through_proxy(failure, self.pool.target) if failure else None
         is_answered = failure is None and reply.stamps_ns
         reply.end_ns = reply.stamps_ns[-1] if is_answered else time.perf_counter_ns()
         reusable = self.reuse and not failure and not slot.unsent and reply.message.keep_alive
         if connection and not (reusable and connection.is_alive()):
             self._close_connection(slot)
+        if reply.failure and reply.failure.kind == "flood":
+            reply.keep_beginning()
         slot.reply, slot.unsent = None, b""
         slot.ready_ns = reply.end_ns if reply.message.complete else time.perf_counter_ns()
+        if self.dialect.refuses(reply):
+            slot.reply = self._new_reply(reply.index, reply.request, reply.due_ns)
+            self.replies[reply.index] = slot.reply
+            self._connect(slot)
+            return
         if self.on_reply and self.on_reply(reply):
             self._begin_no_more()
         self._on_free(slot)
@@ -419,7 +482,7 @@ class ClosedLoop(Exchange):
 class OpenLoop(Exchange):
     """Each request at its time, whatever the server does; late when too many are in flight."""
 
-    due_s: Iterable[float]  # after the start, ascending
+    due_s: Iterable[float] = ()  # after the start, ascending
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -451,6 +514,9 @@ class OpenLoop(Exchange):
     def _next_request(self) -> tuple[int | None, Request] | None:
         return self._backlog.popleft() if self._backlog else None
 
+    def _has_time(self, now_ns: int) -> bool:
+        return self._arriving is None or self._arriving[0] > now_ns + SPARE_NS
+
     def _begin_no_more(self) -> None:
         self._arriving = None
         self._backlog.clear()
@@ -473,7 +539,7 @@ def has_said_done(reply: Reply) -> bool:
 
     A message that announced its length is not over before all of it has come.
     """
-    tail = b"".join(reply.reads[-3:])[-200:]
+    tail = reply.raw[-200:]
     content_type = (reply.message.header("content-type") or "").lower()
     is_stream = content_type.startswith("text/event-stream") and reply.message.framing != "length"
     return is_stream and DONE_LINE.search(tail) is not None

@@ -14,17 +14,28 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import overload
 
 HEAD_LIMIT_BYTES = 64 * 1024  # for one head, and for the trailer section; empty line included
+
+MAX_CHUNKS = 1_000_000  # each costs more than its bytes; an answer has one or two for each event
 
 # What the parser expects next. Plain ints, because `feed` compares one of them on every read.
 _HEAD, _CHUNK_LINE, _CHUNK_DATA, _TRAILER, _LENGTH, _CLOSE, _OVER = range(7)
 
 _NEVER = sys.maxsize
+_MOST = (1 << 32) - 1  # the largest number in the arrays of offsets: no answer is that long
+_JOINED_AT_ONCE = 200_000  # chunks: to join more takes more memory than their bytes
 _EMPTY_LINE = re.compile(rb"\n\r?\n")  # the end of a line, then an empty line
 _VERSION = re.compile(rb"HTTP/1\.[0-9] ")
 _VERSION_BYTES = len(b"HTTP/1.1 ")
+# How an HTTP/2 server begins, whatever it is asked: with a SETTINGS frame, or with GOAWAY when it
+# does not like what it reads. Length, type, flags, and the number of the connection itself, which
+# is 0 (RFC 9113, sections 3.4, 4.1 and 6.8).
+_HTTP_2_FRAME = re.compile(rb"\x00[\x00-\x40].[\x04\x07]\x00\x00\x00\x00\x00", re.DOTALL)
+HTTP_2 = "an HTTP/2 frame in the place of an HTTP/1.1 response"
 _STATUS_LINE = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: (.*))?")
 _LENGTH_VALUE = re.compile(r"[0-9]{1,18}")  # bounded, because int() raises on thousands of digits
 
@@ -37,21 +48,61 @@ _SIZE_LINE_START = re.compile(rb"(?:[0-9A-Fa-f]{1,16}[ \t]{0,16}(?:;[^\r\n]{0,25
 _COMMON_SIZES = {b"%x" % size: size for size in range(1, 2048)}
 
 
+class Marks(Sequence[tuple[int, int]]):
+    """(body bytes so far, time in ns), for each read that brought some of the body.
+
+    A server may send millions of pieces: here each takes 16 bytes, in a list of pairs 130.
+    """
+
+    __slots__ = ("_sizes", "_times_ns")
+
+    def __init__(self, pairs: Iterable[tuple[int, int]] = ()) -> None:
+        self._sizes, self._times_ns = array("q"), array("q")
+        for size, time_ns in pairs:
+            self.append(size, time_ns)
+
+    def append(self, size: int, time_ns: int) -> None:
+        self._sizes.append(size)
+        self._times_ns.append(time_ns)
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    @overload
+    def __getitem__(self, at: int) -> tuple[int, int]: ...
+    @overload
+    def __getitem__(self, at: slice) -> Marks: ...
+    def __getitem__(self, at: int | slice) -> tuple[int, int] | Marks:
+        if isinstance(at, slice):
+            return Marks(zip(self._sizes[at], self._times_ns[at], strict=True))
+        return self._sizes[at], self._times_ns[at]
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return zip(self._sizes, self._times_ns, strict=True)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class Message:
     """One response, fed as it arrives. The result does not depend on how the bytes were split.
 
-    Raw offsets count from the first byte fed. Interim (1xx) responses are skipped, but their bytes
-    count. After an error nothing more is read: `complete` stays False, and what was known until
-    then (status, headers, spans) stays.
+    Raw offsets count from the first byte fed; at most 4 GB may be fed. Interim (1xx) responses are
+    skipped, but their bytes count. After an error nothing more is read: `complete` stays False, and
+    what was known until then (status, headers, spans) stays.
     """
 
     __slots__ = (
+        "_announced",
         "_end",
         "_fed",
+        "_lengths",
         "_next_work",
         "_section",
-        "_spans",
         "_stage",
+        "_starts",
         "_unfinished",
         "complete",
         "error",
@@ -79,8 +130,10 @@ class Message:
         self._end = 0  # raw offset where the current chunk, length body or complete message ends
         self._unfinished = b""  # chunk framing: part of a size line, or the CR after a chunk
         self._section = bytearray()  # unfinished head or trailer section
-        # (raw offset, length) as announced: the last one may reach beyond what was fed.
-        self._spans: list[tuple[int, int]] = []
+        self._announced = 0  # bytes of the current chunk, as its size line says
+        # Raw offset and length of each run of body bytes, as announced: the last one may reach
+        # beyond what was fed. A server may send millions: in arrays each takes 8 bytes.
+        self._starts, self._lengths = array("I"), array("I")
 
     # --- feeding
 
@@ -97,7 +150,8 @@ class Message:
             line, _, rest = data.partition(b"\r\n")
             size = _COMMON_SIZES.get(line)
             if size is not None and len(rest) == size + 2 and rest[-2:] == b"\r\n":
-                self._spans.append((fed - size - 2, size))
+                self._starts.append(fed - size - 2)
+                self._lengths.append(size)
                 return False
         return self._advance(data)
 
@@ -130,7 +184,7 @@ class Message:
         if self._stage == _LENGTH:
             return f"{missing} bytes before the announced Content-Length"
         if self._stage == _CHUNK_DATA and missing > 0:
-            return f"{missing} bytes before the end of a chunk of {self._spans[-1][1]}"
+            return f"{missing} bytes before the end of a chunk of {self._announced}"
         if self._stage == _TRAILER:
             return "after the last chunk, before the empty line that ends the message"
         if self._stage != _HEAD:
@@ -191,6 +245,8 @@ class Message:
         ended = _EMPTY_LINE.search(start) is not None
         if _VERSION.match(start) or (len(start) < _VERSION_BYTES and not ended):
             return True
+        if _HTTP_2_FRAME.match(start):
+            return self._fail(HTTP_2)
         return self._fail(f"not an HTTP/1.1 response: it starts with {_quote(start)}")
 
     def _take_lines(self) -> list[str]:
@@ -246,7 +302,7 @@ class Message:
             return self._start_length(start, lengths)
         self.framing = "close"
         self._stage, self._next_work = _CLOSE, _NEVER
-        self._spans.append((start, _NEVER))
+        self._add_span(start, _MOST)
         return False
 
     def _start_length(self, start: int, values: list[str]) -> bool:
@@ -261,14 +317,20 @@ class Message:
         self.framing = "length"
         self._end = start + length
         if length:
-            self._spans.append((start, length))
+            self._add_span(start, length)
         if self._fed >= self._end:
             return self._finish(self._end)
         self._stage, self._next_work = _LENGTH, self._end
         return False
 
+    def _add_span(self, start: int, length: int) -> None:
+        self._starts.append(start)
+        self._lengths.append(min(length, _MOST))
+
     def _read_chunks(self, data: bytes, pos: int) -> bool:
         """Read chunk after chunk; the first size line begins at `pos`."""
+        if len(self._starts) > MAX_CHUNKS:
+            return self._fail(f"more than {MAX_CHUNKS:,} chunks")
         base = self._fed - len(data)
         while line := _SIZE_LINE.match(data, pos):
             pos = line.end()
@@ -276,10 +338,11 @@ class Message:
             if not size:
                 self._stage = _TRAILER
                 return self._read_trailer(data, pos - 1)
-            self._spans.append((base + pos, size))
+            self._add_span(base + pos, size)
             pos += size
             if data[pos : pos + 2] != b"\r\n":
                 self._stage, self._end, self._next_work = _CHUNK_DATA, base + pos, base + pos + 1
+                self._announced = size
                 return self._end_chunk(data, pos) if pos < len(data) else False
             pos += 2
         return self._keep_partial_size_line(data, pos)
@@ -299,7 +362,7 @@ class Message:
             self._stage = _CHUNK_LINE
             return self._read_chunks(data, pos + 2)
         if end not in (b"", b"\r"):
-            return self._fail(f"chunk of {self._spans[-1][1]} bytes not followed by CR LF")
+            return self._fail(f"chunk of {self._announced} bytes not followed by CR LF")
         self._unfinished = end
         return False
 
@@ -353,25 +416,37 @@ class Message:
     @property
     def spans(self) -> list[tuple[int, int]]:
         """(raw offset, length) of each run of body bytes that arrived, in order."""
-        spans = self._spans.copy()
-        if spans:
-            start, length = spans[-1]
-            end = min(start + length, self._end if self.complete else self._fed)
-            spans[-1:] = [(start, end - start)] if end > start else []
-        return spans
+        return list(self._arrived_spans())
 
-    def body(self, raw: bytes) -> bytes:
+    def let_go(self) -> None:
+        """Forget where the body is: it was read, and its bytes are not kept."""
+        del self._starts[:], self._lengths[:]
+
+    def _arrived_spans(self) -> Iterator[tuple[int, int]]:
+        last = self._end if self.complete else self._fed
+        for start, length in zip(self._starts, self._lengths, strict=True):
+            if last > start:  # only the last one can reach further
+                yield start, min(length, last - start)
+
+    def body(self, raw: bytes | bytearray) -> bytes:
         """The body without its framing; `raw` is all that was fed, from the first byte."""
-        return b"".join([raw[start : start + length] for start, length in self.spans])
+        with memoryview(raw) as view:
+            parts = (view[start : start + length] for start, length in self._arrived_spans())
+            if len(self._starts) <= _JOINED_AT_ONCE:
+                return b"".join(parts)
+            body = bytearray()
+            for part in parts:
+                body += part
+            return bytes(body)
 
-    def marks(self, raw_ends: Sequence[int], times_ns: Sequence[int]) -> list[tuple[int, int]]:
+    def marks(self, raw_ends: Iterable[int], times_ns: Iterable[int]) -> Marks:
         """(body bytes so far, time in ns) for each read that brought some of the body.
 
         `raw_ends[i]` is the number of raw bytes after read i, `times_ns[i]` its time; both are in
         the order of arrival.
         """
-        marks: list[tuple[int, int]] = []
-        spans = iter(self.spans)
+        marks = Marks()
+        spans = self._arrived_spans()
         start, length = next(spans, (_NEVER, 0))
         before = reached = 0  # body bytes in the spans before this one; at the last mark
         for raw_end, time_ns in zip(raw_ends, times_ns, strict=False):
@@ -380,7 +455,7 @@ class Message:
                 start, length = next(spans, (_NEVER, 0))
             now = before + raw_end - start if raw_end > start else before
             if now > reached:
-                marks.append((now, time_ns))
+                marks.append(now, time_ns)
                 reached = now
         return marks
 

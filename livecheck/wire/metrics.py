@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import math
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from livecheck.wire.decode_figures import NO_OUTPUT, NO_RATE
+from livecheck.wire.output_arrivals import read_arrivals
+
 Records = Sequence[Mapping[str, Any]]
 Span = tuple[float, float]  # start and end of a time
 PERCENTILES = (50, 90, 95, 99)
-TOKENS = ("output", "prompt", "cached")
+TOKENS = ("output", "shown", "hidden", "prompt", "cached")
 SUMMARY_NAMES = ("mean", *(f"p{p}" for p in PERCENTILES), "min", "max")
 
 
@@ -37,9 +41,10 @@ def summary(values: Sequence[float], digits: int = 3) -> dict[str, float | int |
     """mean, p50, p90, p95, p99, min, max and n of the values; all but n are None without any."""
     if not values:
         return {name: None for name in SUMMARY_NAMES} | {"n": 0}
-    mean = math.fsum(values) / len(values)
-    percentiles = [percentile(values, p) for p in PERCENTILES]
-    figures = (round(each, digits) for each in (mean, *percentiles, min(values), max(values)))
+    ordered = sorted(values)  # once: a level may have millions of gaps
+    mean = math.fsum(ordered) / len(ordered)
+    percentiles = [percentile(ordered, p) for p in PERCENTILES]
+    figures = (round(each, digits) for each in (mean, *percentiles, ordered[0], ordered[-1]))
     return {**dict(zip(SUMMARY_NAMES, figures, strict=True)), "n": len(values)}
 
 
@@ -55,7 +60,6 @@ def level_metrics(records: Records, objectives: Sequence[Objective] = ()) -> dic
     counted = [record for record in records if not record["excluded"]]
     good = [record for record in counted if record["error"] is None]
     wall_s = _wall_s(records)
-    tokens = [record["output_tokens"] for record in good if record["output_tokens"] is not None]
     errors = Counter(record["error"] for record in counted if record["error"] is not None)
     timed = [record for record in records if "due_ms" in record]
     kept = _kept(good, objectives)
@@ -66,15 +70,16 @@ def level_metrics(records: Records, objectives: Sequence[Objective] = ()) -> dic
         "succeeded": len(good),
         "wall_s": wall_s,
         **{key: summary(_values(good, key)) for key in ("ttft_ms", "tpot_ms", "tokens_per_s")},
-        "itl_ms": summary([gap for record in good for gap in gaps(record["event_ms"])]),
+        "itl_ms": summary(array("d", (gap for record in good for gap in output_gaps(record)))),
         **{key: summary(_values(good, key)) for key in ("e2e_ms", "server_tokens_per_s")},
         **{key: summary(_values(good, key)) for key in ("connect_ms", "tls_ms")},
-        "output_tokens_per_s": _rate(sum(tokens), wall_s) if tokens else None,
+        "output_tokens_per_s": _throughput(good, wall_s),
         "requests_per_s": _rate(len(good), wall_s) if good else None,
         "goodput_per_s": _rate(kept, wall_s) if kept is not None and good else None,
         "error_rate": round(1 - len(good) / len(counted), 6) if counted else None,
         "errors": dict(errors),
-        "token_sources": dict(Counter(record["token_source"] for record in good)),
+        "token_sources": dict(Counter(filter(None, (r["token_source"] for r in good)))),
+        "no_rate": dict(Counter(_values(good, "no_rate"))),
         "retry_after_s": sorted(set(_values(counted, "retry_after_s"))),
         **{f"{kind}_tokens": summary(_values(good, f"{kind}_tokens"), 1) for kind in TOKENS},
         **(_open_loop(timed) if timed else {}),
@@ -110,8 +115,26 @@ def gaps(times: Sequence[float]) -> list[float]:
     return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
 
 
-def _values(records: Records, key: str) -> list[float]:
-    return [record[key] for record in records if record[key] is not None]
+def output_gaps(record: Mapping[str, Any]) -> list[float]:
+    """The times between the arrivals of its output, in ms; what came together is one arrival."""
+    return gaps(read_arrivals(record["event_ms"]).at_ms)
+
+
+def tokens_of(record: Mapping[str, Any]) -> int | None:
+    """The tokens of an answer that were sent; None when that is not known."""
+    tokens: int | None = record["shown_tokens" if "shown_tokens" in record else "output_tokens"]
+    return tokens
+
+
+def _throughput(good: Records, wall_s: float | None) -> float | None:
+    """Tokens a second; None without any, or when those of an answer are not known."""
+    tokens = [tokens_of(record) for record in good if record["event_ms"]]
+    known = [each for each in tokens if each is not None]
+    return _rate(sum(known), wall_s) if known and len(known) == len(tokens) else None
+
+
+def _values(records: Records, key: str) -> list[Any]:
+    return [record[key] for record in records if record.get(key) is not None]
 
 
 def _wall_s(records: Records) -> float | None:
@@ -129,11 +152,22 @@ def _rate(count: float, wall_s: float | None) -> float | None:
 
 
 def _kept(good: Records, objectives: Sequence[Objective]) -> int | None:
-    """How many kept every per-request objective; None without one."""
+    """How many kept every per-request objective; None without one, or when that cannot be told."""
     wanted = [objective for objective in objectives if objective.per_request]
-    if not wanted:
+    if not wanted or any(each.is_unknown(r) for each in wanted for r in good):
         return None
     return sum(all(each.holds(r[each.key]) for each in wanted) for r in good)
+
+
+def no_rate_words(figures: Mapping[str, Any]) -> str:
+    """In how many answers of a level no rate can be told, and why; "" when all have one."""
+    reasons: Mapping[str, int] = figures.get("no_rate") or {}
+    if not reasons:
+        return ""
+    most = max(reasons, key=lambda reason: reasons[reason])
+    others = "" if len(reasons) == 1 else " (and other reasons)"
+    count = f"{sum(reasons.values())} of {figures['succeeded']} answers"
+    return f"no decode rate in {count}: {NO_RATE.get(most, most)}{others}"
 
 
 # --- objectives (SLOs)
@@ -144,6 +178,8 @@ SERIES = {  # name -> the key of its summary in a document's metrics, or in thei
 } | {"tokens_per_s": "tokens_per_s"}
 SCALARS = ("error_rate", "output_tokens_per_s", "requests_per_s", "goodput_per_s")
 PER_REQUEST = ("ttft", "tpot", "e2e", "tokens_per_s")
+RATES = ("tpot_ms", "tokens_per_s")  # of a single answer; `no_rate` says why it has none
+OF_RATES = ("itl_ms", "output_tokens_per_s", "goodput_per_s")  # they may lack for the same reason
 UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 
@@ -169,6 +205,20 @@ class Objective:
         if self.name == "error_rate":
             return ""
         return "ms" if self.upper else ("tok/s" if "tokens" in self.name else "/s")
+
+    def is_unknown(self, record: Mapping[str, Any]) -> bool:
+        """Whether it is about a rate that this answer does not tell."""
+        is_told = record.get("no_rate") in (None, NO_OUTPUT)  # where nothing is shown, none is kept
+        return self.key in RATES and record[self.key] is None and not is_told
+
+    def why_unknown(self, figures: Mapping[str, Any]) -> str | None:
+        """Why a level does not tell this figure, or only that of fewer than half of its answers."""
+        reasons: Mapping[str, int] = figures.get("no_rate") or {}
+        missing = sum(count for reason, count in reasons.items() if reason != NO_OUTPUT)
+        if not missing or self.key not in (*RATES, *OF_RATES):
+            return None
+        is_rare = self.key in RATES and 2 * missing > figures["succeeded"]
+        return no_rate_words(figures) if is_rare or self.value(figures) is None else None
 
     def holds(self, value: float | None) -> bool:
         """Whether a measured value keeps the bound; nothing measured keeps none."""

@@ -10,24 +10,57 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from array import array
+from collections import Counter
+from collections.abc import (
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableSequence,
+    Sequence,
+)
 from dataclasses import dataclass, field
+from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
+from livecheck.core.json_value import MAX_JSON_BYTES, decode, number, pick
 from livecheck.core.text import LIMIT, encodable, shorten
+from livecheck.wire import chunk_form, progress
+from livecheck.wire.choice import MOST_PARTS, Choice, Flood, index_of
+from livecheck.wire.chunk_ids import Ids
+from livecheck.wire.error_words import error_in_place_of_completion, words_of, words_of_text
 
 _BOM = b"\xef\xbb\xbf"
 # Only these end a line. str.splitlines() also splits at U+2028 and U+0085, which JSON may contain.
 _LINE_END = re.compile(rb"\r\n?|\n")
 # The end of a line, then an empty line. Without the look-ahead one CR LF would count as both.
 _EMPTY_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(\r\n?|\n)")
+# llama.cpp's server has sent its errors in a field of this name, which is none of the standard's.
+_ERROR_LINE = re.compile(rb"(?m)^error: ?\S.{0,2000}")
+# In the rest of a stream: the first byte of a line that is neither empty nor a comment
+_STARTED_LINE = re.compile(rb"(?:\A|[\r\n])[^:\r\n]")
+
+# What a stream may have; more is a flood, and not read to its end. An answer of 128,000 tokens has
+# one event for each and up to four lines in an event; to read all that takes a few seconds.
+MAX_EVENTS = 160_000
+MAX_LINES = 4 * MAX_EVENTS
+MAX_TEXT = 4 << 20  # characters of all text, each piece of it with PIECE_COST more
+PIECE_COST = 16
+CUT_BYTES = MAX_JSON_BYTES + 16  # of the lines of an event; more of them are not even copied
+MAX_NAME = 500  # characters of an id, a model's name or a finish reason that are looked at
+MOST_MODELS = 50  # different names of models that are kept
+MOST_NOTES = 20_000  # findings about the form of chunks; after so many, it is not looked at
 
 # Every kind of complaint, in the order in which they are reported: causes before consequences.
 KINDS = (
+    "flood",
     "content_type",
     "error_event",
     "not_utf8",
     "not_json",
+    "not_an_object",
+    "given_up",
     "no_choices",
     "cut_off",
     "done_unended",
@@ -36,19 +69,45 @@ KINDS = (
     "no_finish_reason",
     "empty",
 )
+# Every kind of finding about the form of chunks; a stream with these can be read all the same.
+FORM_KINDS = (
+    "said_twice",
+    "early_finish",
+    "finish_changes",
+    "form",
+    "ids",
+    "model_changes",
+    "finish_dialect",
+    "finish_repeated",
+    "same_thoughts",
+    "named_chunk",
+    "foreign_event",
+    "lost_characters",
+    "progress",
+)
+# Of both: what an operator may want to know, although no client fails that keeps to the standards.
+# All other kinds are breaches of the protocol: clients lose text, fail on it, or wait for ever.
+ODDITIES = (
+    *("model_changes", "finish_dialect", "finish_repeated", "same_thoughts"),
+    *("named_chunk", "foreign_event", "lost_characters", "progress"),
+)
+LOST = "\ufffd"  # stands where a character could not be decoded
+EVENTS_AT_ONCE = 32  # in one of the steps of a reading: less than 1 ms
+MOST_TEXTS = 3  # of one kind of finding
 
 
 class Event(NamedTuple):
     """One event that a client would be given ("dispatched" in the standard)."""
 
-    data: bytes  # the data fields, joined with LF
+    data: bytes  # the data fields, joined with LF; of one of more than 1 MB its beginning
     end: int  # offset just after the byte that completes the event: the first of its empty line
     time_ns: int  # when that byte arrived
     name: str  # event type
 
 
 class Complaint(NamedTuple):
-    """One thing that was wrong with a stream. `kind` is one of KINDS, `text` is for people."""
+    """One thing that was wrong with a stream. `kind` is one of KINDS or of FORM_KINDS, `text` is
+    for people."""
 
     kind: str
     text: str
@@ -63,26 +122,38 @@ def events(body: bytes, marks: Sequence[tuple[int, int]] = ()) -> tuple[list[Eve
     `marks` are (body bytes arrived so far, time in ns), ascending. The time of an event is that of
     the first mark that reaches its end, or of the last mark if none does; without marks it is 0.
     """
-    found: list[Event] = []
-    arrivals = iter(marks)
-    reached, time_ns = next(arrivals, (len(body), 0))
-    start = len(_BOM) if body.startswith(_BOM) else 0
-    for stop, end, after in _blocks(body, start):
-        block = body[start:stop]
-        start = after
-        if not block:
-            continue
-        if block.startswith(b"data:") and b"\n" not in block and b"\r" not in block:
-            data: bytes | None = block[6:] if block[5:6] == b" " else block[5:]
-            name = "message"
-        else:
-            data, name = _fields(block)
-        if data is None:
-            continue
-        while reached < end:
-            reached, time_ns = next(arrivals, (len(body), time_ns))
-        found.append(Event(data, end, time_ns, name))
-    return found, body[start:]
+    read = _Events(body, marks)
+    return list(read), body[read.rest_at :]
+
+
+class _Events:
+    """The events of a body, one by one. `rest_at`: where the part after the last empty line begins,
+    once they have all been taken."""
+
+    def __init__(self, body: bytes, marks: Iterable[tuple[int, int]]) -> None:
+        self._body, self._marks = body, marks
+        self.rest_at = len(_BOM) if body.startswith(_BOM) else 0
+
+    def __iter__(self) -> Iterator[Event]:
+        body, arrivals, start = self._body, iter(self._marks), self.rest_at
+        reached, time_ns = next(arrivals, (len(body), 0))
+        for stop, end, after in _blocks(body, start):
+            block = body[start : min(stop, start + CUT_BYTES)]
+            start = self.rest_at = after
+            if not block:
+                continue
+            if block.startswith(b"data:") and b"\n" not in block and b"\r" not in block:
+                data: bytes | None = block[6:] if block[5:6] == b" " else block[5:]
+                name = "message"
+            else:
+                data, name = _fields(block)
+            if data is None:
+                continue
+            while reached < end:
+                reached, time_ns = next(arrivals, (len(body), time_ns))
+            if len(block) == CUT_BYTES and len(data) <= MAX_JSON_BYTES:
+                data = block  # so that it is as large as it was, and nobody reads what was cut
+            yield Event(data, end, time_ns, name)
 
 
 def _blocks(body: bytes, start: int) -> Iterator[tuple[int, int, int]]:
@@ -121,8 +192,15 @@ class Stream:
     """What one streamed completion said, when it said it, and what was wrong with it."""
 
     events: int = 0  # all events, [DONE] included
-    output_ns: list[int] = field(default_factory=list)  # arrival of each event that carries output
+    # Events at the beginning that only told of progress, and what they told. They are in nothing of
+    # what follows: they are not output.
+    progress: int = 0
+    progress_text: str = ""
+    output_ns: MutableSequence[int] = field(
+        default_factory=list
+    )  # arrival of each event that carries output
     output_ends: list[int] = field(default_factory=list)  # `Event.end` of the same events
+    output_sizes: list[int] = field(default_factory=list)  # bytes of text in the same events
     text: str = ""
     reasoning: str = ""
     usage: dict[str, Any] | None = None  # the last one sent
@@ -131,97 +209,230 @@ class Stream:
     model: str | None = None
     fingerprint: str | None = None  # system_fingerprint: stands for the backend's configuration
     id: str | None = None
+    # All names of models and how many ids its chunks have, but for those that tell of progress.
+    models: list[str] = field(default_factory=list)
+    ids: int = 0
     done_ns: int | None = None  # arrival of [DONE]
     end_ns: int | None = None  # arrival of the last event
     error: str | None = None  # the server's words in its first error event, shortened
     # Each kind once, in the order of KINDS.
     complaints: list[Complaint] = field(default_factory=list)
+    form: list[Complaint] = field(default_factory=list)  # the same for FORM_KINDS
+
+
+def condense(stream: Stream) -> None:
+    """Let go of what no record is made of: the texts, and where in the body the events were."""
+    stream.output_ns = array("q", stream.output_ns)
+    stream.output_ends, stream.output_sizes = [], []
+    stream.text = stream.reasoning = ""
 
 
 def read_stream(
     content_type: str | None, body: bytes, marks: Sequence[tuple[int, int]] = ()
 ) -> Stream:
     """Read a streamed chat completion, or one of the legacy endpoint. `marks` as for `events`."""
-    found, rest = events(body, marks)
+    steps = reading_steps(content_type, body, marks)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as ended:
+            stream: Stream = ended.value
+            return stream
+
+
+def reading_steps(
+    content_type: str | None, body: bytes, marks: Sequence[tuple[int, int]] = ()
+) -> Generator[None, None, Stream]:
+    """The same in small steps, for a program that has something more urgent to do in between."""
     reader = _Reader()
     if not (content_type or "").strip().lower().startswith("text/event-stream"):
         reader.complain("content_type", f"Content-Type is {content_type or 'missing'}")
-    for event in found:
-        reader.read(event)
-    reader.stream.events = len(found)
-    reader.stream.end_ns = found[-1].time_ns if found else None
+    if max(body.count(b"\n"), body.count(b"\r")) > MAX_LINES:
+        reader.complain("flood", f"the stream has more than {MAX_LINES:,} lines")
+        return reader.close()
+    found = _Events(body, marks)
+    try:
+        for place, event in enumerate(found):
+            if place % EVENTS_AT_ONCE == 0:
+                yield
+            reader.read(event)
+    except Flood as flood:
+        reader.complain("flood", str(flood))
+        return reader.close()
+    if reader.stream.finish_reason is None and (line := _ERROR_LINE.search(body)):
+        said = words_of_text(line[0].decode("utf-8", "replace"))
+        reader.doubtful_words = reader.doubtful_words or said
+    rest = body[found.rest_at :]
     if rest.strip() in (b"data: [DONE]", b"data:[DONE]"):
         reader.complain("done_unended", "[DONE] without the empty line that ends an event")
         reader.stream.done_ns = marks[-1][1] if marks else 0
-    elif _unfinished(rest):
-        reader.complain("cut_off", f"the stream ends inside an event: {_excerpt(rest)}")
+    elif _STARTED_LINE.search(rest):  # more than empty lines and comments
+        reader.complain("cut_off", "the stream ends inside an event", rest)
     return reader.close()
 
 
-def _unfinished(rest: bytes) -> bool:
-    """Whether the rest has more than empty lines and comments."""
-    return any(line and line[:1] != b":" for line in _LINE_END.split(rest))
+def read_chunks(chunks: Sequence[Mapping[str, Any]], times_ns: Sequence[int] = ()) -> Stream:
+    """The same of chunks that another client has read, and when: what is wrong with their events is
+    not known then, and `no_done` means nothing."""
+    reader = _Reader()
+    try:
+        for chunk, time_ns in zip_longest(chunks, times_ns[: len(chunks)], fillvalue=0):
+            if isinstance(chunk, Mapping):
+                reader.read(Event(_as_data(chunk), 0, time_ns, "message"))
+    except Flood as flood:
+        reader.complain("flood", str(flood))
+    reader.stream.events = len(chunks)
+    reader.stream.end_ns = times_ns[-1] if times_ns else None
+    return reader.close()
+
+
+def _as_data(chunk: Mapping[str, Any]) -> bytes:
+    """A chunk as the data of an event; nothing of one that is nested too deeply."""
+    try:
+        return json.dumps(chunk, default=str).encode()
+    except (ValueError, RecursionError):
+        return b""
 
 
 class _Reader:
     """Collects a Stream, event by event."""
 
-    __slots__ = ("_counts", "_examples", "_reasoning", "_text", "stream")
+    __slots__ = (
+        "_choices",
+        "_counts",
+        "_examples",
+        "_foreign_ids",
+        "_form",
+        "_ids",
+        "_last_id",
+        "_models",
+        "_notes",
+        "_parts",
+        "_reasoning",
+        "_said",
+        "_text",
+        "_text_left",
+        "_wrong",
+        "doubtful_words",
+        "stream",
+    )
 
     def __init__(self) -> None:
         self.stream = Stream()
         self._text: list[str] = []
         self._reasoning: list[str] = []
+        self._choices: dict[int, Choice] = {}  # by index
         self._counts: dict[str, int] = {}
         self._examples: dict[str, str] = {}
+        self._form: dict[str, Counter[str]] = {}  # for each of FORM_KINDS: texts and how often
+        self._notes = 0  # how often in all
+        self._text_left = MAX_TEXT
+        self._ids = Ids()
+        self._last_id = ""  # of the last chunk that has one and a choice: the model's own
+        self._foreign_ids: set[str] = set()  # of chunks that only tell of progress
+        self._models: dict[str, None] = {}  # in their order
+        self.doubtful_words = ""  # what may be about an error, if the stream does not end well
+        # the first events with output: what they say, what is wrong with the form of their chunks,
+        # and how many parts of text and reasoning there were by then
+        self._said: list[progress.Said] = []
+        self._wrong: list[list[str]] = []
+        self._parts: list[tuple[int, int]] = []
 
-    def complain(self, kind: str, example: str) -> None:
-        """Count a complaint. Only the first example of each kind is kept."""
-        self._counts[kind] = self._counts.get(kind, 0) + 1
-        self._examples.setdefault(kind, example)
+    def complain(self, kind: str, example: str, data: bytes | None = None) -> None:
+        """Count a complaint. Only the first example of each kind is kept, with the beginning of the
+        data that it is about."""
+        count = self._counts.get(kind, 0)
+        self._counts[kind] = count + 1
+        if not count:
+            self._examples[kind] = example if data is None else f"{example}: {_excerpt(data)}"
+
+    def _note_form(self, kind: str, text: str) -> None:
+        self._notes += 1
+        self._form.setdefault(kind, Counter())[text] += 1
 
     def read(self, event: Event) -> None:
+        """Take in the next event. Raises Flood when the stream has more than it may have."""
         stream = self.stream
         data = event.data
+        if stream.events == MAX_EVENTS:
+            raise Flood(f"the stream has more than {MAX_EVENTS:,} events")
+        stream.events += 1
+        stream.end_ns = event.time_ns
+        if event.name not in ("message", "error") and self._is_foreign(event):
+            return
         if stream.done_ns is not None:
-            self.complain("after_done", f"an event after [DONE]: {_excerpt(data)}")
+            self.complain("after_done", "an event after [DONE]", data)
         elif data[:1] != b"{" and data.strip() == b"[DONE]":
             stream.done_ns = event.time_ns
         elif (chunk := self._parse(event)) is not None:
             if event.name == "error" or chunk.get("error") not in (None, False, ""):
-                self._note_error(_error_words(chunk))
+                self._note_error(chunk)
             self._note_extras(chunk)
-            if self._read_choices(chunk, event):
+            problems = self._note_chunk(chunk) if _may_be_chunk(chunk, event) else []
+            if size := self._read_choices(chunk, event):
                 stream.output_ns.append(event.time_ns)
                 stream.output_ends.append(event.end)
+                stream.output_sizes.append(size)
+                if len(self._said) < progress.MOST:
+                    self._said.append(progress.said_in(chunk, event.time_ns))
+                    self._wrong.append(problems)
+                    self._parts.append((len(self._text), len(self._reasoning)))
+
+    def _is_foreign(self, event: Event) -> bool:
+        """Whether an event with a name of its own is not a part of the completion.
+
+        Clients of the standard give such an event to those who asked for its name. The SDKs of
+        OpenAI do not look at the name: for them a chunk, an error or [DONE] is what it is.
+        """
+        try:
+            value = decode(event.data.decode(), allow_nan=False)
+        except ValueError:
+            value = None
+        is_chunk = isinstance(value, dict) and isinstance(value.get("choices"), list)
+        if is_chunk or event.data.strip() == b"[DONE]":
+            if self._notes < MOST_NOTES:
+                name = repr(shorten(event.name, 40))
+                self._note_form("named_chunk", f"a chunk is an event of the name {name}")
+            return False
+        if isinstance(value, dict) and value.get("error") not in (None, False, ""):
+            return False
+        if self._notes < MOST_NOTES:
+            name = repr(shorten(event.name, 40))
+            self._note_form("foreign_event", f"an event of the name {name} is not a chunk")
+        return True
 
     def _parse(self, event: Event) -> dict[str, Any] | None:
         """The event's JSON object, or None and a complaint."""
+        if len(event.data) > MAX_JSON_BYTES:
+            size = f"more than {MAX_JSON_BYTES >> 20} MB"
+            self.complain("not_json", f"an event of {size} is not read", event.data)
+            return None
         try:
             text = event.data.decode()
         except UnicodeDecodeError:
-            self.complain("not_utf8", f"an event is not UTF-8: {_excerpt(event.data)}")
+            self.complain("not_utf8", "an event is not UTF-8", event.data)
             text = event.data.decode("utf-8", "replace")
         try:
-            value = _decode(text)
-        except (ValueError, RecursionError) as problem:
+            value = decode(text, allow_nan=False)
+        except ValueError as problem:
             value = None
             if event.name != "error":  # an error event often has plain text, not JSON
-                why = shorten(str(problem), 60)
-                self.complain("not_json", f"an event is not JSON ({why}): {_excerpt(event.data)}")
+                self.complain("not_json", f"an event is not JSON ({problem})", event.data)
                 return None
         if isinstance(value, dict):
             return value
         if event.name == "error":
             self._note_error(text)
         else:
-            self.complain("no_choices", f"an event is not a JSON object: {_excerpt(event.data)}")
+            self.complain("not_an_object", "an event is not a JSON object", event.data)
         return None
 
-    def _note_error(self, words: str) -> None:
-        words = shorten(words) or "(no message)"
-        if self.stream.error is None:
-            self.stream.error = words
+    def _note_error(self, said: str | dict[str, Any]) -> None:
+        """`said`: the server's words, or the chunk that has them."""
+        if self.stream.error is None:  # else the words are not needed
+            words = _error_words(said) if isinstance(said, dict) else said
+            self.stream.error = shorten(words) or "(no message)"
+        words = self.stream.error
         self.complain("error_event", f"the server sent an error inside the stream: {words}")
 
     def _note_extras(self, chunk: dict[str, Any]) -> None:
@@ -230,109 +441,198 @@ class _Reader:
             stream.usage = usage
         if isinstance(timings := chunk.get("timings"), dict):
             stream.timings = timings
-        if stream.model is None and isinstance(model := chunk.get("model"), str):
-            stream.model = encodable(model)
+        if isinstance(model := chunk.get("model"), str) and model:
+            if len(self._models) < MOST_MODELS:
+                self._models[model[:MAX_NAME]] = None
+            if stream.model is None:
+                stream.model = encodable(model[:MAX_NAME])
         if stream.fingerprint is None and isinstance(mark := chunk.get("system_fingerprint"), str):
-            stream.fingerprint = encodable(mark)
-        if stream.id is None and isinstance(ident := chunk.get("id"), str):
-            stream.id = encodable(ident)
+            stream.fingerprint = encodable(mark[:MAX_NAME])
+        ident = chunk.get("id")
+        if isinstance(ident, str) and ident and stream.id is None:
+            stream.id = encodable(ident[:MAX_NAME])
 
-    def _read_choices(self, chunk: dict[str, Any], event: Event) -> bool:
-        """Whether any choice of the chunk carries output.
+    def _read_choices(self, chunk: dict[str, Any], event: Event) -> int:
+        """How many bytes of output all choices of the chunk carry; 0 when there is none.
 
         An empty list of choices is allowed: OpenAI sends one with `usage`.
         """
         choices = chunk.get("choices")
         if not isinstance(choices, list):
             if event.name == "error" or "error" in chunk:
-                return False
+                return 0
             if chunk.get("object") == "error":  # older vLLM: the error is the chunk itself
-                self._note_error(_error_words(chunk))
-                return False
-            self.complain("no_choices", f"a chunk without a choices list: {_excerpt(event.data)}")
-            return False
-        output = False
-        for choice in choices:
+                self._note_error(chunk)
+                return 0
+            self.complain("no_choices", "a chunk without a choices list", event.data)
+            if not self.doubtful_words and error_in_place_of_completion(chunk) is not None:
+                self.doubtful_words = _error_words(chunk)
+            return 0
+        if len(choices) > MOST_PARTS:
+            raise Flood(f"a chunk has {len(choices):,} choices")
+        size = 0
+        for place, choice in enumerate(choices):
             if isinstance(choice, dict):
-                output |= self._read_choice(choice)
+                size += self._read_choice(choice, place)
             else:
-                self.complain("no_choices", f"a choice is not an object: {_excerpt(event.data)}")
-        return output
+                self.complain("no_choices", "a choice is not an object", event.data)
+        return size
 
-    def _read_choice(self, choice: dict[str, Any]) -> bool:
-        """Whether the choice carries output. A delta that has only a role does not."""
-        if isinstance(reason := choice.get("finish_reason"), str):
-            self.stream.finish_reason = encodable(reason)
-        delta = choice.get("delta")
-        if not isinstance(delta, dict):
-            return _append(self._text, choice.get("text"))  # the legacy completions endpoint
-        output = _append(self._text, delta.get("content"))
-        # Two names of the same field. Some servers send both, with the same text.
-        for key in ("reasoning_content", "reasoning"):
-            if _append(self._reasoning, delta.get(key)):
-                return True
-        return output or _has_tool_text(delta.get("tool_calls"))
+    def _note_chunk(self, chunk: dict[str, Any]) -> list[str]:
+        """Look at the form of a chunk; what is wrong with it, as far as that is noted."""
+        problems = chunk_form.chunk_problems(chunk) if self._notes < MOST_NOTES else []
+        for problem in problems:
+            self._note_form("form", problem)
+        if not chunk_form.is_filter_note(chunk):
+            self._ids.add(chunk)
+            ident = chunk.get("id")
+            if ident and isinstance(ident, str) and chunk.get("choices"):
+                self._last_id = ident[:MAX_NAME]
+        return problems
+
+    def _read_choice(self, fields: dict[str, Any], place: int) -> int:
+        """How many bytes of output the choice carries. A delta that has only a role has none."""
+        if isinstance(reason := fields.get("finish_reason"), str):
+            self._note_finish(encodable(reason[:MAX_NAME]))
+        index = index_of(fields, place)
+        if (choice := self._choices.get(index)) is None:
+            if len(self._choices) == MOST_PARTS:
+                raise Flood(f"the stream has more than {MOST_PARTS} different choices")
+            choice = self._choices[index] = Choice()
+        read = choice.read(fields)
+        if read.size:
+            self._text_left -= read.size + PIECE_COST * read.pieces
+            if self._text_left < 0:
+                raise Flood(f"the stream has more than {MAX_TEXT >> 20} MB of text")
+        if read.text:
+            self._text.append(read.text)
+        if read.thoughts:
+            self._reasoning.append(read.thoughts)
+        return read.size
+
+    def _note_finish(self, reason: str) -> None:
+        """What some servers send in place of null ends nothing."""
+        if chunk_form.is_placeholder(reason):
+            if self._notes < MOST_NOTES:
+                self._note_form("form", f"finish_reason is {reason!r} in place of null")
+            return
+        self.stream.finish_reason = reason
+        if problem := chunk_form.given_up(reason):
+            self.complain("given_up", problem)
+        elif self._notes >= MOST_NOTES:
+            return
+        elif oddity := chunk_form.dialect(reason):
+            self._note_form("finish_dialect", oddity)
+
+    def _note_choices(self) -> None:
+        """What can be said of each choice only at the end."""
+        stream = self.stream
+        if stream.finish_reason is None:
+            self.complain("no_finish_reason", "no choice gave a finish_reason")
+        for index, choice in self._choices.items():
+            if stream.finish_reason is not None and (problem := choice.unended):
+                self.complain("no_finish_reason", f"choice {index} {problem}")
+            for kind, text in choice.problems():
+                self._note_form(kind, text)
+
+    def _note_identity(self) -> None:
+        """What is wrong with the ids and the model of all chunks together."""
+        if problem := self._ids.problem:
+            self._note_form("ids", problem)
+        if len(self._models) > 1:
+            names = ", then ".join(repr(shorten(each, 40)) for each in list(self._models)[:2])
+            self._note_form("model_changes", f"the model changes within the stream: {names}")
+
+    def _set_progress_apart(self) -> None:
+        """Take what only tells of progress out of the output."""
+        stream = self.stream
+        tokens = number(pick(stream.usage, "completion_tokens"))
+        if tokens is None:
+            tokens = number(pick(stream.timings, "predicted_n"))
+        outputs, end_ns = len(stream.output_ns), stream.end_ns or 0
+        has_end = stream.finish_reason is not None or stream.done_ns is not None
+        is_finished = has_end and stream.error is None
+        whole = progress.Whole(self._last_id, tokens, outputs, end_ns, is_finished)
+        if not (count := progress.leading(self._said, whole)):
+            return
+        stream.progress = count
+        stream.progress_text = progress.shown(self._said[:count])
+        del stream.output_ns[:count], stream.output_ends[:count], stream.output_sizes[:count]
+        texts, thoughts = self._parts[count - 1]
+        del self._text[:texts], self._reasoning[:thoughts]
+        for choice in list(self._choices.values())[:1]:  # progress is told once
+            choice.forget(texts, thoughts)
+        text = progress.words(count, stream.progress_text, bool(stream.output_ns))
+        self._note_form("progress", text)
+        self._forget_sender(count)
+        self._ids.forget([each.ident for each in self._said[:count]])
+        for problem in chain.from_iterable(self._wrong[:count]):  # no client has to read those
+            self._form["form"][problem] -= 1
+            self._notes -= 1
+
+    def _forget_sender(self, count: int) -> None:
+        """Who told of progress is not who answered."""
+        told, rest = self._said[:count], self._said[count:]
+        self._foreign_ids = {each.ident for each in told} - {self._last_id}
+        if own := {each.model for each in rest}:
+            for name in {each.model for each in told} - own:
+                self._models.pop(name, None)
+            self.stream.model = encodable(next(iter(self._models))) if self._models else None
 
     def close(self) -> Stream:
         """The finished stream, with the complaints that can be made only at its end."""
         stream = self.stream
+        self._set_progress_apart()
+        stream.models = list(map(encodable, self._models))
+        stream.ids = sum(bool(each) and each not in self._foreign_ids for each in self._ids.uses)
         stream.text = encodable("".join(self._text))
         stream.reasoning = encodable("".join(self._reasoning))
-        if stream.done_ns is None:
-            self.complain("no_done", f"no [DONE] after {stream.events} events")
-        if stream.finish_reason is None:
-            self.complain("no_finish_reason", "no choice gave a finish_reason")
-        if not stream.output_ns:
-            self.complain("empty", f"none of {stream.events} events carried output")
+        if "flood" not in self._counts:  # else its end is not known
+            self._complain_of_end()
         for kind in KINDS:
             if count := self._counts.get(kind):
                 stream.complaints.append(Complaint(kind, _counted(self._examples[kind], count)))
+        self._note_identity()
+        lost = stream.text.count(LOST) + stream.reasoning.count(LOST)
+        if lost and "not_utf8" not in self._counts:  # else we have put it there ourselves
+            self._note_form(
+                "lost_characters", f"U+FFFD, a lost character, {lost} times in the text"
+            )
+        for kind in FORM_KINDS:
+            if texts := +self._form.get(kind, Counter()):  # without what was taken back
+                said = [_counted(text, n) for text, n in texts.most_common(MOST_TEXTS)]
+                more = " and more" if self._notes >= MOST_NOTES else ""
+                stream.form.append(Complaint(kind, "; ".join(said) + more))
         return stream
 
+    def _complain_of_end(self) -> None:
+        """What is missing in a stream that was read to its end."""
+        stream = self.stream
+        if stream.done_ns is None:
+            self.complain("no_done", f"no [DONE] after {stream.events} events")
+        if stream.finish_reason is None and self.doubtful_words:
+            self._note_error(self.doubtful_words)
+        self._note_choices()
+        if not stream.output_ns:
+            told = progress.words(stream.progress, stream.progress_text, is_followed=False)
+            why = f": {told}" if stream.progress else ""
+            self.complain("empty", f"none of {stream.events} events carried output{why}")
 
-def _append(parts: list[str], text: object) -> bool:
-    """Whether there is any text; then it is appended to the parts."""
-    if not isinstance(text, str) or not text:
-        return False
-    parts.append(text)
-    return True
 
-
-def _has_tool_text(calls: object) -> bool:
-    """Whether a tool_calls delta has a name or arguments. An id or an index is not output."""
-    if not isinstance(calls, list):
-        return False
-    functions = [call.get("function") for call in calls if isinstance(call, dict)]
-    texts = [f.get(key) for f in functions if isinstance(f, dict) for key in ("name", "arguments")]
-    return any(isinstance(text, str) and text for text in texts)
+def _may_be_chunk(chunk: dict[str, Any], event: Event) -> bool:
+    """Whether an object is a chunk, or stands in the place of one, and is not an error."""
+    if isinstance(chunk.get("choices"), list):
+        return True
+    return not (event.name == "error" or "error" in chunk or chunk.get("object") == "error")
 
 
 def _error_words(chunk: dict[str, Any]) -> str:
-    """What the server said: `error.message` as OpenAI sends it, or what comes closest to it."""
+    """What the server said in an event that is an error."""
     error = chunk.get("error")
-    said = error if error not in (None, False, "") else chunk
-    if isinstance(said, dict):
-        for key in ("message", "detail", "type", "code"):
-            if isinstance(words := said.get(key), str) and words:
-                return words
-    return said if isinstance(said, str) else _dump(said)
-
-
-def _dump(value: object) -> str:
-    try:
-        return json.dumps(value)
-    except (ValueError, RecursionError):
-        return f"a {type(value).__name__} too large to show"
+    return words_of(error if error not in (None, False, "") else chunk)
 
 
 # --- text
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")  # Python accepts NaN, other clients do not
-
-
-_decode = json.JSONDecoder(parse_constant=_refuse).decode
 
 
 def _excerpt(data: bytes) -> str:

@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterable, Sized
 
 from livecheck.wire.clock import KERNEL_CLOCK, USER_CLOCK, Clock
 from livecheck.wire.connection import Failure, Handshake, Pool, Target
-from livecheck.wire.exchange import MAX_BYTES, ClosedLoop, OpenLoop, SlotPool
-from livecheck.wire.request import Reply, Request
+from livecheck.wire.dialect import Dialect
+from livecheck.wire.exchange import ClosedLoop, OpenLoop, SlotPool, SpareWork
+from livecheck.wire.request import MAX_BYTES, MAX_STREAM_BYTES, Reply, Request, most_bytes
 
 __all__ = [
     "KERNEL_CLOCK",
     "MAX_BYTES",
+    "MAX_STREAM_BYTES",
     "USER_CLOCK",
     "Failure",
     "Handshake",
@@ -28,6 +30,7 @@ __all__ = [
     "Request",
     "Target",
     "Wire",
+    "most_bytes",
     "raise_descriptor_limit",
 ]
 
@@ -57,11 +60,19 @@ class Wire:
     """Sends requests to one target; keeps open the connections that the server keeps open.
 
     `replies` holds the replies of the last `exchange`, also when it was interrupted.
-    `timeout_s` is the time that one request may take, from connecting to the last byte.
+    `timeout_s` is the time that one request may take, from connecting to the last byte. `dialect`:
+    how the model's parameters are called. A request that is refused because of their names is sent
+    once more, and has the one reply that came then.
     """
 
-    def __init__(self, target: Target, timeout_s: float, kernel_stamps: bool = True):
-        self.target, self.timeout_s = target, timeout_s
+    def __init__(
+        self,
+        target: Target,
+        timeout_s: float,
+        kernel_stamps: bool = True,
+        dialect: Dialect | None = None,
+    ):
+        self.target, self.timeout_s, self.dialect = target, timeout_s, dialect or Dialect()
         self.replies: list[Reply] = []
         self._pool: SlotPool = Pool(target, Clock(kernel_stamps))
 
@@ -83,6 +94,7 @@ class Wire:
         on_reply: Callable[[Reply], bool | None] | None = None,
         keep: bool = True,
         due_s: Iterable[float] | None = None,
+        in_spare_time: SpareWork | None = None,
     ) -> list[Reply]:
         """Closed loop: `concurrency` requests in flight, the next one as soon as one has ended.
         The connections are opened before the first request is sent. With a concurrency of
@@ -94,6 +106,7 @@ class Wire:
         `t0_ns - due_ns`.
 
         Requests and times are taken one by one, as they are needed, so they may be endless.
+        `in_spare_time` is called again and again, and should do no more than a short piece of work.
         `on_reply` sees each reply as it ends; once it returns True no other request is begun.
         `keep=False`: a new connection for each request. Every request that was begun gets a Reply,
         in the order in which they were begun. Raises OSError when the system does not allow enough
@@ -102,7 +115,7 @@ class Wire:
         if isinstance(requests, Sized):
             concurrency = min(concurrency, len(requests))
         raise_descriptor_limit(concurrency)
-        common = (self._pool, self.timeout_s, on_reply, keep, requests)
+        common = (self._pool, self.timeout_s, on_reply, keep, requests, self.dialect, in_spare_time)
         exchange = ClosedLoop(*common) if due_s is None else OpenLoop(*common, due_s)
         self.replies = exchange.replies
         try:

@@ -4,27 +4,52 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Callable
 
 from aiohttp import web
 
 from ..hooks import Handler
-from .answers import always_full, error_500, every_third_fails, instead, never_answer
-from .fault import Fault
-from .planting import around, on_events, stream_header
+from . import stream_texts as texts
+from .answers import (
+    APP,
+    DETAIL_200,
+    always_full,
+    error_200,
+    error_500,
+    every_third_fails,
+    instead,
+    json_200,
+    never_answer,
+)
+from .conditions import every, only, streams
+from .fault import Fault, Install
+from .planting import all_of, around, on_events, stream_header
+from .progress import IN_EVERY_STREAM
 from .streams import (
     HUGE_LINE,
     NOT_JSON,
+    Events,
+    change_chunks,
+    changing_ids,
     cut,
     endless,
     error_event,
+    error_in_named_event,
+    finish,
     flood,
     insert,
     invalid_utf8,
+    lost_characters,
     no_content,
     no_done,
     one_letter_each,
     reset,
     stall,
+    usage_has_own_id,
+    usage_with_null_choices,
+    usage_without_choices,
+    with_pings,
+    without_field,
     wrong_usage,
 )
 
@@ -32,6 +57,7 @@ BENCHMARK = "benchmark.py"
 SHORT_TIMEOUT = ("--timeout", "2")  # for faults that only a time-out ends
 FIND_CAPACITY = ("--find-capacity", "--slo", "ttft_p50=100ms", "--max-level", "2")
 LATE_S = 0.2
+TOO_LATE_S = 1.3  # later than Kubernetes waits for a probe
 
 
 async def answer_late(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
@@ -39,8 +65,92 @@ async def answer_late(handler: Handler, request: web.BaseRequest) -> web.StreamR
     return await handler(request)
 
 
+async def answer_too_late(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+    await asyncio.sleep(TOO_LATE_S)
+    return await handler(request)
+
+
+def counts_tokens_for(where: str) -> Install:
+    """Each request to this endpoint asks the model, and /metrics counts the tokens, as vLLM's."""
+    tokens = 0
+
+    async def ask_model(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal tokens
+        tokens += 5
+        return await handler(request)
+
+    async def metrics(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(text=f'vllm:generation_tokens_total{{engine="0"}} {tokens}.0\n')
+
+    return all_of(around(where, ask_model), around("metrics", metrics))
+
+
 _benchmark = functools.partial(Fault, script=BENCHMARK, check="requests")
 _quickly = functools.partial(_benchmark, arguments=SHORT_TIMEOUT)
+_stream = functools.partial(_benchmark, check="stream")
+
+Changes = tuple[tuple[str, str, Callable[[Events], Events]], ...]  # names, what is broken, how
+FAILED: Changes = (  # nothing shows that such an answer is whole
+    ("given-up-error", "streams end with the finish_reason error", finish("error")),
+    ("reason-empty", "streams end with an empty finish_reason", finish("")),
+    (
+        "reason-first",
+        "the finish_reason of a stream comes with its first text, and none at its end",
+        texts.reason_first,
+    ),
+)
+BREACHES: Changes = (  # such a stream can be read, so that there are figures
+    (
+        "reason-everywhere",
+        "each event of a stream has the finish_reason stop",
+        texts.reason_everywhere,
+    ),
+    (
+        "reason-changes",
+        "streams end with the finish_reason stop, then with length",
+        texts.ends_with("stop", "length"),
+    ),
+    (
+        "reason-null-text",
+        "events have the text null as finish_reason, where it should be null",
+        texts.unfinished_as("null"),
+    ),
+    (
+        "usage-chunk-null",
+        "the chunk with the usage has null in place of its choices",
+        change_chunks(usage_with_null_choices),
+    ),
+    (
+        "cumulative",
+        "each event of a stream has all the text before it once more",
+        texts.cumulative,
+    ),
+    (
+        "text-again",
+        "the last event with text has the whole text once more",
+        texts.whole_text_last,
+    ),
+    ("events-twice", "each event with text comes twice", texts.each_twice),
+    (
+        "thoughts-too",
+        "the text of a stream is in its content and in its reasoning_content",
+        texts.as_thoughts_too,
+    ),
+    ("content-parts", "the content of events is a list of parts", texts.content_as(texts.as_parts)),
+    ("content-number", "the content of events is a number", texts.content_as(len)),
+)
+ODDITIES: Changes = (
+    (
+        "reason-twice",
+        "the finish_reason of a stream comes twice",
+        texts.ends_with("length", "length"),
+    ),
+    (
+        "thoughts-copied",
+        "the content of a stream is the same text as the thoughts before it",
+        texts.thoughts_first(copies=True),
+    ),
+)
 
 ROWS: tuple[Fault, ...] = (
     _benchmark("ping-500", "/ping answers 500", check="ping", install=error_500("ping")),
@@ -48,6 +158,78 @@ ROWS: tuple[Fault, ...] = (
         "ping-hangs", "/ping never answers", check="ping", install=around("ping", never_answer)
     ),
     _benchmark("health-500", "/health answers 500", check="health", install=error_500("health")),
+    _benchmark(
+        "ping-404",
+        "the guide's gateway has no /ping any more",
+        check="ping",
+        install=instead("ping", status=404),
+    ),
+    _benchmark(
+        "health-404",
+        "the guide's gateway has no /health any more",
+        check="health",
+        install=instead("health", status=404),
+    ),
+    _benchmark(
+        "stream-refused-in-200",
+        "streams are a 200 whose event stream is the JSON of a framework's error",
+        install=only(streams, DETAIL_200),
+    ),
+    _benchmark(
+        "ping-app",
+        "the guide's gateway answers /ping with the page of a web application",
+        check="ping",
+        install=instead("ping", **APP),
+    ),
+    _benchmark(
+        "health-app",
+        "/health is the page of a web application",
+        check="health",
+        status="WARN",
+        install=all_of(instead("health", **APP), instead("metrics", **APP)),
+    ),
+    _benchmark(
+        "ping-too-late",
+        "/ping needs longer than a probe may take",
+        check="ping",
+        status="WARN",
+        install=around("ping", answer_too_late),
+    ),
+    _benchmark(
+        "health-too-late",
+        "/health needs longer than a probe may take",
+        check="health",
+        status="WARN",
+        install=around("health", answer_too_late),
+    ),
+    _benchmark(
+        "health-late",
+        "/health needs as long as a short answer of a model",
+        check="health",
+        status="WARN",
+        install=around("health", answer_late),
+    ),
+    _benchmark(
+        "health-asks-models",
+        "/health asks every model for an answer, and lists those that gave one, as LiteLLM's does",
+        check="health",
+        status="WARN",
+        install=json_200("health", {"healthy_endpoints": [{"model": "m"}]}),
+    ),
+    _benchmark(
+        "health-costs-tokens",
+        "/health asks the model, which /metrics counts",
+        check="health",
+        status="WARN",
+        install=counts_tokens_for("health"),
+    ),
+    _benchmark(
+        "ping-costs-tokens",
+        "/ping asks the model, which /metrics counts",
+        check="ping",
+        status="WARN",
+        install=counts_tokens_for("ping"),
+    ),
     _benchmark("inference-500", "every answer is a 500", install=error_500("backend")),
     _benchmark(
         "inference-502-empty",
@@ -58,6 +240,18 @@ ROWS: tuple[Fault, ...] = (
         "inference-503-always",
         "every answer is a 503 queue_full although no request is served",
         install=around("backend", always_full),
+    ),
+    _benchmark(
+        "error-200",
+        "every third answer is a 200 with an error",
+        install=only(every(3), error_200("backend")),
+    ),
+    _benchmark(
+        "lost-characters",
+        "the text of a stream has U+FFFD in place of a character",
+        check="stream",
+        status="WARN",
+        install=on_events(lost_characters),
     ),
     _benchmark("some-fail", "every third answer is a 500", install=every_third_fails),
     _benchmark(
@@ -127,17 +321,73 @@ ROWS: tuple[Fault, ...] = (
         install=on_events(no_content),
     ),
     _benchmark(
+        "stream-progress",
+        "streams begin with a place in a queue, as content",
+        check="stream",
+        status="WARN",
+        install=IN_EVERY_STREAM,
+    ),
+    _benchmark(
         "no-done",
         "streams have no [DONE]",
         check="stream",
-        status="WARN",
         install=on_events(no_done),
+    ),
+    _benchmark(
+        "usage-chunk-bare",
+        "the chunk with the usage has no choices",
+        check="stream",
+        install=on_events(change_chunks(usage_without_choices)),
+    ),
+    _benchmark(
+        "created-missing",
+        "the chunks of a stream have no created",
+        check="stream",
+        install=on_events(without_field("created")),
+    ),
+    _benchmark(
+        "ids-change",
+        "every chunk has another id",
+        check="stream",
+        install=on_events(changing_ids),
+    ),
+    _benchmark(
+        "usage-id",
+        "the chunk with the usage has an id of its own",
+        check="stream",
+        install=on_events(usage_has_own_id),
+    ),
+    _benchmark(
+        "given-up",
+        "streams end with the finish_reason abort",
+        install=on_events(finish("abort")),
+    ),
+    _benchmark(
+        "dialect",
+        "streams end with the finish_reason eos",
+        check="stream",
+        status="WARN",
+        install=on_events(finish("eos")),
+    ),
+    *(_benchmark(name, breaks, install=on_events(change)) for name, breaks, change in FAILED),
+    *(_stream(name, breaks, install=on_events(change)) for name, breaks, change in BREACHES),
+    *(_stream(name, breaks, install=on_events(c), status="WARN") for name, breaks, c in ODDITIES),
+    _benchmark(
+        "stream-pings",
+        "streams have events of the name ping",
+        check="stream",
+        status="WARN",
+        install=on_events(with_pings),
+    ),
+    _benchmark(
+        "stream-named-error",
+        "the error in a stream is an event with a name of its own",
+        install=on_events(error_in_named_event),
     ),
     _benchmark(
         "wrong-content-type",
         "streams have the content type application/json",
         check="stream",
-        status="WARN",
         install=stream_header("Content-Type", "application/json"),
     ),
     _benchmark(

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from ..hooks import Handler
+from .answers import DETAIL_200
+from .conditions import only, streams
 from .fault import Fault, Install
 from .gateway_parts import GgufGateway
 from .planting import around, nothing, on_gateway
@@ -170,6 +172,13 @@ _others = functools.partial(_cors, check="others")
 LISTED = "http://app.example:3000"  # with a port
 
 ROWS: tuple[CorsFault, ...] = (
+    _cors(
+        "cors-refused-in-200",
+        "streams are a 200 whose event stream is the JSON of a framework's error",
+        check="stream",
+        install=only(streams, DETAIL_200),
+        browser=False,
+    ),
     _cors(
         "cors-preflight-needs-key",
         "a preflight without a key gets a 401",

@@ -1,4 +1,5 @@
-"""One planted fault: what it breaks, how it is planted, and which check must notice it."""
+"""What can be planted in a deployment: a fault, a variant that is sound all the same, or a closed
+door, behind which nothing can be checked."""
 
 from __future__ import annotations
 
@@ -32,3 +33,39 @@ class Fault:
     options: Mapping[str, object] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
     profile: str = "gateway"
+
+
+@dataclass(frozen=True)
+class SoundVariant:
+    """A sound deployment that is unusual in one way. Nothing fails, and the exit code is 0.
+
+    shows: what is unusual, as a clause ("lines of a stream end with CR LF").
+    scripts: those that meet it. Each runs against the deployment that it is for.
+    install, options, arguments: as for a fault; the arguments are added to the usual ones.
+    """
+
+    name: str
+    shows: str
+    scripts: tuple[str, ...]
+    install: Install
+    options: Mapping[str, object] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClosedDoor:
+    """A deployment that lets the scripts in nowhere: nothing is judged, and the exit code is 3.
+
+    shows: what refuses, as a clause ("every answer is a 403 of an edge").
+    scripts: those that meet it.
+    says: what the one line of the script must have in it.
+    install, options, arguments: as for a sound variant.
+    """
+
+    name: str
+    shows: str
+    scripts: tuple[str, ...]
+    says: str
+    install: Install
+    options: Mapping[str, object] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()

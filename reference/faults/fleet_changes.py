@@ -137,9 +137,28 @@ def send_packet_for_each_request(fleet: FleetGateway) -> None:
         waking = [each for each in fleet.registry.runners if fleet.waker.waking(each)]
         if not place.wol_sent and waking:
             fleet.waker.send(waking[0])
+            place.wol_sent = True
         original(place)
 
     fleet.router.wake_for = wake_for  # type: ignore[method-assign]
+
+
+def send_packet_needlessly(fleet: FleetGateway) -> None:
+    """Every request that a runner serves at once sends a packet all the same."""
+    original = fleet.router._assign
+
+    def assign(place: Place, runner: Runner) -> None:
+        fleet.waker.send(fleet.registry.runners[-1])
+        place.wol_sent = True
+        original(place, runner)
+
+    fleet.router._assign = assign  # type: ignore[method-assign]
+
+
+def send_to_all(fleet: FleetGateway, runner: Runner) -> None:
+    """Every machine of the fleet is sent a packet."""
+    for each in fleet.registry.runners:
+        magic_packet.broadcast(magic_packet.build(each.mac), fleet.waker.port)
 
 
 async def refuse_while_waking(

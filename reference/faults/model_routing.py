@@ -11,12 +11,14 @@ from ..fleet_routing import Place
 from ..hooks import Hooks
 from ..token_verifier import User
 from ..tokens import ADMIN, SPECIFIC
-from .answers import instead, plain_text
+from .answers import DETAIL_200, error_200, instead, plain_text
+from .conditions import every, only
 from .fault import Fault, Install
 from .fleet_changes import decide, is_class, lists_models, names_model, refuses, resolves
 from .gateway_parts import FleetGateway
 from .planting import nothing, on_events, on_gateway
 from .streams import as_event, no_content, payload
+from .thinking import HIDDEN_THOUGHTS
 
 SCRIPT = "test_model_routing.py"
 FAST, BIG = "class:fast", "class:big"
@@ -97,6 +99,16 @@ _roles = functools.partial(_fault, arguments=PERMISSIONS)
 EMPTY_LIST = {"text": '{"object": "list", "data": []}', "content_type": "application/json"}
 
 ROWS: tuple[Fault, ...] = (
+    _class(
+        "routing-error-200",
+        "one answer in five is a 200 with an error",
+        install=only(every(5), error_200("backend")),
+    ),
+    _class(
+        "routing-refused-in-200",
+        "one answer in five is a 200 with the JSON of a framework's error, as an event stream",
+        install=only(every(5), DETAIL_200),
+    ),
     _class("routing-no-big", "no runner has a big model", install=nothing, options=ONE_MODEL),
     _class(
         "routing-class-denied",
@@ -117,6 +129,12 @@ ROWS: tuple[Fault, ...] = (
         "routing-nameless",
         "answers name no model",
         install=names_model(lambda place: ""),
+    ),
+    _class(
+        "routing-hidden-thoughts",
+        "all tokens of the answers are thoughts that are not shown",
+        status="WARN",
+        install=HIDDEN_THOUGHTS,
     ),
     _class(
         "routing-empty-streams",

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import functools
-import json
-import struct
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -14,29 +11,90 @@ from aiohttp import web
 
 from ..hooks import Handler, Hooks
 from ..refusals import JsonRefusal
-from .answers import error_500, instead, never_answer, server_error
+from .answers import (
+    APP,
+    DETAIL_200,
+    change_json,
+    error_500,
+    instead,
+    json_200,
+    never_answer,
+)
+from .completions import (
+    LINE,
+    Fields,
+    answer_text,
+    answer_until_stop,
+    as_ascii,
+    as_json,
+    as_latin_1,
+    as_question_marks,
+    byte_by_byte,
+    embedding,
+    end_twice,
+    failing,
+    logprobs,
+    no_base64,
+    raw_halves,
+    surrogates,
+    tool_calls,
+    twice_escaped,
+    two_choices_with_index_0,
+    when,
+    when_given,
+    when_path,
+    when_text,
+    without_spaces,
+    writes_line,
+)
+from .conditions import (
+    header_has,
+    only,
+    streams,
+)
 from .fault import Fault, Install
 from .gateway_parts import GgufGateway
 from .planting import around, on_events, on_gateway, stream_header
+from .progress import IN_EVERY_STREAM
 from .streams import (
     DONE,
     NOT_JSON,
+    Events,
     as_event,
+    change_chunks,
+    changing_ids,
+    compressed,
     content,
     cut,
     error_event,
+    error_in_named_event,
+    finish,
     flood,
+    in_groups,
     insert,
+    last_without_delta,
+    model_changes,
+    named_chunks,
     no_content,
     no_done,
     payload,
+    set_field,
+    set_in_choice,
     stall,
+    usage_has_own_id,
+    usage_is_a_number,
+    usage_with_bare_choice,
+    usage_with_null_choices,
+    usage_without_choices,
     with_content,
+    with_pings,
+    without_field,
+    without_in_choice,
 )
+from .thinking import HIDDEN_THOUGHTS, SHOWN_THOUGHTS
 
 SDK = "test_openai_sdk.py"
 BODY_PIECE = b'{"choices": [' + b" " * 65536
-Fields = dict[str, Any]
 HTML: Fields = {"text": "<html>welcome</html>", "content_type": "text/html"}
 FLAT_ERROR: Fields = {"text": '{"error": "it went wrong"}', "content_type": "application/json"}
 
@@ -44,18 +102,8 @@ FLAT_ERROR: Fields = {"text": '{"error": "it went wrong"}', "content_type": "app
 # --- answers that are not streamed
 
 
-def change_answers(change: Callable[[Fields], object], where: str = "backend") -> Install:
-    """Change every JSON answer in place; streams are not changed."""
-
-    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
-        response = await handler(request)
-        if not isinstance(response, web.Response) or not isinstance(response.body, bytes):
-            return response
-        fields = json.loads(response.body)
-        change(fields)
-        return web.json_response(fields, status=response.status)
-
-    return around(where, wrapper)
+def change_answers(change: Callable[[Fields], object]) -> Install:
+    return change_json("backend", change)
 
 
 def choice(fields: Fields) -> Fields:
@@ -65,6 +113,11 @@ def choice(fields: Fields) -> Fields:
 
 def empty_text(fields: Fields) -> None:
     choice(fields)["message"]["content"] = ""
+
+
+def end_at_once(fields: Fields) -> None:
+    for each in fields.get("choices", ()):
+        each |= {"message": {"role": "assistant", "content": ""}, "finish_reason": "stop"}
 
 
 def only_thoughts(fields: Fields) -> None:
@@ -77,6 +130,23 @@ def no_role(fields: Fields) -> None:
 
 def no_finish_reason(fields: Fields) -> None:
     choice(fields)["finish_reason"] = None
+
+
+def without(name: str) -> Callable[[Fields], object]:
+    """Take a field out of an answer."""
+    return lambda fields: fields.pop(name, None)
+
+
+def with_value(name: str, value: object) -> Callable[[Fields], object]:
+    return lambda fields: fields.update({name: value})
+
+
+def finished(reason: str) -> Callable[[Fields], object]:
+    return lambda fields: choice(fields).update(finish_reason=reason)
+
+
+def no_index(fields: Fields) -> None:
+    del choice(fields)["index"]
 
 
 def no_usage(fields: Fields) -> None:
@@ -138,15 +208,6 @@ async def in_one_piece(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         elif whole:
             yield with_content(payload(event), whole)
             whole = ""
-
-
-async def changing_ids(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    number = 0
-    async for event in stream:
-        if fields := payload(event):
-            number += 1
-            event = as_event({**fields, "id": f"chatcmpl-{number}"})
-        yield event
 
 
 async def no_role_first(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -221,6 +282,11 @@ def accept_any_key(request: web.BaseRequest, original: Authorize) -> None:
         original(request)
 
 
+def accept_no_key(request: web.BaseRequest, original: Authorize) -> None:
+    if "Authorization" in request.headers:
+        original(request)
+
+
 def accept_everything(request: web.BaseRequest, original: Authorize) -> None:
     """No key is needed, while /health says that authentication is enabled."""
 
@@ -238,6 +304,12 @@ def refuses_key(status: int) -> Install:
     return authorize(change)
 
 
+def refuses_text(status: int, message: str = "it went wrong") -> Install:
+    """Messages that are a string are refused with this status and these words."""
+    error = {"message": message, "type": "error", "code": None}
+    return when_text(lambda _: web.json_response({"error": error}, status=status))
+
+
 def plain_text_401(hooks: Hooks) -> None:
     async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
         response = await handler(request)
@@ -247,150 +319,7 @@ def plain_text_401(hooks: Hooks) -> None:
     hooks.around["all"].append(wrapper)
 
 
-# --- requests that the fault answers itself
-
-
-def when(
-    applies: Callable[[web.BaseRequest, Fields], bool], make: Callable[[Fields], Any]
-) -> Install:
-    """Requests for which `applies` is true get what `make` returns: a response or its JSON."""
-
-    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
-        fields = json.loads(await request.read() or b"{}")
-        if not applies(request, fields):
-            return await handler(request)
-        made = make(fields)
-        return made if isinstance(made, web.StreamResponse) else web.json_response(made)
-
-    return around("backend", wrapper)
-
-
-def when_given(name: str, make: Callable[[Fields], Any]) -> Install:
-    return when(lambda request, fields: name in fields, make)
-
-
-def when_path(path: str, make: Callable[[Fields], Any]) -> Install:
-    return when(lambda request, fields: request.path == path, make)
-
-
-def when_text(make: Callable[[Fields], Any]) -> Install:
-    return when(lambda request, fields: isinstance(fields.get("messages"), str), make)
-
-
-def failing(_: object) -> web.Response:
-    return server_error()
-
-
-def completion(fields: Fields, *messages: Fields, reason: str = "stop", **more: Any) -> Fields:
-    """A whole answer with these messages, one for each choice."""
-    choices = [
-        {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": reason, **more}
-        for message in messages
-    ]
-    usage = {"prompt_tokens": 12, "completion_tokens": 1, "total_tokens": 13}
-    return {
-        "id": "chatcmpl-1",
-        "object": "chat.completion",
-        "created": 1,
-        "model": fields.get("model"),
-        "choices": choices,
-        "usage": usage,
-    }
-
-
-def answer_text(text: str, reason: str = "stop", **more: Any) -> Callable[[Fields], Fields]:
-    return lambda fields: completion(fields, {"content": text}, reason=reason, **more)
-
-
-def answer_until_stop(reason: str, keep: bool) -> Callable[[Fields], Fields]:
-    """An answer that ends at the stop text; `keep` leaves the stop text in it."""
-
-    def make(fields: Fields) -> Fields:
-        text = "the sea keeps its time, wave after wave after wave"
-        if fields.get("stop"):
-            word = fields["stop"][0]
-            text = text.partition(word)[0] + (word if keep else "")
-        return completion(fields, {"content": text}, reason=reason)
-
-    return make
-
-
-def two_choices_with_index_0(fields: Fields) -> Fields:
-    return completion(fields, {"content": "one"}, {"content": "two"})
-
-
-def logprobs(*tokens: str, value: float = -0.5) -> Callable[[Fields], Fields]:
-    top = [{"token": "a", "logprob": -0.5, "bytes": None}] * 2
-    found = [{"token": t, "logprob": value, "bytes": None, "top_logprobs": top} for t in tokens]
-    return answer_text("the sea", logprobs={"content": found})
-
-
-Vector = list[float]
-
-
-def embedding(as_floats: Vector, as_base64: Vector) -> Callable[[Fields], Fields]:
-    def make(fields: Fields) -> Fields:
-        vector: Any = as_floats
-        if fields.get("encoding_format") == "base64":
-            packed = struct.pack(f"<{len(as_base64)}f", *as_base64)
-            vector = base64.b64encode(packed).decode()
-        data = [{"object": "embedding", "index": 0, "embedding": vector}]
-        usage = {"prompt_tokens": 3, "total_tokens": 3}
-        return {"object": "list", "data": data, "model": "sim", "usage": usage}
-
-    return make
-
-
-def no_base64(fields: Fields) -> Any:
-    if fields.get("encoding_format") == "base64":
-        return JsonRefusal(400, "encoding_format must be float", "bad", 400).response()
-    return embedding([0.1, 0.2], [])(fields)
-
-
-def tool_calls(arguments: Any, streamed: str | None, index: int | None = 0) -> Install:
-    """An answer with a tool call that has these arguments.
-
-    streamed: the arguments in a stream; None: the stream has text and no call.
-    index: the index of the call in a stream; None leaves it out.
-    """
-
-    def call(value: Any) -> Fields:
-        return {
-            "id": "call_1",
-            "type": "function",
-            "function": {"name": "get_weather", "arguments": value},
-        }
-
-    def make(fields: Fields) -> Any:
-        if not fields.get("tools"):
-            return answer_text("Sunny.")(fields)
-        if not fields.get("stream"):
-            message = {"content": None, "tool_calls": [call(arguments)]}
-            return completion(fields, message, reason="tool_calls")
-        delta: Fields = {"role": "assistant", "content": "Sunny."}
-        if streamed is not None:
-            place = {} if index is None else {"index": index}
-            delta = {"role": "assistant", "tool_calls": [{**place, **call(streamed)}]}
-        reason = "stop" if streamed is None else "tool_calls"
-        return as_stream({**fields, "delta": delta, "reason": reason})
-
-    return when(lambda request, fields: request.path.endswith("/chat/completions"), make)
-
-
-def as_stream(fields: Fields) -> web.Response:
-    envelope = {
-        "id": "chatcmpl-1",
-        "object": "chat.completion.chunk",
-        "created": 1,
-        "model": fields["model"],
-    }
-    parts: tuple[tuple[Fields, str | None], ...]
-    parts = ((fields["delta"], None), ({}, fields["reason"]))
-    body = b""
-    for delta, reason in parts:
-        one = {"index": 0, "delta": delta, "finish_reason": reason}
-        body += as_event({**envelope, "choices": [one]})
-    return web.Response(body=body + DONE + b"\n\n", content_type="text/event-stream")
+# --- models
 
 
 def one_model(make: Callable[[str], web.Response]) -> Install:
@@ -408,16 +337,6 @@ def list_models(*names: str) -> Callable[[Fields], None]:
         fields["data"] = [{**fields["data"][0], "id": name} for name in names]
 
     return change
-
-
-def block_async_client(hooks: Hooks) -> None:
-    """A filter that accepts the user agent OpenAI/… and refuses AsyncOpenAI/…."""
-
-    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
-        blocked = request.headers.get("User-Agent", "").startswith("Async")
-        return server_error() if blocked else await handler(request)
-
-    hooks.around["backend"].append(wrapper)
 
 
 # --- the rows
@@ -443,6 +362,33 @@ _bad = functools.partial(row, "bad_request")
 _embeddings = functools.partial(row, "embeddings")
 _tools = functools.partial(row, "tools")
 
+# Streams that the SDK reads without a word, and clients of other languages do not.
+FORMS: tuple[tuple[str, str, Callable[[Events], Events]], ...] = (
+    ("no-object", "the chunks of a stream have no object", without_field("object")),
+    (
+        "whole-object",
+        "the object of chunks is that of a whole answer",
+        set_field("object", "chat.completion"),
+    ),
+    ("no-created", "the chunks of a stream have no created", without_field("created")),
+    ("created-float", "created is a number with a fraction", set_field("created", 1700000000.5)),
+    ("created-text", "created is a text", set_field("created", "2026-01-01")),
+    ("no-model", "the chunks of a stream have no model", without_field("model")),
+    ("no-id", "the chunks of a stream have no id", without_field("id")),
+    ("id-number", "the id of chunks is a number", set_field("id", 7)),
+    ("no-index", "the choices of a stream have no index", without_in_choice("index")),
+    ("index-text", "the index of a choice is a text", set_in_choice("index", "0")),
+    ("delta-null", "the last delta of a stream is null", change_chunks(last_without_delta)),
+    ("no-delta", "choices of a stream have no delta", without_in_choice("delta")),
+    ("usage-number", "usage is a number", change_chunks(usage_is_a_number)),
+    (
+        "finish-empty",
+        "finish_reason is an empty text in every chunk",
+        set_in_choice("finish_reason", ""),
+    ),
+    ("finish-unknown", "streams end with the finish_reason abort", finish("abort")),
+)
+
 CONTRACT_ROWS: tuple[Fault, ...] = (
     _completion("empty", "the answer has no content", change_answers(empty_text)),
     _completion(
@@ -459,6 +405,27 @@ CONTRACT_ROWS: tuple[Fault, ...] = (
         "usage-sum", "total_tokens is not the sum of the others", change_answers(wrong_sum)
     ),
     _completion("too-long", "usage counts more tokens than max_tokens", change_answers(too_long)),
+    _completion(
+        "chunk-object",
+        "the object of a whole answer is that of a chunk",
+        change_answers(with_value("object", "chat.completion.chunk")),
+    ),
+    _completion(
+        "no-created-whole", "the answer has no created", change_answers(without("created"))
+    ),
+    _completion(
+        "created-text-whole",
+        "created is a text",
+        change_answers(with_value("created", "2026-01-01")),
+    ),
+    _completion("no-id-whole", "the answer has no id", change_answers(without("id"))),
+    _completion("no-index-whole", "the choice has no index", change_answers(no_index)),
+    _completion(
+        "given-up", "the answer has the finish_reason abort", change_answers(finished("abort"))
+    ),
+    _completion(
+        "eos", "the answer has the finish_reason eos", change_answers(finished("eos")), **WARN
+    ),
     _completion("html-200", "the answer is a 200 with an HTML page", instead("backend", **HTML)),
     _completion("500", "the answer is a 500", error_500("backend")),
     _completion(
@@ -478,11 +445,20 @@ CONTRACT_ROWS: tuple[Fault, ...] = (
     ),
     _stream("one-piece", "one event has all the content", on_events(in_one_piece)),
     _stream("ids", "every chunk has another id", on_events(changing_ids)),
+    _stream(
+        "refused-in-200",
+        "a stream is a 200 whose event stream is the JSON of a framework's error",
+        only(streams, DETAIL_200),
+    ),
+    _usage(
+        "usage-id", "the chunk with the usage has an id of its own", on_events(usage_has_own_id)
+    ),
     _stream("no-role-first", "no delta of a stream has a role", on_events(no_role_first)),
     _stream(
         "two-finish-reasons",
-        "a stream has two events with a finish_reason",
+        "a stream has two events with the same finish_reason",
         on_events(two_finish_reasons),
+        **WARN,
     ),
     _stream(
         "early-finish", "content comes after the finish_reason", on_events(early_finish_reason)
@@ -520,21 +496,78 @@ CONTRACT_ROWS: tuple[Fault, ...] = (
         "one event of a stream is not JSON",
         on_events(functools.partial(insert, NOT_JSON)),
     ),
+    *(_wire(name, breaks, on_events(change)) for name, breaks, change in FORMS),
+    _wire("finish-eos", "streams end with the finish_reason eos", on_events(finish("eos")), **WARN),
+    _wire(
+        "model-changes",
+        "a stream begins with one model and ends with another",
+        on_events(model_changes),
+        **WARN,
+    ),
+    _wire("progress", "a stream begins with a place in a queue", IN_EVERY_STREAM, **WARN),
+    _stream(
+        "progress-in-sdk",
+        "the SDK reads a place in a queue first",
+        IN_EVERY_STREAM,
+        **WARN,
+    ),
+    _stream("thoughts", "all tokens of a stream are thoughts", SHOWN_THOUGHTS, **WARN),
+    _completion(
+        "hidden-thoughts", "all tokens are thoughts that are not shown", HIDDEN_THOUGHTS, **WARN
+    ),
+    _wire("pings", "a stream has events of the name ping", on_events(with_pings), **WARN),
+    _stream(
+        "pings-in-sdk",
+        "the SDK takes the pings of a stream for chunks",
+        on_events(with_pings),
+        **WARN,
+    ),
+    _wire(
+        "named-chunks",
+        "the chunks of a stream are events with a name",
+        on_events(named_chunks),
+        **WARN,
+    ),
+    _wire(
+        "named-error",
+        "the error in a stream is an event with a name of its own",
+        on_events(error_in_named_event),
+    ),
+    _usage(
+        "usage-no-choices",
+        "the chunk with the usage has no choices",
+        on_events(change_chunks(usage_without_choices)),
+    ),
+    _usage(
+        "usage-null-choices",
+        "the choices of the chunk with the usage are null",
+        on_events(change_chunks(usage_with_null_choices)),
+    ),
+    _usage(
+        "usage-bare-choice",
+        "the chunk with the usage has a choice with nothing in it",
+        on_events(change_chunks(usage_with_bare_choice)),
+    ),
+    _stream(
+        "finish-given-up", "streams end with the finish_reason abort", on_events(finish("abort"))
+    ),
     _wire("wire-error", "a stream with status 200 contains an error", on_events(error_event)),
-    _models("no-models", "the model list is empty", change_answers(no_models, "models")),
+    _models("no-models", "the model list is empty", change_json("models", no_models)),
     _models(
-        "nameless", "the models of the list have no id", change_answers(nameless_models, "models")
+        "nameless", "the models of the list have no id", change_json("models", nameless_models)
     ),
-    _models(
-        "no-data", "the model list is not in the field 'data'", change_answers(no_data, "models")
-    ),
+    _models("no-data", "the model list is not in the field 'data'", change_json("models", no_data)),
     _models(
         "bare",
         "the models of the list have no created and no owned_by",
-        change_answers(bare_models, "models"),
+        change_json("models", bare_models),
         **WARN,
     ),
     _models("models-html", "the model list is an HTML page", instead("models", **HTML)),
+    _models(
+        "models-app", "the model list is the page of a web application", instead("models", **APP)
+    ),
+    _models("models-text", "the model list is a JSON text", json_200("models", "it is away")),
     _models("models-500", "the model list is a 500", error_500("models")),
     _models(
         "models-hang",
@@ -552,6 +585,11 @@ CONTRACT_ROWS: tuple[Fault, ...] = (
         "every request is served although /health says that a key is needed",
         authorize(accept_everything),
     ),
+    _key(
+        "no-key",
+        "a wrong key is refused, a request without any key is served",
+        authorize(accept_no_key),
+    ),
     _key("key-500", "a wrong key gets a 500", refuses_key(500)),
     _key("key-403", "a wrong key gets a 403", refuses_key(403)),
     _key("key-wordless", "the 401 for a wrong key is plain text", plain_text_401, **WARN),
@@ -566,6 +604,30 @@ CONTRACT_ROWS: tuple[Fault, ...] = (
         "bad-flat",
         "the error in the 400 for a bad request is a plain string",
         when_text(lambda _: web.Response(status=400, **FLAT_ERROR)),
+    ),
+    *(
+        _bad(f"bad-{status}", f"messages of the wrong type get a {status}", refuses_text(status))
+        for status in (401, 403, 404, 405, 409, 413, 415, 431)
+    ),
+    _bad(
+        "bad-key-words",
+        "the 400 for messages of the wrong type is about the key",
+        refuses_text(400, "Invalid API key"),
+    ),
+    _bad(
+        "bad-permission-words",
+        "the 400 for messages of the wrong type says that permission is denied",
+        refuses_text(400, "Permission denied"),
+    ),
+    _bad(
+        "bad-limit-words",
+        "the 422 for messages of the wrong type is about a limit",
+        refuses_text(422, "Too many requests, slow down"),
+    ),
+    _bad(
+        "bad-model-words",
+        "the 400 for messages of the wrong type says that there is no such model",
+        refuses_text(400, "The model `smollm2` does not exist"),
     ),
 )
 
@@ -660,13 +722,13 @@ CAPABILITY_ROWS: tuple[Fault, ...] = (
         "unknown_model",
         "unknown-500",
         "a request for an unknown model gets a 500",
-        when(lambda _, fields: str(fields.get("model")).startswith("no-such"), failing),
+        when(lambda asked: str(asked.fields.get("model")).startswith("no-such"), failing),
     ),
     row(
         "unknown_model",
         "fallback",
         "an unknown model is answered by another one; two are listed",
-        change_answers(list_models("sim", "other"), "models"),
+        change_json("models", list_models("sim", "other")),
         **WARN,
     ),
     row(
@@ -687,7 +749,117 @@ CAPABILITY_ROWS: tuple[Fault, ...] = (
         "a text completion has the shape of a chat completion",
         when_path("/v1/completions", answer_text("teeming with life")),
     ),
-    row("async", "async-500", "the asynchronous client gets a 500", block_async_client),
+    row(
+        "async",
+        "async-500",
+        "the asynchronous client gets a 500",  # its user agent is AsyncOpenAI/…
+        only(header_has("User-Agent", "AsyncOpenAI"), error_500("backend")),
+    ),
 )
 
-ROWS: tuple[Fault, ...] = CONTRACT_ROWS + CAPABILITY_ROWS
+
+# --- compression
+
+ACCEPTS_GZIP = header_has("Accept-Encoding", "gzip")
+SAYS_GZIP = stream_header("Content-Encoding", "gzip")
+
+
+def only_compressed(*installs: Install) -> Install:
+    """What clients meet that accept gzip."""
+    return only(ACCEPTS_GZIP, *installs)
+
+
+_compressed = functools.partial(row, "compressed")
+
+COMPRESSION_ROWS: tuple[Fault, ...] = (
+    _compressed(
+        "gzip-never-flushed",
+        "streams are compressed for clients that accept it, and come in one piece at the end",
+        only_compressed(SAYS_GZIP, on_events(compressed(flush=False))),
+        **SLOWER,
+    ),
+    _compressed(
+        "gzip-held-back",
+        "only for clients that accept gzip, streams come in one piece",
+        only_compressed(on_events(held_back)),
+        **SLOWER,
+    ),
+    _compressed(
+        "gzip-broken",
+        "a compressed stream has no end",
+        only_compressed(SAYS_GZIP, on_events(compressed(flush=True, broken=True))),
+        **SLOWER,
+    ),
+    _compressed(
+        "gzip-in-name-only",
+        "streams that are not compressed have Content-Encoding: gzip",
+        only_compressed(SAYS_GZIP),
+        **SLOWER,
+    ),
+    row(
+        "pacing",
+        "large-blocks",
+        "a stream comes in blocks of 16 events",
+        on_events(in_groups(16)),
+        **WARN,
+        **SLOWER,
+    ),
+)
+
+_unicode = functools.partial(row, "unicode")
+
+UNICODE_ROWS: tuple[Fault, ...] = (
+    _unicode(
+        "lost-characters",
+        "characters of several bytes are U+FFFD in streams, and whole without",
+        writes_line(pieces=byte_by_byte),
+    ),
+    _unicode(
+        "not-utf8", "a stream has half a character in each event", writes_line(pieces=raw_halves)
+    ),
+    _unicode(
+        "surrogates",
+        "a stream has half a surrogate pair in each event",
+        writes_line(pieces=surrogates),
+    ),
+    _unicode("latin-1", "a stream's UTF-8 was read as Latin-1", writes_line(pieces=as_latin_1)),
+    _unicode(
+        "ascii-only",
+        "characters that are not ASCII vanish in a stream",
+        writes_line(pieces=as_ascii),
+    ),
+    _unicode(
+        "question-marks",
+        "a stream has question marks in place of characters",
+        writes_line(pieces=as_question_marks),
+    ),
+    _unicode(
+        "escaped-twice",
+        "a stream has escape sequences in place of characters",
+        writes_line(pieces=twice_escaped),
+    ),
+    _unicode(
+        "spaces-lost",
+        "a stream loses the white space of its text",
+        writes_line(whole=as_json(LINE), pieces=without_spaces),
+    ),
+    _unicode(
+        "end-twice",
+        "a stream repeats the end of its text",
+        writes_line(whole=as_json(LINE), pieces=end_twice),
+    ),
+    _unicode(
+        "whole-latin-1",
+        "a whole answer's UTF-8 was read as Latin-1, a stream's was not",
+        writes_line(whole=as_latin_1(LINE)[0]),
+    ),
+    _unicode(
+        "lost-everywhere",
+        "characters are U+FFFD with and without a stream",
+        writes_line("".join(byte_by_byte(LINE)), byte_by_byte),
+        **WARN,
+    ),
+)
+
+
+ROWS: tuple[Fault, ...] = CONTRACT_ROWS + CAPABILITY_ROWS + COMPRESSION_ROWS + UNICODE_ROWS

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable
@@ -13,23 +12,31 @@ from typing import Any
 
 from aiohttp import web
 
-from ..engine_client import events
 from ..hooks import Handler, Hooks, Wrapper
 from ..refusals import queue_full
 from ..slots import QueueFull, Slots
-from .answers import error_500
+from . import departures, other_gateways, queue_figures
+from .answers import APP, DETAIL_200, change_json, error_500, instead
+from .conditions import only
 from .fault import Fault, Install
 from .gateway_parts import GgufGateway
-from .planting import around, around_with_gateway, on_gateway
+from .planting import all_of, around, around_with_gateway, on_events, on_gateway
 from .streams import cut
 
 QUEUE = "test_queue.py"
 SLOW_REFUSAL_S = 2.0
-SLOW_PROBE_S = 0.8
+SLOW_PROBE_S = 1.4
 KEPT_LONG_S = 10.0
-# The deployment of the guide, with answers of 0.4 s.
-GUIDE = {"max_concurrent_requests": 1, "max_queue_size": 2, "itl_ms": 2}
+# The deployment of the guide, with answers of 0.4 s, or longer ones where a step is repeated.
+GUIDE = {
+    "max_concurrent_requests": 1,
+    "max_queue_size": 2,
+    "itl_ms": 2,
+    "output_tokens": 1600,
+}
 LONGER_ANSWERS = {**GUIDE, "itl_ms": 10}  # so that slow probes fit into one answer
+ANSWERS_OF_1_S = {**GUIDE, "itl_ms": 5}  # so that a client can leave in the middle of one
+TWO_AT_ONCE = {**ANSWERS_OF_1_S, "max_concurrent_requests": 2}
 UNLIMITED = {**GUIDE, "max_queue_size": 0}
 # The checks that let clients leave; the other ones look at a burst of requests.
 LEAVING = ("left_streaming", "left_queued", "order")
@@ -43,7 +50,8 @@ def _burst(name: str, breaks: str, check: str, install: Install, **more: Any) ->
 
 def _leave(name: str, breaks: str, check: str, install: Install, **more: Any) -> Fault:
     """A row for a check in which clients leave."""
-    return _burst(name, breaks, check, install, arguments=("--only", *LEAVING), **more)
+    given = {"options": ANSWERS_OF_1_S, **more}
+    return _burst(name, breaks, check, install, arguments=("--only", *LEAVING), **given)
 
 
 # --- refusals
@@ -205,6 +213,10 @@ class PlaceKept(Slots):
         self._release()
 
 
+class PlaceKeptWithoutQueue(PlaceKept, other_gateways.NoQueue):
+    """The same, where what is not served at once is refused."""
+
+
 class PlaceKeptLong(PlaceKept):
     kept_s = KEPT_LONG_S
 
@@ -234,6 +246,21 @@ class WaitingKept(Slots):
 
 class WaitingKeptLong(WaitingKept):
     kept_s = KEPT_LONG_S
+
+
+class WaitingUntilServed(Slots):
+    """A client that leaves the queue counts as waiting until its turn has come, as with HAProxy
+    without `option abortonclose`."""
+
+    async def _wait(self) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self._release()  # it was handed the place at the moment when it left
+            raise
 
 
 class PlaceLostUnseen(PlaceKept):
@@ -297,11 +324,8 @@ def mark_waiting(hooks: Hooks) -> None:
 
 
 def queued_502(hooks: Hooks) -> None:
-    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
-        return web.Response(status=502) if _waited.get() else await handler(request)
-
     mark_waiting(hooks)
-    hooks.around["backend"].append(wrapper)
+    only(lambda _: _waited.get(), instead("backend", status=502))(hooks)
 
 
 def queued_dropped(hooks: Hooks) -> None:
@@ -316,24 +340,10 @@ def queued_dropped(hooks: Hooks) -> None:
 
 def queued_cut(hooks: Hooks) -> None:
     mark_waiting(hooks)
-    hooks.stream_filters.append(lambda chunks: cut(events(chunks)) if _waited.get() else chunks)
+    only(lambda _: _waited.get(), on_events(cut))(hooks)
 
 
 # --- what the gateway reports about itself
-
-
-def change_json(where: str, change: Callable[[dict[str, Any]], object]) -> Install:
-    """Change the figures in a JSON answer."""
-
-    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
-        response = await handler(request)
-        if isinstance(response, web.Response) and response.content_type == "application/json":
-            content = json.loads(response.text or "{}")
-            change(content)
-            response.text = json.dumps(content)
-        return response
-
-    return around(where, wrapper)
 
 
 def change_text(pattern: str, replacement: str) -> Install:
@@ -508,6 +518,94 @@ ROWS: tuple[Fault, ...] = (
         stuck_waiting,
     ),
     _burst(
+        "phantoms-waiting",
+        "/health says that 3 requests wait, though nobody is there",
+        "idle",
+        queue_figures.in_queue(waiting=3),
+    ),
+    _burst(
+        "phantoms-beside-a-free-place",
+        "/health says that 1 is served and 3 wait where 2 can be served, though nobody is there",
+        "idle",
+        queue_figures.in_queue(active=1, waiting=3),
+        options=TWO_AT_ONCE,
+    ),
+    _burst(
+        "health-active-too-many",
+        "/health says that 2 are served where 1 can be",
+        "idle",
+        queue_figures.in_queue(active=2),
+    ),
+    _burst(
+        "health-active-negative",
+        "/health says that -1 requests are served when nobody is there",
+        "idle",
+        queue_figures.in_queue(active=-1),
+    ),
+    _burst(
+        "health-active-below-0",
+        "each request that ends is taken off `active` twice",
+        "health",
+        queue_figures.active_below_zero,
+    ),
+    _burst(
+        "health-active-0",
+        "/health says that nobody is served",
+        "health",
+        change_json("health", queue_figures.active_never_counts),
+    ),
+    _burst(
+        "health-active-stuck",
+        "the figure `active` of /health never falls",
+        "health",
+        queue_figures.active_stays,
+    ),
+    _burst(
+        "health-active-forgotten",
+        "/health says at first who is served, and then 0, while others wait",
+        "health",
+        queue_figures.active_forgets_the_first,
+        options=LONGER_ANSWERS,
+    ),
+    _burst(
+        "metrics-total-too-small",
+        "requests_total of /metrics does not count what was served",
+        "metrics",
+        change_json("metrics", queue_figures.total_counts_only_errors),
+    ),
+    _burst(
+        "metrics-active-stuck",
+        "requests_active of /metrics never falls",
+        "metrics",
+        queue_figures.active_metric_stays,
+    ),
+    _burst(
+        "metrics-active-0",
+        "requests_active of /metrics is 0, whatever /health says",
+        "metrics",
+        change_json("metrics", queue_figures.active_metric_is_0),
+        options=LONGER_ANSWERS,
+    ),
+    _burst(
+        "metrics-of-two",
+        "every second answer of /metrics is that of another gateway",
+        "metrics",
+        queue_figures.requests_of_two_gateways,
+    ),
+    _burst(
+        "health-other-rejections",
+        "/health and /metrics give different numbers of refusals",
+        "metrics",
+        change_json("health", queue_figures.other_rejections_in_health),
+    ),
+    _burst(
+        "metrics-depth-of-nobody",
+        "queue_depth of /metrics is 3 while a request is served and none waits",
+        "metrics",
+        change_json("metrics", queue_figures.depth_counts_the_served),
+        options=LONGER_ANSWERS,
+    ),
+    _burst(
         "metrics-no-depth",
         "the JSON form of /metrics lacks queue_depth",
         "metrics",
@@ -546,11 +644,26 @@ ROWS: tuple[Fault, ...] = (
     ),
     _burst(
         "health-slow-when-full",
-        "/health takes 0.8 s while a request waits",
+        "/health takes 1.4 s while a request waits",
         "probes",
         when_waiting("health", answer_slowly),
         status="WARN",
         options=LONGER_ANSWERS,
+    ),
+    _burst(
+        "queue-ping-app",
+        "the guide's gateway answers /ping with the page of a web application",
+        "probes",
+        instead("ping", **APP),
+        status="WARN",
+    ),
+    Fault(
+        "queue-refused-in-200",
+        "a stream is a 200 whose event stream is the JSON of a framework's error",
+        QUEUE,
+        "single",
+        DETAIL_200,
+        options=GUIDE,
     ),
     _burst(
         "ping-fails-when-full",
@@ -576,9 +689,18 @@ ROWS: tuple[Fault, ...] = (
     ),
     _leave(
         "left-place-lost-unseen",
-        "the same as left-place-kept, but the figures say that the place is free",
+        "a client that leaves in its stream keeps its place, but the figures say that it is free",
         "left_streaming",
         slots(PlaceLostUnseen),
+    ),
+    Fault(
+        "left-place-kept-no-queue",
+        "a client that leaves in its stream keeps its place, where no figure tells",
+        QUEUE,
+        "left_streaming",
+        all_of(other_gateways.OF_LLAMA, slots(PlaceKeptWithoutQueue)),
+        options=ANSWERS_OF_1_S,
+        arguments=("--max-concurrent", "1", "--max-queue", "none", "--only", *LEAVING),
     ),
     _leave(
         "left-place-late",
@@ -595,7 +717,7 @@ ROWS: tuple[Fault, ...] = (
     ),
     _leave(
         "left-queue-lost-unseen",
-        "the same as left-queue-kept, but the figures say that the place is free",
+        "a client that leaves the queue keeps its place there, but the figures say that it is free",
         "left_queued",
         slots(WaitingLostUnseen),
     ),
@@ -605,6 +727,90 @@ ROWS: tuple[Fault, ...] = (
         "left_queued",
         slots(WaitingKeptLong),
         status="WARN",
+    ),
+    _burst(
+        "left-queue-until-served",
+        "a client that leaves the queue keeps its place until its turn; no figure tells it",
+        "left_queued",
+        all_of(other_gateways.OF_LLAMA, slots(WaitingUntilServed)),
+        status="WARN",
+        options={**LONGER_ANSWERS, "max_queue_size": 2},
+        arguments=("--max-concurrent", "1", "--max-queue", "2", "--only", *LEAVING),
+    ),
+    _leave(
+        "left-queue-ends-served",
+        "when a client leaves the queue, the answer that is being sent is cut",
+        "left_queued",
+        departures.when_leaving(False, departures.cut, None),
+    ),
+    _leave(
+        "left-queue-ends-served-cleanly",
+        "when a client leaves the queue, the answer that is being sent ends as if it were whole",
+        "left_queued",
+        departures.end_served_cleanly,
+    ),
+    _leave(
+        "left-queue-drops-waiting",
+        "when a client leaves the queue, the others that wait lose their connection",
+        "left_queued",
+        departures.when_leaving(False, None, departures.cut),
+    ),
+    _leave(
+        "left-queue-refuses-waiting",
+        "when a client leaves the queue, the others that wait are refused",
+        "left_queued",
+        departures.when_leaving(False, None, departures.refuse),
+    ),
+    _leave(
+        "left-queue-mixes-served",
+        "when a client leaves the queue, two answers go on as each other's",
+        "left_queued",
+        departures.mix_served,
+        options=TWO_AT_ONCE,
+    ),
+    _leave(
+        "left-queue-frees-place",
+        "a client that leaves the queue frees a place, though it held none",
+        "left_queued",
+        slots(departures.QueueLeaverFreesPlace),
+    ),
+    _leave(
+        "left-queue-ghost",
+        "a client that left the queue is served all the same at its turn, unseen",
+        "left_queued",
+        slots(departures.GhostServed),
+    ),
+    _leave(
+        "left-queue-ghost-q1",
+        "a client that left the queue is served all the same, where only one may wait",
+        "left_queued",
+        slots(departures.GhostServed),
+        options={**ANSWERS_OF_1_S, "max_queue_size": 1},
+    ),
+    _leave(
+        "left-stream-ends-other",
+        "when a client leaves during its stream, the other streams are cut",
+        "left_streaming",
+        departures.when_leaving(True, departures.cut, None),
+        options=TWO_AT_ONCE,
+    ),
+    _leave(
+        "left-stream-refuses-waiting",
+        "when a client leaves during its stream, those that wait are refused",
+        "left_streaming",
+        departures.when_leaving(True, None, departures.refuse),
+    ),
+    _leave(
+        "left-stream-drops-waiting",
+        "when a client leaves during its stream, those that wait lose their connection",
+        "left_streaming",
+        departures.when_leaving(True, None, departures.cut),
+    ),
+    _leave(
+        "left-stream-frees-two",
+        "a client that leaves during its stream frees two places",
+        "left_streaming",
+        slots(departures.ServedLeaverFreesTwo),
     ),
     _leave(
         "last-in-first-out",

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from ..engine_client import events
 from ..hooks import Handler, Hooks
-from .answers import error_500, instead, never_answer
+from .answers import APP, DETAIL_200, error_500, instead, never_answer
 from .fault import Fault, Install
 from .gateway_parts import GgufGateway
 from .planting import GatewayWrapper, around, around_with_gateway, on_gateway
@@ -23,6 +23,7 @@ SLEEPY = {"idle_timeout": 1, "load_ms": 800, "ttft_ms": 20, "itl_ms": 2}
 WARM_REQUESTS = 4  # that the script sends before it waits for the engine to stop
 PROBES_ASLEEP = 6  # more than are needed to prove zero workers, fewer than are sent afterwards
 TOO_SLOW_S = 5
+LATE_S = 1.3  # later than Kubernetes waits for a probe
 
 # The gateway's own /ping is used in place of the health server, because faults can change it.
 QUICK = (
@@ -127,6 +128,24 @@ async def hang(
     return await never_answer(handler, request)
 
 
+async def answer_late(
+    gateway: GgufGateway, handler: Handler, request: web.BaseRequest
+) -> web.StreamResponse:
+    await asyncio.sleep(LATE_S)
+    return await handler(request)
+
+
+async def end_late(
+    gateway: GgufGateway, handler: Handler, request: web.BaseRequest
+) -> web.StreamResponse:
+    """The head comes at once, and the rest of the answer late."""
+    response = web.StreamResponse(headers={"Content-Length": "4"})
+    await response.prepare(request)
+    await asyncio.sleep(LATE_S)
+    await response.write(b"pong")
+    return response
+
+
 async def close_connection(
     gateway: GgufGateway, handler: Handler, request: web.BaseRequest
 ) -> web.StreamResponse:
@@ -195,6 +214,20 @@ ROWS: tuple[Fault, ...] = (
         arguments=(*WITHOUT_CONTROL, "--only", "warm"),
     ),
     _scale(
+        "scale-refused-in-200",
+        "a stream is a 200 whose event stream is the JSON of a framework's error",
+        check="warm",
+        install=DETAIL_200,
+        arguments=(*WITHOUT_CONTROL, "--only", "warm"),
+    ),
+    _scale(
+        "health-is-app",
+        "the health URL is the page of a web application",
+        check="health",
+        status="WARN",
+        install=instead("ping", **APP),
+    ),
+    _scale(
         "scale-never",
         "the engine never stops for idleness",
         check="scale_down",
@@ -203,7 +236,7 @@ ROWS: tuple[Fault, ...] = (
     ),
     _scale(
         "scale-never-counted",
-        "the same as scale-never, seen by a count of the workers",
+        "the engine never stops for idleness, as a count of the workers shows",
         check="scale_down",
         install=on_gateway(never_sleep),
         arguments=(*QUICK, *COUNT_WORKERS),
@@ -248,6 +281,31 @@ ROWS: tuple[Fault, ...] = (
         check="health",
         install=around_with_gateway("ping", asleep(hang)),
         arguments=(*WITHOUT_CONTROL, "--timeout", "2"),
+    ),
+    _scale(
+        "health-url-slow-asleep",
+        "the health URL needs longer than a probe may take, while the engine sleeps",
+        check="health",
+        install=around_with_gateway("ping", asleep(answer_late)),
+    ),
+    _scale(
+        "health-url-slow-asleep-counted",
+        "the health URL needs too long while the engine sleeps, where workers are counted",
+        check="health",
+        install=around_with_gateway("ping", asleep(answer_late)),
+        arguments=(*WITHOUT_CONTROL, *COUNT_WORKERS),
+    ),
+    _scale(
+        "health-url-slow",
+        "the health URL needs longer than a probe may take, always",
+        check="health",
+        install=around_with_gateway("ping", answer_late),
+    ),
+    _scale(
+        "health-url-body-late",
+        "the health URL sends a head at once, and its body later than a probe may take",
+        check="health",
+        install=around_with_gateway("ping", end_late),
     ),
     _scale(
         "health-url-body",

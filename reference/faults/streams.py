@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from ..hooks import ResetConnection
@@ -15,6 +16,7 @@ HUGE_LINE_BYTES = 10 * 2**20
 FLOOD_PIECE_BYTES = 64 * 2**10
 EVENTS_BEFORE_TROUBLE = 3  # the role and two tokens
 ENDLESS_INTERVAL_S = 0.01
+GZIP = 16 + zlib.MAX_WBITS  # zlib's way to say it
 DONE = b"data: [DONE]"
 NOT_JSON = b'data: {"choices": [{"delta": oops\n\n'
 HUGE_LINE = b'data: {"choices": [{"delta": {"content": "' + b"x" * HUGE_LINE_BYTES + b"\n\n"
@@ -121,6 +123,14 @@ async def invalid_utf8(stream: Events) -> Events:
         yield event
 
 
+async def lost_characters(stream: Events) -> Events:
+    """U+FFFD in the place of the last character of each token."""
+    async for event in stream:
+        fields = payload(event)
+        text = content(fields)
+        yield with_content(fields, text[:-1] + "\ufffd") if text else event
+
+
 async def no_content(stream: Events) -> Events:
     async for event in stream:
         if not content(payload(event)):
@@ -154,3 +164,196 @@ async def one_letter_each(stream: Events) -> Events:
             continue
         for letter in letters:
             yield with_content(fields, letter)
+
+
+# --- chunks of another form than OpenAI's API promises
+
+
+Fields = dict[str, Any]
+
+
+def change_chunks(change: Callable[[Fields], object]) -> Callable[[Events], Events]:
+    """Change the JSON of every chunk in place."""
+
+    async def changed(stream: Events) -> Events:
+        async for event in stream:
+            fields = payload(event)
+            if fields:
+                change(fields)
+                event = as_event(fields)
+            yield event
+
+    return changed
+
+
+def set_field(name: str, value: object) -> Callable[[Events], Events]:
+    """Another value of this field in every chunk."""
+    return change_chunks(lambda fields: fields.update({name: value}))
+
+
+def without_field(name: str) -> Callable[[Events], Events]:
+    return change_chunks(lambda fields: fields.pop(name, None))
+
+
+def set_in_choice(name: str, value: object) -> Callable[[Events], Events]:
+    """Another value of this field in the choice of every chunk that has one."""
+
+    def change(fields: Fields) -> None:
+        for choice in fields["choices"]:
+            choice[name] = value
+
+    return change_chunks(change)
+
+
+def without_in_choice(name: str) -> Callable[[Events], Events]:
+    def change(fields: Fields) -> None:
+        for choice in fields["choices"]:
+            choice.pop(name, None)
+
+    return change_chunks(change)
+
+
+def usage_without_choices(fields: Fields) -> None:
+    """The chunk that counts the tokens is one without `choices`."""
+    if fields.get("usage"):
+        del fields["choices"]
+
+
+def usage_with_null_choices(fields: Fields) -> None:
+    if fields.get("usage"):
+        fields["choices"] = None
+
+
+def last_without_delta(fields: Fields) -> None:
+    """The chunk with the finish_reason has the delta null."""
+    for choice in fields["choices"]:
+        if choice["finish_reason"]:
+            choice["delta"] = None
+
+
+def usage_with_bare_choice(fields: Fields) -> None:
+    if fields.get("usage"):
+        fields["choices"] = [{}]
+
+
+def usage_is_a_number(fields: Fields) -> None:
+    if fields["choices"] and fields["choices"][0]["finish_reason"]:
+        fields["usage"] = 7
+
+
+def finish(reason: str) -> Callable[[Events], Events]:
+    """Every answer ends with this finish_reason."""
+
+    def change(fields: Fields) -> None:
+        for choice in fields["choices"]:
+            choice["finish_reason"] = choice["finish_reason"] and reason
+
+    return change_chunks(change)
+
+
+async def changing_ids(stream: Events) -> Events:
+    number = 0
+    async for event in stream:
+        if fields := payload(event):
+            number += 1
+            event = as_event({**fields, "id": f"chatcmpl-{number}"})
+        yield event
+
+
+async def usage_has_own_id(stream: Events) -> Events:
+    async for event in stream:
+        fields = payload(event)
+        if fields.get("usage"):
+            event = as_event({**fields, "id": "chatcmpl-of-usage"})
+        yield event
+
+
+async def model_changes(stream: Events) -> Events:
+    """From the middle on another model speaks."""
+    position = 0
+    async for event in stream:
+        fields = payload(event)
+        position += 1
+        if fields and position > EVENTS_BEFORE_TROUBLE:
+            event = as_event({**fields, "model": "another-model"})
+        yield event
+
+
+# --- events that are not chunks
+
+PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+
+
+async def with_pings(stream: Events) -> Events:
+    """A named event before each chunk, as some servers send it to keep the connection open."""
+    async for event in stream:
+        yield PING
+        yield event
+
+
+async def named_chunks(stream: Events) -> Events:
+    async for event in stream:
+        yield b"event: completion.chunk\n" + event
+
+
+async def error_in_named_event(stream: Events) -> Events:
+    """The error of a stream is an event with a name of its own."""
+    async for event in cut(stream):
+        yield event
+    yield b'event: failure\ndata: {"error": {"message": "planted", "code": 500}}\n\n'
+    yield DONE + b"\n\n"
+
+
+def filter_note(**more: object) -> bytes:
+    """A chunk of Azure's that is only about its content filter."""
+    return as_event({"id": "", "object": "", "created": 0, "model": "", **more})
+
+
+async def with_filter_results(stream: Events) -> Events:
+    """As Azure sends it: first a chunk about the prompt, in between some about the text."""
+    verdict = {"hate": {"filtered": False, "severity": "safe"}}
+    yield filter_note(choices=[], prompt_filter_results=[{"prompt_index": 0}])
+    note = {"index": 0, "finish_reason": None, "content_filter_results": verdict}
+    async for event in stream:
+        yield event
+        if content(payload(event)):
+            yield filter_note(choices=[note])
+
+
+# --- several events in one write
+
+
+def in_groups(size: int) -> Callable[[Events], Events]:
+    """So many events in each write, as speculative decoding and multi-step scheduling send them."""
+
+    async def grouped(stream: Events) -> Events:
+        held: list[bytes] = []
+        async for event in stream:
+            held.append(event)
+            if len(held) == size:
+                yield b"".join(held)
+                held = []
+        yield b"".join(held)
+
+    return grouped
+
+
+# --- compression
+
+
+def compressed(flush: bool, broken: bool = False) -> Callable[[Events], Events]:
+    """Compress the stream with gzip. `flush`: after each event, so that clients can read it.
+
+    broken: the end is missing.
+    """
+
+    async def change(stream: Events) -> Events:
+        packer = zlib.compressobj(wbits=GZIP)
+        async for event in stream:
+            piece = packer.compress(event) + (packer.flush(zlib.Z_SYNC_FLUSH) if flush else b"")
+            if piece:
+                yield piece
+        if not broken:
+            yield packer.flush()
+
+    return change

@@ -11,7 +11,7 @@ from aiohttp import web
 from .. import magic_packet
 from ..fleet_registry import Runner
 from ..hooks import Handler
-from .answers import every_third_fails, never_answer, plain_text
+from .answers import DETAIL_200, every_third_fails, never_answer, plain_text
 from .fault import Fault, Install
 from .fleet_changes import (
     and_wake,
@@ -21,6 +21,8 @@ from .fleet_changes import (
     send_malformed,
     send_nothing,
     send_packet_for_each_request,
+    send_packet_needlessly,
+    send_to_all,
     send_to_wrong_mac,
     sends,
     wake_without_packet,
@@ -28,6 +30,7 @@ from .fleet_changes import (
 from .gateway_parts import FleetGateway
 from .planting import all_of, around, around_with_gateway, on_events, on_gateway
 from .streams import cut, no_content
+from .thinking import HIDDEN_THOUGHTS
 
 WOL = "test_wol.py"
 ASLEEP = {"asleep": True, "wake_timeout": 3, "boot_ms": 300}
@@ -186,10 +189,23 @@ ROWS: tuple[Fault, ...] = (
         install=around("inference", never_answer),
     ),
     _wol(
+        "wol-refused-in-200",
+        "the answer to that request is a 200 with the JSON of a framework's error",
+        check="request",
+        install=DETAIL_200,
+    ),
+    _wol(
         "wol-no-content",
         "the answer to the request that wakes a runner has no content",
         check="request",
         install=on_events(no_content),
+    ),
+    _wol(
+        "wol-hidden-thoughts",
+        "all tokens of the answer are thoughts that are not shown",
+        check="request",
+        status="WARN",
+        install=HIDDEN_THOUGHTS,
     ),
     _wol(
         "wol-cut",
@@ -337,6 +353,39 @@ ROWS: tuple[Fault, ...] = (
         status="WARN",
         install=on_gateway(send_packet_for_each_request),
         arguments=(*LISTEN, "--burst", "4"),
+    ),
+    _wol(
+        "wol-logged-each",
+        "every waiting request sends a packet of its own, as the log alone shows",
+        check="woken_once",
+        status="WARN",
+        install=on_gateway(send_packet_for_each_request),
+        arguments=(*SHORT_TIMEOUT, "--burst", "4"),
+    ),
+    _heard(
+        "wol-wakes-others",
+        "a machine that does not offer the model is woken as well",
+        status="WARN",
+        options={**ASLEEP, "models": "desk=small:1b;tower=small:1b,big:8b"},
+        install=sends(send_to_all),
+        arguments=(*LISTEN, "--model", "big:8b"),
+    ),
+    _wol(
+        "wol-needless-logged",
+        "a request is served at once by a runner that is awake, and sends a packet all the same",
+        check="wol_sent",
+        status="WARN",
+        options=AWAKE,
+        install=on_gateway(send_packet_needlessly),
+        arguments=(*SHORT_TIMEOUT, "--allow-awake"),
+    ),
+    _heard(
+        "wol-needless-heard",
+        "a packet for a request that an awake runner serves at once is heard on the network",
+        status="WARN",
+        options=AWAKE,
+        install=on_gateway(send_packet_needlessly),
+        arguments=(*LISTEN, "--allow-awake"),
     ),
     # the time
     _wol(

@@ -10,10 +10,12 @@ from aiohttp import web
 
 from ..fleet_registry import Runner
 from ..hooks import Handler
-from .answers import never_answer, plain_text
+from .answers import DETAIL_200, error_200, json_200, never_answer, plain_text
+from .conditions import on_runner, only
 from .fault import Fault, Install
 from .fleet_changes import chooses
 from .planting import all_of, around, nothing
+from .thinking import HIDDEN_THOUGHTS
 
 WORKLOAD = "test_workload_routing.py"
 NO_CONTENT: dict[str, object] = {
@@ -21,6 +23,7 @@ NO_CONTENT: dict[str, object] = {
     "model": "smollm2:135m",
     "choices": [{"index": 0, "message": {"role": "assistant", "content": ""}}],
 }
+ON_TOWER = on_runner("tower")  # the second of two
 # Gets the runners that can serve and the number of the request; gives a position in the list.
 Choice = Callable[[Sequence[Runner], int], int]
 
@@ -58,17 +61,6 @@ def few_at_first(few: int, period: int) -> Choice:
 
 
 # --- what it answers
-
-
-def by_runner(name: str, instead: Callable[[], web.Response] | None) -> Install:
-    """The runner with this name answers `instead()`; None: it never answers."""
-
-    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
-        if request["place"].runner.name != name:
-            return await handler(request)
-        return instead() if instead else await never_answer(handler, request)
-
-    return around("backend", wrapper)
 
 
 def refused_beyond(most: int) -> Install:
@@ -122,17 +114,33 @@ ROWS: tuple[Fault, ...] = (
     _requests(
         "workload-runner-fails",
         "one of two runners answers every request with a 500",
-        install=by_runner("tower", lambda: web.Response(status=500, text="planted")),
+        install=only(ON_TOWER, plain_text("backend", 500)),
+    ),
+    _requests(
+        "workload-runner-error-200",
+        "one of two runners answers every request with an error and the status 200",
+        install=only(ON_TOWER, error_200("backend")),
+    ),
+    _requests(
+        "workload-refused-in-200",
+        "one of two runners answers with the JSON of a framework's error, as an event stream",
+        install=only(ON_TOWER, DETAIL_200),
     ),
     _requests(
         "workload-runner-mute",
         "one of two runners answers without content",
-        install=by_runner("tower", lambda: web.json_response(NO_CONTENT)),
+        install=only(ON_TOWER, json_200("backend", NO_CONTENT)),
+    ),
+    _requests(
+        "workload-hidden-thoughts",
+        "all tokens of the answers are thoughts that are not shown",
+        status="WARN",
+        install=HIDDEN_THOUGHTS,
     ),
     _requests(
         "workload-runner-hangs",
         "one of two runners never answers",
-        install=by_runner("tower", None),
+        install=only(ON_TOWER, around("backend", never_answer)),
         arguments=("--timeout", "2"),
     ),
     _requests(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from livecheck.core.interruption import Terminated
+
 import argparse
 import json
 import math
@@ -36,7 +38,6 @@ from common import Check, Exit, Run, Status
 from livecheck.core import result_file
 from livecheck.core.checks import worst
 from livecheck.core.result_file import to_json, write_atomically
-from livecheck.core.run import Terminated
 
 # --- exit codes
 
@@ -483,17 +484,19 @@ import os, sys, time
 sys.path.insert(0, {root!r})
 import common
 from common import Check, Status
+from livecheck.core import interruption
+
+def measure(run):
+    document = run.document("probe")
+    document.add(Check("a", Status.PASS, "seen"))
+    document.requests.append({{"n": 1}})
+{body}
 
 def main():
     parser = common.new_parser(__file__, "Does it?", common.GATEWAY, ("a",))
-    with common.run(parser.parse_args()) as run:
-        document = run.document("probe")
-        document.add(Check("a", Status.PASS, "seen"))
-        document.requests.append({{"n": 1}})
-{body}
-    return run.exit_code
+    return common.main(parser, measure)
 
-sys.exit(main())
+interruption.end_with(main)
 """
 WAIT = """
 try:
@@ -512,7 +515,7 @@ def script(tmp_path: Path) -> Callable[[str], str]:
     """Write a script with this body; its path."""
 
     def write(body: str) -> str:
-        indented = "".join(f"        {line}\n" for line in body.strip().splitlines())
+        indented = "".join(f"    {line}\n" for line in body.strip().splitlines())
         path = tmp_path / "probe.py"
         path.write_text(SCRIPT.format(root=str(ROOT), body=indented))
         return str(path)
@@ -554,7 +557,7 @@ def test_an_impatient_second_signal_costs_nothing(
     assert "Traceback" not in ended.everything
 
 
-def test_ctrl_c_while_a_token_is_awaited_is_130_without_a_traceback(
+def test_ctrl_c_while_a_token_is_awaited_is_130_and_one_line(
     script: Callable[[str], str],
 ) -> None:
     path = script("pass")
@@ -564,7 +567,7 @@ def test_ctrl_c_while_a_token_is_awaited_is_130_without_a_traceback(
         wait_until_reading(process.pid)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, "")
+    assert (process.returncode, err) == (130, "probe.py: interrupted\n")
 
 
 def wait_until_reading(pid: int) -> None:
@@ -653,5 +656,5 @@ def test_any_character_can_be_shown_in_any_locale(
             path, "--url", URL, "--output", output, env={"PYTHONIOENCODING": encoding}
         )
         assert (ended.code, "Traceback" in ended.err) == (0, False)
-    assert json.loads(ended.out)["metrics"] == {"x": "? \u2713"}
-    assert ended.document("probe")["metrics"] == {"x": "? \u2713"}
+    assert json.loads(ended.out)["metrics"] == {"x": "\\ud800 \u2713"}
+    assert ended.document("probe")["metrics"] == {"x": "\\ud800 \u2713"}

@@ -18,7 +18,8 @@ from helpers.scripts import run_script
 
 import common
 from common import FLEET, GATEWAY
-from livecheck.core.settings import check_url, is_loopback, read_settings
+from livecheck.core.address import read_address
+from livecheck.core.settings import is_loopback, read_settings
 
 # --- the URL
 
@@ -40,7 +41,7 @@ from livecheck.core.settings import check_url, is_loopback, read_settings
     ],
 )
 def test_a_url_is_brought_to_its_base(text: str, base: str) -> None:
-    assert check_url(text) == base
+    assert read_address(text).root == base
 
 
 BAD_URLS = [

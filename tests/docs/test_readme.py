@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.fault_walk import SOUND_CASES
 from helpers.scripts import ROOT, Finished, run_script
-from tools.soak import CASES, QUICK
+from tools.soak import settings_of
 
+from common import OF_ALL_ANSWERS
 from livecheck.wire import metrics
 from reference import __main__ as reference_main
 from reference import running
@@ -158,7 +160,8 @@ def all_options(script: Any) -> set[str]:
 @every_check_script
 def test_every_check_is_explained(script: str) -> None:
     explained = page_of(script)
-    assert [name for name in module(script).CHECKS if not re.search(rf"`{name}\b", explained)] == []
+    checks = (*module(script).CHECKS, *OF_ALL_ANSWERS)
+    assert [name for name in checks if not re.search(rf"`{name}\b", explained)] == []
 
 
 @every_check_script
@@ -222,9 +225,7 @@ def test_links_resolve(path: Path) -> None:
 
 def sound_run(script: str, arguments: str, results: Path) -> Finished:
     """The script against a deployment it is right for."""
-    settings = CASES[script].settings
-    quick = QUICK[settings.get("profile", "gateway")]
-    with running(**{**quick, **settings}) as deployment:
+    with running(**settings_of(SOUND_CASES[script])) as deployment:
         exported = deployment.exported
         words = shlex.split(arguments.format(**exported))
         return run_script(script, *words, env=deployment.environment, results=results)
@@ -233,7 +234,8 @@ def sound_run(script: str, arguments: str, results: Path) -> Finished:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Finished]]]:
     """A sound run of each script, several at a time: most of each is waiting."""
-    usual = {script: (script, CASES[script].arguments) for script in WITH_CHECKS if script in CASES}
+    cases = {script: case for script, case in SOUND_CASES.items() if script in WITH_CHECKS}
+    usual = {script: (script, case.arguments) for script, case in cases.items()}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         yield {
             name: pool.submit(sound_run, *run, tmp_path_factory.mktemp("results") / "of")

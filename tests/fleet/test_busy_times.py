@@ -55,3 +55,13 @@ def test_a_gap_is_as_long_as_the_other_runner_had_two_requests() -> None:
     assert not busy_times.longest_gaps({"a": busy, "b": [served(0, 120)]}, [served(0, 400)])
     # they all have their first output after 10 ms: nobody waits for a runner
     assert not busy_times.longest_gaps({"a": busy, "b": [served(0, 120)]}, [], queued=True)
+
+
+def test_the_time_in_which_this_program_could_not_run_is_no_gap() -> None:
+    busy = [served(0, 100), served(0, 300), served(0, 500)]
+    fleet = {"a": busy, "b": [served(0, 120)]}
+    (start, _) = busy_times.at_deployment(busy[0])
+    blind = [(start + 150, start + 200), (start + 290, start + 310), (start + 900, start + 950)]
+    (gap,) = busy_times.longest_gaps(fleet, [], blind=blind)
+    assert gap.length_ms == 120
+    assert not busy_times.longest_gaps(fleet, [], blind=[(start, start + 500)])

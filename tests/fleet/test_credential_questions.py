@@ -7,8 +7,11 @@ import base64
 import pytest
 from helpers.answers import answer_to
 from helpers.hostile import response
+from hypothesis import given
+from hypothesis import strategies as st
 
-from livecheck.fleet.credential_questions import has_echo
+from livecheck.fleet.api import RUNNERS
+from livecheck.fleet.credential_questions import ABSENT, Exchange, Question, has_echo, has_piece
 from livecheck.wire.wire import Request
 
 SECRET = "sk/0123456789abcdefghijklmnopqrstuvwxyz"
@@ -43,3 +46,25 @@ def test_short_pieces_and_short_credentials_are_no_echo() -> None:
     assert not echoes(response(401, b"user"), secret=None)
     assert echoes(response(401, b"username"), secret="username")
     assert not echoes(response(401, b"username"), secret="username", least=16)
+
+
+@pytest.mark.parametrize(
+    ("body", "is_let_in"), [(b'{"runners": []}', True), (b'{"ok": true}', False), (b"pong", False)]
+)
+def test_a_success_at_any_path_is_not_the_admin_api(body: bytes, is_let_in: bool) -> None:
+    """Some servers answer 200 to whatever they do not know."""
+    request = Request("GET", RUNNERS)
+    question = Question("no_credentials", RUNNERS, request, allowed=ABSENT)
+    exchange = Exchange(question, answer_to(request, response(200, body)))
+    assert (exchange.is_accepted, exchange.is_refused) == (is_let_in, not is_let_in)
+
+
+WORDS = st.text("abc", max_size=60)
+
+
+@given(WORDS, st.integers(1, 30), st.sets(st.text("abc", min_size=30, max_size=30), max_size=3))
+def test_a_piece_is_found_wherever_it_begins(text: str, size: int, whole: set[str]) -> None:
+    sought = {each[:size] for each in whole}
+    assert has_piece(text, sought, size) == any(each in text for each in sought)
+    for each in sought:
+        assert has_piece(text + each + text, sought, size)

@@ -159,7 +159,7 @@ def test_each_forged_key_is_nearly_the_key() -> None:
     assert "SK-AbC0" in {each.token for each in found}
     assert "sk-aBc" in {each.token for each in found}
     assert not {"", "sk-aBc0"} & {each.token for each in found}
-    assert [each.token for each in forged_tokens.from_key("0")] == ["00", "1"]
+    assert {each.token for each in forged_tokens.from_key("0")} == {"00", "1"}
 
 
 def test_headers_without_a_token_can_be_sent_and_end_no_line() -> None:

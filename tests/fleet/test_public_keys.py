@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from livecheck.fleet.public_keys import key_forms, read_jwks
+from livecheck.fleet.public_keys import MOST_KEYS, is_same_host, key_forms, read_jwks
 from reference import tokens
 
 CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
@@ -72,3 +72,43 @@ def test_the_key_of_the_tokens_kid_is_taken_from_a_jwks_or_all_that_can_be_read(
 )
 def test_any_bytes_are_read_as_a_jwks_or_as_none(data: bytes) -> None:
     assert read_jwks(data) == []
+
+
+def test_of_a_hundred_thousand_keys_the_right_one_is_found_and_few_are_looked_at() -> None:
+    good = {**tokens.public_jwk(PUBLIC), "kid": "mine"}
+    keys = [{"kty": "RSA", "n": "AQAB", "e": "AQ"}] * 20_000
+    data = json.dumps({"keys": [*keys, good]}).encode()
+    assert len(data) < 1 << 20
+    assert read_jwks(data, "mine") == [good]
+    assert len(read_jwks(data, "another")) == MOST_KEYS
+
+
+@pytest.mark.parametrize("name", ["n", "e", "x5c"])
+def test_a_key_of_a_megabyte_is_no_key_and_its_certificate_is_left_out(name: str) -> None:
+    jwk = tokens.public_jwk(PUBLIC)
+    huge = "A" * (900 << 10)
+    found = read_jwks(
+        json.dumps({"keys": [{**jwk, name: [huge] if name == "x5c" else huge}]}).encode()
+    )
+    assert bool(found) == (name == "x5c")
+    for key in found:
+        assert "its certificate" not in key_forms(key)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_same"),
+    [
+        ("https://issuer.example/keys", True),
+        ("https://ISSUER.example/keys?v=2", True),
+        ("http://issuer.example/keys", False),
+        ("https://issuer.example:8443/keys", False),
+        ("https://other.example/keys", False),
+        ("https://issuer.example.other/keys", False),
+        ("https://issuer.example@other.example/keys", False),
+        ("http://169.254.169.254/latest", False),
+        ("file:///etc/passwd", False),
+        ("https://issuer.example/" + "x" * 5000, False),
+    ],
+)
+def test_the_keys_of_an_issuer_are_asked_for_at_the_issuer_alone(url: str, is_same: bool) -> None:
+    assert is_same_host(url, "https://issuer.example/realm") == is_same

@@ -41,6 +41,10 @@ def test_of_a_log_with_huge_pages_only_so_many_entries_are_looked_at(
     with Server(everywhere=serve) as server, Wire(Target(server.url, None), 5) as wire:
         run = argparse.Namespace(
             credentials=argparse.Namespace(has_binary=True),
+            args=argparse.Namespace(debug=False),
+            has_served=True,
+            notes={},
+            late_checks={},
             token=lambda role: "any-token",
             verbose=lambda text: None,
             debug=lambda text: None,

@@ -63,3 +63,28 @@ def test_a_burst_says_something_when_its_requests_overlapped_or_failed(
     answers: list[Answer], is_conclusive: bool
 ) -> None:
     assert Burst(Limits(1, 2), 1, answers).is_conclusive is is_conclusive
+
+
+PAGE = b"<html><body><center><h1>429 Too Many Requests</h1></center></body></html>"
+FULL = b'{"error": {"message": "Server busy"}}'
+NAMED = b'{"error": {"type": "throttling_error", "code": "429"}}'
+
+
+@pytest.mark.parametrize(
+    ("served_count", "body", "later", "is_limit"),
+    [
+        (3, FULL, served(2, 3), False),  # a queue that refuses with the wrong status
+        (1, FULL, served(2, 3), False),
+        (1, b"", served(2, 3), False),
+        (1, FULL, answer(429), True),  # nobody is there, and it is refused all the same
+        (3, NAMED, served(2, 3), True),  # the limit has recovered
+        (3, PAGE, served(2, 3), False),  # just what does not fit was refused
+        (1, PAGE, served(2, 3), True),
+    ],
+)
+def test_a_429_in_a_burst_is_a_rate_limit_when_nothing_else_explains_it(
+    served_count: int, body: bytes, later: Answer, is_limit: bool
+) -> None:
+    answers = [served(0, 0.5)] * served_count + [answer(429, body=body)] * (4 - served_count)
+    burst = Burst(Limits(1, 2), 1, answers, later=later)
+    assert bool(burst.rate_limited) is is_limit

@@ -9,7 +9,7 @@ from helpers.raw_server import OK, Peer, RawServer, keep_answering
 
 from livecheck.gateway.queue_client import Background
 from livecheck.wire.chat import get
-from livecheck.wire.wire import Target
+from livecheck.wire.wire import Target, Wire
 
 
 def test_answers_that_have_ended_are_there_before_all_have() -> None:
@@ -23,7 +23,7 @@ def test_answers_that_have_ended_are_there_before_all_have() -> None:
         first_is_out.set()
 
     with RawServer(script) as server:
-        background = Background(Target(server.url), 30, [get("/slow"), get("/quick")])
+        background = Background(Wire(Target(server.url), 30), 30, [get("/slow"), get("/quick")])
         assert first_is_out.wait(20)
         while not background.answers:
             background.join(0.01)
@@ -44,6 +44,6 @@ def test_what_ends_the_thread_is_raised_where_the_answers_are_collected(
 
     monkeypatch.setattr("livecheck.gateway.queue_client.Wire.exchange", exchange)
     with RawServer(keep_answering) as server:
-        background = Background(Target(server.url), 5, [get("/")])
+        background = Background(Wire(Target(server.url), 5), 5, [get("/")])
         with pytest.raises(OSError, match="too few"):
             background.collect()

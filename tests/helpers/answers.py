@@ -94,6 +94,4 @@ def head(status: int, headers: Mapping[str, str | Sequence[str]]) -> bytes:
 def read(reply: Reply, data: bytes, after_ms: float) -> None:
     """Take in some bytes, as if they had arrived then."""
     reply.message.feed(data)
-    reply.reads.append(data)
-    reply.stamps_ns.append((reply.t0_ns or SENT_NS) + int(after_ms * 1e6))
-    reply.lag_ns.append(0)
+    reply.add(data, (reply.t0_ns or SENT_NS) + int(after_ms * 1e6), 0)

@@ -190,22 +190,29 @@ def event(fields: object) -> bytes:
     return b"data: " + json.dumps(fields).encode() + b"\n\n"
 
 
+ENVELOPE = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+
+
+WHOLE = {"id": "c1", "object": "chat.completion", "created": 1}  # of a whole answer
+
+
 def delta(content: str | None = None, reason: str | None = None, **more: object) -> bytes:
     """A chunk of the stream; without content only its role or its finish_reason."""
     said = {"role": "assistant"} if content is None and reason is None else {}
     said |= {"content": content} if content is not None else {}
-    return event({"choices": [{"index": 0, "delta": said, "finish_reason": reason}], **more})
+    choice = {"index": 0, "delta": said, "finish_reason": reason}
+    return event({**ENVELOPE, "choices": [choice], **more})
 
 
 def usage(count: object) -> bytes:
     """The chunk that counts the tokens."""
     counts = {"prompt_tokens": 5, "completion_tokens": count, "total_tokens": 0}
-    return event({"choices": [], "usage": counts})
+    return event({**ENVELOPE, "choices": [], "usage": counts})
 
 
 def timings(count: object, milliseconds: object = 40.0) -> bytes:
     own = {"prompt_ms": 1.0, "predicted_n": count, "predicted_ms": milliseconds, "cache_n": 0}
-    return event({"choices": [], "timings": own})
+    return event({**ENVELOPE, "choices": [], "timings": own})
 
 
 def good_stream(events: int = 3, counted: bytes | None = None) -> bytes:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+PYTHON = sys.executable  # itself, also where `fast_starts` puts another one in its place
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import os
 import shutil
 import struct
@@ -15,6 +16,8 @@ from urllib.parse import unquote
 
 from helpers.hostile import DONE, HEAD, Call, delta, error, event, response
 from helpers.scripts import ROOT, Finished, SavedAs, run_script
+from livecheck.core.json_value import pick
+from livecheck.gateway import characters
 
 SDK = "test_openai_sdk.py"
 DOCUMENT = "openai_sdk_test"
@@ -110,7 +113,7 @@ def completion(fields: dict[str, Any]) -> dict[str, Any]:
     if fields.get("stop"):
         text, reason = text.partition(fields["stop"][0])[0], "stop"
     if fields.get("response_format"):
-        text, reason = '{"zorble": "quaxil", "frint": true}', "stop"
+        text, reason = by_schema(fields), "stop"
     message: dict[str, Any] = {"role": "assistant", "content": text}
     if fields.get("tools"):
         message, reason = {"role": "assistant", "tool_calls": [TOOL_CALL]}, "tool_calls"
@@ -125,6 +128,14 @@ def completion(fields: dict[str, Any]) -> dict[str, Any]:
         "choices": [{"index": index, **one} for index in range(fields.get("n") or 1)],
         "usage": usage_of(fields, len(words)),
     }
+
+
+def by_schema(fields: dict[str, Any]) -> str:
+    """The only JSON that the schema of the check `unicode` allows, else that of `json_schema`."""
+    is_line = pick(fields, "response_format", "json_schema", "name") == "line"
+    if is_line:
+        return json.dumps({characters.FIELD: characters.SAMPLE}, ensure_ascii=False)
+    return '{"zorble": "quaxil", "frint": true}'
 
 
 def logprob(word: str) -> dict[str, Any]:
@@ -143,6 +154,9 @@ def stream(call: Call, fields: dict[str, Any]) -> None:
     words = WORDS[: fields["max_tokens"]]
     pieces = [delta(**more), *(delta(f" {word}", **more) for word in words)]
     reason = "length"
+    if fields.get("response_format"):
+        pieces = [delta(**more), *(delta(letter, **more) for letter in by_schema(fields))]
+        reason = "stop"
     if fields.get("tools"):
         one = {
             "index": 0,

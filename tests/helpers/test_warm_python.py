@@ -63,6 +63,15 @@ def test_a_module_is_run_and_starts_warm_processes_itself(warm: str, tmp_path: P
     assert (done.returncode, done.stdout, done.stderr) == (0, "[\n    1\n]\n", "")
 
 
+def test_a_sitecustomize_in_pythonpath_is_run_first(warm: str, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import os; os.environ['SEEN'] = 'before it'\n")
+    (tmp_path / "script.py").write_text("import os; print(os.environ['SEEN'])\n")
+    command = [warm, str(tmp_path / "script.py")]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (0, "before it\n")
+
+
 @on_linux
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_signals_reach_it(number: int, warm: str, tmp_path: Path) -> None:

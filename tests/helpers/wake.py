@@ -32,10 +32,9 @@ def runner(name: str = "desk", online: bool = False, mac: str | None = DESK) -> 
 
 def served(wait_s: float = 2.0, model: str | None = "m", sent_s: float = 10.0) -> Answer:
     """A streamed answer whose first output comes after `wait_s`, and its end a second later."""
-    named = {} if model is None else {"model": model}
     end_ms = 1e3 * (wait_s + 1)
-    first = hostile.delta("hi", **named)
-    last = hostile.delta(reason="stop", **named) + hostile.DONE
+    first = hostile.delta("hi", model=model)
+    last = hostile.delta(reason="stop", model=model) + hostile.DONE
     return answers.answer(
         headers=STREAM,
         request=chat.completion("class:fast", "hi", 16),

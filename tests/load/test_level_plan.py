@@ -268,7 +268,7 @@ def test_a_search_that_was_ended_is_a_warning_or_undecided() -> None:
     assert check.status is Status.WARN and "4, the highest tried (fine); the time" in check.detail
     search.trials.append(Trial(8, {}, {"requests": "8 of 8 failed"}, {}))
     assert "the levels between were not tried" in capacity.check_capacity(search).detail
-    search.limited = True
+    search.is_undecided = True
     assert capacity.check_capacity(search).status is Status.SKIP
     nothing = capacity.check_capacity(Search(1, 64, True, ended="the time is over"))
     assert (nothing.status, nothing.essential) == (Status.SKIP, True)
@@ -351,3 +351,14 @@ def test_too_few_pairs_decide_nothing_and_failures_of_the_other_side_are_said() 
     few = gateway_cost.check_cost(gateway_cost.cost_metrics(good[:3], good[:3]), 4, failed, None)
     assert (few.status, few.essential) == (Status.SKIP, True)
     assert "3 pairs" in few.detail and "500 oom" in few.detail
+
+
+def test_a_level_that_only_the_client_broke_is_tried_again_and_then_ends_the_search() -> None:
+    search = Search(start=2, most=8, whole=True)
+    for _ in range(capacity.MOST_REPEATS):
+        search.repeat(2)
+        assert (search.next_level(), search.ended) == (2, None)
+    search.repeat(2)
+    check = capacity.check_capacity(search)
+    assert (check.status, check.essential) == (Status.SKIP, True)
+    assert "this program could not run" in check.detail

@@ -626,7 +626,7 @@ def test_a_request_wakes_one_runner_with_one_packet_and_is_served() -> None:
         assert receiver.packets() == [magic_packet.build(TOWER)]
         assert models(deployment) == [FAST, BIG]
         assert [each["is_online"] for each in runners(deployment).values()] == [False, True]
-        assert [entry["wol_sent"] for entry in log(deployment)] == [True] * 5
+        assert [entry["wol_sent"] for entry in log(deployment)].count(True) == 1
         assert ask(deployment).status == 200  # from the runner that is awake and has both classes
         assert log(deployment)[0]["wol_sent"] is False and receiver.packets() == []
 

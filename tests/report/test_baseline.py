@@ -238,3 +238,11 @@ def test_no_number_of_requests_is_advised_where_the_runs_differ() -> None:
     changes = power.report(world, 0.05, 3, numpy.random.default_rng(2))
     ttft = change_of(changes, "inference_c4", "ttft_ms")
     assert (ttft.finding, ttft.needed) == (Finding.UNCLEAR, None)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+def test_the_variance_of_a_quantile_is_that_of_scipy(share: float) -> None:
+    for seed, count in enumerate((60, 61, 1000)):
+        values = numpy.random.default_rng(seed).lognormal(0, 0.3, count)
+        expected = float(stats.mstats.mjci(values, [share])[0]) ** 2
+        assert baseline.variance_of_quantile(values, share) == pytest.approx(expected, rel=1e-6)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from helpers.samples import failed, gateway_folder, level, overhead, passed, res
 from helpers.scripts import run_script
 
 from livecheck.core.checks import Exit
+from livecheck.core.result_file import to_json
+from livecheck.report.documents import Allowance
 from livecheck.report.result_files import guide_order, read_folder, short_name, title_of
 from livecheck.wire.metrics import level_metrics, parse_objective, summary
 
@@ -95,9 +99,85 @@ def test_folders_links_and_pipes_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "cors.json").mkdir()
     (tmp_path / "auth.json").symlink_to("nowhere")
     os.mkfifo(tmp_path / "wol.json")
-    told = {each.name: each.text for each in read_folder(tmp_path).problems}
-    assert told["cors.json"] == told["wol.json"] == "not a regular file"
-    assert "No such file" in told["auth.json"]
+    (tmp_path / "queue_behavior.json").symlink_to("wol.json")
+    (tmp_path / "scale_to_zero.json").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind("capacity.json")  # in the current folder, because such a name may not be long
+        told = {each.name: each.text for each in read_folder(tmp_path).problems}
+    assert "No such file" in told.pop("auth.json")
+    assert len(told) == 5 and set(told.values()) == {"not a regular file"}
+
+
+def test_a_file_that_becomes_a_pipe_while_it_is_opened_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "wol.json")
+    regular = os.stat(__file__)
+    monkeypatch.setattr(os, "stat", lambda *_, **__: regular)
+    assert str(read_folder(tmp_path).problems[0]) == "wol.json: not a regular file"
+
+
+@pytest.mark.parametrize(
+    ("allowance", "said"),
+    [
+        (Allowance(bytes=30_000), "over 128 MB in all"),
+        (Allowance(records=90), "over 100000 requests in all"),
+        (Allowance(checks=2), "over 10000 checks in all"),
+        (Allowance(kept_bytes=4000), "over 4 MB in all besides their requests"),
+    ],
+)
+def test_all_files_together_have_a_limit(allowance: Allowance, said: str, tmp_path: Path) -> None:
+    told = read_folder(gateway_folder(tmp_path), allowance=allowance).problems
+    assert said in str(told[0]) and len(told) < 6
+
+
+def test_a_folder_of_a_hundred_thousand_files_is_not_read(tmp_path: Path) -> None:
+    for index in range(150):
+        (tmp_path / f"{index}.json").touch()
+    (told,) = read_folder(tmp_path).problems
+    assert "holds over 100 .json files" in str(told)
+
+
+@pytest.mark.parametrize("form", ["one line", "indented", "a line for each request"])
+def test_a_result_may_be_formatted_in_any_way(form: str, tmp_path: Path) -> None:
+    made = {"one line": json.dumps, "indented": partial(json.dumps, indent=2)}.get(form, to_json)
+    text = made(
+        level(1) | {"target": {"url": 'http://h/"\\[{', "model": "漢字 😀", "server": None}}
+    )
+    assert not problems(tmp_path, inference_c1=text)
+    assert read_folder(tmp_path).files[0].target["model"] == "漢字 😀"
+
+
+@pytest.mark.parametrize("end", range(1, 60))
+def test_wherever_a_file_ends_too_early_it_is_half_written(end: int, tmp_path: Path) -> None:
+    text = '{"a": {"b": ["c\\"", 1.5, true, {}]}, "requests": [{"d": null}, {"e": "}"}]}'
+    told = problems(tmp_path, cors=text[:end])
+    assert told.startswith("cors.json: half-written JSON (line 1: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"a": ' * 60 + "1" + "}" * 60, "nested too deeply"),
+        ('{"a": [' + "[]," * 60_000 + "1]}", "more parts"),
+        ('{"a": {' + ",".join(f'"{i}":1' for i in range(101_000)) + "}}", "more parts"),
+        ("{" + ",".join(f'"{i}":1' for i in range(300)) + "}", "more than 200 keys"),
+        ('{"a": "' + "x" * 9_000_000 + '"}', "larger than any"),
+        ('{"a": 1} x', "there is more after the end"),
+        ('{"a" 1}', ": is missing"),
+        ('{"a": 1,}', "not JSON"),
+        ('{"a": [1,]}', "not JSON"),
+        ('{"requests": [1,]}', "not JSON"),
+        ('{"a": 1]', "} is missing"),
+        ("{a: 1}", "a name in double quotes is missing"),
+        ('{"a": [[1e999]]}', "a number above 1e+15"),
+        ('{"requests": [{"a": 1, "a": 2}]}', "twice"),
+        ('{"requests": [{"a": NaN}]}', "NaN"),
+    ],
+)
+def test_each_piece_of_a_file_has_a_limit(text: str, said: str, tmp_path: Path) -> None:
+    told = problems(tmp_path, cors=text)
+    assert told.startswith("cors.json: ") and said in told and len(told) < 200
 
 
 def test_a_file_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> None:

@@ -115,6 +115,18 @@ def test_a_missing_endpoint_is_undecided_only_where_its_result_is_required(tmp_p
     assert not criteria(tmp_path, profile="fleet", gateway_overhead=content)
 
 
+def test_an_endpoint_that_a_deployment_does_not_promise_is_only_reported(tmp_path: Path) -> None:
+    missing = Check("ping", Status.SKIP, "there is no /ping (404)", {"missing": True})
+    content = overhead(probes=0, checks=(missing, passed("health")))
+    found = criteria(tmp_path, gateway_overhead=content)["/ping net of network p99"]
+    assert found.verdict is Verdict.REPORTED
+    assert found.detail == "not promised by this deployment: there is no /ping (404)"
+    assert not criteria(tmp_path, profile="fleet", gateway_overhead=content)
+    wanted = "[gateway_overhead]\nping_net_p99 = '5ms'"
+    found = criteria(tmp_path, wanted, gateway_overhead=content)["/ping net of network p99"]
+    assert found.verdict is Verdict.UNDECIDED
+
+
 # --- the deployment's own limits
 
 

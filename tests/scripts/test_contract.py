@@ -19,7 +19,9 @@ from urllib.parse import quote
 
 import pytest
 from helpers.http_server import QuietHandler, QuietServer
-from helpers.scripts import ROOT, Finished, load_script, run_script, start_script
+from helpers.json_documents import texts_in
+from helpers.scripts import PYTHON, ROOT, Finished, load_script, run_script, start_script
+from helpers.signals import interrupt
 
 import common
 
@@ -34,8 +36,8 @@ BRIEF = {
     "test_cors.py": ["--origin", "https://app.example"],
     "test_scale_to_zero.py": ["--idle-timeout", "1", "--cold-start-timeout", "5"],
 }
-SHARED = "--url --token --api-key --token-binary --timeout --no-verify-ssl --verbose --debug"
-SHARED += " --output --results --only --skip --strict --help"
+SHARED = "--url --token --api-key --token-binary --timeout --ca-file --cert --cert-key"
+SHARED += " --no-verify-ssl --verbose --debug --output --results --only --skip --strict --help"
 HEAVY = {
     "requests",
     "urllib3",
@@ -78,7 +80,7 @@ def test_there_are_scripts_to_hold_to_the_contract() -> None:
 def test_help_is_quick_and_imports_nothing_heavy(script: str) -> None:
     begun = time.monotonic()
     ended = subprocess.run(
-        [sys.executable, "-X", "importtime", str(ROOT / script), "--help"],
+        [PYTHON, "-X", "importtime", str(ROOT / script), "--help"],
         capture_output=True,
         text=True,
         timeout=60,
@@ -410,7 +412,142 @@ def test_a_redirect_is_not_followed_to_another_origin(
     is_sound(ended, "text")
 
 
+# --- what a server says is data
+
+FOREIGN = "a\x1b[31mb\x9b31mc\u202ed\u2066e\0f\ng\rh\u2028i\u200bj\ufeffk\U000e0041l\x7f"
+LONG = FOREIGN + "x" * 100_000
+# Every field that a script reads, filled with FOREIGN; a new one is one more row.
+FIELDS: dict[str, object] = {
+    "id": LONG,
+    "object": LONG,
+    "model": LONG,
+    "system_fingerprint": LONG,
+    "usage": {LONG: LONG, "prompt_tokens": LONG, "completion_tokens": 10**400},
+    "timings": {LONG: LONG, "predicted_n": LONG},
+    "error": {"message": LONG, "type": LONG, "code": LONG, "param": LONG},
+    "detail": LONG,
+    "message": LONG,
+    "status": LONG,
+    "data": [{"id": LONG, "object": LONG, "owned_by": LONG, "embedding": LONG}] * 3,
+    "models": [{"id": LONG, "name": LONG, "model": LONG}, LONG],
+    "runners": [{"id": LONG, "name": LONG, "models": [LONG], "status": LONG, "mac": LONG}],
+    "requests": [{"id": LONG, "model": LONG, "runner": LONG, "status": LONG, "wol_sent": LONG}],
+    "entries": [{"id": LONG, "model": LONG, "runner_id": LONG}],
+    "keys": [{"kid": LONG, "kty": LONG, "alg": LONG}],
+    "queue": {LONG: LONG, "active": LONG},
+    "active": LONG,
+    "choices": [
+        {
+            "index": LONG,
+            "finish_reason": LONG,
+            "text": LONG,
+            "message": {
+                "role": LONG,
+                "content": LONG,
+                "reasoning_content": LONG,
+                "tool_calls": [{"id": LONG, "type": LONG, "function": {"name": LONG}}],
+            },
+            "delta": {"role": LONG, "content": LONG},
+        }
+    ],
+}
+HEADERS = (
+    "Server Retry-After Content-Type Content-Encoding Location WWW-Authenticate Via Date Allow"
+    " X-Request-Id X-Runner-Id X-Served-By X-Model X-Idle-Timeout X-Queue-Depth"
+    " Access-Control-Allow-Origin Access-Control-Allow-Methods Access-Control-Allow-Headers"
+    " Access-Control-Max-Age Access-Control-Allow-Credentials X-RateLimit-Remaining"
+).split()
+IN_A_LINE = "text/event-stream\x1b[31ma\x9b31mb\x7fc\x01d\x85e" + "x" * 2000
+
+
+def in_body(status: int) -> Callable[[Handler], None]:
+    body = json.dumps(FIELDS).encode()
+    return lambda handler: handler.reply(status, body, {"Content-Type": "application/json"})
+
+
+def in_stream(handler: Handler) -> None:
+    events = b"".join(
+        b"data: " + json.dumps({name: value}).encode() + b"\n\n" for name, value in FIELDS.items()
+    )
+    whole = b"data: " + json.dumps(FIELDS).encode() + b"\n\nevent: \x1b[31m\xc2\x9b\ndata: x\n\n"
+    handler.reply(200, events + whole, {"Content-Type": "text/event-stream"})
+
+
+def in_head(status: int) -> Callable[[Handler], None]:
+    def answer(handler: Handler) -> None:
+        lines = [f"HTTP/1.1 {status} {IN_A_LINE}", *(f"{name}: {IN_A_LINE}" for name in HEADERS)]
+        head = "\r\n".join([*lines, "Content-Length: 2", "", "{}"])
+        handler.wfile.write(head.encode("latin-1"))
+        handler.close_connection = True
+
+    return answer
+
+
+SPOKEN: dict[str, Callable[[Handler], None]] = {
+    "body 200": in_body(200),
+    "body 400": in_body(400),
+    "body 503": in_body(503),
+    "stream": in_stream,
+    "head 200": in_head(200),
+    "head 307": in_head(307),
+    "head 429": in_head(429),
+    "head 503": in_head(503),
+}
+
+
+@every_script
+@pytest.mark.parametrize("answer", SPOKEN)
+def test_nothing_that_a_server_says_reaches_the_terminal_or_a_file_as_it_is(
+    script: str, answer: str, serve: Callable[[Callable[[Handler], None]], Server]
+) -> None:
+    server = serve(SPOKEN[answer])
+    arguments = ["--url", server.url, "--token", SECRET, "--timeout", "3", "--debug", "-v"]
+    ended = run_script(script, *arguments, *brief(script))
+    assert ended.code in (1, 3)
+    is_sound(ended, "text")
+    assert [each for each in ended.everything if not each.isprintable() and each != "\n"] == []
+    assert len(ended.everything) < 1_000_000
+    for path in ended.results.glob("*.json"):
+        assert all(text.isprintable() for text in texts_in(json.loads(path.read_text())))
+
+
+# --- what cannot be written
+
+
+@every_script
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_standard_output_that_is_full_is_named_and_the_results_are_saved(
+    script: str, serve: Callable[[Callable[[Handler], None]], Server]
+) -> None:
+    server = serve(echo(404))
+    words = [sys.executable, str(ROOT / script), "--url", server.url, "--token", SECRET]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [*words, "--timeout", "5", "--output", "json", *brief(script)],
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+    assert ended.returncode in (1, 3)
+    assert ended.stderr.count("cannot write to standard output: No space left on device") == 1
+    is_sound(Finished(ended.returncode, "", ended.stderr, Path("results").absolute()), "text")
+
+
 # --- interruption
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, "report.py"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_at_the_very_beginning_is_one_line(
+    script: str, number: int, closed_port: str, tmp_path: Path
+) -> None:
+    options = [] if script == "report.py" else ["--url", closed_port, *brief(script)]
+    outcome = interrupt([script, *options], 0.0, [number], tmp_path)
+    assert outcome.problems() == []
+    assert (outcome.code, outcome.was_early) == (128 + number, True)
 
 
 @every_script

@@ -111,7 +111,7 @@ def test_the_keys_rate_limit_is_no_verdict() -> None:
     assert finished.code == 3
     found = finished.check("cors", "answer")
     assert (found["status"], found["essential"]) == ("SKIP", True)
-    assert "rate_limit_exceeded, Retry-After 60" in found["detail"]
+    assert "per minute, Retry-After 60" in found["detail"]
     assert not only("FAIL", finished)
 
 
@@ -287,7 +287,9 @@ def headers(**changed: str | list[str] | None) -> dict[str, dict[str, list[str]]
 
 def test_nothing_fails_for_sound_answers() -> None:
     found = verdicts(seen())
-    assert {name for name, status in found.items() if status is not Status.PASS} == WARNED
+    # answers made by hand have no body whose form could be looked at
+    unusual = {name for name, status in found.items() if status is not Status.PASS}
+    assert unusual == WARNED | {"form"}
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 299])
@@ -515,7 +517,7 @@ def test_a_generous_server_gives_no_cause_to_warn(odd: Callable[..., Odd]) -> No
     server = odd(lambda method, path: (204 if method == "OPTIONS" else 200, EVERYTHING))
     finished = run_script(SCRIPT, "--url", server.url, "--origin", ORIGIN, "--strict")
     assert finished.code == 0
-    assert only("SKIP", finished) == {"errors", "others", "vary"}
+    assert only("SKIP", finished) == {"errors", "others", "vary", "form"}
 
 
 def test_a_busy_deployment_is_undecided(odd: Callable[..., Odd]) -> None:
@@ -537,7 +539,7 @@ def test_a_server_that_hangs_costs_one_timeout(
     finished = run_script(SCRIPT, "--url", server.url, "--origin", ORIGIN, "--timeout", 2)
     assert time.monotonic() - started < 2 + 8  # and the start of a process on a busy machine
     assert (finished.code, statuses(finished)[name]) == (1, "FAIL")
-    assert len([each for each in server.asked if each[0] == method]) <= cors.AT_ONCE
+    assert len([each for each in server.asked if each[0] == method]) == 1
 
 
 def test_a_completion_that_wants_a_key_is_exit_3_though_the_models_do_not(

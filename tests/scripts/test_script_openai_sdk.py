@@ -24,6 +24,7 @@ from helpers.sdk import (
     logprob,
     only,
     run_sdk,
+    say,
     statuses,
 )
 from hypothesis import given, settings
@@ -32,6 +33,8 @@ from hypothesis import strategies as st
 import test_openai_sdk as script
 from common import Check, Status
 from livecheck.gateway.openai_client import SdkCall
+from livecheck.gateway.sdk_failures import MAY_BE_REFUSED
+from livecheck.gateway.sdk_session import word_to_stop_at
 from livecheck.wire.answer import Answer
 from livecheck.wire.wire import Reply, Request
 from reference import Deployment, running
@@ -58,7 +61,7 @@ def test_a_sound_gateway_passes_with_every_major_of_the_sdk(major: int, sim: Dep
     finished = run_sdk(sim.url, key=sim.api_key, major=major)
     assert finished.code == 0, finished.out
     assert only("WARN", finished) == SIM_IGNORES
-    assert only("SKIP", finished) == SIM_REFUSES | {"seed"}
+    assert only("SKIP", finished) == SIM_REFUSES | {"seed", "unicode"}
     client = finished.document(DOCUMENT)["client"]
     assert client["openai"].startswith(f"{major}.")
     assert client["http_library"].startswith("httpx2" if major == 3 else "httpx 0")
@@ -97,7 +100,7 @@ def test_the_real_engine_passes_through_the_gateway_and_without_it() -> None:
 def judge_llama(finished: Finished, wrong_key: str) -> None:
     assert finished.code == 0, finished.out
     passed = only("PASS", finished)
-    assert {*script.CONTRACT} - {"wrong_key"} <= passed
+    assert {*script.CONTRACT, "answers"} - {"wrong_key"} <= passed
     assert {"stop", "n", "logprobs", "json_schema", "completions", "async"} <= passed
     assert finished.check(DOCUMENT, "embeddings")["evidence"]["status"] == 501
     assert finished.check(DOCUMENT, "wrong_key")["status"] == wrong_key
@@ -129,7 +132,7 @@ def test_all_that_a_server_can_do_passes_and_no_openai_setting_reaches_it(major:
     assert not [each for each in seen if "planted" in each or "openai-" in each]
     assert "planted" not in finished.everything
     keys = {call.headers.get("authorization", "")[:16] for call in server.calls}
-    assert keys == {f"Bearer {KEY}", "Bearer sk-wrong-"}
+    assert keys == {f"Bearer {KEY}", "Bearer sk-wrong-", ""}  # wrong_key asks without one as well
 
 
 def test_no_netrc_and_no_proxy_come_between(tmp_path: Path) -> None:
@@ -203,7 +206,7 @@ def test_after_one_request_without_an_end_nothing_more_is_asked() -> None:
     with Server(chat=hang) as server:
         finished = run_sdk(server.url, "--timeout", 1)
     assert finished.code == 1
-    assert only("FAIL", finished) == {"completion"}
+    assert only("FAIL", finished) == {"completion", "answers"}
     skipped = "not asked: POST /v1/chat/completions: not finished after 1 s"
     assert skipped in finished.check(DOCUMENT, "async")["detail"]
     assert server.count() == 1
@@ -246,16 +249,22 @@ def listing(models: int) -> Answer:
 
 def judged(name: str, call: SdkCall) -> Check:
     """The verdict on a capability when all its calls end like this one."""
-    several = {"embeddings": [call, call], "unknown_model": [call, listing(1)]}
+    several: dict[str, list[Any]] = {
+        "embeddings": [call, call],
+        "unknown_model": [call, listing(1)],
+        "parameters": [{}, call],
+    }
     found: Check = script.judge(name, several.get(name, [call]))
     return found
 
 
-@pytest.mark.parametrize("name", [name for name in script.CAPABILITIES if name != "async"])
+@pytest.mark.parametrize("name", MAY_BE_REFUSED)
 def test_a_clear_refusal_is_a_skip_and_everything_else_a_fail(name: str) -> None:
     for status in (400, 404, 405, 422, 501):
-        assert judged(name, refused(status)).status is Status.SKIP
-    for status in (403, 409, 418, 429, 500, 502, 503):
+        as_it_should = name == "unknown_model" and status in (400, 404, 422)
+        expected = Status.PASS if as_it_should else Status.SKIP
+        assert judged(name, refused(status)).status is expected
+    for status in (403, 409, 418, 500, 502, 503):
         assert judged(name, refused(status)).status is Status.FAIL
     assert judged(name, called(sdk_error="TypeError", sdk_text="no")).status is Status.FAIL
     limited = refused(429, body={"code": "rate_limit_exceeded"})
@@ -265,7 +274,8 @@ def test_a_clear_refusal_is_a_skip_and_everything_else_a_fail(name: str) -> None
 def test_an_unknown_model_is_refused_or_anyone_answers() -> None:
     body = {"message": "no such model"}
     assert script.check_unknown_model(refused(404, body=body), listing(2)).status is Status.PASS
-    assert script.check_unknown_model(refused(404), listing(2)).status is Status.SKIP
+    for status in (400, 404, 422):  # whatever words it has
+        assert script.check_unknown_model(refused(status), listing(2)).status is Status.PASS
     assert script.check_unknown_model(saying("hello"), listing(1)).status is Status.PASS
     assert script.check_unknown_model(saying("hello"), listing(2)).status is Status.WARN
 
@@ -283,7 +293,7 @@ STOP_CASES = [
 @pytest.mark.parametrize(("text", "reason", "status"), STOP_CASES)
 def test_a_stop_text_ends_the_answer_and_is_not_in_it(text: str, reason: str, status: str) -> None:
     free = saying("one after two and more", "length")
-    word = script.word_to_stop_at("one after two and more")
+    word = word_to_stop_at("one after two and more")
     assert word == "and"
     text = text.replace("wave after wave", "one after two and").replace(
         "wave after", "one after two"
@@ -292,7 +302,7 @@ def test_a_stop_text_ends_the_answer_and_is_not_in_it(text: str, reason: str, st
 
 
 def test_an_answer_too_short_to_stop_in_is_a_skip() -> None:
-    assert script.word_to_stop_at("one two") is None
+    assert word_to_stop_at("one two") is None
     assert script.check_stop(saying("one two")).status is Status.SKIP
 
 
@@ -314,7 +324,7 @@ JSON_CASES = [
     ('{"zorble": ', "stop", "FAIL"),
     ("[" * 5000, "stop", "FAIL"),
     ("The sea is blue.", "stop", "WARN"),
-    ("", "length", "WARN"),
+    ("", "length", "SKIP"),
 ]
 
 
@@ -463,3 +473,19 @@ def test_no_answer_however_odd_is_more_than_a_verdict(value: Any) -> None:
     for check in found:
         json.dumps(check.evidence)
         assert len(check.detail) < 1000
+
+
+def test_any_name_is_in_order_only_where_one_model_was_seen() -> None:
+    def any_name(call: Call) -> None:
+        if call.path == "/v1/models":
+            call.send(error(500, "no list"))
+        elif b"no-such-model" in call.body:
+            say(call, completion({"max_tokens": 4}))
+        else:
+            capable(call)
+
+    with Server(everywhere=any_name) as server:
+        finished = run_sdk(server.url, "--only", "unknown_model", "--model", MODEL)
+    found = finished.check(DOCUMENT, "unknown_model")
+    assert found["status"] == "SKIP"
+    assert "how many models there are is not known: 500 no list" in found["detail"]

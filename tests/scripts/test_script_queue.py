@@ -15,8 +15,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from helpers.answers import answer as made
 from helpers.answers import streamed
-from helpers.raw_server import RawServer, answer, keep_answering
+from helpers.raw_server import Peer, RawServer, answer, keep_answering
 from helpers.scripts import Finished, SavedAs, run_script, start_script
 
 from livecheck.core.checks import Check
@@ -104,10 +105,8 @@ def test_every_request_is_saved_with_its_step_and_no_two_have_one_number(
     assert steps.count("burst") == 4 and steps.count("refill") == 3
     assert {"single", "left_streaming", "holders", "queued", "left_queued"} <= set(steps)
     assert [each["index"] for each in saved] == list(range(len(saved)))
-    assert {each["step"] for each in saved if each["cancelled"]} == {
-        "left_streaming",
-        "left_queued",
-    }
+    cancelled = {each["step"] for each in saved if each["cancelled"]}
+    assert cancelled == {"left_streaming", "left_queued", "beside"}
 
 
 # --- limits
@@ -119,11 +118,50 @@ def test_limits_other_than_the_expected_ones_are_a_failure(guide: Deployment) ->
 
 
 def test_without_health_and_options_there_is_nothing_to_check() -> None:
-    missing = answer(b"{}", status="404 Not Found")
-    with RawServer(lambda peer: keep_answering(peer, missing)) as server:
+    def without_health(peer: Peer) -> None:
+        while peer.request() is not None:
+            is_health = b"/health" in peer.heads[-1]
+            peer.send(answer(b"{}", status="404 Not Found" if is_health else "200 OK"))
+
+    with RawServer(without_health) as server:
         finished = run_script("test_queue.py", "--url", server.url)
     assert finished.code == 3
     assert "--max-concurrent and --max-queue" in finished.err
+
+
+@pytest.mark.parametrize("given", [(), ("--max-concurrent", 1)])
+def test_a_gateway_that_says_nothing_about_a_queue_has_to_be_told_of(
+    given: tuple[object, ...],
+) -> None:
+    with running(faults=["other-gateway"], **GUIDE) as deployment:
+        finished = check_queue(deployment, *given)
+    assert finished.code == 3
+    assert "give --max-concurrent and --max-queue" in finished.err
+
+
+def test_another_gateway_is_not_asked_for_the_guides_figures() -> None:
+    limits = ("--max-concurrent", 1, "--max-queue", 2, "--only", "limits", "health", "metrics")
+    with running(faults=["other-gateway"], **GUIDE) as deployment:
+        finished = check_queue(deployment, *limits, "served")
+    found = statuses(finished)
+    assert found == {"limits": "SKIP", "served": "PASS", "health": "SKIP", "metrics": "SKIP"}
+
+
+def test_without_a_queue_what_is_not_served_is_refused() -> None:
+    limits = ("--max-concurrent", 1, "--max-queue", "none")
+    with running(faults=["no-queue-of-one"], **GUIDE) as deployment:
+        finished = check_queue(deployment, *limits, "--skip", "retry")
+    assert (finished.code, statuses(finished)["left_queued"]) == (0, "SKIP")
+    figures = finished.document(NAME)["metrics"]
+    assert (figures["served"], figures["refused"], figures["max_queue"]) == (1, 1, None)
+
+
+def test_probes_that_take_places_are_given_up_and_told() -> None:
+    limits = ("--max-concurrent", 1, "--max-queue", 2, "--only", "refusals", "probes")
+    with running(faults=["queued-probes"], **{**GUIDE, "itl_ms": 5}) as deployment:
+        finished = check_queue(deployment, *limits)
+    assert (finished.code, statuses(finished)) == (0, {"refusals": "PASS", "probes": "WARN"})
+    assert "as completions are" in finished.check(NAME, "probes")["detail"]
 
 
 def test_with_options_a_health_without_limits_fails_and_the_rest_is_checked() -> None:
@@ -173,7 +211,7 @@ def test_the_keys_rate_limit_is_no_verdict() -> None:
         finished = check_queue(deployment)
     check = finished.check(NAME, "burst")
     assert (finished.code, check["status"], check["essential"]) == (3, "SKIP", True)
-    assert "rate_limit_exceeded, Retry-After 60" in check["detail"]
+    assert "per minute, Retry-After 60" in check["detail"]
 
 
 @pytest.fixture(scope="module")
@@ -264,6 +302,24 @@ def test_retry_after_is_a_whole_number_of_seconds(value: str, seconds: int | Non
     found = Reply(0, Request("POST", "/"))
     found.message.headers.append(("Retry-After", value))
     assert queue.retry_after_s(Answer(found)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("announced", "seconds", "said"),
+    [
+        ("5", 5, "as Retry-After says"),
+        ("2", 2, "as Retry-After says"),
+        ("30", 5, "and not 30 s as the refusal says"),
+        (None, 5, "the refusal has no valid Retry-After"),
+    ],
+)
+def test_the_wait_before_the_retry_is_explained_by_what_came(
+    announced: str | None, seconds: int, said: str
+) -> None:
+    headers = {"retry-after": announced} if announced else {}
+    burst = Burst(Limits(1, 2), 1, [made(503, headers)])
+    wait_s, why = queue.time_to_retry(burst, 5)
+    assert (wait_s, said in why) == (seconds, True)
 
 
 def test_the_next_answers_first_token_may_overtake_the_last_ones_end() -> None:

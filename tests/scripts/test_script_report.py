@@ -239,6 +239,54 @@ def test_the_profile_follows_from_the_files(tmp_path: Path) -> None:
     assert (measured["about"]["profile"], measured["exit_code"]) == ("fleet", 0)
 
 
+def auth(credential: str, url: str = samples.URL) -> dict[str, Any]:
+    target = {"url": url, "model": "sea-7b", "server": None}
+    return result("auth", figures={"credential": credential}, target=target)
+
+
+@pytest.mark.parametrize(
+    ("made", "content", "profile"),
+    [
+        (gateway_folder, auth("api_key"), "gateway"),
+        (gateway_folder, auth("jwt"), "gateway"),  # of a gateway that takes JWTs
+        (gateway_folder, auth("jwt", "http://fleet:8080"), "all"),
+        (gateway_folder, "{}", "all"),  # nobody knows what it is about
+    ],
+)
+def test_the_result_of_test_auth_may_be_of_the_gateway(
+    tmp_path: Path, made: Any, content: Any, profile: str
+) -> None:
+    folder = made(tmp_path, auth=content)
+    report_ = as_json(folder)
+    assert report_["about"]["profile"] == profile
+    assert report_["exit_code"] == (0 if profile == "gateway" else 3)
+
+
+@pytest.mark.parametrize(("credential", "profile"), [("api_key", "gateway"), ("jwt", "fleet")])
+def test_beside_the_benchmark_the_kind_of_credential_decides(
+    tmp_path: Path, credential: str, profile: str
+) -> None:
+    folder = write_results(tmp_path, inference_c1=level(1), auth=auth(credential))
+    assert as_json(folder)["about"]["profile"] == profile
+
+
+def test_a_failed_auth_of_the_gateway_is_a_failure(tmp_path: Path) -> None:
+    broken = result("auth", failed(), figures={"credential": "api_key"})
+    assert report(gateway_folder(tmp_path, auth=broken)).code == 1
+
+
+def test_a_deployment_without_ping_can_pass_and_the_guides_gateway_cannot(tmp_path: Path) -> None:
+    missing = Check("ping", Status.SKIP, "there is no /ping (404)", {"missing": True})
+    other = overhead(probes=0, checks=(missing, passed("health")))
+    finished = report(gateway_folder(tmp_path / "a", gateway_overhead=other))
+    assert finished.code == 0 and "not promised by this deployment" in finished.out
+    lost = overhead(probes=0, checks=(failed("ping"), passed("health")))
+    assert report(gateway_folder(tmp_path / "b", gateway_overhead=lost)).code == 1
+    neither = (missing, Check("health", Status.SKIP, "there is no /health (404)"))
+    nothing = overhead(probes=0, checks=neither)
+    assert report(gateway_folder(tmp_path / "c", gateway_overhead=nothing)).code == 3
+
+
 def test_a_profile_sets_what_is_required(tmp_path: Path) -> None:
     folder = fleet_folder(tmp_path)
     assert report(folder, "--profile", "fleet").code == 0

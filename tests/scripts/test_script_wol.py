@@ -24,6 +24,7 @@ from helpers.hostile import (
     CHAT,
     DONE,
     HEAD,
+    WHOLE,
     Call,
     Server,
     delta,
@@ -33,7 +34,7 @@ from helpers.hostile import (
     response,
     usage,
 )
-from helpers.scripts import ROOT, Finished, SavedAs, load_script, run_script, start_script
+from helpers.scripts import PYTHON, ROOT, Finished, SavedAs, load_script, run_script, start_script
 from helpers.wake import (
     DESK,
     NAS,
@@ -134,7 +135,7 @@ def test_a_sleeping_fleet_is_woken_by_one_packet_and_serves_all_who_wait() -> No
 def test_without_an_admin_token_the_list_of_models_has_to_do(run_here: RunHere) -> None:
     with running(**SIM, asleep=True, boot_ms=BOOT_MS) as deployment:
         finished = run_here("--url", deployment.url, "--token", deployment.token)
-    passed = {name: "PASS" for name in ("state", "request", "wake", "registered")}
+    passed = {name: "PASS" for name in ("state", "request", "wake", "registered", "form")}
     assert (finished.code, statuses(finished)) == (0, {**passed, "wol_sent": "SKIP"})
     assert "no admin token" in detail(finished, "state")
 
@@ -234,7 +235,7 @@ def test_a_port_that_others_do_not_share_is_exit_3_before_anything_is_sent() -> 
 
 @pytest.mark.skipif(os.name != "posix" or sys.platform == "darwin", reason="Linux's low ports")
 def test_a_low_port_takes_root_and_says_so() -> None:
-    command = [sys.executable, str(ROOT / SCRIPT), "--token", "x", "--listen-wol"]
+    command = [PYTHON, str(ROOT / SCRIPT), "--token", "x", "--listen-wol"]
     if os.geteuid() == 0:
         if not shutil.which("setpriv"):
             pytest.skip("no setpriv to give up root's right to low ports with")
@@ -307,7 +308,8 @@ def test_a_gateway_with_other_ways_is_not_accused(run_here: RunHere) -> None:
         call.send(models("big-one") if known else response(401))
 
     message = {"role": "assistant", "content": None, "reasoning_content": "hm"}
-    whole = {"model": "big-one", "choices": [{"message": message, "finish_reason": "length"}]}
+    choice = {"index": 0, "message": message, "finish_reason": "length"}
+    whole = {**WHOLE, "model": "big-one", "choices": [choice]}
     answers = {MODELS: listed, api.RUNNERS: response(200, b"<html>", content_type="text/html")}
     chat = response(200, whole, content_type="application/json")
     with Server(chat=chat, answers=answers) as server:
@@ -346,9 +348,9 @@ LIMIT = response(429, LIMITED, content_type="application/json", retry_after=60)
 def test_the_rate_limit_on_the_lists_is_no_verdict(run_here: RunHere) -> None:
     with Server(everywhere=LIMIT) as server:
         finished = run_here("--url", server.url, "--token", "sk-opaque")
-    assert (finished.code, set(statuses(finished).values())) == (3, {"SKIP"})
-    assert "Retry-After 60" in detail(finished, "state")
-    assert server.count(CHAT) == 0
+        assert (server.count(MODELS), server.count(CHAT)) == (1, 0)
+    assert (finished.code, statuses(finished)) == (3, {})
+    assert "Retry-After 60" in finished.err
 
 
 PAGE = b"<html><head><title>502 Bad Gateway</title></head></html>"
@@ -421,8 +423,17 @@ def test_reasoning_that_is_not_shown_is_an_answer(run_here: RunHere) -> None:
     with Server(chat=stream, answers={MODELS: models("m")}) as server:
         arguments = ("--url", server.url, "--token", "sk-opaque", "--allow-awake")
         finished = run_here(*arguments)
-    assert (finished.code, statuses(finished)["request"]) == (0, "PASS"), finished.out
-    assert "reasoning that is not shown" in detail(finished, "request")
+    assert (finished.code, statuses(finished)["request"]) == (0, "WARN"), finished.out
+    said = "all 16 tokens went into thoughts (reasoning that is not shown)"
+    assert said in detail(finished, "request")
+
+
+def test_a_stream_that_ends_at_max_tokens_without_a_word_is_undecided(run_here: RunHere) -> None:
+    stream = HEAD + delta(model="m") + delta(reason="length", model="m") + DONE
+    with Server(chat=stream, answers={MODELS: models("m")}) as server:
+        arguments = ("--url", server.url, "--token", "sk-opaque", "--allow-awake")
+        finished = run_here(*arguments)
+    assert (finished.code, statuses(finished)["request"]) == (3, "SKIP"), finished.out
 
 
 # --- deployments that are no use
@@ -542,6 +553,46 @@ def test_packets_for_all_runners_are_counted_together() -> None:
     assert script.check_woken_once(asleep(heard=one_each, **both)).status is Status.PASS
     foreign = heard(*[10.1] * 9, mac=NAS)
     assert script.check_woken_once(asleep(heard=foreign, **both)).status is Status.SKIP
+
+
+def logged(requests: int, sent: int, entries: int | None = None, **more: Any) -> Any:
+    """The verdict when nothing was heard: `sent` of the log's new entries have wol_sent."""
+    count = requests if entries is None else entries
+    found = log_entries(count)
+    log = [dataclasses.replace(e, wol_sent=n < sent) for n, e in enumerate(found)]
+    fields = {"log_before": [], "log_after": log, **more}
+    answers = [served() for _ in range(requests)]
+    return script.check_woken_once(asleep(answers=answers, **fields))
+
+
+def test_the_log_tells_how_often_when_nobody_listens() -> None:
+    each = logged(4, 4)
+    assert (each.status, "wol_sent in 4 of 4" in each.detail) == (Status.WARN, True)
+    assert logged(4, 2).status is Status.WARN
+    assert logged(4, 4, heard=[]).status is Status.WARN  # a relay sends them
+    assert logged(4, 1).status is Status.PASS
+    assert logged(4, 0).status is Status.SKIP
+    assert logged(4, 1, entries=3).status is Status.SKIP  # the fourth may have sent one as well
+    assert logged(4, 2, entries=6).status is Status.SKIP  # those two may be somebody else's
+    assert logged(4, 4, entries=6).status is Status.WARN  # two of them at most
+    unread = logged(4, 4, entries=0, no_log="403")
+    assert (unread.status, "403" in unread.detail) == (Status.SKIP, True)
+    # what was heard is better evidence than the log, which may note each request that waited
+    waited = logged(4, 4, heard=heard(10.1))
+    assert (waited.status, "more than was heard" in waited.detail) == (Status.PASS, True)
+
+
+def test_a_machine_woken_although_one_that_offers_the_model_was_online_is_a_warning() -> None:
+    desk, tower = runner(online=True), runner("tower", mac=TOWER)
+    fields = {
+        "before": state(9.0, (desk, tower), ("m",)),
+        "states": [state(11.5, (desk, runner("tower", online=True, mac=TOWER)))],
+        "after": state(13.0, (desk, runner("tower", online=True, mac=TOWER)), ("m",)),
+        "heard": heard(10.1, mac=TOWER),
+    }
+    assert script.check_wake(asleep(**fields), False).status is Status.PASS  # a class: who knows
+    named = dataclasses.replace(asleep(**fields), model="m")
+    assert script.check_wake(named, False).status is Status.WARN
 
 
 def test_packets_from_before_the_request_are_not_the_gateways() -> None:

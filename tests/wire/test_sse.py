@@ -22,6 +22,9 @@ def chunk(delta, finish_reason=None, **extra):
     return json.dumps({"id": "c1", "choices": [choice], **extra}, ensure_ascii=False)
 
 
+ENVELOPE = {"object": "chat.completion.chunk", "created": 1, "model": "m"}
+
+
 def stream_of(*chunks, end="\n", done=True):
     """A body with one event for each chunk, and [DONE]."""
     datas = [*chunks, "[DONE]"] if done else chunks
@@ -281,7 +284,8 @@ def check_split(body, raw, offsets, cuts):
 @pytest.mark.parametrize("name", BODIES)
 def test_a_cut_at_any_offset_changes_nothing_but_the_times(name, way):
     raw, offsets = WAYS[way](BODIES[name])
-    for cut in range(len(raw) + 1):
+    # a chunk of one byte has six: every seventh place is at another one of them
+    for cut in range(0, len(raw) + 1, 7 if way == "chunks of 1" else 1):
         check_split(BODIES[name], raw, offsets, [cut])
 
 
@@ -347,7 +351,8 @@ def test_text_of_any_kind_is_output(delta):
         {"role": "assistant", "content": None, "reasoning_content": None, "tool_calls": None},
         {"tool_calls": []},
         {"tool_calls": [{"index": 0, "id": "x", "function": {"name": "", "arguments": ""}}]},
-        {"content": 7, "reasoning": ["a"], "tool_calls": {"function": {"name": "f"}}},
+        {"content": [], "reasoning": [{}], "tool_calls": {"function": {"name": "f"}}},
+        {"content": True, "reasoning": {"type": "text"}, "tool_calls": [7]},
         {},
         None,
         [],
@@ -356,6 +361,28 @@ def test_text_of_any_kind_is_output(delta):
 )
 def test_a_delta_without_text_is_not_output(delta):
     assert read(stream_of(chunk(delta))).output_ns == []
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ([{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}], "Hello"),
+        ([{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "Hello"}], "Hello"),
+        (["Hel", "lo"], "Hello"),
+        ({"text": "Hello"}, "Hello"),
+        (7, "7"),
+    ],
+)
+def test_text_of_another_type_is_read_and_complained_of(content, text):
+    stream = read(stream_of(chunk({"content": content}, **ENVELOPE), STOP))
+    assert (stream.text, len(stream.output_ns)) == (text, 1)
+    assert "content is" in dict(stream.form)["form"]
+
+
+def test_a_deep_list_in_place_of_a_text_does_no_harm():
+    deep = "[" * 400 + '"a"' + "]" * 400
+    body = stream_of('{"choices": [{"delta": {"content": ' + deep + "}}]}", STOP)
+    assert read(body).text == "a"
 
 
 def test_legacy_completions_carry_text():
@@ -368,6 +395,116 @@ def test_output_in_any_choice_is_one_output_event():
         '{"choices": [{"delta": {}}, {"delta": {"content": "b"}}, {"delta": {"content": "c"}}]}'
     )
     assert (len(read(body).output_ns), read(body).text) == (1, "bc")
+
+
+# --- how each choice ends
+
+
+def choice(index, text=None, finish_reason=None):
+    delta = {} if text is None else {"content": text}
+    one = {"index": index, "delta": delta, "finish_reason": finish_reason}
+    return json.dumps({"id": "c1", **ENVELOPE, "choices": [one]})
+
+
+def ends(*chunks):
+    """What is wrong with the end of a stream: complaints, and findings about finish reasons."""
+    stream = read(stream_of(*chunks))
+    found = {each.kind: each.text for each in stream.complaints + stream.form}
+    return {kind: text for kind, text in found.items() if "finish" in kind or kind == "given_up"}
+
+
+def test_each_choice_has_a_reason_of_its_own():
+    assert (
+        ends(choice(0, "a"), choice(1, "b"), choice(0, None, "stop"), choice(1, "c", "stop")) == {}
+    )
+    assert ends(choice(0, "a"), choice(1, "b"), choice(0, None, "stop"), choice(1, "c")) == {
+        "no_finish_reason": "choice 1 gave no finish_reason"
+    }
+
+
+def test_a_reason_before_the_last_output_does_not_prove_that_the_answer_is_whole():
+    assert ends(choice(0, "a", "stop"), choice(0, "b")) == {
+        "no_finish_reason": "choice 0 goes on after its last finish_reason, 'stop'"
+    }
+    tool = {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": ""}}]}
+    assert "no_finish_reason" in ends(choice(0, "a", "stop"), chunk(tool))
+
+
+def test_a_reason_in_every_chunk_ends_the_answer_and_is_a_breach():
+    assert ends(choice(0, "a", "stop"), choice(0, "b", "stop")) == {
+        "early_finish": "output goes on after a finish_reason"
+    }
+
+
+def test_the_same_reason_twice_is_odd_and_two_reasons_are_a_breach():
+    again = choice(0, None, "stop")
+    assert ends(choice(0, "a"), again, again) == {"finish_repeated": "finish_reason comes 2 times"}
+    assert ends(choice(0, "a"), again, choice(0, "", "eos")).keys() == {
+        *("finish_dialect", "finish_repeated")
+    }
+    assert ends(choice(0, "a"), again, choice(0, None, "length")) == {
+        "finish_changes": "finish_reason is 'stop', then 'length'"
+    }
+    assert ends(choice(0, "a"), again, choice(0, None, "abort")).keys() == {"given_up"}
+
+
+@pytest.mark.parametrize("text", ["", "null", "None"])
+def test_what_stands_for_null_ends_nothing(text):
+    stream = read(stream_of(choice(0, "a", text), choice(0, None, "stop")))
+    assert (stream.complaints, stream.finish_reason) == ([], "stop")
+    assert dict(stream.form)["form"].startswith(f"finish_reason is {text!r} in place of null")
+    assert "no_finish_reason" in ends(choice(0, "a", text))
+
+
+def test_without_an_index_the_place_in_the_list_counts():
+    pair = '{"choices": [{"delta": {"content": "a"}}, {"delta": {"content": "b"}}]}'
+    last = '{"choices": [{"finish_reason": "stop"}, {"finish_reason": "stop"}]}'
+    assert "no_finish_reason" not in ends(pair, last)
+
+
+# --- text that comes twice
+
+
+def said_twice(*deltas):
+    found = dict(read(stream_of(*map(chunk, deltas), STOP)).form)
+    return found.get("said_twice"), found.get("same_thoughts")
+
+
+def arguments(*pieces, names=()):
+    functions = [{"arguments": piece} for piece in pieces] + [{"name": name} for name in names]
+    return [{"tool_calls": [{"index": 0, "function": each}]} for each in functions]
+
+
+TEXTS = ["The", " sea", " keeps", " its", " time"]
+
+
+def test_text_thoughts_and_arguments_may_not_contain_themselves():
+    so_far = ["".join(TEXTS[: n + 1]) for n in range(len(TEXTS))]
+    for name in ("content", "reasoning", "reasoning_content"):
+        assert said_twice(*({name: text} for text in so_far))[0]
+        assert said_twice(*({name: text} for text in TEXTS)) == (None, None)
+    assert said_twice(*arguments('{"a', '{"a": "b', '{"a": "b", "c": 1}'))[0]
+    assert said_twice(*arguments('{"a', '": "b', '"}', names=["f"])) == (None, None)
+    assert said_twice(*arguments("{}", names=["f", "f"]))[0] == (
+        "the name of a tool call comes 2 times"
+    )
+
+
+def test_the_same_text_as_content_and_as_thoughts():
+    both = [{"content": text, "reasoning": text} for text in TEXTS]
+    in_turn = [{name: text} for text in TEXTS for name in ("content", "reasoning")]
+    copied = [{name: text} for name in ("reasoning", "content") for text in TEXTS]
+    assert said_twice(*both)[0] == "the same text comes as content and as thoughts"
+    assert said_twice(*in_turn)[0] == "the same text comes as content and as thoughts"
+    assert said_twice(*copied) == (None, "the content is the same text as the thoughts")
+    assert said_twice({"reasoning": "hm"}, {"reasoning": "hm"}, {"content": "hm"}) == (None, None)
+
+
+def test_chunks_that_another_client_has_read_are_judged_alike():
+    chunks = [json.loads(each) for each in (ROLE, said("a"), STOP, said("b"))]
+    stream = sse.read_chunks(chunks)
+    assert (stream.text, stream.events) == ("ab", 4)
+    assert "goes on after its last finish_reason" in dict(stream.complaints)["no_finish_reason"]
 
 
 def test_reasoning_is_kept_apart_and_counted_once_under_two_names():
@@ -408,6 +545,7 @@ def test_every_kind_of_complaint_is_tested():
 
 # kind: (body, how the text of the complaint begins)
 WRONG = {
+    "flood": (b":\n" * (sse.MAX_LINES + 1), "the stream has more than 640,000 lines"),
     "no_done": (stream_of(said("a"), STOP, done=False), "no [DONE] after 2 events"),
     "no_finish_reason": (stream_of(said("a")), "no choice gave a finish_reason"),
     "done_unended": (HELLO[:-1], "[DONE] without the empty line"),
@@ -418,6 +556,11 @@ WRONG = {
     ),
     "not_json": (stream_of(said("a"), "<html>", STOP), "an event is not JSON (Expecting value"),
     "not_utf8": (HELLO.replace("é".encode(), b"\xe9"), "an event is not UTF-8: "),
+    "not_an_object": (stream_of(said("a"), "7", STOP), "an event is not a JSON object: '7'"),
+    "given_up": (
+        stream_of(said("a"), chunk({}, "abort")),
+        "finish_reason is 'abort': the answer was given up",
+    ),
     "no_choices": (
         stream_of(said("a"), '{"id": "c1"}', STOP),
         "a chunk without a choices list: '{\"id",
@@ -455,26 +598,19 @@ def test_another_content_type_is_a_complaint(wrong, text):
     assert read(HELLO, wrong).complaints == [("content_type", f"Content-Type is {text}")]
 
 
+@pytest.mark.parametrize("data", ["7", "null", '"text"', "[]", "9" * 5000])
+def test_json_that_is_not_an_object_is_malformed(data):
+    assert kinds(stream_of(said("a"), data, STOP)) == ["not_an_object"]
+
+
 @pytest.mark.parametrize(
-    "data",
-    [
-        "7",
-        "null",
-        '"text"',
-        "[]",
-        "{}",
-        '{"choices": null}',
-        '{"choices": {"a": 1}}',
-        '{"choices": [7]}',
-    ],
+    "data", ["{}", '{"choices": null}', '{"choices": {"a": 1}}', '{"choices": [7]}']
 )
-def test_json_without_a_list_of_choices_is_malformed(data):
+def test_an_object_without_a_list_of_choices_is_a_complaint(data):
     assert kinds(stream_of(said("a"), data, STOP)) == ["no_choices"]
 
 
-@pytest.mark.parametrize(
-    "data", ["", "{", "NaN", '{"a": Infinity}', "{'a': 1}", "[" * 100_000, "9" * 5000]
-)
+@pytest.mark.parametrize("data", ["", "{", "NaN", '{"a": Infinity}', "{'a': 1}", "[" * 100_000])
 def test_data_that_json_parsers_refuse_is_malformed(data):
     assert kinds(stream_of(said("a"), data, STOP)) == ["not_json"]
 
@@ -486,7 +622,7 @@ def test_data_that_json_parsers_refuse_is_malformed(data):
         ('data: {"error": "plain"}', "plain"),
         ('data: {"error": {"code": 500}}', '{"code": 500}'),
         ('data: {"error": {}}', "{}"),
-        ('data: {"error": {"message": "a\\n\\u001b[31mb"}}', "a \N{REPLACEMENT CHARACTER}[31mb"),
+        ('data: {"error": {"message": "a\\n\\u001b[31mb"}}', "a \\x1b[31mb"),
         ('data: {"object": "error", "message": "old vLLM"}', "old vLLM"),
         ('data: {"error": {"message": "m"}, "choices": []}', "m"),
         ('event: error\ndata: {"detail": "d"}', "d"),
@@ -655,3 +791,11 @@ def test_the_time_is_linear_in_events_and_marks():
     stream = read_stream(RIGHT_TYPE, body, marks)
     assert time.process_time() - began < 5  # it takes 0.2 s
     assert len(stream.output_ns) == 20_000
+
+
+def test_chunks_that_only_tell_of_progress_are_no_part_of_the_form():
+    bare = json.dumps({"choices": [{"delta": {"reasoning_content": "loading model: m\n"}}]})
+    words = [chunk({"content": text}, **ENVELOPE) for text in TEXTS]
+    stream = read(stream_of(bare, *words, chunk({}, "stop", **ENVELOPE)))
+    assert (stream.progress, [each.kind for each in stream.form]) == (1, ["progress"])
+    assert stream.text == "".join(TEXTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import selectors
 import socket
@@ -36,8 +37,10 @@ from helpers.raw_server import (
 )
 
 from livecheck.wire import connection, exchange
+from livecheck.wire.answer import Answer
 from livecheck.wire.clock import Clock
-from livecheck.wire.wire import Reply, Request, Target
+from livecheck.wire.dialect import Dialect
+from livecheck.wire.wire import MAX_BYTES, Failure, Reply, Request, Target
 
 # --- time-outs
 
@@ -83,17 +86,47 @@ def test_an_endless_trickle_ends_with_the_timeout():
     assert len(reply.body) > 5
 
 
-def test_a_flood_ends_at_32_mb(serve):
-    block = chunk(bytes(1 << 20))
+STREAM_REQUEST = Request("POST", "/", b"{}", {"accept": "text/event-stream"})
+HEADS = {
+    "a stream that was asked for": (STREAM_REQUEST, STREAM_HEAD, 32),
+    "a stream under a wrong name": (STREAM_REQUEST, b"HTTP/1.1 200 OK\r\n", 32),
+    "a stream that was not asked for": (GET, STREAM_HEAD, 1),
+    "an error": (STREAM_REQUEST, STREAM_HEAD.replace(b"200", b"500"), 1),
+    "JSON": (STREAM_REQUEST, STREAM_HEAD.replace(b"text/event-stream", b"application/json"), 1),
+    "interim answers": (STREAM_REQUEST, None, 1),
+}
+
+
+@pytest.mark.parametrize("case", HEADS)
+def test_a_flood_ends_at_the_bytes_that_such_an_answer_may_have(serve, case):
+    request, head, most_mb = HEADS[case]
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n"
+    interim = b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000
+    block = interim if head is None else chunk(bytes(1 << 18))
 
     def flood(peer: Peer) -> None:
         while True:
             peer.send(block)
 
-    reply = ask(serve(once(CHUNKED, then=flood)), timeout_s=60)
-    size = sum(map(len, reply.reads))
-    assert kind(reply) == "flood" and "32 MB" in reply.failure.text
-    assert 32 << 20 <= size < 33 << 20
+    script = once(b"" if head is None else head + chunked, then=flood)
+    answered = Answer(ask(serve(script), request, timeout_s=60))
+    size = answered.reply.size
+    assert answered.failure == Failure("flood", f"more than {most_mb} MB of answer")
+    assert most_mb << 20 <= size < (most_mb << 20) + (1 << 18)
+    assert answered.json is None
+
+
+@pytest.mark.parametrize("at_bytes", [1 << 16, 3 << 20])
+def test_a_request_is_cancelled_at_the_bytes_it_names(serve, at_bytes):
+    def go_on(peer: Peer) -> None:
+        while True:
+            peer.send(chunk(bytes(1 << 12)))
+
+    chunked = STREAM_HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    request = dataclasses.replace(STREAM_REQUEST, cancel_at_bytes=at_bytes)
+    reply = ask(serve(once(chunked, then=go_on)), request, timeout_s=60)
+    assert reply.cancelled and reply.failure is None
+    assert at_bytes <= reply.size < at_bytes + (1 << 18)
 
 
 # --- broken answers
@@ -271,6 +304,13 @@ def test_cancel_at_a_size(serve):
     assert len(CHUNKED) + 40 <= sum(map(len, reply.reads)) < len(CHUNKED) + 400
 
 
+def test_a_request_that_is_cancelled_where_a_flood_begins_is_no_flood():
+    """What it has brought until then is looked at: such as a log that is open to everybody."""
+    with RawServer(lambda peer: keep_answering(peer, answer(bytes(4 * MAX_BYTES)))) as server:
+        reply = ask(server, Request("GET", "/", cancel_at_bytes=MAX_BYTES))
+    assert reply.cancelled and reply.failure is None
+
+
 def test_an_answer_that_ends_before_its_cancellation_is_whole():
     with RawServer(keep_answering) as server, open_wire(server) as instrument:
         request = Request("GET", "/", cancel_after_s=5, cancel_at_bytes=len(OK))
@@ -342,7 +382,7 @@ def test_a_broken_pipe_in_the_middle_of_a_prompt_does_not_lose_the_answer():
     ours, theirs = socket.socketpair()
     with RawServer(once()) as server:
         pool = connection.Pool(Target(server.url), Clock())
-        running = exchange.ClosedLoop(pool, 5, None, True, [])
+        running = exchange.ClosedLoop(pool, 5, None, True, [], Dialect())
         slot, reply = exchange.Slot(), Reply(0, GET)
         slot.reply, slot.unsent = reply, b"the rest"
         slot.connection = connection.Connection(ours, None, connection.Handshake(1, None, None))

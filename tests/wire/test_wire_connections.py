@@ -1,14 +1,11 @@
-"""Connections: kept, closed by the server, impossible to open; proxies, addresses, headers."""
+"""Connections: kept, closed by the server, impossible to open; addresses, headers."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import socket
 import threading
 import time
-import urllib.parse
-from typing import Any
 
 import pytest
 from helpers.instrument import (
@@ -293,93 +290,7 @@ def test_connections_that_nobody_answers_end_with_the_timeout(monkeypatch):
             assert len(server.peers) < 12  # those that had timed out were not opened any more
 
 
-def test_an_address_that_does_not_answer_leaves_time_for_the_next_one(monkeypatch):
-    real = connection.open_socket
-
-    def slow(target: Target, address: str, timeout_s: float) -> socket.socket:
-        if address == "::1":
-            time.sleep(timeout_s)
-            raise TimeoutError
-        return real(target, address, timeout_s)
-
-    both = [(0, 0, 0, "", ("::1", 0)), (0, 0, 0, "", ("127.0.0.1", 0))]
-    found = socket.getaddrinfo
-
-    def resolve(host: str, *args: Any, **options: Any) -> Any:
-        return both if host == "model.test" else found(host, *args, **options)
-
-    with RawServer(keep_answering) as server:
-        monkeypatch.setattr(socket, "getaddrinfo", resolve)
-        monkeypatch.setattr(connection, "open_socket", slow)
-        with Wire(Target(f"http://model.test:{server.port}"), 0.6) as instrument:
-            (reply,) = instrument.exchange([GET])
-    assert reply.status == 200
-    assert reply.handshake.connect_ns < 0.3e9  # only for the address that answered
-    assert reply.handshake.before_ns >= 0.3e9
-
-
-# --- proxies, addresses, headers
-
-
-class Proxy:
-    """A CONNECT proxy that connects every name to the same server."""
-
-    def __init__(self, port: int, status: str = "200 Connection established"):
-        self.port, self.status = port, status
-
-    def __call__(self, peer: Peer) -> None:
-        peer.request()
-        peer.send(f"HTTP/1.1 {self.status}\r\n\r\n".encode())
-        if not self.status.startswith("200"):
-            return
-        with socket.create_connection(("127.0.0.1", self.port)) as behind:
-            back = threading.Thread(target=self._pump, args=(behind, peer.sock), daemon=True)
-            back.start()
-            self._pump(peer.sock, behind)
-            back.join(5)
-
-    @staticmethod
-    def _pump(source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(1 << 16):
-                sink.sendall(data)
-        with contextlib.suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
-
-
-@pytest.mark.usefixtures("trusted")
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_requests_go_through_the_proxy_of_the_environment(scheme, tls, monkeypatch):
-    context = tls if scheme == "https" else None
-    with RawServer(keep_answering, context) as server, RawServer(Proxy(server.port)) as proxy:
-        monkeypatch.setenv(f"{scheme}_proxy", f"http://user:p%40ss@127.0.0.1:{proxy.port}")
-        with Wire(Target(f"{scheme}://model.test:8443", "secret"), 5) as instrument:
-            replies = instrument.exchange([GET] * 3, 2)
-        direct = ask(server)
-    assert [reply.status for reply in replies] == [200] * 3
-    assert all(reply.handshake.rtt_ns is None for reply in replies if reply.handshake)
-    assert direct.status == 200  # a server on this machine is never asked through a proxy
-    assert len(proxy.peers) == 2
-    (head,) = proxy.peers[0].heads
-    assert head.startswith(b"CONNECT model.test:8443 HTTP/1.")
-    assert b"Basic dXNlcjpwQHNz" in head  # user:p@ss
-    assert b"secret" not in head
-    assert b"\r\nHost: model.test:8443\r\n" in server.peers[0].heads[0]
-
-
-def test_a_proxy_that_refuses_to_connect(monkeypatch):
-    with RawServer(Proxy(9, "403 Forbidden")) as proxy:
-        monkeypatch.setenv("http_proxy", proxy.url)
-        with Wire(Target("http://model.test"), 5) as instrument:
-            (reply,) = instrument.exchange([GET])
-    assert kind(reply) == "connect" and "403 forbidden" in reply.failure.text
-
-
-def test_a_proxy_that_is_not_there(monkeypatch):
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    with Wire(Target("http://model.test"), 5) as instrument:
-        (reply,) = instrument.exchange([GET])
-    assert kind(reply) == "connect" and "refused" in reply.failure.text
+# --- addresses, headers
 
 
 def test_a_server_with_an_ipv6_address():
@@ -446,14 +357,3 @@ def test_the_server_gets_what_is_sent():
     head = server.peers[0].heads[0]
     assert head.startswith(b"POST /prefix/v1/chat?x=1 HTTP/1.1\r\n")
     assert b"\r\nX-Test: 1" in head and b"\r\nAuthorization: Bearer secret" in head
-
-
-def test_which_targets_are_asked_through_a_proxy(monkeypatch):
-    monkeypatch.setenv("https_proxy", "proxy.test:3128")
-    monkeypatch.setenv("no_proxy", "inside.test")
-    proxy = Target("https://model.test").proxy
-    assert isinstance(proxy, urllib.parse.SplitResult)
-    assert (proxy.hostname, proxy.port) == ("proxy.test", 3128)
-    assert Target("https://inside.test").proxy is None
-    assert Target("http://model.test").proxy is None
-    assert Target("https://localhost").proxy is None

@@ -25,7 +25,7 @@ for number in PASSED_ON:
 null = posix.open("/dev/null", posix.O_RDWR)
 for stream in (0, 1, 2):
     posix.dup2(null, stream)
-code = int(server.recv(64) or -_signal.SIGKILL)
+code = int((server.recv(64) or b"-9").split()[0])  # then the peak of its memory
 if code < 0:
     if -code != _signal.SIGKILL:
         _signal.signal(-code, _signal.SIG_DFL)

@@ -98,9 +98,10 @@ class Server:
         with contextlib.suppress(ProcessLookupError):
             # It has no effect on one that has ended, which is not reaped yet.
             os.kill(process.pid, signal.SIGKILL)
-        status = os.waitpid(process.pid, 0)[1]
+        _, status, usage = os.wait4(process.pid, 0)
         with contextlib.suppress(OSError):
-            process.launcher.send(str(os.waitstatus_to_exitcode(status)).encode())
+            code = os.waitstatus_to_exitcode(status)
+            process.launcher.send(f"{code} {usage.ru_maxrss}".encode())
         self.selector.unregister(process.launcher)
         self.selector.unregister(process.end)
         process.close()
@@ -130,6 +131,9 @@ def become(start: Start, launcher: str) -> None:
         os.dup2(stream, number)
         os.close(stream)
     sys.executable = launcher
+    for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+        if (own := Path(folder) / "sitecustomize.py").is_file():  # as at the start of any Python
+            runpy.run_path(str(own))
 
 
 def run(arguments: list[str], root: str) -> None:

@@ -1,0 +1,153 @@
+"""How late this program was in a level, and what of the level's figures may be its own delay."""
+
+from __future__ import annotations
+
+import itertools
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from livecheck.wire import metrics
+from livecheck.wire.answer import Answer, ms, records
+from livecheck.wire.output_arrivals import read_arrivals
+from livecheck.wire.starvation import Starvation
+from livecheck.wire.wire import USER_CLOCK
+
+# A client that is late by more than this share of the median gap or TTFT is a part of the figures.
+CLIENT_SHARE = 0.05
+SENDING_NS = 1_000_000  # sending a request takes far less
+MERGED_SHARE = 0.01  # share of the events; fewer merged ones cannot move a p99
+
+Record = dict[str, Any]
+
+
+def client_metrics(
+    answers: Sequence[Answer], clock: str, figures: Mapping[str, Any], starvation: Starvation
+) -> dict[str, Any]:
+    """How late this program was, and whether so late that the figures are about itself.
+
+    With kernel stamps a late read makes no figure wrong, as long as it does not merge two events.
+    A late send is not a part of any gap between events. Events that came together because the
+    server sent them so are merged, too: the lag of their reads is small beside the time from one
+    arrival of that answer to the next, while a client that is too slow reads late again and again.
+    """
+    lags = array("d", (ms(lag) for answer in answers for lag in answer.reply.lag_ns))
+    late = [ms(a.reply.late_ns) for a in answers if a.reply.late_ns is not None]
+    merged = sum(len(merged_lags(answer)) for answer in answers)
+    events = sum(len(answer.stream.output_ns) for answer in answers)
+    harmful: Sequence[float] = lags
+    if clock != USER_CLOCK:
+        harmful = [lag for answer in answers for lag in late_merges_ms(answer)]
+        harmful = harmful if len(harmful) > MERGED_SHARE * events else []
+    gap, ttft = arrival_gap_ms(answers), figures["ttft_ms"]["p50"]
+    bound = exceeds(harmful, gap) or exceeds(harmful, ttft) or exceeds(late, ttft)
+    return {
+        "clock": clock,
+        "lag_ms": metrics.summary(lags),
+        "send_lag_ms": metrics.summary(late),
+        "merged_reads": merged,
+        "arrival_gap_ms": None if gap is None else round(gap, 3),
+        "starved_ms": round(starved_ms(answers, starvation), 3),
+        "client_bound": bound,
+    }
+
+
+def exceeds(lags_ms: Sequence[float], median_ms: float | None) -> bool:
+    """Whether lags like these are a noticeable part of a figure with this median."""
+    if not lags_ms or median_ms is None:
+        return False
+    return metrics.percentile(lags_ms, 99) > CLIENT_SHARE * median_ms
+
+
+def merged_lags(answer: Answer) -> list[int]:
+    """The lags of the reads that brought more than one output event, in ns."""
+    events = Counter(answer.stream.output_ns)  # events of one read have the same time
+    lags = dict(zip(answer.reply.stamps_ns, answer.reply.lag_ns, strict=True))
+    return [lags[stamp] for stamp, count in events.items() if count > 1]
+
+
+def late_merges_ms(answer: Answer) -> list[float]:
+    """The lags of the reads that merged events, of those that were late for this answer's pace."""
+    usual_ms = arrival_gap_ms([answer]) or answer.spent_ms or 0.0
+    lags = [ms(lag) for lag in merged_lags(answer)]
+    return [lag for lag in lags if lag > CLIENT_SHARE * usual_ms]
+
+
+def arrival_gap_ms(answers: Sequence[Answer]) -> float | None:
+    """The median time from one arrival of output to the next; what came together is one arrival.
+    None when no stream has two."""
+    found = array("d")
+    for answer in answers:
+        begun_ns = answer.begun_ns or 0
+        times = [ms(stamp - begun_ns) for stamp in answer.stream.output_ns]
+        found.extend(metrics.gaps(read_arrivals(times).at_ms))
+    return metrics.percentile(found, 50) if found else None
+
+
+def starved_ms(answers: Sequence[Answer], starvation: Starvation) -> float:
+    """How long this program could not run, from the first request to the end of the last."""
+    begun = [answer.begun_ns for answer in answers if answer.begun_ns is not None]
+    ended = [answer.ended_ns for answer in answers if answer.ended_ns is not None]
+    return starvation.between_ms(min(begun), max(ended)) if begun and ended else 0.0
+
+
+def records_of(answers: Sequence[Answer], starvation: Starvation) -> list[Record]:
+    """The records of the answers, each with how long this program could not look meanwhile, and
+    how much of that was before the first output."""
+    found = records(answers)
+    for record, answer in zip(found, answers, strict=True):
+        record["starved_ms"] = round(starvation.of(answer), 3)
+        record["starved_ttft_ms"] = round(starved_at_first_ms(answer, starvation), 3)
+    return found
+
+
+def starved_at_first_ms(answer: Answer, starvation: Starvation) -> float:
+    """How much too late the first output may have been seen; if this program could not run when
+    its request was about to be sent, all that it could not run counts."""
+    begun, first = answer.begun_ns, answer.first_output_ns
+    if begun is None or first is None:
+        return 0.0
+    if starvation.between_ms(begun, begun + SENDING_NS) > SENDING_NS / 2e6:
+        return starvation.between_ms(begun, first)
+    return starvation.unseen_ms(answer)
+
+
+# --- what would have been measured if none of that time had passed
+
+
+def cleared(found: Sequence[Record]) -> list[Record]:
+    """The records without what may be this program's own delay (`starved_ms`).
+
+    A bound that is broken by these figures as well is broken by the server. Times get shorter, and
+    the longest gaps between events first; rates of a single request do not: to see its first output
+    late makes a rate higher, not lower.
+    """
+    return [without_delay(record) for record in found]
+
+
+def without_delay(record: Record) -> Record:
+    delay = record["starved_ms"]
+    if not delay:
+        return record
+    changed = dict(record)
+    for name, own in (("ttft_ms", record["starved_ttft_ms"]), ("e2e_ms", delay)):
+        if record[name] is not None:
+            changed[name] = max(0.0, record[name] - own)
+    times = record["event_ms"]
+    gaps = shortened(metrics.gaps(times), delay)
+    changed["event_ms"] = array("d", itertools.accumulate([*times[:1], *gaps]))
+    changed["ended_ms"] = max(record["sent_ms"] or 0.0, record["ended_ms"] - delay)
+    return changed
+
+
+def shortened(gaps: Sequence[float], delay: float) -> list[float]:
+    """The gaps with the delay taken off the longest of them, until it is used up."""
+    left = list(gaps)
+    for index in sorted(range(len(left)), key=lambda n: -left[n]):
+        taken = min(left[index], delay)
+        left[index] -= taken
+        delay -= taken
+        if delay <= 0:
+            break
+    return left

@@ -1,0 +1,58 @@
+"""Sound deployments that list models which cannot chat beside those that can."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .answers import change_json, instead
+from .conditions import Asked, only
+from .fault import Install, SoundVariant
+from .planting import all_of
+
+GATEWAY = (
+    "benchmark.py",
+    "test_openai_sdk.py",
+    "test_scale_to_zero.py",
+    "test_queue.py",
+    "test_cors.py",
+)
+
+
+def listed_first(name: str, **hints: Any) -> Install:
+    """The list begins with this model, which refuses to chat as Ollama says it."""
+
+    def change(fields: dict[str, Any]) -> None:
+        if isinstance(listed := fields.get("data"), list) and listed:
+            listed.insert(0, {**listed[0], "id": name, **hints})
+
+    def is_asked(asked: Asked) -> bool:
+        return asked.fields.get("model") == name
+
+    error = {"error": {"message": f'"{name}" does not support chat', "type": "api_error"}}
+    refusal = instead(
+        "backend", status=400, text=json.dumps(error), content_type="application/json"
+    )
+    return all_of(change_json("models", change), only(is_asked, refusal))
+
+
+ROWS: tuple[SoundVariant, ...] = (
+    SoundVariant(
+        "embeddings-first",
+        "the first of the listed models is for embeddings, as its name tells",
+        GATEWAY,
+        listed_first("bge-m3"),
+    ),
+    SoundVariant(
+        "fleet-embeddings-first",
+        "the first of the fleet's models is for embeddings, as its entry tells",
+        ("test_auth.py", "test_model_routing.py"),
+        listed_first("vectors", task="embed"),
+    ),
+    SoundVariant(
+        "vectors-first",
+        "the first of the listed models is for embeddings, as its entry tells",
+        GATEWAY,
+        listed_first("vectors", capabilities=["embedding"]),
+    ),
+)

@@ -1,0 +1,196 @@
+"""Runs the scripts against deployments with planted faults, and against sound ones.
+
+`cases` are pairs of a script and what is planted for it; `walk` runs them, several at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from helpers.scripts import ROOT, Finished, run_script
+from reference import Deployment, running
+from reference.faults import CLOSED, SOUND, ClosedDoor, Fault, SoundVariant
+
+SIM = {"engine": "sim", "ttft_ms": 4, "itl_ms": 1}
+SETTINGS: dict[str, dict[str, object]] = {  # of each profile
+    "gateway": {**SIM, "rate_limit": 0},
+    "fleet": SIM,
+}
+# What a script is given with any fault.
+ARGUMENTS: dict[str, tuple[object, ...]] = {
+    "benchmark.py": ("--requests", 3, "--max-tokens", 8, "--timeout", 3)
+}
+AT_ONCE = 6
+
+
+@dataclass(frozen=True)
+class SoundCase:
+    """A script's arguments, and the settings of the sound deployment that it is right for.
+
+    The arguments may name what the deployment exports, in lower case: {health_url}.
+    """
+
+    arguments: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def profile(self) -> str:
+        return str(self.settings.get("profile", "gateway"))
+
+
+SOUND_CASES = {
+    "benchmark.py": SoundCase("--concurrency 1 4 --requests 8 --max-tokens 16"),
+    "test_openai_sdk.py": SoundCase(),
+    "test_scale_to_zero.py": SoundCase(
+        "--health-url {health_url} --idle-timeout 2.5 --probe-interval 0.2 --max-tokens 4",
+        {"idle_timeout": 1, "load_ms": 800},
+    ),
+    "test_queue.py": SoundCase(
+        "", {"max_concurrent_requests": 1, "max_queue_size": 2, "output_tokens": 1600}
+    ),
+    "test_cors.py": SoundCase(
+        "--origin https://app.example", {"cors_origins": "https://app.example"}
+    ),
+    "test_auth.py": SoundCase("", {"profile": "fleet"}),
+    "test_model_routing.py": SoundCase(
+        "--test-permissions --skip full_access", {"profile": "fleet"}
+    ),
+    "test_wol.py": SoundCase(
+        "--wait-asleep 60 --listen-wol {wol_port} --burst 4 --timing",
+        {"profile": "fleet", "asleep": True, "idle_timeout": 2, "boot_ms": 1500},
+    ),
+    "test_workload_routing.py": SoundCase(
+        "--requests 20 --expect-runners 2 --analyze-timing", {"profile": "fleet"}
+    ),
+}
+
+
+@dataclass
+class Outcome:
+    """What a script found in a deployment."""
+
+    finished: Finished
+    spent_s: float
+    strict: Finished | None = None  # for a WARN: a second run with --strict
+
+
+def check_with(script: str, deployment: Deployment, results: Path, *arguments: object) -> Finished:
+    """`arguments` may name what the deployment exports, in lower case: "{wol_port}"."""
+    exported = deployment.exported
+    given = [str(each).format(**exported) for each in arguments]
+    credential = ("--api-key", exported.get("inference_api_key"))
+    if "token_binary" in exported:
+        # What `get-token` runs. `test_fleet` tests that script itself.
+        credential = ("--token-binary", shlex.join([sys.executable, "-m", "reference.tokens"]))
+    target = ("--url", deployment.url, *credential)
+    # The token binary reads its key's file from these variables.
+    paths = [str(ROOT), *filter(None, [deployment.environment.get("PYTHONPATH")])]
+    environment = {**deployment.environment, "PYTHONPATH": os.pathsep.join(paths)}
+    return run_script(script, *target, *given, env=environment, results=results)
+
+
+def timed(run: Callable[[], Finished]) -> Outcome:
+    started = time.monotonic()
+    finished = run()
+    return Outcome(finished, time.monotonic() - started)
+
+
+# --- faults
+
+
+def with_fault(fault: Fault, folder: Path, strictly: bool = True) -> Outcome:
+    """What its script finds; `strictly`: for a WARN, also with --strict."""
+    given = (*ARGUMENTS.get(fault.script, ()), *fault.arguments)
+    with faulty(fault) as deployment:
+        outcome = timed(lambda: check_with(fault.script, deployment, folder / "results", *given))
+        if fault.status != "WARN" or not strictly:
+            return outcome
+        if "asleep" not in fault.options:
+            outcome.strict = check_strictly(fault, deployment, folder, given)
+            return outcome
+    # The first run has woken the deployment: the second one needs another that sleeps.
+    with faulty(fault) as deployment:
+        outcome.strict = check_strictly(fault, deployment, folder, given)
+        return outcome
+
+
+def faulty(fault: Fault) -> AbstractContextManager[Deployment]:
+    options = {**SETTINGS[fault.profile], **fault.options}
+    return running(faults=[fault.name], profile=fault.profile, **options)
+
+
+def check_strictly(
+    fault: Fault, deployment: Deployment, folder: Path, given: Sequence[object]
+) -> Finished:
+    return check_with(fault.script, deployment, folder / "strict", *given, "--strict")
+
+
+# --- sound deployments
+
+
+def with_variant(script: str, variant: SoundVariant | ClosedDoor, folder: Path) -> Outcome:
+    """What the script finds in a sound deployment, or behind a closed door."""
+    case = SOUND_CASES[script]
+    options = {**SETTINGS[case.profile], **case.settings, **variant.options}
+    with running(faults=[variant.name], **options) as deployment:
+        given = (*shlex.split(case.arguments), *variant.arguments)
+        return timed(lambda: check_with(script, deployment, folder, *given))
+
+
+SOUND_RUNS = [(script, variant) for variant in SOUND for script in variant.scripts]
+CLOSED_RUNS = [(script, door) for door in CLOSED for script in door.scripts]
+
+
+# --- all together
+
+
+def interleaved(faults: Sequence[Fault]) -> list[Fault]:
+    """One fault of each script in turn: some scripts mostly wait, others mostly compute."""
+    by_script = [list(group) for _, group in itertools.groupby(faults, lambda fault: fault.script)]
+    return [each for group in itertools.zip_longest(*by_script) for each in group if each]
+
+
+@contextmanager
+def at_once(
+    runs: Iterable[tuple[str, Callable[[], Outcome]]],
+) -> Iterator[dict[str, Future[Outcome]]]:
+    """The outcomes of these runs, by name. Several run at once, because most of them wait."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {name: pool.submit(run) for name, run in runs}
+        pool.shutdown(cancel_futures=True)
+
+
+def statuses(finished: Finished, check: str | None = None) -> set[str]:
+    """The statuses of this check, or of all checks, in all saved documents."""
+    names = [path.stem for path in finished.results.glob("*.json")]
+    checks = [each for name in names for each in finished.document(name)["checks"]]
+    return {each["status"] for each in checks if check in (None, each["name"])}
+
+
+def is_noticed(fault: Fault, outcome: Outcome) -> bool:
+    """Whether the check that must notice says so, with the exit code that belongs to it."""
+    code = 1 if fault.status == "FAIL" else 0
+    found = statuses(outcome.finished, fault.check)
+    return outcome.finished.code == code and found == {fault.status}
+
+
+def is_told(script: str, door: ClosedDoor, outcome: Outcome) -> bool:
+    """Whether the script judged nothing, ended with exit code 3, and said why in one line."""
+    lines = [each for each in outcome.finished.err.splitlines() if each.startswith(f"{script}: ")]
+    told = len(lines) == 1 and door.says in lines[0]
+    return outcome.finished.code == 3 and told and "FAIL" not in statuses(outcome.finished)
+
+
+def is_accused(outcome: Outcome) -> bool:
+    """Whether anything failed in a sound deployment, or could not be decided."""
+    return outcome.finished.code != 0 or "FAIL" in statuses(outcome.finished)

@@ -1,0 +1,108 @@
+"""What of a level's figures may be this program's own delay, and what is the server's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from helpers.answers import answer, event
+
+from livecheck.load.client_delay import (
+    arrival_gap_ms,
+    cleared,
+    client_metrics,
+    exceeds,
+    shortened,
+)
+from livecheck.wire import chat
+from livecheck.wire.answer import Answer, records
+from livecheck.wire.metrics import level_metrics
+from livecheck.wire.starvation import Starvation
+from livecheck.wire.wire import KERNEL_CLOCK
+from tests.helpers import blocks
+
+CHAT = chat.completion("m", "hi", 100)
+EVENTS = {"content-type": "text/event-stream"}
+
+
+def in_groups(size: int, count: int, gap_ms: float, lag_ms: float) -> Answer:
+    """A stream of `count` events, `size` in each read, and each read so late."""
+    reads = [(10 + gap_ms * n, event({"content": "a"}) * size) for n in range(count // size)]
+    end_ms = reads[-1][0] + gap_ms
+    last = event({}, "stop", usage={"completion_tokens": count}) + b"data: [DONE]\n\n"
+    found = answer(200, EVENTS, request=CHAT, pieces=[*reads, (end_ms, last)], spent_ms=end_ms)
+    found.reply.lag_ns = [int(lag_ms * 1e6)] * len(found.reply.lag_ns)
+    return found
+
+
+def client_of(found: Answer) -> dict[str, Any]:
+    figures = level_metrics(records([found]))
+    with Starvation() as starvation:
+        return client_metrics([found], KERNEL_CLOCK, figures, starvation)
+
+
+def test_lags_are_noticeable_when_they_are_a_part_of_the_figure() -> None:
+    assert exceeds([0.1] * 50 + [5.0] * 50, median_ms=20)
+    assert not exceeds([0.1] * 100, median_ms=20)
+    assert not exceeds([], median_ms=20)
+    assert not exceeds([5.0], median_ms=None)
+
+
+def test_events_that_the_server_sends_together_do_not_bind_the_client() -> None:
+    client = client_of(in_groups(4, 100, gap_ms=40, lag_ms=0.2))
+    assert client["merged_reads"] == 25
+    assert client["arrival_gap_ms"] == 40
+    assert not client["client_bound"]
+
+
+def test_blocks_that_are_written_event_by_event_do_not_bind_the_client() -> None:
+    times = blocks.spread(blocks.groups(blocks.written(97, 100), 20), 0.3)
+    pieces = [(at, event({"content": "a"})) for at in times]
+    pieces.append((times[-1], event({}, "stop") + b"data: [DONE]\n\n"))
+    found = answer(200, EVENTS, request=CHAT, pieces=pieces, spent_ms=times[-1])
+    found.reply.lag_ns = [200_000] * len(found.reply.lag_ns)
+    client = client_of(found)
+    assert client["arrival_gap_ms"] == pytest.approx(20e3 / 97, rel=0.01)
+    assert not client["client_bound"]
+
+
+def test_a_client_that_reads_late_again_and_again_is_bound() -> None:
+    assert client_of(in_groups(4, 100, gap_ms=40, lag_ms=8))["client_bound"]
+
+
+def test_what_came_together_is_one_arrival() -> None:
+    assert arrival_gap_ms([in_groups(4, 40, gap_ms=40, lag_ms=0)]) == 40
+    assert arrival_gap_ms([in_groups(40, 40, gap_ms=40, lag_ms=0)]) is None
+
+
+RECORD: dict[str, Any] = {
+    "sent_ms": 0.0,
+    "ended_ms": 200.0,
+    "ttft_ms": 100.0,
+    "e2e_ms": 200.0,
+    "event_ms": [100.0, 110.0, 190.0, 200.0],
+    "starved_ms": 60.0,
+    "starved_ttft_ms": 5.0,
+}
+
+
+def test_a_cleared_record_has_none_of_the_clients_own_delay() -> None:
+    (record,) = cleared([RECORD])
+    assert (record["ttft_ms"], record["e2e_ms"], record["ended_ms"]) == (95, 140, 140)
+    assert list(record["event_ms"]) == [100, 110, 130, 140]
+    assert cleared([RECORD | {"starved_ms": 0.0}]) == [RECORD | {"starved_ms": 0.0}]
+
+
+@pytest.mark.parametrize(
+    ("gaps", "delay", "expected"),
+    [
+        ([10.0, 80.0, 10.0], 60, [10, 20, 10]),
+        ([10.0, 20.0], 25, [5, 0]),
+        ([10.0], 99, [0]),
+        ([], 5, []),
+    ],
+)
+def test_the_longest_gaps_are_shortened_first(
+    gaps: list[float], delay: float, expected: list[float]
+) -> None:
+    assert shortened(gaps, delay) == expected

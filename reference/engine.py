@@ -15,15 +15,17 @@ IDLE_CHECK_S = 0.1
 
 def command(settings: EngineSettings) -> tuple[str, list[str]]:
     """The module to run as the engine, and its arguments."""
+    names: tuple[str, ...]
     if settings.engine == "sim":
-        names = ("slots", "ttft_ms", "itl_ms", "load_ms", "output_tokens")
+        names = ("slots", "ttft_ms", "itl_ms", "load_ms", "output_tokens", "skills")
     else:
         names = ("slots", "model_path", "context_size", "threads", "gpu_layers")
     arguments = []
     for name in names:
         value = getattr(settings, name)
         if value is not None:
-            arguments += ["--" + name.replace("_", "-"), str(value)]
+            values = value if isinstance(value, tuple) else (value,)
+            arguments += ["--" + name.replace("_", "-"), *map(str, values)]
     return f"reference.{settings.engine}", arguments
 
 

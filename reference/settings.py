@@ -194,6 +194,7 @@ class EngineSettings:
     itl_ms: float = setting(20.0, seconds_or_ms, "sim: time between two tokens (20)")
     load_ms: float = setting(0.0, seconds_or_ms, "sim: additional time of each start (0)")
     output_tokens: int = setting(256, whole(1), "sim: tokens of an answer without a limit (256)")
+    skills: tuple[str, ...] = setting((), words, "sim: skills of the model that it plays (none)")
 
 
 @dataclasses.dataclass(frozen=True)

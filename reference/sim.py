@@ -2,7 +2,8 @@
 
 The gateway runs it as `python -m reference.sim`. For a client of chat completions it behaves like
 llama.cpp's server. Each word of the prompt counts as one token, and the answer repeats a fixed
-list of words, one token each. Unknown fields of a request are ignored.
+list of words, one token each. Unknown fields of a request are ignored. With a skill (`skills/`) it
+plays a model that can do what some requests ask for.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import itertools
 import json
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
+from . import skills
 from .process import announce, end_with_parent, raise_descriptor_limit
+from .skills.played import Played, Refused, spoken
 from .slots import Slots
 
 MODEL = "sim"
@@ -26,14 +30,11 @@ WORDS = (" wave", " after", " wave", " the", " sea", " keeps", " its", " even", 
 SHUTDOWN_S = 0.5
 
 
-class BadRequest(Exception):
-    """The request cannot be served. The text is the reason."""
-
-
 @dataclass(frozen=True)
 class Task:
     """What a request asks for. max_tokens is None when the request sets no limit."""
 
+    fields: Mapping[str, Any]
     stream: bool
     include_usage: bool
     prompt_tokens: int
@@ -80,15 +81,16 @@ class Timeline:
 
 
 def read_task(body: bytes) -> Task:
-    """The task in a request body. Raises BadRequest."""
+    """The task in a request body. Raises Refused."""
     try:
         fields = json.loads(body)
     except ValueError as error:
-        raise BadRequest(f"the body is not JSON: {error}") from None
+        raise Refused(f"the body is not JSON: {error}") from None
     if not isinstance(fields, dict):
-        raise BadRequest("the body must be a JSON object")
+        raise Refused("the body must be a JSON object")
     options = fields.get("stream_options")
     return Task(
+        fields=fields,
         stream=fields.get("stream") is True,
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
         prompt_tokens=count_prompt(fields.get("messages")),
@@ -97,22 +99,22 @@ def read_task(body: bytes) -> Task:
 
 
 def count_prompt(messages: object) -> int:
-    """The tokens of the prompt. Raises BadRequest when `messages` is malformed."""
+    """The tokens of the prompt. Raises Refused when `messages` is malformed."""
     if not isinstance(messages, list) or not messages:
-        raise BadRequest("'messages' must be an array with at least one message")
+        raise Refused("'messages' must be an array with at least one message")
     if not all(isinstance(message, dict) for message in messages):
-        raise BadRequest("each of 'messages' must be an object")
+        raise Refused("each of 'messages' must be an object")
     return sum(max(1, len(str(message.get("content", "")).split())) for message in messages)
 
 
 def read_limit(fields: dict[str, Any]) -> int | None:
-    """The most tokens that the answer may have, None without a limit. Raises BadRequest."""
+    """The most tokens that the answer may have, None without a limit. Raises Refused."""
     for name in ("max_completion_tokens", "max_tokens"):
         limit = fields.get(name)
         if limit is None:
             continue
         if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-            raise BadRequest(f"'{name}' must be a whole number of at least 1")
+            raise Refused(f"'{name}' must be a whole number of at least 1")
         return limit
     return None
 
@@ -120,8 +122,8 @@ def read_limit(fields: dict[str, Any]) -> int | None:
 # --- answers
 
 
-def error(status: int, message: str, kind: str) -> web.Response:
-    body = {"error": {"message": message, "type": kind, "param": None, "code": status}}
+def error(status: int, message: str, kind: str, **more: Any) -> web.Response:
+    body = {"error": {"message": message, "type": kind, "param": None, "code": status, **more}}
     return web.json_response(body, status=status)
 
 
@@ -140,8 +142,16 @@ def usage(prompt_n: int, predicted_n: int) -> dict[str, int]:
 class Sim:
     """The engine. It serves `slots` requests at once, each on its own time line."""
 
-    def __init__(self, slots: int, ttft_s: float, itl_s: float, output_tokens: int) -> None:
+    def __init__(
+        self,
+        slots: int,
+        ttft_s: float,
+        itl_s: float,
+        output_tokens: int,
+        skills: Sequence[str] = (),
+    ) -> None:
         self.slots = Slots(slots, max_waiting=0)
+        self.skills = skills
         self.ttft_s = ttft_s
         self.itl_s = itl_s
         self.output_tokens = output_tokens
@@ -168,20 +178,23 @@ class Sim:
     async def chat(self, request: web.Request) -> web.StreamResponse:
         try:
             task = read_task(await request.read())
-        except BadRequest as problem:
-            return error(400, str(problem), "invalid_request_error")
+            played = self._answer(task)
+        except Refused as problem:
+            return error(400, str(problem), problem.kind, **problem.more)
         async with self.slots.place():
             timeline = Timeline(self.ttft_s, self.itl_s, time.monotonic())
             if task.stream:
-                return await self._stream(request, task, timeline)
-            return await self._whole(task, timeline)
+                return await self._stream(request, task, timeline, played)
+            return await self._whole(task, timeline, played)
 
-    def _answer(self, task: Task) -> tuple[list[str], str]:
-        """The answer's tokens and its finish_reason."""
+    def _answer(self, task: Task) -> Played:
+        """What a skill answers, else the words. Raises Refused."""
         limit = self.output_tokens if task.max_tokens is None else task.max_tokens
+        if played := skills.play(self.skills, task.fields, limit):
+            return played
         count = min(limit, self.output_tokens)
         tokens = [WORDS[index % len(WORDS)] for index in range(count)]
-        return tokens, "stop" if count == self.output_tokens else "length"
+        return spoken(tokens, "stop" if count == self.output_tokens else "length")
 
     def _envelope(self, kind: str) -> dict[str, Any]:
         return {
@@ -192,23 +205,22 @@ class Sim:
             "system_fingerprint": "sim",
         }
 
-    async def _whole(self, task: Task, timeline: Timeline) -> web.Response:
-        tokens, reason = self._answer(task)
-        for index in range(len(tokens)):
+    async def _whole(self, task: Task, timeline: Timeline, played: Played) -> web.Response:
+        count = len(played.deltas)
+        for index in range(count):
             await timeline.token(index)
-        message = {"role": "assistant", "content": "".join(tokens)}
-        choice = {"index": 0, "message": message, "finish_reason": reason}
+        choice = {"index": 0, "message": played.message, "finish_reason": played.finish_reason}
         return web.json_response(
             {
                 **self._envelope("chat.completion"),
                 "choices": [choice],
-                "usage": usage(task.prompt_tokens, len(tokens)),
-                "timings": timeline.timings(task.prompt_tokens, len(tokens)),
+                "usage": usage(task.prompt_tokens, count),
+                "timings": timeline.timings(task.prompt_tokens, count),
             }
         )
 
     async def _stream(
-        self, request: web.Request, task: Task, timeline: Timeline
+        self, request: web.Request, task: Task, timeline: Timeline, played: Played
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
@@ -218,17 +230,17 @@ class Sim:
             choice = {"index": 0, "delta": delta, "finish_reason": reason}
             return event({**envelope, "choices": [choice], **more})
 
-        tokens, reason = self._answer(task)
-        for index, token in enumerate(tokens):
-            content = chunk({"content": token})
+        count, reason = len(played.deltas), played.finish_reason
+        for index, delta in enumerate(played.deltas):
+            content = chunk(delta)
             if index == 0:
                 # As with llama.cpp, the role is sent together with the first token.
                 content = chunk({"role": "assistant", "content": None}) + content
             await timeline.token(index)
             await response.write(content)
-        timings = timeline.timings(task.prompt_tokens, len(tokens))
+        timings = timeline.timings(task.prompt_tokens, count)
         if task.include_usage:
-            counts = usage(task.prompt_tokens, len(tokens))
+            counts = usage(task.prompt_tokens, count)
             tail = chunk({}, reason)
             tail += event({**envelope, "choices": [], "usage": counts, "timings": timings})
         else:
@@ -242,7 +254,8 @@ class Sim:
 
 async def serve(args: argparse.Namespace) -> None:
     started_s = time.monotonic()
-    sim = Sim(args.slots, args.ttft_ms / 1e3, args.itl_ms / 1e3, args.output_tokens)
+    times_s = args.ttft_ms / 1e3, args.itl_ms / 1e3
+    sim = Sim(args.slots, *times_s, args.output_tokens, args.skills)
     # When a client leaves, its handler is cancelled, and this frees its slot.
     runner = web.AppRunner(
         sim.application(), handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_S
@@ -263,6 +276,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--itl-ms", type=float, default=20.0)
     parser.add_argument("--load-ms", type=float, default=0.0)
     parser.add_argument("--output-tokens", type=int, default=256)
+    parser.add_argument("--skills", nargs="*", choices=sorted(skills.SKILLS), default=())
     args = parser.parse_args(argv)
     end_with_parent()
     raise_descriptor_limit()

@@ -59,6 +59,7 @@ from livecheck.gateway.burst import (
     sent_s,
     spent_s,
 )
+from livecheck.gateway.burst_timeline import timeline
 from livecheck.gateway.contradictions import (
     contradiction,
     contradiction_in_a_row,
@@ -103,7 +104,6 @@ ATTEMPTS = 3  # each with answers twice as long, until they overlap
 SETTLE_S = 10.0  # for the gauges to be 0 again, after the last answer
 NO_QUEUE = "none"  # as --max-queue: what is not served at once is refused
 MOST_AT_ONCE = 1000  # requests
-BAR_WIDTH = 52  # columns of the timeline
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -733,35 +733,6 @@ def check_order(pair: Sequence[Answer], limits: Limits, slack_s: float) -> Check
 # --- show
 
 
-def lines(burst: Burst) -> list[str]:
-    """A bar for each request: waiting, generating, refused; those served first are on top."""
-    begun_s = burst.first_sent_s
-    span_s = max(map(ended_s, burst.answers)) - begun_s or 1e-9
-
-    def column(time_s: float) -> int:
-        return min(BAR_WIDTH, max(0, round((time_s - begun_s) / span_s * BAR_WIDTH)))
-
-    def line(answer: Answer, bar: str, word: str) -> str:
-        return f"{answer.reply.index + 1:>4} {bar[: BAR_WIDTH + 1]:<{BAR_WIDTH + 1}} {word}"
-
-    shown = [f"{len(burst.answers)} at once, {span_s:.2f} s: ░ waiting  █ generating  × refused"]
-    for answer in sorted(burst.accepted, key=lambda a: (begin_s(a), a.reply.index)):
-        start, end = column(begin_s(answer)), column(last_event_s(answer))
-        bar = "░" * start + ("█" * max(1, end - start) if first_output_s(answer) else "")
-        error = answer.stream_error
-        word = error.kind if error else f"{answer.status} {spent_s(answer):.2f} s"
-        shown.append(line(answer, bar, word))
-    for answer in burst.refused:
-        bar = "░" * max(0, column(ended_s(answer)) - 1) + "×"
-        shown.append(line(answer, bar, f"{answer.status} {spent_s(answer) * 1e3:.0f} ms"))
-    return shown
-
-
-def begin_s(answer: Answer) -> float:
-    """Its first token; of an answer without tokens, its end."""
-    return first_output_s(answer) or ended_s(answer)
-
-
 def metrics(client: QueueClient, evidence: Evidence) -> dict[str, Any]:
     """What the run has measured, for the result file."""
 
@@ -843,7 +814,7 @@ def go_through_steps(client: QueueClient, document: Document) -> None:
         document.requests = client.records()
         document.metrics = metrics(client, evidence)
     if evidence.burst:
-        for line in ("", *lines(evidence.burst), ""):
+        for line in ("", *timeline(evidence.burst), ""):
             client.run.say(line)
 
 

@@ -399,8 +399,9 @@ def runner_arguments(
     ]
     for field in dataclasses.fields(EngineSettings):
         value = getattr(settings, field.name)
-        if value is not None:
-            arguments.append(f"--{field.name.replace('_', '-')}={value}")
+        shown = ",".join(value) if isinstance(value, tuple) else value
+        if shown not in (None, ""):
+            arguments.append(f"--{field.name.replace('_', '-')}={shown}")
     return arguments
 
 

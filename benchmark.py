@@ -50,7 +50,7 @@ from livecheck.load import capacity, client_delay, gateway_cost, gateway_probes,
 from livecheck.load.arrivals import CONSTANT, POISSON, Load
 from livecheck.load.client_delay import client_metrics
 from livecheck.load.level import Level, Session, cannot_recover, measure_level
-from livecheck.wire import chat, form, metrics
+from livecheck.wire import chat, form, metrics, silence
 from livecheck.wire.access import no_access
 from livecheck.wire.asking import Cause, open_wire, rate_limit_words
 from livecheck.wire.model_choice import model_to_ask
@@ -60,7 +60,7 @@ from livecheck.wire.wire import Wire, raise_descriptor_limit
 
 CHECKS = (
     *("ping", "health", "requests", "stream", "pacing", "tokens"),
-    *("client", "cost", "capacity", "slo"),
+    *("client", "cost", "capacity", "slo", silence.NAME),
 )
 MAX_PER_S = 10_000
 PROMPT = "Write a short poem about the sea"
@@ -100,6 +100,7 @@ def build_parser() -> common.Parser:
     bound = "bound to keep, as in ttft_p50=500ms (repeatable)"
     objective = option_type(metrics.parse_objective)
     add("--slo", type=objective, action="append", default=[], metavar="NAME=VALUE", help=bound)
+    add("--edge-idle", type=common.seconds, metavar="SECONDS", help=silence.OPTION_HELP)
     add_load_options(parser)
     return parser
 
@@ -167,6 +168,8 @@ def send_level(session: Session, level: Level, probed: Any, document: Document) 
     finally:
         session.stopped = level.stopped
         found = client_delay.records_of(level.answers, session.starvation)
+        if len(session.prompts) == 1:  # else prompts may differ in length, and so in their prefill
+            silence.tell_phases(found)
         about = {"level": level.number} if search else {}
         document.requests = (document.requests if search else []) + [about | r for r in found]
         document.metrics = level_figures(session, level, found) | {"gateway": probed}
@@ -539,8 +542,18 @@ def judge_level(
         check_tokens(session.usage, found),
         check_client(figures),
         *(check_objective(each, figures, found, limited, fair) for each in objectives),
+        check_edge(session, found, figures["client"]["client_bound"]),
     ]
     return [check for check in checks if check]
+
+
+def check_edge(session: Session, found: Records, client_bound: bool) -> Check | None:
+    """The edge of --edge-idle would have cut no stream."""
+    patience_s = session.run.args.edge_idle
+    if patience_s is None:
+        return None
+    seen = silence.lost_words(found, patience_s)
+    return silence.check_edge(found, patience_s, seen, client_bound)
 
 
 def judge_search(session: Session, search: capacity.Search, found: Records) -> list[Check]:
@@ -553,6 +566,7 @@ def judge_search(session: Session, search: capacity.Search, found: Records) -> l
             client.detail = f"at {trial.level:g}: {client.detail}"
     checks = [check_stream(found), check_pacing(found, bool(bound))]
     checks += [check_tokens(session.usage, found), client]
+    checks += [check_edge(session, found, bool(bound))]
     return [*(check for check in checks if check), capacity.check_capacity(search)]
 
 
@@ -615,6 +629,7 @@ def single_figures(figures: dict[str, Any]) -> list[str]:
         "request throughput": f"{figure(figures['requests_per_s'])} requests/s",
         "goodput": f"{figure(figures['goodput_per_s'])} requests/s" + goodput_share(figures),
         "error rate": ("-" if share is None else f"{share:.1%}") + errors_in(figures),
+        "longest silence": silence.words(figures),
         "wall time": f"{figure(figures['wall_s'])} s",
         "load": load_words(figures),
         "prompt": prompt_words(figures),

@@ -24,6 +24,8 @@ Examples:
     python3 test_queue.py --url http://host:8000 --max-concurrent 4 --max-queue none
     # a slow model: shorter answers, and more time for the last one in the queue
     python3 test_queue.py --url https://host:8000 --max-tokens 50 --timeout 600
+    # behind nginx, which cuts after 60 s of silence: is that enough for the last one in the queue?
+    python3 test_queue.py --url http://host:8000 --edge-idle 60
     # only what a pipeline has to know: the overflow
     python3 test_queue.py --url https://host:8000 --only refusals retry_after served
 """
@@ -84,7 +86,7 @@ from livecheck.gateway.queue_state import (
     speaks_of_queue,
     watch_target,
 )
-from livecheck.wire import chat, form, notices
+from livecheck.wire import chat, form, notices, silence
 from livecheck.wire.access import no_access
 from livecheck.wire.answer import Answer
 from livecheck.wire.asking import open_wire, rate_limit_words
@@ -97,7 +99,7 @@ from livecheck.wire.starvation import Starvation
 OVERFLOW = ("refusals", "retry_after", "error_body", "refused_fast", "served", "concurrency")
 BURST = ("burst", *OVERFLOW, "health", "metrics", "probes")
 DISCONNECTING = ("left_streaming", "left_queued", "order")
-CHECKS = ("limits", "idle", "single", *BURST, "retry", *DISCONNECTING, form.NAME)
+CHECKS = ("limits", "idle", "single", *BURST, "retry", *DISCONNECTING, silence.NAME, form.NAME)
 
 IDLE_WAIT_S = 60.0  # for the requests of others to end, before the first one of ours
 ATTEMPTS = 3  # each with answers twice as long, until they overlap
@@ -120,9 +122,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--retry-after", 0, 5, "what Retry-After must say (default %(default)s)", "SECONDS")
     add("--extra", 1, 1, "requests beyond those that fit (default %(default)s)")
     add("--max-tokens", 1, 200, "tokens of a long answer (default %(default)s)")
-    group.add_argument(
-        "--model", metavar="NAME", help="model to ask for (default: the first listed for chat)"
-    )
+    own, edge = group.add_argument, silence.OPTION_HELP
+    own("--edge-idle", type=common.seconds, metavar="SECONDS", help=edge)
+    own("--model", metavar="NAME", help="model to ask for (default: the first listed for chat)")
     return parser
 
 
@@ -744,6 +746,7 @@ def metrics(client: QueueClient, evidence: Evidence) -> dict[str, Any]:
         "round_trip_ms": round(client.round_trip_s * 1e3, 3),
         "answer_s": round(client.answer_s, 3),
         "looks": len(client.watcher.readings),
+        **silence.summary_of(client.records()),
         **(burst_figures(evidence.burst) if evidence.burst else {}),
         "left_streaming_free_after_s": free_after_s(evidence.disconnections.while_served),
         "left_queued_free_after_s": free_after_s(evidence.disconnections.while_waiting),
@@ -808,20 +811,32 @@ def go_through_steps(client: QueueClient, document: Document) -> None:
     try:
         decide_step_by_step(client, document, evidence)
         if not any(check.name == form.NAME for check in document.checks):
-            answers = [answer for step in client.steps for answer in step.answers]
-            client.run.decide(document, form.check_form(answers))
+            client.run.decide(document, *judge_all(client))
     finally:
         document.requests = client.records()
         document.metrics = metrics(client, evidence)
     if evidence.burst:
-        for line in ("", *timeline(evidence.burst), ""):
+        told = f"longest silence: {silence.words(silence.summary_of(document.requests))}"
+        for line in ("", *timeline(evidence.burst), told, ""):
             client.run.say(line)
+
+
+def judge_all(client: QueueClient) -> list[Check]:
+    """What is said of the answers of all steps together."""
+    answers = [answer for step in client.steps for answer in step.answers]
+    checks, patience_s = [form.check_form(answers)], client.args.edge_idle
+    if patience_s is not None:
+        records = client.records()
+        seen = silence.lost_words(records, patience_s)
+        checks.insert(0, silence.check_edge(records, patience_s, seen))
+    return checks
 
 
 def decide_step_by_step(client: QueueClient, document: Document, evidence: Evidence) -> None:
     """Each step is judged, and its checks are shown, before the next one is measured."""
     run, args = client.run, client.args
     wanted = {name for name in CHECKS if run.wants(name)}
+    wanted -= set() if args.edge_idle else {silence.NAME}
     idle, untrue = idle_or_untrue(client)
     checked = check_idle(idle, untrue)
     run.decide(document, checked)
@@ -840,7 +855,7 @@ def decide_step_by_step(client: QueueClient, document: Document, evidence: Evide
         run.decide(document, checked)
         end_early(run, document, checked)
         return
-    if wanted & {*BURST, "retry"}:
+    if wanted & {*BURST, "retry", silence.NAME}:
         burst = measure_burst(client, evidence)
         checks = judge_burst(burst, args.retry_after)
         run.decide(document, *checks)
@@ -860,11 +875,12 @@ def end_early(run: Run, document: Document, cause: Check) -> None:
     --only or --skip: then each of them says why."""
     if not run.wants(cause.name):
         reason, names = f"not tried: {cause.detail}", CHECKS[CHECKS.index(cause.name) + 1 :]
-        run.decide(document, *[undecided(n, reason) for n in names])
+        left_out = () if run.args.edge_idle else (silence.NAME,)
+        run.decide(document, *[undecided(n, reason) for n in names if n not in left_out])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return common.main(build_parser(), measure, argv)
+    return common.main(build_parser(), measure, argv, prepare=silence.check_option)
 
 
 if __name__ == "__main__":

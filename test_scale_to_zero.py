@@ -20,6 +20,8 @@ Examples:
     # any other way to count workers; the command finds the URL in $INFERENCE_URL
     python3 test_scale_to_zero.py --url https://host:8000 \\
         --workers-command 'kubectl get pods -l app=llm --no-headers | wc -l'
+    # behind RunPod's proxy, which cuts after 100 s of silence: is a cold start shorter?
+    python3 test_scale_to_zero.py --url https://host:8000 --edge-idle 100
     # a first try: a short wait, which is not repeated without probes
     python3 test_scale_to_zero.py --url https://host:8000 --idle-timeout 120 --no-control
 """
@@ -53,6 +55,7 @@ from livecheck.gateway.sleep_evidence import (
     Probe,
     Trial,
     Wait,
+    chats,
     is_cold,
     records,
     slept,
@@ -68,7 +71,7 @@ from livecheck.gateway.worker_count import (
     count_states,
     count_summary,
 )
-from livecheck.wire import chat, form, notices
+from livecheck.wire import chat, form, notices, silence
 from livecheck.wire.access import no_access
 from livecheck.wire.answer import Answer
 from livecheck.wire.asking import hosts_of, open_wire, rate_limit_words, tell_proxy
@@ -80,6 +83,7 @@ from livecheck.wire.wire import Target, Wire
 
 CHECKS = (
     *("warm", "workers", "scale_down", "health", "undisturbed", "cold_start", "warm_again"),
+    silence.NAME,
     form.NAME,
 )
 WARM_REQUESTS = 3  # after the first, which may be cold
@@ -115,6 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
     command = "shell command that prints the number of workers"
     add("--workers-command", metavar="COMMAND", help=command)
     add("--no-control", action="store_true", help="do not repeat the wait without probes")
+    add("--edge-idle", type=common.seconds, metavar="SECONDS", help=silence.OPTION_HELP)
     return parser
 
 
@@ -639,8 +644,9 @@ def judge(session: Session, url: str) -> list[Check]:
     warm = check_warm(evidence, session.run.url)
     trials = evidence.trials
     of_form = form.check_form(asked.answer for asked in evidence.asked)
+    of_all = [*check_edge(evidence, session.run.args.edge_idle), of_form]
     if not trials:
-        return [warm, of_form]
+        return [warm, *of_all]
     awake_ms = evidence.awake_ms
     return [
         warm,
@@ -650,8 +656,22 @@ def judge(session: Session, url: str) -> list[Check]:
         check_undisturbed(trials[0]),
         check_cold_start(trials, awake_ms, limit_s),
         check_warm_again(evidence),
-        of_form,
+        *of_all,
     ]
+
+
+def check_edge(evidence: Evidence, patience_s: float | None) -> list[Check]:
+    """The edge of --edge-idle, if there is one, would have cut no answer; in a cold start the
+    client behind it would have had to ask once more."""
+    if patience_s is None:
+        return []
+    asked = chats(evidence)
+    seen = silence.lost_words(asked, patience_s)
+    cold = [each for each in asked if each["silence_phase"] == silence.COLD and each["ttft_ms"]]
+    if seen and cold:
+        seen += f"; one that asks again finds the worker {show_ms(cold[-1]['ttft_ms'])} after its "
+        seen += "first request at the earliest"
+    return [silence.check_edge(asked, patience_s, seen)]
 
 
 # --- show
@@ -703,7 +723,9 @@ def lines(evidence: Evidence, url: str) -> list[str]:
     for trial in evidence.trials:
         rows += trial_lines(trial, warm_ms)
     times = [asked.ttft_ms for asked in evidence.of("after") if asked.ttft_ms is not None]
-    return rows + [row("request after it, TTFT", show_ms(each)) for each in times]
+    rows += [row("request after it, TTFT", show_ms(each)) for each in times]
+    told = silence.summary_of(chats(evidence))
+    return rows + [f"  {'longest silence':22}{silence.words(told):>10}"]
 
 
 def metrics(evidence: Evidence, args: argparse.Namespace, url: str) -> dict[str, Any]:
@@ -719,11 +741,12 @@ def metrics(evidence: Evidence, args: argparse.Namespace, url: str) -> dict[str,
         "cold_start_s": round(cold.ttft_ms / 1e3, 4) if cold and cold.ttft_ms is not None else None,
         "cold_start": split(cold) if cold else None,
         "after_ttft_ms": after[-1].ttft_ms if after else None,
+        **silence.summary_of(chats(evidence)),
     }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return common.main(build_parser(), measure, argv)
+    return common.main(build_parser(), measure, argv, prepare=silence.check_option)
 
 
 if __name__ == "__main__":

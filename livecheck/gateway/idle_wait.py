@@ -59,6 +59,7 @@ class Session:
         first_ns = asked[-1].answer.first_output_ns
         if first_ns is not None:
             asked[-1].blind_ms = starvation.between_ms(asked[-1].answer.sent_ns or 0, first_ns)
+        asked[-1].blind_silence_ms = starvation.in_silence(asked[-1].answer)
         asked[-1].answer.condense()
         return asked[-1]
 

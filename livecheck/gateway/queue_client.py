@@ -13,7 +13,7 @@ from typing import Any
 from livecheck.core.run import Run
 from livecheck.gateway.burst import Limits
 from livecheck.gateway.queue_state import Reading, Watcher, take_places
-from livecheck.wire import chat
+from livecheck.wire import chat, silence
 from livecheck.wire.answer import Answer, records
 from livecheck.wire.asking import Asker
 from livecheck.wire.probe_limit import blind_time_ms
@@ -202,5 +202,7 @@ class QueueClient:
             cancelled = answer.reply.cancelled
             if cancelled:  # on purpose: it is not an error of the deployment
                 record |= {"error": None, "error_text": None, "excluded": True}
+            record["starved_silence_ms"] = round(self.starvation.in_silence(answer), 3)
             rows.append({"step": name, **record, "index": len(rows), "cancelled": cancelled})
+        silence.tell_phases(rows)
         return rows

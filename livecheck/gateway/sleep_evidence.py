@@ -14,7 +14,7 @@ from typing import Any
 
 from livecheck.core.json_value import number
 from livecheck.gateway.worker_count import Reading
-from livecheck.wire import notices
+from livecheck.wire import notices, silence
 from livecheck.wire.answer import Answer, handshake_figures
 
 # A first token that comes this many times later than a warm one, and this much later, is a cold
@@ -35,6 +35,7 @@ class Asked:
     answer: Answer
     worker_s: float | None = None  # of a cold one: until the first worker was counted
     blind_ms: float = 0.0  # for which this program could not run meanwhile
+    blind_silence_ms: float = 0.0  # the same in the longest silence of the answer
 
     @property
     def error(self) -> str | None:
@@ -247,13 +248,34 @@ def split(cold: Asked) -> dict[str, float | None]:
     }
 
 
-def records(evidence: Evidence) -> list[dict[str, Any]]:
-    """Everything that was sent and read, in the order of time."""
-    chats = []
+def woke_a_worker(asked: Asked, evidence: Evidence) -> bool:
+    """Whether the request had to wait for a worker: it was to find none, or it was as late."""
+    if not evidence.warm_ms:
+        return False
+    if asked.phase == "cold":
+        trial = next((each for each in evidence.trials if each.cold is asked), None)
+        return trial is None or slept(trial, evidence.warm_ms) is not False
+    ttft_ms = asked.server_ttft_ms
+    return ttft_ms is not None and is_cold(ttft_ms, evidence.warm_ms)
+
+
+def chats(evidence: Evidence) -> list[dict[str, Any]]:
+    """A record for each request to the model."""
+    found = []
     for index, asked in enumerate(evidence.asked):
         record = asked.answer.record(evidence.start_ns) | {"index": index}
         at_s = round((record["sent_ms"] or 0) / 1e3, 3)
-        chats.append({"kind": "chat", "phase": asked.phase, "at_s": at_s} | record)
+        record["starved_silence_ms"] = round(asked.blind_silence_ms, 3)
+        found.append({"kind": "chat", "phase": asked.phase, "at_s": at_s} | record)
+    silence.tell_phases(found)
+    for chat, asked in zip(found, evidence.asked, strict=True):
+        if chat["silence_phase"] in silence.BEFORE_OUTPUT and woke_a_worker(asked, evidence):
+            chat["silence_phase"] = silence.COLD
+    return found
+
+
+def records(evidence: Evidence) -> list[dict[str, Any]]:
+    """Everything that was sent and read, in the order of time."""
     probes = [
         {
             "kind": "health",
@@ -267,4 +289,4 @@ def records(evidence: Evidence) -> list[dict[str, Any]]:
         for p in trial.probes
     ]
     counts = [{"kind": "workers", **vars(r), "at_s": round(r.at_s, 3)} for r in evidence.readings]
-    return sorted([*chats, *probes, *counts], key=lambda record: float(record["at_s"]))
+    return sorted([*chats(evidence), *probes, *counts], key=lambda record: float(record["at_s"]))

@@ -93,12 +93,13 @@ def starved_ms(answers: Sequence[Answer], starvation: Starvation) -> float:
 
 
 def records_of(answers: Sequence[Answer], starvation: Starvation) -> list[Record]:
-    """The records of the answers, each with how long this program could not look meanwhile, and
-    how much of that was before the first output."""
+    """The records of the answers, each with how long this program could not look meanwhile, how
+    much of that was before the first output, and how much in the longest silence."""
     found = records(answers)
     for record, answer in zip(found, answers, strict=True):
         record["starved_ms"] = round(starvation.of(answer), 3)
         record["starved_ttft_ms"] = round(starved_at_first_ms(answer, starvation), 3)
+        record["starved_silence_ms"] = round(starvation.in_silence(answer), 3)
     return found
 
 

@@ -12,6 +12,7 @@ from livecheck.core.options import is_wanted
 from livecheck.load import capacity, gateway_cost
 from livecheck.load.arrivals import POISSON, SEED, Load, Prompt, question, read_prompts
 from livecheck.load.gateway_probes import PROBED
+from livecheck.wire import silence
 from livecheck.wire.metrics import SCALARS
 
 MAX_IN_FLIGHT = 1000  # of an open loop: so many that hardly any request has to wait
@@ -37,6 +38,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     """
     if args.only and args.slo:
         args.only.append("slo")  # a bound on the command line is always checked
+    silence.check_option(args)
     check_options(args)
     set_defaults(args)
     probes = [path for path, check in PROBED.items() if is_wanted(args, check)]
@@ -78,6 +80,7 @@ def check_options(args: argparse.Namespace) -> None:
         ("--direct-key needs --direct-url", args.direct_key is not None and not compare),
         ("--direct-url compares at concurrency 1", compare and (rate or search or levels != [1])),
         ("--gateway-only sends no requests to the model", args.gateway_only and model),
+        ("--edge-idle is about requests to the model", args.gateway_only and args.edge_idle),
     )
     for words, applies in contradictions:
         if applies:

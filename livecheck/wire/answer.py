@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from livecheck.core.json_value import MAX_JSON_BYTES, decode_or_none, number, pick
 from livecheck.core.text import shorten
-from livecheck.wire import compression, sse
+from livecheck.wire import compression, silence, sse
 from livecheck.wire.chunk_form import unfinished, whole_findings
 from livecheck.wire.decode_figures import decode_figures, server_figures
 from livecheck.wire.error_words import (
@@ -100,7 +100,7 @@ class Answer:
         For answers that are kept by the hundred: each may have a megabyte, which is 20 MB as JSON.
         The `json` of a body of more than KEPT_BYTES is None afterwards: ask for it before.
         """
-        stream = self.stream
+        stream, _ = self.stream, self.silence  # it needs the time of each read
         for name in OF_THE_BODY:
             getattr(self, name)  # it is kept from now on
         self.__dict__.pop("_json", None)
@@ -580,6 +580,11 @@ class Answer:
         """Retry-After as a number of seconds; None when it is missing or not a number."""
         return number(self.header("retry-after"))
 
+    @cached_property
+    def silence(self) -> silence.Silence | None:
+        """The longest time in which nothing came; None for a request that was not sent."""
+        return silence.longest(self.reply, self.stream)
+
     # as it is saved
 
     def record(self, start_ns: int) -> dict[str, Any]:
@@ -615,6 +620,7 @@ class Answer:
             **decode_figures(stream, times, self.most_tokens),
             "finish_reason": stream.finish_reason,
             **handshake_figures(reply.handshake),
+            **silence.figures(self.silence, stream.comments),
             "late_ms": ms(reply.late_ns) if reply.late_ns is not None else None,
             "retry_after_s": self.retry_after_s,
             **server_figures(stream.timings or {}),

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from livecheck.wire import silence
 from livecheck.wire.decode_figures import NO_OUTPUT, NO_RATE
 from livecheck.wire.output_arrivals import read_arrivals
 
@@ -72,7 +73,8 @@ def level_metrics(records: Records, objectives: Sequence[Objective] = ()) -> dic
         **{key: summary(_values(good, key)) for key in ("ttft_ms", "tpot_ms", "tokens_per_s")},
         "itl_ms": summary(array("d", (gap for record in good for gap in output_gaps(record)))),
         **{key: summary(_values(good, key)) for key in ("e2e_ms", "server_tokens_per_s")},
-        **{key: summary(_values(good, key)) for key in ("connect_ms", "tls_ms")},
+        **{key: summary(_values(good, key)) for key in ("connect_ms", "tls_ms", "silence_ms")},
+        **silence.summary_of(counted),
         "output_tokens_per_s": _throughput(good, wall_s),
         "requests_per_s": _rate(len(good), wall_s) if good else None,
         "goodput_per_s": _rate(kept, wall_s) if kept is not None and good else None,

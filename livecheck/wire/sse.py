@@ -184,6 +184,11 @@ def _fields(block: bytes) -> tuple[bytes | None, str]:
     return b"\n".join(data) if data else None, name.decode("utf-8", "replace") or "message"
 
 
+def _comments(body: bytes) -> int:
+    """How many lines are comments: they begin with a colon."""
+    return body.count(b"\n:") + body.count(b"\r:") + body.startswith(b":")
+
+
 # --- streams
 
 
@@ -192,6 +197,7 @@ class Stream:
     """What one streamed completion said, when it said it, and what was wrong with it."""
 
     events: int = 0  # all events, [DONE] included
+    comments: int = 0  # lines that say nothing, but keep the connection from being silent
     # Events at the beginning that only told of progress, and what they told. They are in nothing of
     # what follows: they are not output.
     progress: int = 0
@@ -250,6 +256,7 @@ def reading_steps(
     if max(body.count(b"\n"), body.count(b"\r")) > MAX_LINES:
         reader.complain("flood", f"the stream has more than {MAX_LINES:,} lines")
         return reader.close()
+    reader.stream.comments = _comments(body)
     found = _Events(body, marks)
     try:
         for place, event in enumerate(found):

@@ -149,6 +149,11 @@ class Starvation:
         lag_ms = client_lag_ms([answer])
         return max(self.between_ms(begun, ended + int(lag_ms * 1e6)), lag_ms)
 
+    def in_silence(self, answer: Answer) -> float:
+        """How long this program could not look in the longest silence of an answer, in ms."""
+        found = answer.silence
+        return self.between_ms(found.start_ns, found.end_ns) if found else 0.0
+
     # how it finds it
 
     def _tick(self) -> None:

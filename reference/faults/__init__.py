@@ -24,6 +24,7 @@ from . import (
     queue,
     rates,
     scale_to_zero,
+    silences,
     wol,
     workload_routing,
 )
@@ -38,6 +39,7 @@ FAULTS: tuple[Fault, ...] = (
     *cors.ROWS,
     *queue.ROWS,
     *scale_to_zero.ROWS,
+    *silences.ROWS,
     *openai_sdk.ROWS,
     *openai_sdk_failures.ROWS,
     *openai_sdk_text.ROWS,

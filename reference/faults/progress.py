@@ -41,11 +41,12 @@ def full(text: str, ident: str = "chatcmpl-progress") -> Fields:
 
 @dataclass(frozen=True)
 class Messages:
-    """What is sent: at once, again and again, and when the model is there."""
+    """What is sent: at once, again and again, and when the model is there. Bytes are sent as they
+    are."""
 
-    first: Sequence[Fields]
-    tick: Fields
-    last: Sequence[Fields] = ()
+    first: Sequence[Fields | bytes]
+    tick: Fields | bytes
+    last: Sequence[Fields | bytes] = ()
 
 
 LINE = "\u2501" * 5
@@ -110,9 +111,9 @@ async def answer(
     return response
 
 
-async def write(response: web.StreamResponse, chunks: Sequence[Fields]) -> None:
+async def write(response: web.StreamResponse, chunks: Sequence[Fields | bytes]) -> None:
     for chunk in chunks:
-        await response.write(as_event(chunk))
+        await response.write(chunk if isinstance(chunk, bytes) else as_event(chunk))
 
 
 # --- in every stream

@@ -20,6 +20,7 @@ from . import (
     other_gateways,
     progress,
     rates,
+    silences,
     sound_addresses,
     sound_models,
     sound_paths,
@@ -362,6 +363,7 @@ SOUND: tuple[SoundVariant, ...] = (
     *thinking.ROWS,
     *dead_addresses.SOUND,
     *rates.SOUND,
+    *silences.SOUND,
     *sound_texts.ROWS,
     SoundVariant(
         "max-completion-tokens",

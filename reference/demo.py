@@ -87,6 +87,11 @@ ALL_STEPS = (
         {"cors_origins": "https://app.example"},
     ),
     Step(
+        "Right answers alone and together: a model is asked what only one request can know",
+        "test_concurrency.py --concurrency 4",
+        {**HIGH_RATE_LIMIT, "skills": "repeat"},
+    ),
+    Step(
         "A sleeping fleet: a request, a magic packet, an answer",
         "test_wol.py --token-binary {token_binary} --listen-wol {wol_port} --timing",
         {"asleep": True, "boot_ms": 2000},

@@ -68,6 +68,7 @@ KINDS = (  # in the order of the guide's steps
     Kind("test_scale_to_zero", "scale_to_zero", "Scale-to-Zero", "scale_to_zero"),
     Kind("test_queue", "queue_behavior", "Queue Behavior", "queue_behavior"),
     Kind("test_cors", "cors", "CORS"),
+    Kind("test_concurrency", "concurrency", "Concurrency"),
     Kind("test_auth", "auth", "Authentication", "auth", fleet=True),
     Kind("test_model_routing", "model_routing", "Model Routing", "model_routing", fleet=True),
     Kind(

@@ -478,6 +478,15 @@ class Answer:
             return found._replace(problem="200, but without content")
         return found
 
+    @property
+    def said(self) -> tuple[str, str]:
+        """The text for the user and the thoughts, in whichever of the two forms it came. Thoughts
+        that are marked by tags are in the text."""
+        if self.is_stream:
+            return self.stream.text, self.stream.reasoning
+        message = pick(self.json, "choices", 0, "message")
+        return content_in(message), thoughts_in(message)
+
     @cached_property
     def spent(self) -> Spent | None:
         """Whether all tokens of the answer went into thoughts; None when not."""

@@ -1,8 +1,9 @@
 """What a model calls the parameters of a chat completion.
 
 Some models refuse parameters that every client sends: `max_tokens`, in the place of which OpenAI's
-reasoning models want `max_completion_tokens`, and a `temperature` other than the default. A request
-that is refused so is asked once more the other way; what works is kept for the rest of the run.
+reasoning models want `max_completion_tokens`, a `temperature` other than the default, and a `seed`.
+A request that is refused so is asked once more the other way; what works is kept for the rest of
+the run.
 A refusal for any other reason is left alone.
 """
 
@@ -24,7 +25,7 @@ PATH = "/chat/completions"
 REFUSED = (400, 422)  # statuses with which a server refuses a parameter
 SEARCHED_BYTES = 4096  # of an error's body
 SAID_LENGTH = 120  # characters of what the server said
-OLD, NEW, TEMPERATURE = "max_tokens", "max_completion_tokens", "temperature"
+OLD, NEW, TEMPERATURE, SEED = "max_tokens", "max_completion_tokens", "temperature", "seed"
 # "too large" is not among these: that is about the value, and true of either name
 UNSUPPORTED = re.compile(
     r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed"
@@ -58,6 +59,8 @@ class Dialect:
             found[NEW] = found.pop(OLD)
         if found.get(TEMPERATURE) in self._cold:
             del found[TEMPERATURE]
+        if SEED in self.refused:
+            found.pop(SEED, None)
         return found
 
     @property
@@ -96,6 +99,9 @@ class Dialect:
         if OLD in fields and not self._has_failed and is_named(OLD, parameter, text):
             if UNSUPPORTED.search(text):
                 return self._keep(OLD, text, f"asking with {NEW} instead")
+        if SEED in fields and SEED not in self.refused and is_named(SEED, parameter, text):
+            if UNSUPPORTED.search(text):
+                return self._keep(SEED, text, "asking without it")
         heat = fields.get(TEMPERATURE)
         if heat is not None and heat not in self._cold and is_named(TEMPERATURE, parameter, text):
             is_meant = parameter is not None or UNSUPPORTED.search(text) or BAD_VALUE.search(text)

@@ -62,6 +62,14 @@ def is_unfinished_thought(text: str) -> bool:
     return OPENING.match(text) is not None and CLOSING.search(text) is None
 
 
+def without_thoughts(text: str) -> str:
+    """A text for the user without the thoughts that stand before it, between tags or before one
+    that ends them. Empty when the thoughts do not end."""
+    if is_unfinished_thought(text):
+        return ""
+    return CLOSING.split(text)[-1] if CLOSING.search(text) else text
+
+
 def _text_in(value: object) -> str:
     """The text in content that is of another type: a number, or parts that have a `text`. Thoughts
     among the parts are not for the user."""

@@ -14,6 +14,7 @@ from . import (
     benchmark,
     codings,
     completion_forms,
+    concurrency,
     cors,
     dead_addresses,
     model_routing,
@@ -53,6 +54,7 @@ FAULTS: tuple[Fault, ...] = (
     *codings.ROWS,
     *dead_addresses.ROWS,
     *completion_forms.ROWS,
+    *concurrency.ROWS,
 )
 
 

@@ -16,6 +16,7 @@ from aiohttp import web
 from ..fleet_routing import Place
 from ..hooks import Handler
 from . import (
+    concurrency,
     dead_addresses,
     other_gateways,
     progress,
@@ -364,6 +365,7 @@ SOUND: tuple[SoundVariant, ...] = (
     *dead_addresses.SOUND,
     *rates.SOUND,
     *silences.SOUND,
+    *concurrency.SOUND,
     *sound_texts.ROWS,
     SoundVariant(
         "max-completion-tokens",

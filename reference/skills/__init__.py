@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from . import repeating
 from .played import Played, Refused
 
 # The answer to a request, of so many tokens at most; None: this skill has nothing to say to it.
 Skill = Callable[[Mapping[str, Any], int], "Played | None"]
 
-SKILLS: dict[str, Skill] = {}
+SKILLS: dict[str, Skill] = {
+    "repeat": repeating.repeat,
+}
 
 
 def play(names: Sequence[str], fields: Mapping[str, Any], most_tokens: int) -> Played | None:

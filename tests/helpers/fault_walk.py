@@ -61,6 +61,7 @@ SOUND_CASES = {
     "test_cors.py": SoundCase(
         "--origin https://app.example", {"cors_origins": "https://app.example"}
     ),
+    "test_concurrency.py": SoundCase("", {"skills": "repeat"}),
     "test_auth.py": SoundCase("", {"profile": "fleet"}),
     "test_model_routing.py": SoundCase(
         "--test-permissions --skip full_access", {"profile": "fleet"}

@@ -22,6 +22,7 @@ GATEWAY_SCRIPTS = {
     "scale_to_zero": "test_scale_to_zero",
     "queue_behavior": "test_queue",
     "cors": "test_cors",
+    "concurrency": "test_concurrency",
 }
 FLEET_SCRIPTS = {
     "auth": "test_auth",

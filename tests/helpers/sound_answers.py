@@ -1,8 +1,9 @@
 """The answers of a sound deployment, of either kind, for a server that spoils some of them.
 
 `Gateway` and `Fleet` answer like the deployments of the guides do, as far as a script can tell:
-there is no engine behind them, and every text is made of the same words. They are much cheaper than
-`reference/`, so that hundreds of them can be started in a minute.
+there is no engine behind them, and every text is made of the same words, unless the model is asked
+to repeat some. They are much cheaper than `reference/`, so that hundreds of them can be started in
+a minute.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
+
+from reference.skills import repeating
 
 JSON = "application/json"
 STREAM = "text/event-stream"
@@ -109,8 +112,8 @@ def completion(
 ) -> Sound:
     """A chat completion, whole or as a stream: a word after `first_s`, then one each `gap_s`."""
     count = fields.get("max_tokens") or fields.get("max_completion_tokens") or MOST_TOKENS
-    words = [WORDS[at % len(WORDS)] for at in range(min(count, MOST_TOKENS))]
-    reason = "stop" if len(words) == MOST_TOKENS else "length"
+    words = repeating.answer(fields) or [WORDS[at % len(WORDS)] for at in range(MOST_TOKENS)]
+    words, reason = words[:count], "length" if count < len(words) else "stop"
     prompt = sum(len(str(each.get("content", "")).split()) or 1 for each in fields["messages"])
     counts = {"prompt_tokens": prompt, "completion_tokens": len(words)}
     counts["total_tokens"] = prompt + len(words)

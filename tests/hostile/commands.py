@@ -159,6 +159,14 @@ COMMANDS = {
             asks_again=False,
         ),
         command(
+            "test_concurrency",
+            f"--api-key {KEY} --concurrency 2 --alone 4 --max-tokens 24",
+            gateway(),
+            "models chat stream error",
+            "chat stream",
+            "chat stream",
+        ),
+        command(
             "test_auth",
             BINARY,
             fleet(),

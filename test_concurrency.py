@@ -1,0 +1,700 @@
+#!/usr/bin/env python3
+"""Are the answers as right when requests run together as when each runs alone?
+
+Asks questions that only the one request can answer: repeat these made-up words, count on, pick from
+a list. First it finds out which of them the model can answer at all, and asks these one after the
+other. Then it sends as many at once as the deployment serves, streamed and not, in three rounds of
+different lengths, so that places change hands. At last it cancels answers in mid-stream and
+looks for something of them in the answers that follow.
+
+PASS: no answer holds a word of another request, and not fewer answers are right together than
+alone. The models are not judged: a weak one is asked only what it can do.
+Cost: about 100 requests with the usual 8 at once, each of at most 96 tokens. All of them count for
+a key's rate limit, and it keeps the deployment busy. It wakes a sleeping worker.
+
+Examples:
+    # as many at once as /health says, else 8
+    python3 test_concurrency.py --url https://host:8000 --api-key sk-key
+    # more than that, which nobody has to promise
+    python3 test_concurrency.py --url https://host:8000 --concurrency 32
+    # a model that thinks before it answers
+    python3 test_concurrency.py --url https://host:8000 --max-tokens 1024
+"""
+
+from __future__ import annotations
+
+import livecheck.core.interruption as interruption
+
+import argparse
+import os.path
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import common
+from common import CannotCheck, Check, Run
+from livecheck.core.checks import failed, passed, skip, undecided, warned
+from livecheck.core.json_value import pick, quoted
+from livecheck.core.text import counted, plural, shorten
+from livecheck.gateway import characters
+from livecheck.gateway.burst import Limits
+from livecheck.gateway.exact_test import Table, chance_of_so_few
+from livecheck.gateway.own_questions import KINDS, Question, Questions, foreign
+from livecheck.wire import chat, form, notices
+from livecheck.wire.access import no_access
+from livecheck.wire.answer import Answer, ms
+from livecheck.wire.asking import Asker, Cause, Stop, open_wire, reason_to_stop
+from livecheck.wire.model_choice import model_to_ask
+from livecheck.wire.spoken import without_thoughts
+from livecheck.wire.wire import Request
+
+OF_ROUNDS = ("answered", "crosstalk", "correct", "same_text", "characters")
+CHECKS = ("alone", *OF_ROUNDS, "leftovers", form.NAME)
+AT_ONCE = 8  # where /health does not say it
+MOST_AT_ONCE = 32  # of our own accord, whatever /health says
+TRIALS, ENOUGH = 4, 3  # questions of each kind to begin with; so many right answers: it can do it
+ROUNDS = 3
+FOR_EACH_PLACE = 2  # questions in a round: the second one gets the place of one that has ended
+LEAST_IN_ROUND = 8
+ASKED_AGAIN = 3  # of those asked alone: is the text the same each time?
+LENGTHS = (1 / 3, 2 / 3, 1)  # of --max-tokens, in turn
+LONG = 4  # times --max-tokens: an answer that is to be cancelled
+LEAST_CANCELLED_BYTES = 600  # of the answer: its head, and the first event or two
+LIMIT = 0.01  # a chance that is smaller than this is a FAIL
+CERTAIN = 0.0001  # of a larger one than this, all is asked once more before it is believed
+ATTEMPTS = 3  # to send what was refused because there was no room
+PAUSE_S = 0.5  # before it is sent again
+SEED = 1
+TEXT_LENGTH = 60  # characters of an answer in a line
+SAVED_LENGTH = 160  # in the results
+CROWDED = ("together", "cancelled", "after")  # steps in which several requests run
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
+    add = parser.add_argument_group("what to ask").add_argument
+    number = common.whole_number
+    at_once = f"requests at once (default: as /health says, else {AT_ONCE})"
+    add("--concurrency", type=number(2, 256), metavar="N", help=at_once)
+    alone = "questions asked one by one, to compare with (default %(default)s)"
+    add("--alone", type=number(4, 1000), default=24, metavar="N", help=alone)
+    tokens = "tokens of an answer at most (default %(default)s)"
+    add("--max-tokens", type=number(16), default=96, metavar="N", help=tokens)
+    add("--model", metavar="NAME", help="model to ask for (default: the first listed for chat)")
+    return parser
+
+
+# --- measure
+
+
+@dataclass(frozen=True)
+class Task:
+    """A question, and the request that asks it."""
+
+    question: Question
+    request: Request
+
+
+@dataclass
+class Asked:
+    """A task and its answer. `step`: trial, alone, again, together, cancelled or after.
+
+    What is needed of the answer is taken from it at once; then most of its bytes are let go.
+    """
+
+    step: str
+    task: Task
+    answer: Answer
+    text: str = field(init=False)  # for the user
+    thoughts: str = field(init=False)
+    size: int = field(init=False)  # bytes that came
+    was_cut: bool = field(init=False)  # by max_tokens
+    is_utf8: bool = field(init=False, default=True)
+    has_timings: bool = field(init=False)  # as llama.cpp sends them
+
+    def __post_init__(self) -> None:
+        answer = self.answer
+        text, self.thoughts = answer.said if answer.status == 200 else ("", "")
+        self.text, self.size = without_thoughts(text), answer.reply.size
+        content = None if answer.is_stream else answer.json
+        reason = answer.stream.finish_reason if answer.is_stream else None
+        self.was_cut = (reason or pick(content, "choices", 0, "finish_reason")) == "length"
+        self.has_timings = bool(answer.stream.timings or pick(content, "timings"))
+        if answer.is_ok and self.is_whole:
+            try:
+                answer.body.decode()
+            except UnicodeDecodeError:
+                self.is_utf8 = False
+        answer.let_go()
+
+    @property
+    def question(self) -> Question:
+        return self.task.question
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.answer.reply.cancelled
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether there was no room for it: a 503 while others ran, or one that says when to come
+        again."""
+        answer = self.answer
+        is_busy = self.step in CROWDED or answer.retry_after_s is not None
+        return answer.status == 503 and answer.failure is None and is_busy
+
+    @property
+    def counts(self) -> bool:
+        """Whether it says how right the answers are."""
+        return self.is_whole and not (self.is_refused or self.answer.is_excluded)
+
+    @property
+    def problem(self) -> str | None:
+        """Why there is no answer that could be right or wrong; None when there is one, be it
+        empty."""
+        answer = self.answer
+        if not self.counts:
+            return None
+        if answer.is_stream and answer.stream_error and answer.stream_error.kind == "empty":
+            return None
+        found = answer.completion
+        is_silent = answer.is_ok and not answer.is_stream and found.problem == NO_CONTENT
+        return None if is_silent else found.problem
+
+    @property
+    def is_right(self) -> bool:
+        return self.counts and self.problem is None and self.question.is_right(self.text)
+
+
+NO_CONTENT = "200, but without content"
+
+
+@dataclass
+class Evidence:
+    """All that was asked and answered, and why no more was.
+
+    `at_once`: with how many requests at once each round began. `kinds`: the questions that the
+    model can answer.
+    """
+
+    questions: Questions = field(default_factory=Questions)
+    asked: list[Asked] = field(default_factory=list)
+    kinds: tuple[str, ...] = ()
+    at_once: list[int] = field(default_factory=list)
+    stopped: Stop | None = None
+
+    def of(self, *steps: str) -> list[Asked]:
+        return [asked for asked in self.asked if asked.step in steps]
+
+    def counted(self, *steps: str) -> list[Asked]:
+        return [asked for asked in self.of(*steps) if asked.counts]
+
+    @property
+    def refused(self) -> list[Asked]:
+        return [asked for asked in self.asked if asked.is_refused]
+
+    def table(self, kind: str) -> Table:
+        """The right answers to this kind of questions, alone and together."""
+        alone, together = (
+            [asked.is_right for asked in self.counted(step) if asked.question.kind == kind]
+            for step in ("alone", "together")
+        )
+        return Table(sum(alone), len(alone), sum(together), len(together))
+
+    @property
+    def tables(self) -> list[Table]:
+        return [self.table(kind) for kind in self.kinds]
+
+    @property
+    def chance(self) -> float:
+        """How likely it is that so few are right together, if that makes no difference."""
+        return chance_of_so_few(self.tables)
+
+
+class Session:
+    """Asks the questions of one run; `evidence` has what came back, also when it is interrupted."""
+
+    def __init__(self, asker: Asker, model: str, at_once: int):
+        self.asker, self.model, self.at_once = asker, model, at_once
+        self.args = asker.run.args
+        self.evidence = Evidence()
+
+    def tasks(self, kinds: Sequence[str], count: int) -> list[Task]:
+        """New questions of these kinds in turn; each kind streamed and not, short and long."""
+        found = []
+        for index, question in enumerate(self.evidence.questions.mixed(kinds, count)):
+            turn = index // len(kinds)
+            tokens = round(LENGTHS[turn // 2 % len(LENGTHS)] * self.args.max_tokens)
+            found.append(self.task(question, tokens, stream=turn % 2 == 0))
+        return found
+
+    def task(self, question: Question, tokens: int, stream: bool = True, **more: Any) -> Task:
+        settings = {"temperature": 0, "seed": SEED, **more}
+        request = chat.completion(self.model, question.messages, tokens, stream, **settings)
+        return Task(question, request)
+
+    def ask(self, step: str, tasks: Sequence[Task], at_once: int = 1) -> list[Asked]:
+        """The answers to these tasks; they are in the evidence as well."""
+        found: list[Asked] = []
+
+        def keep(answers: list[Answer]) -> None:
+            found.extend(Asked(step, *pair) for pair in zip(tasks, answers, strict=False))
+            self.evidence.asked += found
+
+        requests = [task.request for task in tasks]
+        label = f"{len(tasks)} questions, {WORDS[step]}" if len(tasks) > 1 else None
+        self.asker.ask(requests, at_once, label=label, total=len(tasks), keep=keep)
+        self.evidence.stopped = self.asker.stopped
+        return found
+
+
+WORDS = {
+    "trial": "to see what the model can answer",
+    "alone": "one by one",
+    "again": "once more",
+    "together": "several at once",
+}
+
+
+def find_kinds(session: Session) -> tuple[str, ...]:
+    """The kinds of questions that the model can answer. CannotCheck when it lets nobody in."""
+    tasks = session.tasks(KINDS, TRIALS * len(KINDS))
+    first = session.ask("trial", tasks[:1])
+    if first and (text := no_access(session.asker.run, first[0].answer)):
+        raise CannotCheck(text)
+    session.ask("trial", tasks[1:])
+    right = Counter(a.question.kind for a in session.evidence.of("trial") if a.is_right)
+    return tuple(kind for kind in KINDS if right[kind] >= ENOUGH)
+
+
+def ask_alone(session: Session) -> list[Task]:
+    tasks = session.tasks(session.evidence.kinds, session.args.alone)
+    session.ask("alone", tasks)
+    return tasks
+
+
+def ask_together(session: Session, known: Sequence[Task]) -> None:
+    """Three rounds. The first one begins with the questions that were asked alone."""
+    for number in range(ROUNDS):
+        count = max(LEAST_IN_ROUND, FOR_EACH_PLACE * session.at_once)
+        tasks = list(known[:count]) if number == 0 else []
+        tasks += session.tasks(session.evidence.kinds, count - len(tasks))
+        ask_round(session, tasks)
+
+
+def ask_round(session: Session, tasks: Sequence[Task]) -> None:
+    """All of these questions. Those for which there was no room are asked again, and half as many
+    at once."""
+    for _ in range(ATTEMPTS):
+        session.evidence.at_once.append(session.at_once)
+        asked = session.ask("together", tasks, session.at_once)
+        tasks = [each.task for each in asked if each.is_refused]
+        if not tasks or session.asker.stopped:
+            return
+        session.at_once = max(2, session.at_once // 2)
+        time.sleep(PAUSE_S)
+
+
+def compare(session: Session) -> None:
+    """The same kinds of questions alone and together; twice when the first time leaves a doubt."""
+    for attempt in range(2):
+        tasks = ask_alone(session)
+        if attempt == 0:
+            session.ask("again", tasks[:ASKED_AGAIN])
+        ask_together(session, tasks)
+        if session.asker.stopped or not CERTAIN < session.evidence.chance < LIMIT:
+            return
+
+
+def ask_after_cancelled(session: Session) -> None:
+    """As many answers as there are places are cancelled in mid-stream, and as soon as one is, the
+    next question follows."""
+    evidence, count = session.evidence, session.at_once
+    kind = "count" if "count" in evidence.kinds else evidence.kinds[-1]
+    sizes = [a.size for a in evidence.counted("trial", "alone") if is_long(a, kind)]
+    half = max(LEAST_CANCELLED_BYTES, min(sizes, default=0) // 2)
+    caches = any(asked.has_timings for asked in evidence.asked)  # else the option may be refused
+    tokens = session.args.max_tokens
+    tasks = []
+    for question in evidence.questions.mixed([kind], count):
+        task = session.task(question, LONG * tokens)
+        tasks.append(replace(task, request=replace(task.request, cancel_at_bytes=half)))
+    for index, question in enumerate(evidence.questions.mixed([kind], count)):
+        more = {"cache_prompt": index % 2 == 0} if caches else {}
+        tasks.append(session.task(question, tokens, stream=index // 2 % 2 == 0, **more))
+    ask_in_turn(session, tasks, count)
+
+
+def is_long(asked: Asked, kind: str) -> bool:
+    """Whether it is a stream of the length that streams of this kind usually have."""
+    return asked.question.kind == kind and asked.answer.is_stream and asked.problem is None
+
+
+def ask_in_turn(session: Session, tasks: Sequence[Task], count: int) -> None:
+    """The first `count` tasks, which are cancelled, and those that follow them at once; these once
+    more if there was no room while their places became free."""
+
+    def keep(answers: list[Answer]) -> None:
+        steps = ["cancelled"] * count + ["after"] * (len(tasks) - count)
+        session.evidence.asked += map(Asked, steps, tasks, answers)
+
+    label = f"{count} answers that are cancelled, and {count} after them"
+    requests = [task.request for task in tasks]
+    session.asker.ask(requests, count, label=label, total=len(tasks), keep=keep)
+    refused = [a.task for a in session.evidence.of("after") if a.is_refused]
+    if refused and not session.asker.stopped:
+        time.sleep(PAUSE_S)
+        session.asker.ask(
+            [task.request for task in refused],
+            count,
+            keep=lambda found: session.evidence.asked.extend(
+                map(Asked, ["after"] * len(found), refused, found)
+            ),
+        )
+    session.evidence.stopped = session.asker.stopped
+
+
+def how_many(run: Run, health: Answer | None) -> int:
+    """How many requests to send at once. CannotCheck when the deployment never has two."""
+    if run.args.concurrency:
+        return int(run.args.concurrency)
+    limits = Limits.announced_by(health) if health else None
+    if limits is None:
+        return AT_ONCE
+    if limits.max_concurrent == 1:
+        if limits.may_wait(1) == 0:
+            raise CannotCheck(
+                "the deployment has room for one request only (/health), so that no two are ever "
+                "there together: raise its limit, or give --concurrency"
+            )
+        run.note("the deployment serves one request at a time: of two at once, one waits")
+    return max(2, min(limits.max_concurrent, MOST_AT_ONCE))
+
+
+def measure(run: Run) -> None:
+    document = run.document("concurrency")
+    with open_wire(run, run.token()) as wire:
+        asker = Asker(run, wire)
+        paths = [chat.MODELS] if run.args.concurrency else [chat.MODELS, "/health"]
+        contact = chat.first_contact(run, wire, [chat.get(path) for path in paths])
+        model = run.target["model"] = model_to_ask(run, contact[0])
+        session = Session(asker, model, how_many(run, contact[1] if contact[1:] else None))
+        evidence = session.evidence
+        asker.stopped = evidence.stopped = reason_to_stop(contact[0])
+        try:
+            ask_all(session)
+        finally:
+            document.requests = records(evidence)
+            document.metrics = metrics(evidence)
+    document.add(*judge(evidence))
+    run.show(lines(evidence, run.url), document.checks)
+
+
+def ask_all(session: Session) -> None:
+    run = session.asker.run
+    session.evidence.kinds = find_kinds(session)
+    if not session.evidence.kinds:
+        return
+    if any(run.wants(name) for name in OF_ROUNDS):
+        compare(session)
+    if run.wants("leftovers"):
+        ask_after_cancelled(session)
+
+
+# --- judge
+
+
+def check_alone(evidence: Evidence) -> Check:
+    """Which questions the model can answer at all, when nothing else runs."""
+    tried = evidence.counted("trial")
+    asked = Counter(each.question.kind for each in tried)
+    right = Counter(each.question.kind for each in tried if each.is_right)
+    found = {kind: {"right": right[kind], "asked": asked[kind]} for kind in KINDS}
+    said = ", ".join(f"{kind} {right[kind]} of {asked[kind]}" for kind in KINDS)
+    if evidence.kinds:
+        left_out = [kind for kind in KINDS if kind not in evidence.kinds]
+        words = f"; {' and '.join(left_out)} left out" if left_out else ""
+        return passed("alone", f"right answers: {said}{words}", found)
+    if evidence.stopped:
+        return undecided("alone", f"not decided: {evidence.stopped}", found)
+    if not tried:
+        return undecided("alone", f"no question was answered{refusals(evidence)}", found)
+    answers = [each.answer for each in tried]
+    example = next((each for each in tried if each.problem is None), None)
+    words = f", as {shorten(example.text, TEXT_LENGTH)!r}" if example else ""
+    detail = f"the model can answer none of the questions, not even alone ({said}{words})"
+    return undecided("alone", f"{detail}{notices.beside(answers)}: nothing to compare", found)
+
+
+def check_answered(evidence: Evidence) -> Check:
+    """Every request gets an answer, unless there is no room for it."""
+    name, stopped = "answered", evidence.stopped
+    if not evidence.asked:
+        if stopped and stopped.cause in (Cause.SILENT, Cause.FLOOD):
+            return failed(name, str(stopped))
+        return undecided(name, f"not decided: {stopped or 'nothing was asked'}")
+    tried = [each for each in evidence.asked if each.counts]
+    bad = [each for each in tried if each.problem]
+    facts = {"asked": len(tried), "failed": len(bad), "refused": len(evidence.refused)}
+    if bad:
+        where = in_steps(bad)
+        detail = f"{len(bad)} of {len(tried)} requests failed ({where})"
+        return failed(name, f"{detail}: {counted(each.problem or '' for each in bad)}", facts)
+    if not tried or len(evidence.counted("together")) < len(evidence.refused):
+        return undecided(name, f"most requests were refused{refusals(evidence)}", facts)
+    if stopped:
+        return undecided(name, f"not decided: {stopped}", facts)
+    return passed(name, f"{plural(len(tried), 'request')}{refusals(evidence)}", facts)
+
+
+def refusals(evidence: Evidence) -> str:
+    """What to say of the requests for which there was no room."""
+    if not (found := evidence.refused):
+        return ""
+    said = f"; {len(found)} more were refused ({found[0].answer.outcome()})"
+    if evidence.at_once and evidence.at_once[-1] < evidence.at_once[0]:
+        said += f", so that {evidence.at_once[-1]} at once were sent, not {evidence.at_once[0]}"
+    return said
+
+
+def in_steps(found: Iterable[Asked]) -> str:
+    """How many of them were alone and how many together."""
+    alone = Counter(each.step not in CROWDED for each in found)
+    return f"{alone[True]} alone, {alone[False]} together"
+
+
+def not_compared(name: str, evidence: Evidence) -> Check | None:
+    """The verdict when nothing was asked together, or not all of it."""
+    if not evidence.kinds:
+        return skip(name, "the model can answer none of the questions")
+    if evidence.stopped:
+        return undecided(name, f"not decided: {evidence.stopped}")
+    if not evidence.counted("together"):
+        return undecided(name, f"no two requests were answered together{refusals(evidence)}")
+    return None
+
+
+def check_crosstalk(evidence: Evidence) -> Check:
+    """No answer holds a word that only another request knows."""
+    name = "crosstalk"
+    left = {word for each in evidence.of("cancelled") for word in each.question.words}
+    owners = evidence.questions.owners
+    mine = {word: owner for word, owner in owners.items() if word not in left}  # no leftovers
+    found = [(a, words) for a in evidence.asked if (words := foreign(said_by(a), a.question, mine))]
+    facts = {"answers": len(evidence.counted(*WORDS, "after")), "crossed": len(found)}
+    if found:
+        asked, words = found[0]
+        detail = f"{len(found)} of {facts['answers']} answers hold a word of another request "
+        detail += (
+            f"({in_steps(each for each, _ in found)}): {ask_words(asked.question)} was answered "
+        )
+        detail += f"{answer_words(asked)}, and {words[0]} is of {ask_words(owners[words[0]])}"
+        return failed(name, detail, facts)
+    if missing := not_compared(name, evidence):
+        return missing
+    return passed(name, f"no word of another request in {facts['answers']} answers", facts)
+
+
+def said_by(asked: Asked) -> str:
+    """All text of an answer."""
+    return f"{asked.thoughts}\n{asked.text}".strip()
+
+
+def ask_words(question: Question) -> str:
+    """What was asked, for people."""
+    return quoted(str(question.messages[-1]["content"]))
+
+
+def answer_words(asked: Asked) -> str:
+    """The beginning of an answer, for people."""
+    return asked.problem or quoted(said_by(asked)[:TEXT_LENGTH])
+
+
+def check_correct(evidence: Evidence) -> Check:
+    """Not fewer answers are right together than alone."""
+    name, tables, chance = "correct", evidence.tables, evidence.chance
+    right, asked, other_right, other_asked = map(
+        sum, zip(*tables or [Table(0, 0, 0, 0)], strict=True)
+    )
+    facts = {"alone_right": right, "alone": asked}
+    facts |= {"together_right": other_right, "together": other_asked}
+    said = f"{other_right} of {other_asked} right together, {right} of {asked} alone"
+    is_certain = chance < (CERTAIN if evidence.stopped else LIMIT)
+    if is_certain:
+        detail = f"{said}: the chance of so few is {chance:.2g}{example_of_wrong(evidence)}"
+        return failed(name, detail, {**facts, "chance": chance})
+    if missing := not_compared(name, evidence):
+        return missing
+    if not asked:
+        return undecided(name, "nothing was answered alone to compare with", facts)
+    return passed(name, f"{said} (the chance of so few: {chance:.2g})", {**facts, "chance": chance})
+
+
+def example_of_wrong(evidence: Evidence) -> str:
+    """One of the wrong answers among those that ran together."""
+    wrong = [each for each in evidence.counted("together") if not each.is_right]
+    if not wrong:
+        return ""
+    return f"; {ask_words(wrong[0].question)} was answered {answer_words(wrong[0])}"
+
+
+def check_same_text(evidence: Evidence) -> Check:
+    """At temperature 0 the same request has the same text, alone and together."""
+    name = "same_text"
+    if missing := not_compared(name, evidence):
+        return skip(name, missing.detail)
+    again, pairs = (text_pairs(evidence, step) for step in ("again", "together"))
+    unsteady = [pair for pair in again if pair[0] != pair[1]]
+    differ = [pair for pair in pairs if pair[0] != pair[1]]
+    facts = {"pairs": len(pairs), "differ": len(differ), "differ_alone": len(unsteady)}
+    if not pairs:
+        return skip(name, "no request was answered both alone and together", facts)
+    if unsteady:
+        detail = f"{len(unsteady)} of {len(again)} texts differ alone as well: cannot tell"
+        return skip(name, detail, facts)
+    if differ:
+        one, other = differ[0]
+        detail = f"{len(differ)} of {len(pairs)} texts at temperature 0 differ, as "
+        start = max(0, len(os.path.commonprefix([one, other])) - TEXT_LENGTH // 2)
+        one, other = (quoted(text[start : start + TEXT_LENGTH]) for text in (one, other))
+        detail += f"{one} alone and {other} together: "
+        return warned(name, f"{detail}other requests beside it may change how it rounds", facts)
+    return passed(name, f"{plural(len(pairs), 'text')} at temperature 0, the same together", facts)
+
+
+def text_pairs(evidence: Evidence, step: str) -> list[tuple[str, str]]:
+    """The texts of the same requests, alone and in this step."""
+    good = [each for each in evidence.counted("alone", step) if each.problem is None]
+    alone = {id(each.task): each.text for each in good if each.step == "alone"}
+    others = [each for each in good if each.step == step and id(each.task) in alone]
+    return [(alone[id(each.task)], each.text) for each in others]
+
+
+def check_characters(evidence: Evidence) -> Check:
+    """No answer has lost a character on its way."""
+    name = "characters"
+    whole = [each for each in evidence.asked if each.counts and each.answer.is_ok]
+    if not whole:
+        return skip(name, "there is no answer to look at")
+    broken = [each for each in whole if not each.is_utf8]
+    lost = [each for each in whole if characters.is_damaged(said_by(each), each.was_cut)]
+    facts = {"answers": len(whole), "lost": len(lost), "not_utf8": len(broken)}
+    parts = []
+    if lost:
+        sample = quoted(said_by(lost[0])[:TEXT_LENGTH])
+        parts.append(f"{len(lost)} have U+FFFD in them ({in_steps(lost)}), as {sample}")
+    if broken:
+        parts.append(f"{len(broken)} are not UTF-8 ({in_steps(broken)})")
+    if parts:
+        return warned(name, f"of {plural(len(whole), 'answer')}, {'; '.join(parts)}", facts)
+    return passed(name, f"{plural(len(whole), 'answer')} without U+FFFD, all of them UTF-8", facts)
+
+
+def check_leftovers(evidence: Evidence) -> Check:
+    """An answer that was cancelled leaves nothing in the one that gets its place."""
+    name = "leftovers"
+    cancelled = [each for each in evidence.of("cancelled") if not each.is_whole]
+    after = [each for each in evidence.counted("after") if each.problem is None]
+    owners = {w: each.question for each in evidence.of("cancelled") for w in each.question.words}
+    found = [(each, w) for each in after if (w := foreign(said_by(each), each.question, owners))]
+    facts = {"cancelled": len(cancelled), "after": len(after), "with_leftovers": len(found)}
+    if found:
+        asked, words = found[0]
+        detail = f"{len(found)} of {len(after)} answers hold a word of a request that was cancelled"
+        detail += f": {ask_words(asked.question)} was answered {answer_words(asked)}, and "
+        return failed(name, f"{detail}{words[0]} is of {ask_words(owners[words[0]])}", facts)
+    if not evidence.kinds:
+        return skip(name, "the model can answer none of the questions")
+    if evidence.stopped:
+        return undecided(name, f"not decided: {evidence.stopped}", facts)
+    if not cancelled:
+        return skip(name, "each answer had ended before it could be cancelled", facts)
+    if not after:
+        return undecided(name, f"no request after them was answered{refusals(evidence)}", facts)
+    detail = f"no word of {plural(len(cancelled), 'cancelled request')} in the "
+    return passed(name, f"{detail}{plural(len(after), 'answer')} that followed", facts)
+
+
+JUDGES: tuple[Callable[[Evidence], Check], ...] = (
+    check_alone,
+    check_answered,
+    check_crosstalk,
+    check_correct,
+    check_same_text,
+    check_characters,
+    check_leftovers,
+)
+
+
+def judge(evidence: Evidence) -> list[Check]:
+    whole = [each.answer for each in evidence.asked if each.is_whole]
+    return [*(check(evidence) for check in JUDGES), form.check_form(whole)]
+
+
+# --- show
+
+
+def metrics(evidence: Evidence) -> dict[str, Any]:
+    kinds = {kind: evidence.table(kind)._asdict() for kind in evidence.kinds}
+    return {
+        "at_once": evidence.at_once,
+        "kinds": kinds,
+        "chance": evidence.chance if evidence.kinds else None,
+        "refused": len(evidence.refused),
+    }
+
+
+def records(evidence: Evidence) -> list[dict[str, Any]]:
+    sent = [each.answer.sent_ns for each in evidence.asked]
+    start_ns = min((each for each in sent if each is not None), default=0)
+    return [
+        {
+            "index": index,
+            "step": each.step,
+            "kind": each.question.kind,
+            "streamed": each.answer.wants_stream,
+            "status": each.answer.status,
+            "error": each.answer.failure_kind if each.is_whole else None,
+            "error_text": each.problem,
+            "rate_limited": each.answer.is_rate_limited,
+            "cancelled": not each.is_whole,
+            "sent_ms": since(each.answer.sent_ns, start_ns),
+            "ended_ms": since(each.answer.ended_ns, start_ns),
+            "right": each.is_right if each.counts else None,
+            "text": shorten(each.text, SAVED_LENGTH),
+        }
+        for index, each in enumerate(evidence.asked)
+    ]
+
+
+def since(stamp_ns: int | None, start_ns: int) -> float | None:
+    return None if stamp_ns is None else ms(stamp_ns - start_ns)
+
+
+def lines(evidence: Evidence, url: str) -> list[str]:
+    """A line for each kind of questions."""
+    at_once = evidence.at_once[0] if evidence.at_once else None
+    title = f"Right answers alone and with {at_once} requests at once" if at_once else "Answers"
+    rows = [shorten(f"{title}, {url}", 80)]
+    tried = evidence.counted("trial")
+    for kind in KINDS:
+        mine = [each.is_right for each in tried if each.question.kind == kind]
+        row = f"  {kind:8} at first {sum(mine)} of {len(mine)}"
+        if kind in evidence.kinds:
+            table = evidence.table(kind)
+            row += f"   alone {table.right} of {table.asked}"
+            row += f"   together {table.other_right} of {table.other_asked}"
+        else:
+            row += "   left out"
+        rows.append(row)
+    return rows
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return common.main(build_parser(), measure, argv)
+
+
+if __name__ == "__main__":
+    interruption.end_with(main)

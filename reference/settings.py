@@ -187,7 +187,11 @@ class EngineSettings:
     model_path: Path | None = setting(
         None, existing_file, "llama: path of a GGUF file (SmolLM2-135M)"
     )
-    context_size: int = setting(8192, whole(256), "llama: context of all slots in tokens (8192)")
+    context_size: int = setting(
+        8192,
+        whole(256),
+        "context of all slots in tokens; sim: with the skill context (8192)",
+    )
     threads: int = setting(1, whole(1, 256), "llama: number of threads (1)")
     gpu_layers: int = setting(0, whole(-1), "llama: layers to run on the GPU, -1 for all (0)")
     ttft_ms: float = setting(50.0, seconds_or_ms, "sim: time to the first token (50)")
@@ -233,7 +237,11 @@ class FleetSettings(EngineSettings):
     """The fleet's settings. Each runner has an engine with the engine settings."""
 
     slots: int = setting(2, whole(1, 256), "requests that a runner serves at once (2)")
-    context_size: int = setting(4096, whole(256), "llama: context of all slots in tokens (4096)")
+    context_size: int = setting(
+        4096,
+        whole(256),
+        "context of all slots in tokens; sim: with the skill context (4096)",
+    )
     port: int = setting(8080, whole(0, 65535), "port of the gateway, 0 picks a free one (8080)")
     wol_port: int = setting(
         40009, whole(0, 65535), "UDP port of magic packets, 0 picks one (40009; the real one: 9)"

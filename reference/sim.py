@@ -148,10 +148,13 @@ class Sim:
         ttft_s: float,
         itl_s: float,
         output_tokens: int,
+        context_size: int = 8192,
         skills: Sequence[str] = (),
     ) -> None:
         self.slots = Slots(slots, max_waiting=0)
         self.skills = skills
+        # of each slot, as with llama.cpp; None: whatever comes has room
+        self.context = context_size // slots if "context" in skills else None
         self.ttft_s = ttft_s
         self.itl_s = itl_s
         self.output_tokens = output_tokens
@@ -161,6 +164,8 @@ class Sim:
         app = web.Application(client_max_size=2**30)
         app.router.add_get("/health", self.health)
         app.router.add_get("/v1/models", self.models)
+        if self.context is not None:
+            app.router.add_get("/props", self.props)
         app.router.add_post("/v1/chat/completions", self.chat)
         app.router.add_route("*", "/{path:.*}", self.not_found)
         return app
@@ -169,8 +174,20 @@ class Sim:
         return web.json_response({"status": "ok"})
 
     async def models(self, request: web.Request) -> web.Response:
-        model = {"id": MODEL, "object": "model", "created": int(time.time()), "owned_by": "sim"}
+        model: dict[str, Any] = {
+            "id": MODEL,
+            "object": "model",
+            "created": int(time.time()),
+            "owned_by": "sim",
+        }
+        if self.context is not None:
+            model["meta"] = {"n_ctx": self.context}
         return web.json_response({"object": "list", "data": [model]})
+
+    async def props(self, request: web.Request) -> web.Response:
+        settings = {"n_ctx": self.context}
+        content = {"default_generation_settings": settings, "total_slots": self.slots.max_active}
+        return web.json_response(content)
 
     async def not_found(self, request: web.Request) -> web.Response:
         return error(404, "File Not Found", "not_found_error")
@@ -190,6 +207,8 @@ class Sim:
     def _answer(self, task: Task) -> Played:
         """What a skill answers, else the words. Raises Refused."""
         limit = self.output_tokens if task.max_tokens is None else task.max_tokens
+        if self.context is not None:
+            limit = min(limit, skills.context.room_in(self.context, task.prompt_tokens))
         if played := skills.play(self.skills, task.fields, limit):
             return played
         count = min(limit, self.output_tokens)
@@ -255,7 +274,7 @@ class Sim:
 async def serve(args: argparse.Namespace) -> None:
     started_s = time.monotonic()
     times_s = args.ttft_ms / 1e3, args.itl_ms / 1e3
-    sim = Sim(args.slots, *times_s, args.output_tokens, args.skills)
+    sim = Sim(args.slots, *times_s, args.output_tokens, args.context_size, args.skills)
     # When a client leaves, its handler is cancelled, and this frees its slot.
     runner = web.AppRunner(
         sim.application(), handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_S
@@ -276,6 +295,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--itl-ms", type=float, default=20.0)
     parser.add_argument("--load-ms", type=float, default=0.0)
     parser.add_argument("--output-tokens", type=int, default=256)
+    parser.add_argument("--context-size", type=int, default=8192)
     parser.add_argument("--skills", nargs="*", choices=sorted(skills.SKILLS), default=())
     args = parser.parse_args(argv)
     end_with_parent()

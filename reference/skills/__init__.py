@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from . import repeating
+from . import context
 from .played import Played, Refused
 
 # The answer to a request, of so many tokens at most; None: this skill has nothing to say to it.
@@ -17,6 +18,7 @@ Skill = Callable[[Mapping[str, Any], int], "Played | None"]
 
 SKILLS: dict[str, Skill] = {
     "repeat": repeating.repeat,
+    "context": context.recall,
 }
 
 

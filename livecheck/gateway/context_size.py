@@ -1,0 +1,83 @@
+"""Pure: how many tokens of context a deployment says that one request may have, and what its words
+say about a limit."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from livecheck.core.json_value import number, pick
+from livecheck.wire.answer import WORDS_BYTES, Answer
+from livecheck.wire.model_choice import entries_of
+
+# Fields of an entry in the list of models. What a model was trained for (n_ctx_train, LM Studio's
+# max_context_length) is more than what a request may have, so it comes last or not at all.
+FIELDS: tuple[tuple[str, ...], ...] = (
+    ("meta", "n_ctx"),  # llama.cpp: of one slot
+    ("max_model_len",),  # vLLM, SGLang
+    ("loaded_context_length",),  # LM Studio: of the model as it is loaded
+    ("n_ctx",),
+    ("context_length",),  # OpenRouter, Together
+    ("context_window",),  # Groq
+    ("context_size",),
+    ("max_context_length",),  # Mistral
+)
+PROPS = ("default_generation_settings", "n_ctx")  # of llama.cpp's /props: of one slot
+SLOTS = "total_slots"
+LEAST = 256  # less is no context that anybody offers
+NAMES_LIMIT = re.compile(
+    r"context|max_model_len|too (long|large|many tokens)|token limit|input (length|tokens)"
+    r"|maximum.{0,40}(length|tokens)|(length|tokens?|prompt).{0,60}(exceed|maximum|limit|longer)"
+    r"|exceed.{0,60}(length|tokens)",
+    re.IGNORECASE | re.DOTALL,
+)
+A_NUMBER = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?![\d,])|(?<![\d.,])\d{3,9}(?![\d.]\d)")
+
+
+class Promise(NamedTuple):
+    """So many tokens for one request, and where that is said."""
+
+    tokens: int
+    source: str
+
+
+def promise_of_models(listing: Answer, model: str) -> Promise | None:
+    """What the list of models says about this one."""
+    entry = next((each for each in entries_of(listing) if each["id"] == model), None)
+    for path in FIELDS:
+        tokens = number(pick(entry, *path))
+        if tokens is not None and tokens >= LEAST:
+            return Promise(int(tokens), f"{listing.path}: {'.'.join(path)}")
+    return None
+
+
+def promise_of_props(props: Answer) -> Promise | None:
+    tokens = number(pick(said_by(props), *PROPS))
+    if tokens is None or tokens < LEAST:
+        return None
+    return Promise(int(tokens), f"{props.path}: {PROPS[-1]}")
+
+
+def slots_of_props(props: Answer) -> int | None:
+    slots = number(pick(said_by(props), SLOTS))
+    return int(slots) if slots is not None and slots >= 1 else None
+
+
+def said_by(answer: Answer) -> Any:
+    return answer.json if answer.is_ok else None
+
+
+def names_limit(answer: Answer) -> bool:
+    """Whether an error says that the prompt is too long, in whichever words."""
+    return NAMES_LIMIT.search(text_of(answer)) is not None
+
+
+def limits_named(answer: Answer) -> list[int]:
+    """The numbers in an error that may be a limit of tokens."""
+    found = (int(each.replace(",", "")) for each in A_NUMBER.findall(text_of(answer)))
+    return [each for each in dict.fromkeys(found) if each >= LEAST]
+
+
+def text_of(answer: Answer) -> str:
+    error = answer.stream.error if answer.is_stream else None
+    return f"{answer.body[:WORDS_BYTES].decode('utf-8', 'replace')} {error or ''}"

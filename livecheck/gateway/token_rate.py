@@ -1,0 +1,76 @@
+"""Pure: how many tokens a prompt has by the server's own count, from a few prompts that were
+counted.
+
+All prompts have the same form and differ in the number of their sentences, so their tokens lie on a
+straight line. How far the counts depart from it is the error of everything that it foretells.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+LEAST_ERROR = 2.0  # tokens: tokenizers differ in how they cut the numbers of a prompt
+UNEVEN = 0.25  # of a count: one that departs further from the line does not count this prompt
+
+
+class Counted(NamedTuple):
+    """A prompt of so many sentences, and how many tokens the server counts in it. `cached`: those
+    that it has taken from a cache; some servers leave them out of the count."""
+
+    sentences: int
+    tokens: float
+    cached: float = 0.0
+
+    @property
+    def most(self) -> float:
+        """The count, however the cached tokens are meant."""
+        return self.tokens + self.cached
+
+
+class Rate(NamedTuple):
+    """A line through two counts. `error`: of each of them, in tokens."""
+
+    near: Counted
+    far: Counted
+    error: float
+
+    @property
+    def per_sentence(self) -> float:
+        return (self.far.tokens - self.near.tokens) / (self.far.sentences - self.near.sentences)
+
+    def expected(self, sentences: int) -> float:
+        """The tokens of a prompt of so many sentences."""
+        return self.near.tokens + self.per_sentence * (sentences - self.near.sentences)
+
+    def error_at(self, sentences: int) -> float:
+        """How far that may be wrong: the two counts by `error` each, in opposite directions, and
+        the count of that prompt itself."""
+        span = self.far.sentences - self.near.sentences
+        beyond = max(0, sentences - self.far.sentences) / span
+        return self.error * (2 + 2 * beyond)
+
+    def sentences_for(self, tokens: float) -> int:
+        """The most sentences with which a prompt is expected to have at most so many tokens."""
+        more = (tokens - self.near.tokens) / self.per_sentence
+        return max(0, self.near.sentences + math.floor(more))
+
+    def lacking(self, found: Counted) -> float:
+        """How many tokens a count is short of what was sent, beyond the error; 0 if it is not."""
+        least = self.expected(found.sentences) - self.error_at(found.sentences)
+        return max(0.0, least - found.most)
+
+
+def find_rate(counts: Sequence[Counted]) -> Rate | None:
+    """The line through the shortest and the longest of these prompts; None where the counts do not
+    grow evenly with the prompts, so that they tell nothing."""
+    near = min(counts, key=lambda each: each.sentences)
+    far = max(counts, key=lambda each: each.sentences)
+    if near.sentences == far.sentences or far.tokens <= near.tokens:
+        return None
+    line = Rate(near, far, 0.0)
+    offs = [(abs(each.tokens - line.expected(each.sentences)), each.tokens) for each in counts]
+    if any(off > max(LEAST_ERROR, UNEVEN * tokens) for off, tokens in offs):
+        return None
+    return Rate(near, far, LEAST_ERROR + max(off for off, _ in offs))

@@ -39,7 +39,7 @@ import common
 from common import CannotCheck, Check, Run
 from livecheck.core.checks import failed, passed, skip, undecided, warned
 from livecheck.core.text import counted as count_texts
-from livecheck.core.text import duration, plural, shorten
+from livecheck.core.text import duration, listed, plural, shorten
 from livecheck.gateway.burst import Limits
 from livecheck.gateway.context_evidence import (
     BEYOND,
@@ -64,7 +64,7 @@ from livecheck.gateway.context_size import (
     promise_of_props,
     slots_of_props,
 )
-from livecheck.gateway.token_rate import Rate, find_rate
+from livecheck.gateway.token_rate import Rate, find_rate, stalls
 from livecheck.wire import chat, form, notices
 from livecheck.wire.access import no_access
 from livecheck.wire.answer import Answer
@@ -188,9 +188,11 @@ def find_rate_of(session: Session) -> None:
     counts = [each.counted for each in asked if each.counted]
     evidence.rate = find_rate(counts)
     if evidence.rate is None and not session.is_over:
-        seen = ", ".join(f"{each.tokens:g}" for each in counts) or "none"
+        seen = listed([f"{each.tokens:g} for {each.sentences} sentences" for each in counts])
         evidence.untold = "the server does not count the tokens of a prompt (usage.prompt_tokens: "
-        evidence.untold += f"{seen}), so nobody can tell what it reads"
+        evidence.untold += f"{seen or 'none'}), so nobody can tell what it reads"
+        if stalls(counts):
+            evidence.stalled, evidence.untold = seen, "short prompts are cut already"
 
 
 def ask_alone(session: Session) -> None:
@@ -364,11 +366,9 @@ def divided(size: int, named: Sequence[int]) -> str:
 
 def trouble_words(asked: Asked, evidence: Evidence) -> str:
     """What became of a prompt that was not answered."""
-    sent = f"{asked.trouble}"
     if asked.answer.status == 413:
-        size = len(asked.answer.request.body or b"")
-        return f"{sent}: a limit on the length of a body ({size} bytes) is below the context"
-    return f"{sent}{divided(evidence.size, limits_named(asked.answer))}"
+        return f"{asked.trouble}: a limit on the length of a body is below the context"
+    return f"{asked.trouble}{divided(evidence.size, limits_named(asked.answer))}"
 
 
 def excuse(asked: Asked, evidence: Evidence) -> str | None:
@@ -411,6 +411,9 @@ def short_words(asked: Asked, evidence: Evidence) -> str:
 
 def check_taken(evidence: Evidence) -> Check:
     """Prompts up to 95 percent of the context are answered, and counted in full."""
+    if evidence.stalled:
+        detail = f"prompt_tokens do not grow with the prompt ({evidence.stalled}): it is cut, and "
+        return failed("taken", f"{detail}nothing says so")
     asked = evidence.of(RATE, SHORT, HALF, LONG)
     refused = [each for each in evidence.of(LONG) if each.is_refused]
     if evidence.good(LONG):  # it was answered with less room for the answer: see check_room
@@ -422,7 +425,7 @@ def check_taken(evidence: Evidence) -> Check:
         return failed("taken", detail, facts)
     if trouble := judge_trouble("taken", asked, evidence):
         return trouble
-    if evidence.rate is None or evidence.stopped or not evidence.good(LONG):
+    if evidence.rate is None or not evidence.good(LONG):
         return not_told("taken", evidence)
     parts = []
     for phase in (SHORT, HALF, LONG):
@@ -437,10 +440,10 @@ def check_taken(evidence: Evidence) -> Check:
     return passed("taken", f"{detail} (±{error:.0f})")
 
 
-def held_control(evidence: Evidence) -> bool:
-    """Whether the model has repeated all numbers of the short prompts."""
+def held_control(evidence: Evidence, place: int = 0) -> bool:
+    """Whether the model has repeated the number at this place of each short prompt."""
     control = evidence.good(SHORT)
-    return bool(control) and all(all(each.found) for each in control)
+    return bool(control) and all(each.found[place] for each in control)
 
 
 def check_remembered(evidence: Evidence) -> Check:
@@ -448,23 +451,26 @@ def check_remembered(evidence: Evidence) -> Check:
     name, control, found = "remembered", evidence.good(SHORT), evidence.good(LONG)
     if not control:
         return not_told(name, evidence)
-    if not held_control(evidence):
+    held = [place for place in range(3) if held_control(evidence, place)]
+    if not {0, 2} <= set(held):
         seen = sum(repeated(control, place)[0] for place in range(3))
         reason = f"cannot tell: at 10 % the model repeats {seen} of {3 * len(control)} numbers"
         said = notices.of_thoughts([each.answer for each in control])
         return skip(name, reason + (f"; {said}" if said else ": a small model cannot show this"))
     if not found:
         return not_told(name, evidence)
-    times = [repeated(found, place) for place in range(3)]
-    told = ", ".join(f"{place} {n} of {of}" for place, (n, of) in zip(PLACES, times, strict=True))
-    detail, facts = f"repeated at 95 %: {told}", {"repeated": [n for n, _ in times]}
-    (first, tries), (last, _) = times[0], times[2]
+    times = {place: repeated(found, place) for place in held}
+    told = ", ".join(f"{PLACES[place]} {n} of {of}" for place, (n, of) in times.items())
+    facts = {"repeated": {PLACES[place]: n for place, (n, _) in times.items()}}
+    detail, (first, tries), (last, _) = f"repeated at 95 %: {told}", times[0], times[2]
     if tries == 0:
-        return skip(name, f"cannot tell: the answers at 95 % have no room for the numbers ({told})")
-    if first and min(n for n, _ in times):
+        return skip(name, "cannot tell: the answers at 95 % end before they come to the numbers")
+    if all(n for n, _ in times.values()):
         return passed(name, detail, facts)
     if first or not last or tries <= MORE_TRIES:
-        return warned(name, f"{detail}; at 10 % all: the model is weak, or text is lost", facts)
+        return warned(
+            name, f"{detail}; at 10 % each time: the model is weak, or text is lost", facts
+        )
     return judge_loss(name, detail, facts, evidence)
 
 
@@ -518,7 +524,7 @@ def check_together(evidence: Evidence) -> Check:
         return failed(name, f"{detail}; alone they are not")
     if trouble := judge_trouble(name, asked, evidence):
         return trouble
-    if evidence.stopped or not asked:
+    if len(asked) < count:
         return not_told(name, evidence)
     alone, (first, tries) = repeated(evidence.good(HALF), 0), repeated(asked, 0)
     counts = [each.counted.tokens for each in asked if each.counted]

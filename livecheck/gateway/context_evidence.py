@@ -165,8 +165,9 @@ class Asked:
 class Evidence:
     """All that was asked. `said`: what the deployment says, where --context says something else.
 
-    `rate`: how the server counts; None when it does not. `untold`: why deeper prompts were not
-    sent. `stopped`: why nothing more was.
+    `rate`: how the server counts; None when it does not. `stalled`: the counts of the first prompts
+    that should differ by more. `untold`: why deeper prompts were not sent. `stopped`: why nothing
+    more was.
     """
 
     promise: Promise
@@ -175,6 +176,7 @@ class Evidence:
     timeout_s: float
     asked: list[Asked] = field(default_factory=list)
     rate: Rate | None = None
+    stalled: str | None = None
     untold: str | None = None
     stopped: Stop | None = None
 

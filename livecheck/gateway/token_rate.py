@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 LEAST_ERROR = 2.0  # tokens: tokenizers differ in how they cut the numbers of a prompt
+LEAST_TOKENS = 3.0  # of a sentence of eight words, with any tokenizer
 UNEVEN = 0.25  # of a count: one that departs further from the line does not count this prompt
 
 
@@ -74,3 +75,13 @@ def find_rate(counts: Sequence[Counted]) -> Rate | None:
     if any(off > max(LEAST_ERROR, UNEVEN * tokens) for off, tokens in offs):
         return None
     return Rate(near, far, LEAST_ERROR + max(off for off, _ in offs))
+
+
+def stalls(counts: Sequence[Counted]) -> bool:
+    """Whether the counts stop growing where a longer prompt must have more tokens: it was cut. The
+    shortest one has to be large enough to be the count of its prompt."""
+    ordered = sorted(counts, key=lambda each: each.sentences)
+    if not ordered or ordered[0].tokens < LEAST_TOKENS * ordered[0].sentences:
+        return False
+    pairs = zip(ordered, ordered[1:], strict=False)
+    return any(b.most - a.tokens < LEAST_TOKENS * (b.sentences - a.sentences) for a, b in pairs)

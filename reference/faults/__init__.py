@@ -15,6 +15,7 @@ from . import (
     codings,
     completion_forms,
     concurrency,
+    context,
     cors,
     dead_addresses,
     model_routing,
@@ -55,6 +56,7 @@ FAULTS: tuple[Fault, ...] = (
     *dead_addresses.ROWS,
     *completion_forms.ROWS,
     *concurrency.ROWS,
+    *context.ROWS,
 )
 
 

@@ -17,6 +17,7 @@ from ..fleet_routing import Place
 from ..hooks import Handler
 from . import (
     concurrency,
+    context,
     dead_addresses,
     other_gateways,
     progress,
@@ -367,6 +368,7 @@ SOUND: tuple[SoundVariant, ...] = (
     *silences.SOUND,
     *concurrency.SOUND,
     *sound_texts.ROWS,
+    *context.SOUND,
     SoundVariant(
         "max-completion-tokens",
         "the model takes max_completion_tokens in the place of max_tokens",

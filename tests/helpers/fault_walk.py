@@ -62,6 +62,7 @@ SOUND_CASES = {
         "--origin https://app.example", {"cors_origins": "https://app.example"}
     ),
     "test_concurrency.py": SoundCase("", {"skills": "repeat"}),
+    "test_context.py": SoundCase("", {"skills": "context", "slots": 4, "context_size": 4096}),
     "test_auth.py": SoundCase("", {"profile": "fleet"}),
     "test_model_routing.py": SoundCase(
         "--test-permissions --skip full_access", {"profile": "fleet"}

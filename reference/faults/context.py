@@ -1,0 +1,398 @@
+"""Contexts that are not what they promise to be, which test_context.py must notice; and sound ones
+that are unusual.
+
+The engine plays a model that reads the prompt and repeats the numbers in it (skills/context.py). A
+word is a token. One request has SIZE of them.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import re
+from collections.abc import Callable
+from typing import Any, Literal
+
+from aiohttp import web
+
+from ..hooks import Handler, Hooks
+from .answers import change_json, error_500, instead, never_answer
+from .completions import Fields, chunk_of
+from .conditions import Asked, Condition, after, number_is, only
+from .fault import Fault, Install, SoundVariant
+from .planting import all_of, around, nothing, on_events
+from .streams import DONE, Events, as_event, payload
+
+SCRIPT = "test_context.py"
+OPTIONS: dict[str, object] = {"skills": "context", "slots": 4, "context_size": 4096}
+SIZE = 1024
+HALF, LONG = 400, 900  # tokens: prompts of half the context, and of nearly all of it, have more
+KEPT = 700
+CACHED = 24  # tokens of a template that the engine has in its cache
+SENT: contextvars.ContextVar[int] = contextvars.ContextVar("sent", default=0)
+BODY_BYTES = 4200  # less than a prompt of nearly all of the context has
+
+
+# --- requests
+
+
+def prompt_of(fields: Fields) -> str:
+    return str(fields["messages"][-1]["content"])
+
+
+def tokens_of(fields: Fields) -> int:
+    return len(prompt_of(fields).split())
+
+
+def longer_than(tokens: int, most: int = 10**9) -> Condition:
+    """Completions whose prompt has more tokens than this, and no more than `most`."""
+
+    def condition(asked: Asked) -> bool:
+        return "messages" in asked.fields and tokens < tokens_of(asked.fields) <= most
+
+    return condition
+
+
+def change_prompt(change: Callable[[str], str]) -> Install:
+    """The engine gets another prompt than the one that was sent."""
+
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        fields = json.loads(await request.read())
+        SENT.set(tokens_of(fields))
+        fields["messages"][-1]["content"] = change(prompt_of(fields))
+        request._read_bytes = json.dumps(fields).encode()
+        return await handler(request)
+
+    return around("inference", wrapper)
+
+
+def keep_end(tokens: int) -> Install:
+    """Of a longer prompt the beginning is dropped."""
+    return change_prompt(lambda text: " ".join(text.split(" ")[-tokens:]))
+
+
+def keep_ends(text: str) -> str:
+    """The middle is dropped."""
+    words = text.split(" ")
+    return text if len(words) < KEPT else " ".join(words[: KEPT // 2] + words[-KEPT // 2 :])
+
+
+def forget(name: str) -> Install:
+    """As a weak model that overlooks one of the numbers, though it has read all of the text."""
+    found = re.compile(rf"The {name} number is \d+\.")
+    return change_prompt(lambda text: found.sub(f"The {name} number is unknown.", text))
+
+
+def refuse(status: int, message: str, **more: Any) -> Install:
+    error = {"message": message, "type": "invalid_request_error", **more}
+    text = json.dumps({"error": {"code": status, **error}})
+    return instead("inference", status=status, text=text, content_type="application/json")
+
+
+def under_load(*installs: Install) -> Install:
+    """For a request that comes while another one is in flight."""
+    faulty, active = Hooks(), 0
+    for each in installs:
+        each(faulty)
+
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal active
+        active += 1
+        try:
+            is_alone = active == 1
+            chosen = handler if is_alone else faulty.wrap("inference", handler)
+            return await chosen(request)
+        finally:
+            active -= 1
+
+    return around("inference", wrapper)
+
+
+def large(*installs: Install) -> Install:
+    return only(longer_than(LONG), *installs)
+
+
+def too_long(*installs: Install) -> Install:
+    return only(longer_than(SIZE), *installs)
+
+
+# --- answers
+
+
+async def as_sent(stream: Events) -> Events:
+    """All that was sent is counted, and the engine's own figures are not passed on."""
+    async for event in stream:
+        fields = payload(event)
+        fields.pop("timings", None)
+        if (usage := fields.get("usage")) and (sent := SENT.get()):
+            usage |= {"prompt_tokens": sent, "total_tokens": sent + usage["completion_tokens"]}
+        yield as_event(fields) if fields else event
+
+
+async def without_counts(stream: Events) -> Events:
+    """Nothing is counted in streams."""
+    async for event in stream:
+        fields = payload(event)
+        fields.pop("timings", None)
+        if fields.pop("usage", None) is None:
+            yield as_event(fields) if fields else event
+
+
+async def cached_apart(stream: Events) -> Events:
+    """Tokens from the cache are left out of the count; the engine's own figures are missing."""
+    async for event in stream:
+        fields = payload(event)
+        fields.pop("timings", None)
+        if usage := fields.get("usage"):
+            usage["prompt_tokens"] -= CACHED
+            usage["total_tokens"] -= CACHED
+            usage["prompt_tokens_details"] = {"cached_tokens": CACHED}
+        yield as_event(fields) if fields else event
+
+
+def empty(reason: str, tokens: int) -> Install:
+    """A stream without a token of text."""
+
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        fields = json.loads(await request.read())
+        count = tokens_of(fields)
+        usage = {"prompt_tokens": count, "completion_tokens": tokens}
+        last = {**payload(chunk_of(fields, {})), "choices": [], "usage": usage}
+        usage["total_tokens"] = count + tokens
+        events = chunk_of(fields, {"role": "assistant", "content": ""})
+        events += chunk_of(fields, {}, reason) + as_event(last)
+        body = events + DONE + b"\n\n"
+        return web.Response(body=body, content_type="text/event-stream")
+
+    return around("backend", wrapper)
+
+
+def error_event(message: str) -> Install:
+    body = as_event({"error": {"message": message, "code": 400}}) + DONE + b"\n\n"
+    return instead("backend", body=body, content_type="text/event-stream")
+
+
+def promise(**fields: Any) -> Install:
+    """What the list of models says about the model."""
+
+    def change(content: Fields) -> None:
+        content["data"][0].pop("meta")
+        content["data"][0] |= fields
+
+    return change_json("models", change)
+
+
+def of_vllm(asked: Asked) -> bool:
+    """A prompt and an answer that do not have room together."""
+    fields = asked.fields
+    return "messages" in fields and tokens_of(fields) + fields["max_tokens"] > SIZE
+
+
+VLLM = (
+    f"This model's maximum context length is {SIZE} tokens. However, you requested more tokens in "
+    "the messages and the completion. Please reduce the length of the messages or completion."
+)
+RESERVED = 40  # tokens that a gateway keeps for itself
+GROWS = "Input length exceeds the context"
+
+
+def row(
+    name: str,
+    breaks: str,
+    check: str,
+    install: Install,
+    status: Literal["FAIL", "WARN"] = "FAIL",
+    arguments: tuple[str, ...] = (),
+    **options: object,
+) -> Fault:
+    options = {**OPTIONS, **options}
+    return Fault(f"context-{name}", breaks, SCRIPT, check, install, status, options, arguments)
+
+
+ROWS: tuple[Fault, ...] = (
+    # what is taken
+    row(
+        "drops-beginning",
+        "the beginning of a prompt that is longer than two thirds of the context is dropped",
+        "taken",
+        keep_end(KEPT),
+    ),
+    row(
+        "drops-middle",
+        "the middle of a long prompt is dropped",
+        "taken",
+        change_prompt(keep_ends),
+    ),
+    row(
+        "tiny",
+        "of each prompt the last 200 tokens are read, and the list of models promises 65536",
+        "taken",
+        all_of(promise(max_model_len=65536), keep_end(200)),
+    ),
+    row(
+        "divided",
+        "the context that is promised is shared by the slots",
+        "taken",
+        nothing,
+        arguments=("--context", "4096"),
+    ),
+    row(
+        "body-limit",
+        "the longest body that is accepted is shorter than the context",
+        "taken",
+        nothing,
+        max_body_bytes=BODY_BYTES,
+    ),
+    row(
+        "half-500",
+        "a prompt of half the context is a 500",
+        "taken",
+        only(longer_than(HALF), error_500("backend")),
+    ),
+    row(
+        "long-hangs",
+        "a prompt of nearly all of the context is never answered",
+        "taken",
+        large(around("backend", never_answer)),
+        arguments=("--timeout", "1"),
+    ),
+    row(
+        "promise-differs",
+        "the deployment says another context than the operator",
+        "promise",
+        nothing,
+        "WARN",
+        ("--context", "1000", "--skip", "together"),
+    ),
+    # what is remembered
+    row(
+        "drops-and-counts",
+        "the beginning of a long prompt is dropped, and counted all the same",
+        "remembered",
+        all_of(keep_end(KEPT), on_events(as_sent)),
+    ),
+    row(
+        "forgets",
+        "the model does not repeat the beginning of a long text, which the engine has read",
+        "remembered",
+        large(forget("first")),
+        "WARN",
+        ("--skip", "together"),
+    ),
+    # room
+    row(
+        "no-room",
+        "a long prompt leaves no room for a token of answer",
+        "room",
+        large(empty("length", 0)),
+    ),
+    row(
+        "reserve",
+        "an answer that has room in the context is refused, and one of a token is not",
+        "room",
+        only(
+            lambda asked: (
+                "messages" in asked.fields
+                and tokens_of(asked.fields) + asked.fields["max_tokens"] > SIZE - RESERVED
+            ),
+            refuse(400, GROWS),
+        ),
+        "WARN",
+        ("--skip", "together"),
+    ),
+    # together
+    row(
+        "shared-under-load",
+        "requests at once share the context, and the beginning of each is dropped",
+        "together",
+        under_load(keep_end(HALF)),
+    ),
+    row(
+        "refused-under-load",
+        "requests at once share the context, and what is too long for a share is refused",
+        "together",
+        under_load(refuse(400, "the request exceeds the available context size (256 tokens)")),
+    ),
+    row(
+        "forgotten-under-load",
+        "the beginning is dropped under load, and counted all the same",
+        "together",
+        all_of(under_load(keep_end(HALF)), on_events(as_sent)),
+    ),
+    row(
+        "some-forgotten",
+        "under load one of the requests is answered without its beginning",
+        "together",
+        only(number_is(9), forget("first")),
+        "WARN",
+        ("--concurrency", "3"),
+    ),
+    # beyond
+    row(
+        "beyond-cut",
+        "what is too long is cut to the context, in silence",
+        "beyond",
+        keep_end(SIZE - RESERVED),
+    ),
+    row("beyond-500", "what is too long is a 500", "beyond", too_long(error_500("backend"))),
+    row(
+        "beyond-hangs",
+        "what is too long is never answered",
+        "beyond",
+        too_long(around("backend", never_answer)),
+        arguments=("--timeout", "1"),
+    ),
+    row(
+        "beyond-forgotten",
+        "what is too long is answered without its beginning, and counted in full",
+        "beyond",
+        all_of(too_long(keep_end(KEPT)), on_events(as_sent)),
+    ),
+    row(
+        "beyond-unexplained",
+        "what is too long is a 400 that does not say why",
+        "beyond",
+        too_long(refuse(400, "bad request")),
+        "WARN",
+        ("--skip", "together"),
+    ),
+    row(
+        "beyond-in-stream",
+        "what is too long is refused inside of a 200 stream",
+        "beyond",
+        too_long(error_event(VLLM)),
+        "WARN",
+        ("--skip", "together"),
+    ),
+)
+
+
+def sound(
+    name: str, shows: str, install: Install = nothing, *arguments: str, **options: object
+) -> SoundVariant:
+    return SoundVariant(f"context-{name}", shows, (SCRIPT,), install, options, arguments)
+
+
+SOUND: tuple[SoundVariant, ...] = (
+    sound(
+        "weak-model",
+        "the model repeats nothing, and whatever comes has room",
+        nothing,
+        "--context",
+        "1024",
+        skills="",
+    ),
+    sound(
+        "of-vllm",
+        "max_model_len is promised, a prompt and its answer share it, and there are no timings",
+        all_of(promise(max_model_len=SIZE), only(of_vllm, refuse(400, VLLM)), on_events(as_sent)),
+    ),
+    sound("whole-counts", "only whole answers have usage", on_events(without_counts)),
+    sound(
+        "cached-apart",
+        "tokens from the cache are left out of prompt_tokens",
+        only(after(1), on_events(cached_apart)),
+    ),
+    sound("one-at-once", "one request is served at once", max_concurrent_requests=1),
+    sound("more-than-promised", "more has room than is promised", promise(max_model_len=900)),
+)

@@ -82,6 +82,11 @@ ALL_STEPS = (
         {"max_concurrent_requests": 1, "max_queue_size": 2},
     ),
     Step(
+        "The context: two requests at once, each with half of what one may have",
+        "test_context.py",
+        {"slots": 2, "context_size": 2048, "skills": "context"},
+    ),
+    Step(
         "CORS: one web page is allowed, others are not",
         "test_cors.py --origin https://app.example",
         {"cors_origins": "https://app.example"},

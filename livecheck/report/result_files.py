@@ -67,6 +67,7 @@ KINDS = (  # in the order of the guide's steps
     Kind("test_openai_sdk", "openai_sdk_test", "OpenAI SDK", "openai_sdk_test"),
     Kind("test_scale_to_zero", "scale_to_zero", "Scale-to-Zero", "scale_to_zero"),
     Kind("test_queue", "queue_behavior", "Queue Behavior", "queue_behavior"),
+    Kind("test_context", "context", "Context"),
     Kind("test_cors", "cors", "CORS"),
     Kind("test_concurrency", "concurrency", "Concurrency"),
     Kind("test_auth", "auth", "Authentication", "auth", fleet=True),

@@ -21,7 +21,7 @@ from .completions import Fields, chunk_of
 from .conditions import Asked, Condition, after, number_is, only
 from .fault import Fault, Install, SoundVariant
 from .planting import all_of, around, nothing, on_events
-from .streams import DONE, Events, as_event, payload
+from .streams import DONE, Events, as_event, finish, no_done, payload
 
 SCRIPT = "test_context.py"
 OPTIONS: dict[str, object] = {"skills": "context", "slots": 4, "context_size": 4096}
@@ -192,6 +192,7 @@ VLLM = (
     f"This model's maximum context length is {SIZE} tokens. However, you requested more tokens in "
     "the messages and the completion. Please reduce the length of the messages or completion."
 )
+FORM = ("--only", "form")
 RESERVED = 40  # tokens that a gateway keeps for itself
 GROWS = "Input length exceeds the context"
 
@@ -326,6 +327,16 @@ ROWS: tuple[Fault, ...] = (
         only(number_is(9), forget("first")),
         "WARN",
         ("--concurrency", "3"),
+    ),
+    # the form
+    row("no-done", "streams have no [DONE]", "form", on_events(no_done), arguments=FORM),
+    row(
+        "eos",
+        "streams end with the finish_reason eos",
+        "form",
+        on_events(finish("eos")),
+        "WARN",
+        FORM,
     ),
     # beyond
     row(

@@ -20,9 +20,7 @@ ORDINARY = """
     local-model benchmark gateway_overhead inference_c inference_r openai_sdk_test scale_to_zero
     test_openai_sdk test_scale_to_zero queue_behavior test_queue model_routing test_model_routing
     workload_routing test_workload_routing test_auth test_cors test_wol content_encoding addresses
-    test_concurrency
-    workload_routing test_workload_routing test_auth test_context test_cors test_wol
-    content_encoding addresses
+    test_concurrency test_context
     inference deployment requests responses answered unanswered completion completions
     chat.completion
     chat/completions connection connections credential credentials authorization authentication

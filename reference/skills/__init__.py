@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from . import repeating
-from . import context
+from . import context, repeating
 from .played import Played, Refused
 
 # The answer to a request, of so many tokens at most; None: this skill has nothing to say to it.

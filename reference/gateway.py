@@ -5,7 +5,8 @@ What the real gateway's documents leave open was decided here:
 * `/ping`, `/health` and `/metrics` need no key; everything below `/v1/` does. Only a POST below
   `/v1/` takes a place in the queue and wakes a sleeping engine. `/v1/models` never wakes it:
   while the engine sleeps, the gateway repeats the list from the engine's last start.
-* The rate limit counts every request with an accepted key in the last 60 seconds.
+* The rate limit counts every request with an accepted key in the last 60 seconds (`rate_window`).
+  It does not count those that it refuses.
 * A method that a path does not support is a 404, as with llama.cpp.
 * A client that shuts down its sending side is treated as gone.
 """
@@ -16,6 +17,7 @@ import asyncio
 import contextlib
 import hmac
 import json
+import math
 import secrets
 import time
 from collections import defaultdict, deque
@@ -49,7 +51,6 @@ from .slots import QueueFull, Slots
 from .telemetry import Counters, wants_text
 
 ENGINE_HEALTH_S = 2.0
-RATE_WINDOW_S = 60.0
 TOO_LONG = {
     414: ("the URL is too long", "uri_too_long"),
     431: ("a header is too long", "headers_too_large"),
@@ -65,21 +66,29 @@ def invalid(status: int, message: str, code: str) -> JsonRefusal:
     return JsonRefusal(status, message, "invalid_request_error", code)
 
 
-class RateLimit:
-    """Allows each key `per_minute` requests within any 60 seconds (0: no limit)."""
+def rate_limited(settings: GatewaySettings) -> JsonRefusal:
+    window_s = settings.rate_window
+    window = "minute" if window_s == 60 else f"{window_s:g} s"
+    message = f"Rate limit exceeded: {settings.rate_limit} requests per {window}"
+    wait_s = math.ceil(window_s)
+    return JsonRefusal(429, message, "rate_limit_error", "rate_limit_exceeded", wait_s)
 
-    def __init__(self, per_minute: int) -> None:
-        self.per_minute = per_minute
+
+class RateLimit:
+    """Allows each key `limit` requests within any `window_s` seconds (limit 0: no limit)."""
+
+    def __init__(self, limit: int, window_s: float) -> None:
+        self.limit, self.window_s = limit, window_s
         self._times_s: defaultdict[str, deque[float]] = defaultdict(deque)
 
     def allows(self, key: str) -> bool:
         """Whether one more request of this key is allowed; if so, it is counted."""
-        if not self.per_minute:
+        if not self.limit:
             return True
         now_s, times_s = time.monotonic(), self._times_s[key]
-        while times_s and now_s - times_s[0] >= RATE_WINDOW_S:
+        while times_s and now_s - times_s[0] >= self.window_s:
             times_s.popleft()
-        if len(times_s) >= self.per_minute:
+        if len(times_s) >= self.limit:
             return False
         times_s.append(now_s)
         return True
@@ -88,7 +97,8 @@ class RateLimit:
 class Gateway(BaseGateway):
     """Answers requests as the real gateway does.
 
-    Faults may replace `authorize`, `cors_headers`, `add_headers`, `slots`, `counters` and `engine`.
+    Faults may replace `authorize`, `cors_headers`, `add_headers`, `slots`, `counters`, `engine` and
+    `rate_limit`.
     """
 
     def __init__(
@@ -108,7 +118,7 @@ class Gateway(BaseGateway):
             settings.max_concurrent_requests or settings.slots, settings.max_queue_size
         )
         self.counters = Counters(self.slots)
-        self.rate_limit = RateLimit(settings.rate_limit)
+        self.rate_limit = RateLimit(settings.rate_limit, settings.rate_window)
         self.known_models = b'{"object":"list","data":[]}'
         for change in hooks.setup:
             change(self)
@@ -226,10 +236,7 @@ class Gateway(BaseGateway):
             raise invalid(401, "Invalid or missing API key", "invalid_api_key")
         self.counters.requests_authenticated += 1
         if not self.rate_limit.allows(key.strip()):
-            limit = f"{self.settings.rate_limit} requests per minute"
-            message = f"Rate limit exceeded: {limit}"
-            wait_s = int(RATE_WINDOW_S)
-            raise JsonRefusal(429, message, "rate_limit_error", "rate_limit_exceeded", wait_s)
+            raise rate_limited(self.settings)
 
     async def _endpoint(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.method == "GET" and request.path == "/v1/models":
@@ -360,7 +367,7 @@ def malformed(status: int) -> web.Response:
 async def deploy(settings: GatewaySettings, hooks: Hooks) -> AsyncIterator[dict[str, str]]:
     """Run the health server, the engine and the gateway. Gives the variables for the scripts."""
     raise_descriptor_limit()
-    keys = settings.api_keys or (f"sk-{secrets.token_hex(24)}",)
+    keys = settings.api_keys or tuple(f"sk-{secrets.token_hex(24)}" for _ in range(2))
     async with contextlib.AsyncExitStack() as stack:
         sock = stack.enter_context(bind(settings.port))
         arguments = ["--port", str(settings.health_port)]
@@ -381,4 +388,5 @@ async def deploy(settings: GatewaySettings, hooks: Hooks) -> AsyncIterator[dict[
             "INFERENCE_API_KEY": keys[0] if settings.auth_enabled else "",
             "HEALTH_URL": health.url,
             "ENGINE_URL": engine.url or "",
+            "INFERENCE_OTHER_KEY": keys[1] if settings.auth_enabled and len(keys) > 1 else "",
         }

@@ -211,9 +211,10 @@ class GatewaySettings(EngineSettings):
     )
     auth_enabled: bool = setting(True, flag, "require an API key (true)")
     api_keys: tuple[str, ...] = setting(
-        (), keys, "accepted keys, separated by commas (a random one)"
+        (), keys, "accepted keys, separated by commas (two random ones)"
     )
-    rate_limit: int = setting(100, whole(0), "requests per minute and key, 0 for no limit (100)")
+    rate_limit: int = setting(100, whole(0), "requests per window and key, 0 for no limit (100)")
+    rate_window: float = setting(60.0, seconds_or_ms, "seconds that the rate limit counts (60)")
     max_concurrent_requests: int = setting(
         0, whole(0), "requests at once, 0 for as many as slots (0; the real one: 1)"
     )

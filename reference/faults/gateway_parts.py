@@ -22,6 +22,15 @@ from ..telemetry import Counters
 from ..token_verifier import User, Verifier
 
 
+class RateLimit(Protocol):
+    """Allows each key `limit` requests in `window_s` seconds."""
+
+    limit: int
+    window_s: float
+
+    def allows(self, key: str) -> bool: ...
+
+
 class GgufGateway(Protocol):
     """The gateway of the profile "gateway".
 
@@ -34,6 +43,7 @@ class GgufGateway(Protocol):
     engine: Engine
     slots: Slots
     counters: Counters
+    rate_limit: RateLimit
     authorize: Callable[[web.BaseRequest], None]
     cors_headers: Callable[[str | None], dict[str, str]]
     add_headers: Callable[[web.BaseRequest, web.StreamResponse], None]

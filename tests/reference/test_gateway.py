@@ -101,14 +101,15 @@ def test_it_prints_the_environment_then_ready_and_ends_without_a_trace(number: i
     command += ["--port", "0", "--health-port", "0"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(5)]
+        lines = [process.stdout.readline() for _ in range(6)]
         pids = family(process.pid)
         process.send_signal(number)
         assert process.wait(10) == 0
     assert re.fullmatch(r"export INFERENCE_URL=http://127\.0\.0\.1:\d+\n", lines[0])
     assert re.fullmatch(r"export INFERENCE_API_KEY=sk-\w+\n", lines[1])
     assert re.fullmatch(r"export HEALTH_URL=http://127\.0\.0\.1:\d+\n", lines[2])
-    assert lines[4].startswith("# ready")
+    assert re.fullmatch(r"export INFERENCE_OTHER_KEY=sk-\w+\n", lines[4])
+    assert lines[5].startswith("# ready")
     assert len(pids) == 3  # gateway, engine, health server
     assert eventually(lambda: gone(pids))
 

@@ -103,6 +103,11 @@ ALL_STEPS = (
         profile="fleet",
     ),
     Step(
+        "The key's rate limit, here of 20 requests in 5 s",
+        "test_rate_limit.py --limit 20 --window 5",
+        {"rate_limit": 20, "rate_window": 5},
+    ),
+    Step(
         "Which tokens are accepted, and what each role may do",
         "test_auth.py --token-binary {token_binary}",
         profile="fleet",

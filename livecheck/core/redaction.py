@@ -21,6 +21,8 @@ ORDINARY = """
     test_openai_sdk test_scale_to_zero queue_behavior test_queue model_routing test_model_routing
     workload_routing test_workload_routing test_auth test_cors test_wol content_encoding addresses
     test_concurrency test_context
+    test_concurrency
+    test_rate_limit
     inference deployment requests responses answered unanswered completion completions
     chat.completion
     chat/completions connection connections credential credentials authorization authentication

@@ -267,7 +267,7 @@ class Run(Screen):
             self.say_always(f"{word} (exit {int(self.exit_code)}): {', '.join(parts)}")
 
     def _as_dict(self, document: Document) -> dict[str, Any]:
-        hidden = {"deployment", "script", "token", "token_binary", "direct_key"}
+        hidden = {"deployment", "script", "token", "token_binary", "direct_key", "other_key"}
         options = {key: plain(value) for key, value in vars(self.args).items() if key not in hidden}
         about = {
             "script": self.args.script,

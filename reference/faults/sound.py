@@ -21,6 +21,7 @@ from . import (
     dead_addresses,
     other_gateways,
     progress,
+    rate_limit,
     rates,
     silences,
     sound_addresses,
@@ -58,6 +59,7 @@ GATEWAY = (
 )
 FLEET = ("test_auth.py", "test_model_routing.py", "test_wol.py", "test_workload_routing.py")
 QUEUE = ("test_queue.py",)
+LIMIT = ("test_rate_limit.py",)
 SPLIT_DELAY_S = 0.0005  # so that the two halves of an event are two reads of the client
 UNHURRIED_S = 0.6  # of the second that a probe may take
 LINE_SEPARATOR = "\u2028"  # legal inside JSON, although some programs take it for the end of a line
@@ -203,11 +205,11 @@ def log_each_wait(fleet: FleetGateway) -> None:
 
 
 SOUND: tuple[SoundVariant, ...] = (
-    SoundVariant("plain", "nothing is unusual", (*GATEWAY, *FLEET), nothing),
+    SoundVariant("plain", "nothing is unusual", (*GATEWAY, *LIMIT, *FLEET), nothing),
     SoundVariant(
         "keep-alive",
         "connections stay open after an answer",
-        GATEWAY,
+        (*GATEWAY, *LIMIT),
         nothing,
         options={"connection": "keep-alive"},
     ),
@@ -367,6 +369,7 @@ SOUND: tuple[SoundVariant, ...] = (
     *rates.SOUND,
     *silences.SOUND,
     *concurrency.SOUND,
+    *rate_limit.SOUND,
     *sound_texts.ROWS,
     *context.SOUND,
     SoundVariant(

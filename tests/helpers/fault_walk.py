@@ -63,6 +63,7 @@ SOUND_CASES = {
     ),
     "test_concurrency.py": SoundCase("", {"skills": "repeat"}),
     "test_context.py": SoundCase("", {"skills": "context", "slots": 4, "context_size": 4096}),
+    "test_rate_limit.py": SoundCase("--limit 5 --window 1", {"rate_limit": 5, "rate_window": 1}),
     "test_auth.py": SoundCase("", {"profile": "fleet"}),
     "test_model_routing.py": SoundCase(
         "--test-permissions --skip full_access", {"profile": "fleet"}

@@ -11,10 +11,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import math
 import select
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -193,7 +195,8 @@ class Gateway:
     """The GGUF gateway: /ping, /health, /metrics in both forms, models, completions, CORS.
 
     `idle_s`: after so long without a completion its worker sleeps, and the next one takes `load_s`
-    more. `workers`: a file that always has the number of workers.
+    more. `workers`: a file that always has the number of workers. `limit`: so many requests in
+    `limit_s`; 0: no limit.
     """
 
     key: str
@@ -204,8 +207,11 @@ class Gateway:
     gap_s: float = 0.001
     workers: Path | None = None
     retry_after_s: int = 1
+    limit: int = 0
+    limit_s: float = 1.0
 
     def __post_init__(self) -> None:
+        self.allowed_s: deque[float] = deque(maxlen=self.limit)
         self.asked = self.succeeded = self.failed = 0
         self.used_s = self.began_s = time.monotonic()
 
@@ -262,7 +268,14 @@ class Gateway:
             yield refusal("other", 404, "no such endpoint", "not_found")
         elif request.headers.get("authorization") != f"Bearer {self.key}":
             yield refusal("error", 401, "Invalid or missing API key", "invalid_api_key")
+        elif not self.is_allowed():
+            self.asked += 1
+            self.failed += 1
+            wait = {"Retry-After": str(math.ceil(self.limit_s))}
+            yield refusal("error", 429, "Rate limit exceeded", "rate_limit_exceeded", **wait)
         elif path == "/v1/models":
+            self.asked += 1
+            self.succeeded += 1
             listed = {"id": MODEL, "object": "model", "created": 1, "owned_by": "sim"}
             yield as_json("models", {"object": "list", "data": [listed]})
         elif path == "/v1/chat/completions" and request.method == "POST":
@@ -272,6 +285,14 @@ class Gateway:
             yield as_json("embeddings", embedding(json.loads(request.body)))
         else:
             yield refusal("other", 404, "File Not Found", "not_found")
+
+    def is_allowed(self) -> bool:
+        """Whether the limit allows one more request; if so, it is counted."""
+        now_s, times_s = time.monotonic(), self.allowed_s
+        if self.limit and len(times_s) == self.limit and now_s - times_s[0] < self.limit_s:
+            return False
+        times_s.append(now_s)
+        return True
 
     def _health(self) -> dict[str, Any]:
         queue = {"max_concurrent": self.places.most, "max_queue_size": self.places.longest}

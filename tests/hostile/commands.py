@@ -167,6 +167,15 @@ COMMANDS = {
             "chat stream",
         ),
         command(
+            "test_rate_limit",
+            f"--api-key {KEY} --limit 5 --window 1",
+            gateway(limit=5),
+            "ping health metrics models error",
+            "models error",
+            "",
+            own_wait_s=3,
+        ),
+        command(
             "test_auth",
             BINARY,
             fleet(),

@@ -34,6 +34,7 @@ SCRIPTS = sorted(
 BRIEF = {
     "benchmark.py": ["--requests", "2", "--max-tokens", "8"],
     "test_cors.py": ["--origin", "https://app.example"],
+    "test_rate_limit.py": ["--limit", "5", "--window", "1"],
     "test_scale_to_zero.py": ["--idle-timeout", "1", "--cold-start-timeout", "5"],
 }
 SHARED = "--url --token --api-key --token-binary --timeout --ca-file --cert --cert-key"

@@ -46,6 +46,7 @@ COMMANDS = (
     "test_model_routing.py",
     "test_openai_sdk.py",
     "test_queue.py",
+    "test_rate_limit.py",
     "test_scale_to_zero.py",
     "test_wol.py",
     "test_workload_routing.py",

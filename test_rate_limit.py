@@ -1,0 +1,635 @@
+#!/usr/bin/env python3
+"""Is the key's rate limit kept: never more requests than it allows, and never fewer?
+
+Uses the limit up, one request after the other, and tries to get around it; then it waits until the
+window is over and sends more requests than are allowed all at once. Every refusal is read, and its
+Retry-After is tried out.
+
+PASS: exactly as many as the limit allows are served, whichever way they come; the others get a 429
+that says when to come back, and that is true.
+Cost: about 3 times the limit in requests for the list of models (for completions of one token, if
+that list is not limited), and the time of two windows, 2 minutes by default; six windows if what
+was seen has to be repeated. MEANWHILE THE KEY IS REFUSED TO EVERYBODY ELSE, so use a key of its
+own. A key that others use as well cannot be judged: the line says so, and the exit code is 3.
+
+Examples:
+    # the guide's gateway: 100 requests a minute for each key
+    python3 test_rate_limit.py --url https://host:8000 --api-key sk-key
+    # another limit, and a second key that must not feel it
+    python3 test_rate_limit.py --url https://host:8000 --limit 20 --window 10 --other-key sk-other
+    # only completions are limited
+    python3 test_rate_limit.py --url https://host:8000 --path /v1/chat/completions
+"""
+
+from __future__ import annotations
+
+import livecheck.core.interruption as interruption
+
+import argparse
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import common
+from common import CannotCheck, Check, Run
+from livecheck.core.checks import failed, passed, skip, undecided, warned
+from livecheck.core.credentials import check_token
+from livecheck.core.options import option_type
+from livecheck.core.text import counted, listed, plural, shorten
+from livecheck.gateway import limit_evidence as steps
+from livecheck.gateway.limit_evidence import (
+    PLAIN,
+    Asked,
+    Evidence,
+    Fate,
+    error_code,
+    said_wait_s,
+    sure_and_possible,
+    turns,
+)
+from livecheck.gateway.limit_session import (
+    TRIES,
+    Ended,
+    LimitSession,
+    contact_of,
+    cost_words,
+    count_of_bursts,
+    is_let_around,
+    ways_around,
+)
+from livecheck.gateway.retry_after import read_retry_after
+from livecheck.wire import chat
+from livecheck.wire.asking import open_wire
+from livecheck.wire.model_choice import model_to_ask
+from livecheck.wire.wire import Request, Wire
+
+CHECKS = (
+    *("one_by_one", "at_once", "window", "refusal", "retry_after"),
+    *("charged", "dodges", "other_key", "probes", "counters"),
+)
+OTHER_KEY = "INFERENCE_OTHER_KEY"
+CODE = "rate_limit_exceeded"  # in the error of the guide's gateway, as in OpenAI's
+MOST = 10_000  # requests of a limit that this script tries
+WHILE_REFUSED = ("dodges", "other_key", "probes")  # what is asked while the limit is reached
+ROWS = {  # of what is shown: a step, and what it is
+    steps.ALONE: "one after the other",
+    steps.NOW: "at once, after that",
+    steps.AROUND: "beside ways around the limit",
+    steps.HALF: "half a window later",
+    steps.BURST: "at once, a window later",
+    steps.PRESS: "at once, half a window later",
+    steps.AGAIN: "at once, another time",
+    steps.RESTED: "at once, after two windows",
+    steps.PROOF: "after Retry-After",
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
+    add = parser.add_argument_group("the limit").add_argument
+    limit = "requests that the key may send in a window (default %(default)s)"
+    add("--limit", type=common.whole_number(1, MOST), default=100, metavar="N", help=limit)
+    window = "length of the window (default %(default)g)"
+    add("--window", type=common.seconds, default=60.0, metavar="SECONDS", help=window)
+    path = f"what to ask for (default {chat.MODELS}, if that is limited)"
+    add("--path", type=option_type(parse_path), metavar="PATH", help=path)
+    other = f"another key, with a limit of its own (or {OTHER_KEY})"
+    add("--other-key", metavar="KEY", help=other)
+    add("--model", metavar="NAME", help="model to ask for (default: the first listed for chat)")
+    return parser
+
+
+def parse_path(text: str) -> str:
+    """ValueError unless it is a path."""
+    if not text.startswith("/") or not text.isprintable() or not text.isascii() or " " in text:
+        raise ValueError(f"{text!r} is not a path: write one as {chat.MODELS}")
+    return text
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """ValueError for a key that cannot be one."""
+    if args.other_key is not None:
+        check_token(args.other_key, "--other-key")
+
+
+# --- measure
+
+
+def other_key_of(run: Run, token: str | None) -> str | None:
+    key: str | None = run.args.other_key or run.look_up(OTHER_KEY)
+    if key is None:
+        return None
+    try:
+        run.secrets.add(check_token(key, OTHER_KEY))
+    except ValueError as error:
+        raise CannotCheck(str(error)) from None
+    if key == token:
+        raise CannotCheck("the other key is the key itself: give --other-key another one")
+    return key
+
+
+def question_for(path: str, model: str) -> Callable[[], Request]:
+    """What is asked again and again: as cheap as the path allows."""
+    if path.endswith(chat.COMPLETIONS.rpartition("/v1")[2]):
+        return lambda: chat.completion(model, "Say yes.", 1, stream=False)
+    return lambda: chat.get(path)
+
+
+def is_unlimited(evidence: Evidence) -> bool:
+    """Whether nothing was refused, although it should have been."""
+    asked = evidence.of(steps.ALONE, steps.NOW)
+    return evidence.has(steps.NOW) and all(each.fate is Fate.SERVED for each in asked)
+
+
+def ask_while_refused(session: LimitSession) -> None:
+    """What has to be tried while the limit is reached."""
+    wants = session.run.wants
+    if wants("dodges"):
+        session.ask_around()
+    if session.other_key and wants("other_key"):
+        session.ask_other()
+    if wants("probes"):
+        session.ask_probes()
+
+
+def ask_all(session: LimitSession) -> None:
+    """All steps. Raises Ended."""
+    run, evidence = session.run, session.evidence
+    if session.other_key and run.wants("other_key"):
+        session.ask_other()
+    session.ask_alone()
+    if not evidence.count(steps.ALONE, Fate.REFUSED) and not evidence.is_slow:
+        if evidence.troubles:
+            return
+        session.ask_at_once_now()
+        if is_unlimited(evidence):
+            return
+    is_reached = not evidence.is_slow
+    if is_reached:
+        ask_while_refused(session)
+    if all(not run.wants(name) for name in CHECKS if name not in WHILE_REFUSED):
+        return
+    if is_reached:
+        session.ask_at_half()
+    session.ask_burst()
+    if not is_reached:
+        ask_while_refused(session)
+    elif evidence.is_early:
+        session.press()
+    if run.wants("at_once"):
+        session.repeat_bursts()
+    if run.wants("retry_after"):
+        session.prove_retry_after()
+
+
+def measure_path(run: Run, wire: Wire, path: str, model: str, token: str | None) -> Evidence:
+    """All that is found out about one path. What was asked is kept, also when interrupted."""
+    evidence = Evidence(run.args.limit, run.args.window, path)
+    run.notes["limit"] = evidence
+    question, other = question_for(path, model), other_key_of(run, token)
+    session = LimitSession(run, wire, evidence, question, ways_around(token), other)
+    if run.wants("counters") or run.wants("at_once"):
+        evidence.before = session.read_counters()
+    try:
+        ask_all(session)
+        session.read_counters_at_last()
+    except Ended:
+        pass
+    first = evidence.of(steps.ALONE)[:1]
+    if first and first[0].fate is not Fate.SERVED and not evidence.count(steps.ALONE):
+        raise CannotCheck(f"{path} is not served: {first[0].outcome}; --path asks for another")
+    return evidence
+
+
+def measure(run: Run) -> None:
+    args, document = run.args, run.document("rate_limit")
+    token = run.token()
+    path = args.path or chat.MODELS
+    found = Evidence(args.limit, args.window, path)
+    run.note_wrapped(cost_words(args.limit, found.surplus, args.window))
+    asked: list[Asked] = []
+    with open_wire(run, token) as wire:
+        (contact,) = chat.first_contact(run, wire, [chat.get(chat.MODELS)])
+        asked.append(contact_of(contact))
+        try:
+            model = "" if path == chat.MODELS else model_to_ask(run, contact)
+            found = measure_path(run, wire, path, model, token)
+            if args.path is None and is_unlimited(found):
+                asked += found.asked
+                run.note_wrapped(f"{path} is not limited: asking for completions of one token")
+                model = model_to_ask(run, contact)
+                found = measure_path(run, wire, chat.COMPLETIONS, model, token)
+            run.target["model"] = model or None
+        finally:
+            last: Evidence = run.notes.get("limit", found)
+            document.requests = records([*asked, *last.asked])
+            document.metrics = metrics(last)
+    document.add(*judge(found))
+    run.show(lines(found, run.url), document.checks)
+
+
+# --- judge
+
+
+def statuses_of(asked: Sequence[Asked]) -> str:
+    return counted(each.outcome for each in asked)
+
+
+def trouble(name: str, asked: Sequence[Asked]) -> Check | None:
+    """FAIL when some requests were neither served nor refused."""
+    bad = [each for each in asked if each.fate is Fate.TROUBLE]
+    if not bad:
+        return None
+    detail = f"{len(bad)} of {plural(len(asked), 'request')} were neither served nor refused"
+    return failed(name, f"{detail} with a 429: {statuses_of(bad)}")
+
+
+def check_one_by_one(evidence: Evidence, kinds: Sequence[str]) -> Check:
+    """As many as the limit allows are served, then they are refused."""
+    name, limit = "one_by_one", evidence.limit
+    asked, served = evidence.of(steps.ALONE), evidence.count(steps.ALONE)
+    if not asked:
+        return not_decided(name, evidence)
+    seen = f"{served} served of {len(asked)}, one after the other"
+    facts = {"served": served, "sent": len(asked), "limit": limit}
+    if bad := trouble(name, asked):
+        bad.detail = f"after {served} served: {bad.detail}"
+        return bad
+    if is_unlimited(evidence):
+        more = evidence.count(steps.NOW)
+        detail = f"{seen}, and {more} more at once: no request was refused, the limit is {limit}"
+        return failed(name, detail, facts)
+    if evidence.is_slow:
+        took_s = asked[-1].span.ended_s - asked[0].span.sent_s
+        return skip(name, f"{seen} in {took_s:.3g} s: too slowly to reach the limit", facts)
+    if served > limit:
+        if kinds:
+            return passed(name, f"{seen}, the limit is {limit}: {why_more(kinds)}", facts)
+        return failed(name, f"{seen}, expected {limit}: no limiter may let so many pass", facts)
+    if served >= limit - 1:  # the list of models may have taken a place before
+        counts = "" if served == limit else ", and the list of models before them"
+        return passed(name, f"{seen}{counts}; the limit is {limit}", facts)
+    detail = (
+        f"{seen}, expected {limit}: the key was used before this script began, or others use it"
+    )
+    return skip(name, detail, facts)
+
+
+def why_more(kinds: Sequence[str]) -> str:
+    """What explains more than the limit in a short time, or places that come back early."""
+    return f"as with a {' or a '.join(kinds)}"
+
+
+def check_at_once(evidence: Evidence, kinds: Sequence[str]) -> Check:
+    """Exactly as many as the limit allows are served, when more are sent at once."""
+    name, limit, bursts = "at_once", evidence.limit, count_of_bursts(evidence)
+    asked = evidence.of(*steps.BURSTS)
+    if is_unlimited(evidence):
+        return failed(name, f"all {evidence.count(steps.NOW)} were served, the limit is {limit}")
+    if not bursts:
+        return not_decided(name, evidence)
+    each = " and then ".join(map(str, bursts.values()))
+    seen = f"{each} served of {len(evidence.of(steps.BURST))} at once"
+    facts = {"served": bursts, "sent": len(evidence.of(steps.BURST)), "limit": limit}
+    if not kinds and max(bursts.values()) > limit:
+        return failed(name, f"{seen}, expected {limit}: no limiter may let so many pass", facts)
+    if bad := trouble(name, asked):
+        return bad
+    first = bursts[steps.BURST]
+    if first == limit:
+        return passed(name, f"{seen}, after a window without any", facts)
+    if first > limit:
+        if evidence.stopped:
+            return not_decided(name, evidence)
+        return passed(name, f"{seen}, the limit is {limit}: {why_more(kinds)}", facts)
+    return check_shortage(evidence, seen, facts)
+
+
+def check_shortage(evidence: Evidence, seen: str, facts: dict[str, Any]) -> Check:
+    """Fewer were served than the limit allows, although nothing was sent for a window."""
+    name, limit, bursts = "at_once", evidence.limit, count_of_bursts(evidence)
+    seen = f"{seen}, expected {limit}"
+    again, rested = bursts.get(steps.AGAIN), bursts.get(steps.RESTED)
+    if again is not None and again >= limit:
+        detail = f"{seen}: the first time something else had taken places"
+        return passed(name, detail, facts)
+    if rested is not None and rested >= limit:
+        detail = f"{seen} after two windows: the window before counts in part, as in a sliding"
+        return passed(name, f"{detail} counter", facts)
+    if rested is None:
+        return not_decided(name, evidence)
+    if evidence.is_early and len(set(bursts.values())) == 1:
+        detail = f"{seen}; places come back little by little: the limiter lets a burst of {rested}"
+        return warned(name, f"{detail} pass, so that a client that sends {limit} is refused", facts)
+    if evidence.others is False:
+        detail = f"{seen}, though nobody else was served meanwhile: the limit is lower"
+        return failed(name, detail, facts)
+    detail = f"{seen}: others use the key, or the limit is lower (--limit {rested}?)"
+    return undecided(name, detail, facts)
+
+
+def check_window(evidence: Evidence, kinds: Sequence[str]) -> Check:
+    """The places come back when the window is over, not before and not later."""
+    name, window = "window", f"{evidence.window_s:g} s"
+    half, bursts = evidence.of(steps.HALF), count_of_bursts(evidence)
+    if not half or not bursts:
+        return not_decided(name, evidence)
+    served, first = evidence.count(steps.HALF), bursts[steps.BURST]
+    facts = {"served_at_half": served, "sent_at_half": len(half)}
+    most = max(evidence.count(steps.ALONE), *bursts.values())
+    if not kinds and most <= evidence.limit:
+        detail = f"{served} of {len(half)} were served again after {evidence.half_s:.3g} s, and"
+        detail += f" {evidence.count(steps.PRESS)} so long after the burst of {first}: the window"
+        return failed(name, f"{detail} is shorter than {window}", facts)
+    if bad := trouble(name, half):
+        return bad
+    if served:
+        why = why_more(kinds) if kinds else "the limit is not kept"
+        detail = f"{served} of {len(half)} were served again after {evidence.half_s:.3g} s"
+        return passed(name, f"{detail}: {why}", facts)
+    if first:
+        detail = f"all refused after {evidence.half_s:.3g} s, {first} served after {window}"
+        return passed(name, detail, facts)
+    if evidence.others is False:
+        later = f", {bursts[steps.AGAIN]} after another one" if steps.AGAIN in bursts else ""
+        detail = f"none was served after {window} without any{later}, though nobody else was"
+        return failed(name, f"{detail}: the window is longer", facts)
+    return skip(name, f"none was served after {window}: others use the key, or it is longer", facts)
+
+
+def check_refusal(evidence: Evidence, _: Sequence[str]) -> Check:
+    """A refusal is a 429 with the error of OpenAI's API."""
+    name, refused = "refusal", evidence.refusals
+    if not refused:
+        return not_decided(name, evidence, "no request was refused")
+    other = [each for each in refused if each.answer.status not in (429, 503)]
+    if other:
+        return failed(name, f"refused with {statuses_of(other)}, expected 429")
+    proxied = [each for each in refused if each.answer.status == 503]
+    if proxied:
+        detail = f"refused with {statuses_of(proxied)}, expected 429: clients take a 503 for a"
+        return warned(name, f"{detail} failure of the server (nginx: limit_req_status 429)")
+    plain = [each for each in refused if not isinstance(each.answer.json, dict)]
+    if plain:
+        kind = plain[0].answer.shown_header("content-type") or "missing"
+        detail = f"429, and no JSON (Content-Type {kind}): {statuses_of(plain)}"
+        return warned(name, f"{detail}; clients cannot read why")
+    codes = [error_code(each.answer) for each in refused]
+    bad = [shorten(str(code), 40) for code in codes if code != CODE]
+    if bad:
+        return warned(name, f"429, JSON with error.code {counted(bad)}, expected {CODE}")
+    said = refused[0].answer.words
+    return passed(name, f"{plural(len(refused), 'refusal')}: 429, JSON, {CODE}: {said}")
+
+
+def check_retry_after(evidence: Evidence, _: Sequence[str]) -> Check:
+    """Each refusal says when to come back; whoever comes then is served."""
+    name, refused = "retry_after", evidence.refusals
+    if not refused:
+        return not_decided(name, evidence, "no request was refused")
+    said = [read_retry_after(each.answer) for each in refused]
+    shown = counted(str(each.shown) for each in said)
+    facts = {"values": dict(Counter(str(each.shown) for each in said).most_common(9))}
+    if bad := [each for each in said if each.shown is not None and each.wait_s is None]:
+        if not all(each.is_valid for each in bad):
+            detail = f"Retry-After {bad[0].shown!r} is neither a number of seconds nor a date"
+            return failed(name, detail, facts)
+    missing = sum(1 for each in said if each.shown is None)
+    if missing:
+        detail = f"no Retry-After in {missing} of {plural(len(said), 'refusal')}: clients guess"
+        return warned(name, f"{detail} when to come back", facts)
+    if not all(each.is_valid for each in said):
+        return warned(name, f"Retry-After {shown}: not a whole number of seconds", facts)
+    return check_proofs(evidence, shown, facts)
+
+
+def check_proofs(evidence: Evidence, shown: str, facts: dict[str, Any]) -> Check:
+    """What came of the requests that were sent when Retry-After said so."""
+    name, proofs = "retry_after", evidence.proofs
+    if not proofs:
+        return not_decided(name, evidence, f"Retry-After {shown}, which was not tried out")
+    last = proofs[-1]
+    if bad := trouble(name, [last.first]):
+        return bad
+    facts["waited_s"] = round(last.waited_s, 3)
+    if last.is_cut and last.is_kept:
+        detail = f"Retry-After {last.shown}, and a request after {last.waited_s:.3g} s was served:"
+        return warned(name, f"{detail} clients wait longer than they need to", facts)
+    if last.is_kept:
+        first = f"; {len(proofs) - 1} try before was refused" if len(proofs) > 1 else ""
+        detail = f"Retry-After {shown}; a request after {last.waited_s:.3g} s was served{first}"
+        return passed(name, detail, facts)
+    if all(each.is_nearly_kept for each in proofs):
+        detail = f"Retry-After {last.shown}: refused then, served a second later"
+        return warned(name, f"{detail} (rounded down?)", facts)
+    if len(proofs) < TRIES or evidence.others:
+        return not_decided(name, evidence, f"Retry-After {last.shown}, refused then: others?")
+    detail = f"Retry-After {last.shown}: refused {last.waited_s:.3g} s later, and still after a"
+    return failed(name, f"{detail} second more, {len(proofs)} times", facts)
+
+
+def check_charged(evidence: Evidence, _: Sequence[str]) -> Check:
+    """Requests that were refused do not take places: a client that asks again is not shut out."""
+    name, limit, bursts = "charged", evidence.limit, count_of_bursts(evidence)
+    burst = evidence.of(steps.BURST)
+    if not burst:
+        return not_decided(name, evidence)
+    start_s = min(each.span.sent_s for each in burst)
+    before = [e for e in evidence.of_key if e.fate is Fate.REFUSED and e.turn < burst[0].turn]
+    spans = [each.span for each in before]
+    sure, possible = sure_and_possible(spans, start_s - evidence.window_s, start_s)
+    facts = {"refused_before": sure, "served": bursts}
+    first, again = bursts[steps.BURST], bursts.get(steps.AGAIN)
+    if not sure:
+        return skip(name, "no request was refused within a window before the burst", facts)
+    seen = f"{first} of {limit} served, {plural(sure, 'refusal')} within the window before"
+    if first >= limit:
+        return passed(name, seen, facts)
+    missing = limit - first
+    if again is not None and again >= limit and sure <= missing <= possible and missing > 1:
+        detail = f"{seen}; {again} served after a window without refusals: refusals take places"
+        return failed(name, f"{detail}, and a client that asks again is shut out for ever", facts)
+    return skip(name, f"{seen}: not known what has taken the places", facts)
+
+
+def check_dodges(evidence: Evidence, _: Sequence[str]) -> Check:
+    """No other form of the request is served while the plain one is refused."""
+    name, tries = "dodges", turns(evidence.of(steps.AROUND, what=None))
+    if not tries:
+        return not_decided(name, evidence)
+    found: dict[str, list[list[Asked]]] = {}
+    for turn in tries:
+        found.setdefault(next(each.what for each in turn if each.what != PLAIN), []).append(turn)
+    let_in = [
+        way
+        for way, each in found.items()
+        if len(each) == TRIES and all(is_let_around(turn, n == 0) for n, turn in enumerate(each))
+    ]
+    facts = {way: counted(e.outcome for turn in each for e in turn if e.what == way)
+             for way, each in found.items()}  # fmt: skip
+    if let_in:
+        detail = f"served with {listed(let_in)}, while the same request without was refused"
+        return failed(name, detail, facts)
+    blind = [way for way, each in found.items() if not has_told(each)]
+    if len(blind) == len(found):
+        return skip(name, "plain requests were served as well: not decided", facts)
+    unknown = [way for way, each in found.items() if is_unknown(each, way)]
+    more = f"; not accepted as a key: {listed(unknown, 5)}" if unknown else ""
+    return passed(name, f"none of {len(found) - len(blind)} ways around it is served{more}", facts)
+
+
+def has_told(tries: Sequence[Sequence[Asked]]) -> bool:
+    """Whether a plain request beside it was refused."""
+    return any(e.fate is Fate.REFUSED for turn in tries for e in turn if e.what == PLAIN)
+
+
+def is_unknown(tries: Sequence[Sequence[Asked]], way: str) -> bool:
+    """Whether the deployment does not take a credential in this form."""
+    return all(e.answer.status in (400, 401, 403) for t in tries for e in t if e.what == way)
+
+
+def check_other_key(evidence: Evidence, _: Sequence[str]) -> Check:
+    """Another key is served while this one is refused."""
+    name, asked = "other_key", evidence.of(steps.OTHER, what=None)
+    if not asked:
+        return skip(name, f"there is no other key to try: --other-key or {OTHER_KEY}")
+    first, *later = asked
+    if first.fate is not Fate.SERVED:
+        return skip(name, f"the other key is not served even before: {first.outcome}")
+    if not later:
+        return not_decided(name, evidence)
+    if any(each.fate is Fate.SERVED for each in later):
+        return passed(name, "served with the other key, while this one was refused")
+    detail = "refused with the other key as well, once this one had reached its limit: "
+    return failed(name, f"{detail}{statuses_of(later)}: the limit is not the key's own")
+
+
+def check_probes(evidence: Evidence, _: Sequence[str]) -> Check:
+    """/ping and /health answer while the key is refused: platforms take them for signs of life."""
+    name, asked = "probes", evidence.of(steps.PROBES, what=None)
+    if not asked:
+        return not_decided(name, evidence)
+    limited = [each for each in asked if each.fate is Fate.REFUSED and is_limit(each)]
+    if limited:
+        detail = "; ".join(f"{each.what}: {each.outcome}" for each in limited[:2])
+        return failed(name, f"{detail}, while the key is refused: they must not be limited")
+    by_path = {each.what: each.answer.status or each.answer.failure_kind for each in asked}
+    seen = ", ".join(f"{path} {status}" for path, status in by_path.items())
+    return passed(name, f"not limited: {seen}")
+
+
+def is_limit(asked: Asked) -> bool:
+    return asked.answer.status == 429 or asked.answer.looks_like_limit
+
+
+def check_counters(evidence: Evidence, _: Sequence[str]) -> Check:
+    """What /metrics counts agrees with what was sent."""
+    name, served = "counters", evidence.count_success()
+    if evidence.before is None:
+        return skip(name, "/metrics does not count requests as the guide's gateway does")
+    if evidence.after is None:
+        return not_decided(name, evidence, "/metrics did not answer at the end")
+    refused = sum(1 for each in evidence.counted if is_limit(each))
+    grown = {each: evidence.growth(each) for each in steps.COUNTERS}
+    least = {"requests_success": served, "requests_authenticated": served}
+    least["requests_total"] = served
+    facts: dict[str, Any] = {"grown": grown, "served": served, "refused": refused}
+    for counter, expected in least.items():
+        if (growth := grown[counter]) is not None and growth < expected:
+            detail = f"{counter} +{growth:g}, but {expected} were served"
+            return failed(name, f"{detail} (or several gateways, each with its own count)", facts)
+    errors = grown["requests_error"]
+    if errors is not None and errors < refused:
+        detail = f"requests_error +{errors:g}, but {refused} were refused: the limit does not show"
+        return warned(name, f"{detail} in /metrics", facts)
+    seen = ", ".join(f"{n} +{value:g}" for n, value in grown.items() if value is not None)
+    others = " (others were served meanwhile)" if evidence.others else ""
+    return passed(name, f"{seen}; {served} served and {refused} refused here{others}", facts)
+
+
+JUDGES = (
+    check_one_by_one,
+    check_at_once,
+    check_window,
+    check_refusal,
+    check_retry_after,
+    check_charged,
+    check_dodges,
+    check_other_key,
+    check_probes,
+    check_counters,
+)
+
+
+def not_decided(name: str, evidence: Evidence, reason: str = "not asked") -> Check:
+    """A SKIP; it leaves the run undecided where the script exists for it, or something ended it."""
+    if evidence.stopped:
+        return undecided(name, f"not decided: {evidence.stopped}")
+    return undecided(name, reason) if name == "at_once" else skip(name, reason)
+
+
+def judge(evidence: Evidence) -> list[Check]:
+    kinds = evidence.kinds
+    return [check(evidence, kinds) for check in JUDGES]
+
+
+# --- show
+
+
+def metrics(evidence: Evidence) -> dict[str, Any]:
+    waits = [wait for each in evidence.refusals if (wait := said_wait_s(each)) is not None]
+    refused = [e.answer.spent_ms for e in evidence.refusals if e.answer.spent_ms is not None]
+    return {
+        "path": evidence.path,
+        "limit": evidence.limit,
+        "window_s": evidence.window_s,
+        "kinds": evidence.kinds if evidence.refusals else [],
+        "served_alone": evidence.count(steps.ALONE) if evidence.has(steps.ALONE) else None,
+        "served_at_once": count_of_bursts(evidence),
+        "refused": len(evidence.refusals),
+        "retry_after_max_s": max(waits, default=None),
+        "refusal_max_ms": max(refused, default=None),
+    }
+
+
+def records(asked: Sequence[Asked]) -> list[dict[str, Any]]:
+    start_s = min((each.span.sent_s for each in asked), default=0.0)
+    return [
+        {
+            "step": each.step,
+            "what": each.what,
+            "path": each.answer.path,
+            "at_s": round(each.span.sent_s - start_s, 4),
+            "status": each.answer.status,
+            "error": each.answer.failure_kind,
+            "error_text": None if each.fate is Fate.SERVED else each.outcome,
+            "fate": each.fate.value,
+            "answer_ms": each.answer.first_byte_ms,
+            "retry_after": each.answer.shown_header("retry-after"),
+        }
+        for each in asked
+    ]
+
+
+def lines(evidence: Evidence, url: str) -> list[str]:
+    """A row for each step."""
+    what = f"{evidence.limit} requests in {evidence.window_s:g} s, {evidence.path}"
+    rows = [shorten(f"{what} at {url}", 80)]
+    rows.append(f"  {'':32}{'at':>8}  sent  served  refused  failed")
+    start_s = min((each.span.sent_s for each in evidence.asked), default=0.0)
+    for step, label in ROWS.items():
+        asked = evidence.of(step)
+        if asked:
+            at_s = min(each.span.sent_s for each in asked) - start_s
+            served, refused, bad = (evidence.count(step, fate) for fate in Fate)
+            row = f"  {label:32}{at_s:6.1f} s{len(asked):6}{served:8}{refused:9}{bad:8}"
+            rows.append(row)
+    return rows
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return common.main(build_parser(), measure, argv, prepare)
+
+
+if __name__ == "__main__":
+    interruption.end_with(main)

@@ -61,6 +61,7 @@ from livecheck.gateway.sdk_questions import (
     fits_schema,
 )
 from livecheck.gateway.sdk_session import ASK, Session, WrongKey, same_text_of
+from livecheck.gateway.tool_calls import ToolCalls, streamed_tool_calls, whole_tool_calls
 from livecheck.wire import asking, chat, chunk_form, sse
 from livecheck.wire.answer import Answer, status_kind
 from livecheck.wire.answer import records as answer_records
@@ -599,7 +600,7 @@ def check_tools(*calls: SdkCall) -> Check:
     name = "tools"
     whole, streamed, bare = calls
     both_calls = whole, streamed
-    both = parts.whole_tool_calls(whole.message), parts.streamed_tool_calls(streamed.chunks)
+    both = whole_tool_calls(whole.message), streamed_tool_calls(streamed.chunks)
     made = [len(each.calls) for each in both]
     reasons = [figure_or_line(whole.finish_reason), *dict.fromkeys(streamed.finish_reasons)]
     prompts = [figure_or_line(pick(each.usage, "prompt_tokens")) for each in (whole, bare)]
@@ -627,9 +628,9 @@ def check_tools(*calls: SdkCall) -> Check:
     return verdict(name, problems, good, evidence)
 
 
-def tool_problems(whole: parts.ToolCalls, streamed: parts.ToolCalls) -> list[str]:
+def tool_problems(whole: ToolCalls, streamed: ToolCalls) -> list[str]:
     """What is wrong with calls of our tool, and whether the two answers disagree."""
-    problems = whole.problems + streamed.problems
+    problems = whole.texts + streamed.texts
     for call in whole.calls + streamed.calls:
         if call.name != "get_weather":
             problems.append(f"calls {quoted(call.name)}, which is not among the tools")

@@ -19,7 +19,7 @@ def command(settings: EngineSettings) -> tuple[str, list[str]]:
     if settings.engine == "sim":
         names = ("slots", "ttft_ms", "itl_ms", "load_ms", "output_tokens", "context_size", "skills")
     else:
-        names = ("slots", "model_path", "context_size", "threads", "gpu_layers")
+        names = ("slots", "model_path", "context_size", "threads", "gpu_layers", "chat_template")
     arguments = []
     for name in names:
         value = getattr(settings, name)

@@ -61,6 +61,8 @@ def parameters(xllamacpp: Any, args: argparse.Namespace) -> Any:
     params.endpoint_metrics = True
     params.api_keys = args.api_key
     params.ui = False
+    if args.chat_template:
+        params.chat_template = args.chat_template.read_text(encoding="utf-8")
     params.verbosity = LOG_ERRORS_ONLY
     # By default the prompt cache in main memory may grow to 8 GB. The slots' own cache is enough.
     params.cache_ram_mib = 0
@@ -75,6 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--gpu-layers", type=int, default=0)
     parser.add_argument("--api-key", action="append", default=[])
+    parser.add_argument("--chat-template", type=Path)
     args = parser.parse_args(argv)
     end_with_parent()
     xllamacpp = server_module()

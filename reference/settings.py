@@ -194,6 +194,9 @@ class EngineSettings:
     )
     threads: int = setting(1, whole(1, 256), "llama: number of threads (1)")
     gpu_layers: int = setting(0, whole(-1), "llama: layers to run on the GPU, -1 for all (0)")
+    chat_template: Path | None = setting(
+        None, existing_file, "llama: file with a chat template (the model's own)"
+    )
     ttft_ms: float = setting(50.0, seconds_or_ms, "sim: time to the first token (50)")
     itl_ms: float = setting(20.0, seconds_or_ms, "sim: time between two tokens (20)")
     load_ms: float = setting(0.0, seconds_or_ms, "sim: additional time of each start (0)")

@@ -1,65 +1,16 @@
-"""What the SDK's check looks at in an answer: tool calls, logprobs, tokens, vectors."""
+"""What the SDK's check looks at in an answer: logprobs, tokens, chunks, vectors."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-from livecheck.core.json_value import as_line, figure_or_line, pick, pick_list, pick_text, quoted
+from livecheck.core.json_value import figure_or_line, pick, pick_list, pick_text, quoted
 
 MAX_COORDINATE = 1e30  # no embedding has a larger one
 COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")  # of a usage
-
-# --- tool calls
-
-
-class ToolCall(NamedTuple):
-    name: str
-    arguments: str  # as the model wrote them: JSON, if all is well
-
-
-@dataclass
-class ToolCalls:
-    """The tool calls of one answer, and what is wrong with their form."""
-
-    calls: list[ToolCall] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-
-def whole_tool_calls(message: Any) -> ToolCalls:
-    """Those of a message that was not streamed."""
-    found = ToolCalls()
-    for call in pick_list(message, "tool_calls"):
-        name, arguments = pick(call, "function", "name"), pick(call, "function", "arguments")
-        if not pick_text(call, "id"):
-            found.problems.append("a tool call has no id")
-        if not isinstance(arguments, str):
-            kind, arguments = type(arguments).__name__, "{}"
-            found.problems.append(f"arguments is of type {kind}, not a string")
-        found.calls.append(ToolCall(as_line(name), arguments))
-    return found
-
-
-def streamed_tool_calls(chunks: Sequence[Any]) -> ToolCalls:
-    """Those of a stream, put together from its deltas by their index, as an application does it."""
-    names: defaultdict[int, list[str]] = defaultdict(list)
-    arguments: defaultdict[int, list[str]] = defaultdict(list)
-    problems = set()
-    for chunk in chunks:
-        for call in pick_list(chunk, "choices", 0, "delta", "tool_calls"):
-            index = pick(call, "index")
-            if not isinstance(index, int):
-                problems.add("the delta of a tool call has no index")
-                continue
-            names[index].append(pick_text(call, "function", "name"))
-            arguments[index].append(pick_text(call, "function", "arguments"))
-    calls = [ToolCall("".join(names[each]), "".join(arguments[each])) for each in sorted(names)]
-    return ToolCalls(calls, sorted(problems))
-
 
 # --- logprobs
 

@@ -28,6 +28,7 @@ from . import (
     rates,
     scale_to_zero,
     silences,
+    tools,
     wol,
     workload_routing,
 )
@@ -59,6 +60,7 @@ FAULTS: tuple[Fault, ...] = (
     *completion_forms.ROWS,
     *concurrency.ROWS,
     *context.ROWS,
+    *tools.ROWS,
 )
 
 

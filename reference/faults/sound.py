@@ -29,6 +29,7 @@ from . import (
     sound_paths,
     sound_texts,
     thinking,
+    tools,
 )
 from .answers import MAX_TOKENS_REFUSED, TEMPERATURE_REFUSED, instead
 from .completions import writes_line
@@ -372,6 +373,7 @@ SOUND: tuple[SoundVariant, ...] = (
     *rate_limit.SOUND,
     *sound_texts.ROWS,
     *context.SOUND,
+    *tools.SOUND,
     SoundVariant(
         "max-completion-tokens",
         "the model takes max_completion_tokens in the place of max_tokens",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from . import context, repeating
+from . import context, repeating, tools
 from .played import Played, Refused
 
 # The answer to a request, of so many tokens at most; None: this skill has nothing to say to it.
@@ -18,6 +18,7 @@ Skill = Callable[[Mapping[str, Any], int], "Played | None"]
 SKILLS: dict[str, Skill] = {
     "repeat": repeating.repeat,
     "context": context.recall,
+    "tools": tools.play,
 }
 
 

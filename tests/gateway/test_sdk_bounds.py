@@ -8,7 +8,7 @@ import time
 import pytest
 from helpers.hostile import delta
 
-from livecheck.gateway import answer_parts
+from livecheck.gateway import answer_parts, tool_calls
 from livecheck.gateway.openai_client import shorten_integers
 from livecheck.gateway.sdk_bounds import MOST_STREAM_BYTES, PIECE_BYTES, Bounds, cut, nested
 from livecheck.gateway.sdk_session import word_to_stop_at
@@ -95,7 +95,7 @@ def test_a_tool_call_in_many_pieces_is_put_together_in_no_time() -> None:
     piece = {"index": 0, "function": {"arguments": "x" * 20}}
     chunks = [{"choices": [{"delta": {"tool_calls": [piece] * 10}}]}] * 20_000
     begun = time.process_time()
-    (call,) = answer_parts.streamed_tool_calls(chunks).calls
+    (call,) = tool_calls.streamed_tool_calls(chunks).calls
     assert time.process_time() - begun < 5
     assert len(call.arguments) == 4_000_000
 

@@ -396,7 +396,7 @@ def tools(whole: Any, parts: list[Any], reasons: tuple[str, str] = ("tool_calls"
 
 def part(arguments: str, name: str | None = None, index: Any = 0) -> dict[str, Any]:
     function = {"arguments": arguments, **({"name": name} if name else {})}
-    return {"index": index, "function": function}
+    return {"index": index, "function": function, **({"id": f"call_{index}"} if name else {})}
 
 
 def test_a_tool_is_called_alike_streamed_and_not() -> None:

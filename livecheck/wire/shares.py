@@ -1,0 +1,84 @@
+"""How often something was so, how sure that is, and a bound for it (`--slo schema_accuracy=95%`).
+
+Pure. The interval is Wilson's, at 95 %: it is right for few samples, and near 0 and 1.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Z = 1.959964  # of the normal distribution, for 95 %
+
+
+@dataclass(frozen=True)
+class Share:
+    """`hits` of `of`."""
+
+    hits: int
+    of: int
+
+    @property
+    def value(self) -> float | None:
+        """None without any."""
+        return self.hits / self.of if self.of else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Wilson's interval, at 95 %; None without any."""
+        if not self.of:
+            return None
+        share, square = self.hits / self.of, Z * Z / self.of
+        centre = share + square / 2
+        spread = math.sqrt(square * share * (1 - share) + square * square / 4)
+        low, high = ((centre + sign * spread) / (1 + square) for sign in (-1, 1))
+        return max(0.0, low), min(1.0, high)
+
+    def as_dict(self) -> dict[str, Any]:
+        low, high = self.interval or (None, None)
+        figures = {"share": self.value, "low": low, "high": high}
+        rounded = {k: None if v is None else round(v, 6) for k, v in figures.items()}
+        return {**rounded, "hits": self.hits, "n": self.of}
+
+    def __str__(self) -> str:
+        """`97 % of 60 (92 to 99 %)`."""
+        if self.value is None or self.interval is None:
+            return "- of 0"
+        low, high = (f"{100 * each:.0f}" for each in self.interval)
+        return f"{100 * self.value:.0f} % of {self.of} ({low} to {high} %)"
+
+
+def share_of(found: Iterable[bool]) -> Share:
+    kept = list(found)
+    return Share(sum(kept), len(kept))
+
+
+@dataclass(frozen=True)
+class Bound:
+    """`--slo NAME=SHARE`: the least share."""
+
+    name: str
+    least: float
+
+    def __str__(self) -> str:
+        return f"{self.name}={100 * self.least:g}%"
+
+    def holds(self, share: Share) -> bool:
+        return share.value is not None and share.value >= self.least
+
+
+def parse_bound(text: str, names: Sequence[str]) -> Bound:
+    """`schema_accuracy=95%` or `=0.95`. ValueError says what is wrong."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"{text!r} is not NAME=SHARE, as in {names[0]}=95%")
+    if name not in names:
+        raise ValueError(f"unknown objective {name!r}: {', '.join(names)}")
+    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})\s*(%?)\s*", value)
+    least = float(match[1]) / (100 if match[2] else 1) if match else 2.0
+    if least > 1:
+        raise ValueError(f"{name}={value}: a share from 0 to 1, or a percentage, as in 95%")
+    return Bound(name, least)

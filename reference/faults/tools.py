@@ -1,0 +1,569 @@
+"""Tool calls that clients cannot use, which test_tools.py must notice; and unusual ones that they
+can."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .answers import change_json, error_500, instead
+from .completions import answer_text, as_stream, completion, when
+from .conditions import Asked, Condition, every, only
+from .fault import Fault, Install, SoundVariant
+from .planting import all_of, on_events
+from .streams import Events, as_event, change_chunks, payload, without_field
+
+Fields = dict[str, Any]
+TOOLS = "test_tools.py"
+SKILLED = {"skills": "tools"}
+MARKED = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+AS_TEXT = '{"name": "get_weather", "parameters": {"city": "Paris"}}'
+
+
+# --- what is changed
+
+
+def said_in(choice: Fields) -> Fields:
+    """The message of a choice, or the delta."""
+    found: Fields = choice["message"] if "message" in choice else choice["delta"]
+    return found
+
+
+def on_choices(change: Callable[[Fields], object]) -> tuple[Install, Install]:
+    """Change each choice in place: of whole answers, and of streams."""
+
+    def change_all(fields: Fields) -> None:
+        for choice in fields.get("choices", ()):
+            change(choice)
+
+    return change_json("backend", change_all), on_events(change_chunks(change_all))
+
+
+def in_both(change: Callable[[Fields], object]) -> Install:
+    return all_of(*on_choices(change))
+
+
+def in_whole(change: Callable[[Fields], object]) -> Install:
+    return on_choices(change)[0]
+
+
+def in_streams(change: Callable[[Fields], object]) -> Install:
+    return on_choices(change)[1]
+
+
+def calls_of(choice: Fields) -> list[Fields]:
+    found: list[Fields] = said_in(choice).get("tool_calls") or []
+    return found
+
+
+def on_calls(change: Callable[[Fields], object]) -> Callable[[Fields], None]:
+    """The change of a choice that changes each of its calls."""
+
+    def change_all(choice: Fields) -> None:
+        for call in calls_of(choice):
+            change(call)
+
+    return change_all
+
+
+def on_arguments(change: Callable[[str], Any]) -> Callable[[Fields], None]:
+    def change_one(call: Fields) -> None:
+        call["function"]["arguments"] = change(call["function"]["arguments"])
+
+    return on_calls(change_one)
+
+
+def reason(was: str, said: str) -> Callable[[Fields], None]:
+    """Another finish reason in the place of this one."""
+
+    def change(choice: Fields) -> None:
+        if choice["finish_reason"] == was:
+            choice["finish_reason"] = said
+
+    return change
+
+
+def with_text(text: str) -> Callable[[Fields], None]:
+    """The text beside the calls; in a stream, at their beginning."""
+
+    def change(choice: Fields) -> None:
+        if any(call.get("id") and not call.get("index") for call in calls_of(choice)):
+            said_in(choice)["content"] = text
+
+    return change
+
+
+def loses_calls(choice: Fields) -> None:
+    """The calls are lost, and the answer ends as one without calls."""
+    said_in(choice).pop("tool_calls", None)
+    reason("tool_calls", "stop")(choice)
+
+
+def renamed(call: Fields) -> None:
+    if "name" in call["function"]:
+        call["function"]["name"] = "weather.get"
+
+
+def with_id(own_id: str | None) -> Callable[[Fields], None]:
+    """Each call gets this id; None: no call has one."""
+
+    def change(call: Fields) -> None:
+        if call.pop("id", None) and own_id:
+            call["id"] = own_id
+
+    return on_calls(change)
+
+
+def without_index(call: Fields) -> None:
+    call.pop("index", None)
+
+
+def one_index(call: Fields) -> None:
+    call["index"] = 0
+
+
+def later_index(call: Fields) -> None:
+    call["index"] += 1
+
+
+def first_call_only(choice: Fields) -> None:
+    calls = [call for call in calls_of(choice) if not call.get("index")]
+    if "tool_calls" in said_in(choice):
+        said_in(choice)["tool_calls"] = calls[:1]
+
+
+def other_property(text: str) -> str:
+    return text.replace('"city"', '"town"')
+
+
+def after_first_delta(change: Callable[[Fields, Fields], None]) -> Install:
+    """Change each later delta of a call; the first argument is the first delta of the stream."""
+
+    async def changed(stream: Events) -> Events:
+        first: Fields = {}
+        async for event in stream:
+            fields = payload(event)
+            for call in calls_in(fields):
+                if first:
+                    change(first, call)
+                first = first or json.loads(json.dumps(call))
+            yield as_event(fields) if fields else event
+
+    return on_events(changed)
+
+
+def calls_in(fields: Fields) -> Iterator[Fields]:
+    for choice in fields.get("choices", ()):
+        yield from calls_of(choice)
+
+
+def id_again(first: Fields, call: Fields) -> None:
+    call["id"] = first["id"]
+
+
+def name_again(first: Fields, call: Fields) -> None:
+    call["function"]["name"] = first["function"]["name"]
+
+
+def nothing_in_later(first: Fields, call: Fields) -> None:
+    """As some engines fill in the fields of later deltas."""
+    call |= {"id": None, "type": "function"}
+    call["function"]["name"] = None
+
+
+def in_one_chunk(stream: Events) -> Events:
+    """All calls of an answer in one chunk, as some engines send them, at the end."""
+
+    async def changed() -> Events:
+        calls: dict[int, Fields] = {}
+        async for event in stream:
+            fields = payload(event)
+            found = list(calls_in(fields))
+            for call in found:
+                if call["index"] in calls:
+                    more = call["function"]["arguments"]
+                    calls[call["index"]]["function"]["arguments"] += more
+                else:
+                    calls[call["index"]] = call
+            if calls and not found:
+                choice = {"index": 0, "delta": {"tool_calls": list(calls.values())}}
+                yield as_event({**fields, "choices": [{**choice, "finish_reason": None}]})
+                calls = {}
+            if not found:
+                yield event
+
+    return changed()
+
+
+async def last_arguments_lost(stream: Events) -> Events:
+    """The last delta with arguments does not come."""
+    held = b""
+    async for event in stream:
+        is_call = any(calls_in(payload(event)))
+        if held and is_call:
+            yield held
+        held = event if is_call else b""
+        if not is_call:
+            yield event
+
+
+def thoughts_become(name: str | None) -> Callable[[Fields], None]:
+    """The thoughts come under this name; None: they do not come at all."""
+
+    def change(choice: Fields) -> None:
+        thoughts = said_in(choice).pop("reasoning_content", None)
+        if thoughts and name:
+            said_in(choice)[name] = f"<think>{thoughts}</think>"
+
+    return change
+
+
+def call_in_thoughts(choice: Fields) -> None:
+    """The call is not found, because the model has made it before its thoughts have ended."""
+    if said_in(choice).pop("tool_calls", None):
+        said_in(choice)["reasoning_content"] = MARKED
+    reason("tool_calls", "stop")(choice)
+    said_in(choice)["content"] = said_in(choice).get("content") or " "
+
+
+# --- what is asked
+
+
+def asks(**fields: Any) -> Condition:
+    """Requests with these fields."""
+    return lambda asked: all(asked.fields.get(name) == value for name, value in fields.items())
+
+
+def names_tool(asked: Asked) -> object:
+    return isinstance(asked.fields.get("tool_choice"), dict)
+
+
+def has_tools(asked: Asked) -> object:
+    return asked.fields.get("tools")
+
+
+def has_result(asked: Asked) -> bool:
+    return any(message.get("role") == "tool" for message in asked.fields.get("messages", ()))
+
+
+def is_thinking(asked: Asked) -> bool:
+    return str(asked.fields["messages"][-1].get("content")).startswith("Think")
+
+
+def is_long(asked: Asked) -> bool:
+    return len(str(asked.fields["messages"])) > 4096
+
+
+def lacks_parameters(asked: Asked) -> bool:
+    return any("parameters" not in each["function"] for each in asked.fields.get("tools", ()))
+
+
+def text_instead(text: str, reason: str = "stop") -> Callable[[Fields], Any]:
+    """This text as the whole answer, streamed or not."""
+
+    def make(fields: Fields) -> Any:
+        if fields.get("stream"):
+            delta = {"role": "assistant", "content": text}
+            return as_stream({**fields, "delta": delta, "reason": reason})
+        return answer_text(text, reason)(fields)
+
+    return make
+
+
+def call_instead(name: str) -> Callable[[Fields], Any]:
+    """A call of this tool as the whole answer, streamed or not."""
+
+    def make(fields: Fields) -> Any:
+        function = {"name": name, "arguments": '{"city": "Paris"}'}
+        call = {"id": "call_planted", "type": "function", "function": function}
+        if fields.get("stream"):
+            delta = {"role": "assistant", "tool_calls": [{"index": 0, **call}]}
+            return as_stream({**fields, "delta": delta, "reason": "tool_calls"})
+        message = {"content": None, "tool_calls": [call]}
+        return completion(fields, message, reason="tool_calls")
+
+    return make
+
+
+def refusing(message: str, status: int = 400) -> Install:
+    error = {"message": message, "type": "invalid_request_error", "code": status}
+    text = json.dumps({"error": error})
+    return instead("backend", status=status, text=text, content_type="application/json")
+
+
+# --- the table
+
+
+def row(
+    check: str, name: str, breaks: str, install: Install, scenarios: str = "required", **more: Any
+) -> Fault:
+    """`scenarios`: those in which it is noticed, once each, so that the run is short."""
+    given = ("--repeat", more.pop("repeat", "1"), "--scenarios", *scenarios.split())
+    arguments = (*given, *more.pop("arguments", ()))
+    return Fault(
+        f"tools-{name}", breaks, TOOLS, check, install, options=SKILLED, arguments=arguments, **more
+    )
+
+
+warn = functools.partial(row, status="WARN")
+REFUSES_AUTO = refusing('"auto" tool choice requires a tool call parser')
+ROWS: tuple[Fault, ...] = (
+    row(
+        "requests",
+        "fail-at-times",
+        "every third request fails",
+        only(every(3), error_500("backend")),
+        "required choice",
+    ),
+    warn(
+        "requests",
+        "auto-refused",
+        "tools are refused unless tool_choice forces a call",
+        only(asks(tool_choice="auto"), REFUSES_AUTO),
+        "required choice",
+    ),
+    warn(
+        "requests",
+        "parameters-wanted",
+        "a tool without parameters is refused",
+        only(lacks_parameters, refusing("parameters: field required", 422)),
+        "required no_parameters",
+    ),
+    warn(
+        "requests",
+        "empty-answers",
+        "an answer that needs no tool is empty",
+        when(lambda asked: "Say hello" in str(asked.fields), text_instead("")),
+        "required text",
+    ),
+    row(
+        "tool_choice",
+        "called-though-none",
+        "a tool is called although tool_choice is none",
+        when(asks(tool_choice="none"), call_instead("get_weather")),
+        "required none",
+    ),
+    warn(
+        "tool_choice",
+        "name-ignored",
+        "another tool is called than the one that tool_choice names",
+        when(names_tool, call_instead("get_weather")),
+        "required named",
+    ),
+    warn(
+        "tool_choice",
+        "required-ignored",
+        "an answer is text although tool_choice is required",
+        when(asks(tool_choice="required"), text_instead("It is sunny.")),
+        "required choice",
+    ),
+    row(
+        "arguments",
+        "not-json",
+        "arguments have single quotation marks",
+        in_both(on_arguments(lambda text: text.replace('"', "'"))),
+    ),
+    row(
+        "arguments",
+        "as-object",
+        "the arguments of a whole call are an object instead of a text",
+        in_whole(on_arguments(json.loads)),
+    ),
+    row(
+        "arguments",
+        "end-lost",
+        "the last piece of streamed arguments does not come",
+        on_events(last_arguments_lost),
+    ),
+    warn(
+        "arguments",
+        "json-in-json",
+        "the arguments of whole calls are a JSON text inside of a JSON text",
+        in_whole(on_arguments(json.dumps)),
+    ),
+    row(
+        "deltas",
+        "without-index",
+        "the deltas of calls have no index",
+        in_streams(on_calls(without_index)),
+    ),
+    row(
+        "deltas",
+        "one-index",
+        "two calls of a stream have the same index",
+        in_streams(on_calls(one_index)),
+        "required two",
+    ),
+    row("deltas", "id-in-each", "each delta of a call has its id", after_first_delta(id_again)),
+    row(
+        "deltas", "name-in-each", "each delta of a call has its name", after_first_delta(name_again)
+    ),
+    warn(
+        "deltas",
+        "index-from-1",
+        "the calls of a stream are counted from 1",
+        in_streams(on_calls(later_index)),
+    ),
+    row(
+        "same_shape",
+        "lost-in-streams",
+        "streams have no calls",
+        in_streams(loses_calls),
+        "required named choice",
+    ),
+    row(
+        "same_shape",
+        "second-lost-in-streams",
+        "streams have only the first of two calls",
+        in_streams(first_call_only),
+        "required two",
+        repeat="2",
+    ),
+    row(
+        "same_shape",
+        "other-reason-in-whole",
+        "whole answers with a call that is required end with stop, streams with tool_calls",
+        in_whole(reason("tool_calls", "stop")),
+    ),
+    row(
+        "same_shape",
+        "thoughts-lost-in-streams",
+        "whole answers show the thoughts before a call, streams do not",
+        only(is_thinking, in_streams(thoughts_become(None))),
+        "thinking",
+        repeat="2",
+    ),
+    row(
+        "finish_reason",
+        "stop",
+        "answers with calls end with stop",
+        in_both(reason("tool_calls", "stop")),
+        "required choice",
+    ),
+    row(
+        "finish_reason",
+        "reason-without-call",
+        "the calls of an answer are lost, and its finish_reason is tool_calls",
+        when(asks(tool_choice="auto"), text_instead("I will look.", "tool_calls")),
+        "required choice",
+    ),
+    warn(
+        "finish_reason",
+        "required-stop",
+        "answers with a call that is required end with stop",
+        only(asks(tool_choice="required"), in_both(reason("tool_calls", "stop"))),
+    ),
+    row(
+        "leaks",
+        "marks-instead",
+        "calls stand in the text, between the marks of the template",
+        when(has_tools, text_instead(MARKED)),
+    ),
+    warn(
+        "leaks",
+        "call-as-text",
+        "a call is text, although tool_choice is none",
+        when(asks(tool_choice="none"), text_instead(AS_TEXT)),
+        "required none",
+    ),
+    row(
+        "known_tools",
+        "renamed",
+        "the name of the called tool is changed",
+        in_both(on_calls(renamed)),
+    ),
+    row(
+        "ids",
+        "same-id",
+        "both calls of an answer have the same id",
+        in_both(with_id("call_0")),
+        "required two",
+    ),
+    row("ids", "no-id", "calls have no id", in_both(with_id(None))),
+    row(
+        "ids",
+        "id-again",
+        "a call has the id of the one before it in the conversation",
+        in_both(with_id("call_0")),
+        "required again",
+    ),
+    row(
+        "result",
+        "result-refused",
+        "a conversation with the result of a tool is refused",
+        only(has_result, refusing("Conversation roles must alternate user/assistant")),
+        "required result",
+    ),
+    warn(
+        "result",
+        "nothing-after-result",
+        "the answer after the result of a tool is empty",
+        when(has_result, text_instead("")),
+        "required result",
+    ),
+    warn(
+        "thinking",
+        "tags",
+        "thoughts stand in the text, between their tags, beside a call",
+        in_both(thoughts_become("content")),
+        "thinking",
+    ),
+    warn(
+        "thinking",
+        "call-in-thoughts",
+        "a call stands in the thoughts, and is none",
+        only(is_thinking, in_both(call_in_thoughts)),
+        "required thinking",
+    ),
+    row(
+        "form",
+        "no-created",
+        "the chunks of a stream with calls have no created",
+        on_events(without_field("created")),
+    ),
+    row(
+        "slo:schema_accuracy",
+        "other-property",
+        "arguments have another property than the schema",
+        in_both(on_arguments(other_property)),
+        arguments=("--slo", "schema_accuracy=95%"),
+    ),
+)
+
+
+def sound(name: str, shows: str, install: Install, scenarios: str = "") -> SoundVariant:
+    """A deployment with tools. `scenarios`: those that show it, once each."""
+    given = ("--repeat", "1", *(("--scenarios", *scenarios.split()) if scenarios else ()))
+    return SoundVariant(f"tools-{name}", shows, (TOOLS,), install, options=SKILLED, arguments=given)
+
+
+SOUND: tuple[SoundVariant, ...] = (
+    sound(
+        "as-others-do",
+        "calls come in one chunk, end with stop where they are forced by name, and have nothing "
+        "as empty arguments",
+        all_of(
+            on_events(in_one_chunk),
+            in_both(on_arguments(lambda text: "" if text == "{}" else text)),
+            only(names_tool, in_both(reason("tool_calls", "stop"))),
+        ),
+    ),
+    sound(
+        "one-at-a-time",
+        "there is one call in an answer, beside a text, and later deltas have null for its id",
+        all_of(
+            in_both(first_call_only),
+            in_both(with_text("I will look.")),
+            after_first_delta(nothing_in_later),
+        ),
+        "required two again thinking",
+    ),
+    sound(
+        "cut",
+        "answers with calls end at max_tokens",
+        only(is_long, in_both(reason("tool_calls", "length")), on_events(last_arguments_lost)),
+        "required long",
+    ),
+)

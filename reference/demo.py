@@ -42,9 +42,11 @@ class Step:
     command: str
     settings: Mapping[str, object] = field(default_factory=dict)
     profile: str = "gateway"
+    needs_sim: bool = False  # SmolLM2 cannot do it: the simulated engine plays a model that can
 
     def shares_deployment_with(self, other: Step) -> bool:
-        return (self.profile, self.settings) == (other.profile, other.settings)
+        mine = self.profile, self.settings, self.needs_sim
+        return mine == (other.profile, other.settings, other.needs_sim)
 
 
 STEPS = (
@@ -95,6 +97,12 @@ ALL_STEPS = (
         "Right answers alone and together: a model is asked what only one request can know",
         "test_concurrency.py --concurrency 4",
         {**HIGH_RATE_LIMIT, "skills": "repeat"},
+    ),
+    Step(
+        "Tools: a model that calls them, played by the simulated engine",
+        "test_tools.py --repeat 1",
+        {"skills": "tools", **HIGH_RATE_LIMIT},
+        needs_sim=True,
     ),
     Step(
         "A sleeping fleet: a request, a magic packet, an answer",
@@ -174,8 +182,9 @@ def run_steps(steps: Sequence[Step], engine: str, results: Path) -> list[int]:
         first = steps[0]
         same = [step for step in steps if step.shares_deployment_with(first)]
         steps = [step for step in steps if not step.shares_deployment_with(first)]
-        options: dict[str, Any] = {**(SIM if engine == "sim" else {}), **first.settings}
-        with running(engine=engine, profile=first.profile, **options) as deployment:
+        of_step = "sim" if first.needs_sim else engine
+        options: dict[str, Any] = {**(SIM if of_step == "sim" else {}), **first.settings}
+        with running(engine=of_step, profile=first.profile, **options) as deployment:
             codes += [run_step(deployment, results, step) for step in same]
     return codes
 

@@ -62,7 +62,7 @@ STATUS = {"type": "function", "function": function("get_status", "The status of 
 # quotation marks, a backslash and characters of two to four bytes, as they stand in JSON
 RARE = "Grüße «ça va» \N{EM DASH} 龜 \N{MELTING FACE} 5\N{EURO SIGN} C:\\temp"
 SENTENCE = "In line {:02} the sea keeps its time, wave after wave, and nobody counts."
-LONG = "\n".join(SENTENCE.format(number) for number in range(LONG_BYTES // len(SENTENCE) + 1))
+LONG = "\n".join(SENTENCE.format(number) for number in range(LONG_BYTES // len(SENTENCE) + 2))
 
 
 @dataclass(frozen=True, eq=False)  # each is itself only, and can be a key

@@ -71,6 +71,7 @@ KINDS = (  # in the order of the guide's steps
     Kind("test_cors", "cors", "CORS"),
     Kind("test_concurrency", "concurrency", "Concurrency"),
     Kind("test_rate_limit", "rate_limit", "Rate Limit"),
+    Kind("test_tools", "tools", "Tools"),
     Kind("test_auth", "auth", "Authentication", "auth", fleet=True),
     Kind("test_model_routing", "model_routing", "Model Routing", "model_routing", fleet=True),
     Kind(

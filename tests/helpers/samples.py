@@ -23,6 +23,7 @@ GATEWAY_SCRIPTS = {
     "queue_behavior": "test_queue",
     "cors": "test_cors",
     "concurrency": "test_concurrency",
+    "tools": "test_tools",
 }
 FLEET_SCRIPTS = {
     "auth": "test_auth",

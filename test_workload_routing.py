@@ -58,6 +58,7 @@ from livecheck.wire import chat, form, notices
 from livecheck.wire.answer import Answer, ms, status_kind
 from livecheck.wire.asking import Asker, Stop, open_wire, reason_to_stop
 from livecheck.wire.metrics import Span, percentile
+from livecheck.wire.shares import Share
 from livecheck.wire.starvation import Starvation
 from livecheck.wire.wire import Request, Wire
 
@@ -70,7 +71,6 @@ STARVED = "this program could not run meanwhile: repeat it on a less busy machin
 IDLE_SHARE = 0.5  # of a request: a runner that also served was idle, if it had no work for longer
 PARALLEL_SHARE = 0.75  # of the first requests were served together: they ran in parallel
 ONE_BY_ONE = 1.5  # served together at the most: they ran one after the other
-Z_95 = 1.959964  # normal quantile of a 95 % interval
 NAME, MODEL = 19, 17  # columns of the table
 MOST_IDLE_ROWS = 20  # runners that served nothing, in the table and in a line
 
@@ -666,15 +666,6 @@ def conclusion(evidence: Evidence, timing: Timing) -> str:
     return f"queued: one after the other{many}"
 
 
-def wilson(count: int, total: int) -> tuple[float, float]:
-    """The 95 % score interval of a share (Wilson, 1927); it holds at 0 and 1 as well."""
-    share, square = count / total, Z_95 * Z_95
-    middle = (share + square / (2 * total)) / (1 + square / total)
-    half = math.sqrt(share * (1 - share) / total + square / (4 * total * total))
-    half *= Z_95 / (1 + square / total)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def rows(evidence: Evidence) -> list[dict[str, Any]]:
     """What each runner served; `runner` is None for what could not be attributed."""
     names: list[str | None] = [*evidence.shown_names]
@@ -686,7 +677,7 @@ def rows(evidence: Evidence) -> list[dict[str, Any]]:
 
 def row(runner: str | None, answers: Sequence[Answer], total: int) -> dict[str, Any]:
     latencies = [each for each in map(times.latency_ms, answers) if each is not None]
-    low, high = wilson(len(answers), total) if total else (None, None)
+    low, high = Share(len(answers), total).interval or (None, None)
     models = {attribution.model_of(answer) for answer in answers}
     return {
         "runner": runner,

@@ -600,24 +600,6 @@ def test_what_is_no_share_and_no_header_is_refused(option: tuple[str, str]) -> N
     assert (finished.code, len(finished.err.splitlines())) == (2, 1)
 
 
-# --- the arithmetic
-
-
-@pytest.mark.parametrize(
-    ("count", "total", "low", "high"),
-    [
-        (0, 10, 0.0, 0.2775),
-        (10, 10, 0.7225, 1.0),
-        (5, 10, 0.2366, 0.7634),
-        (19, 20, 0.7639, 0.9911),
-    ],
-)
-def test_the_interval_of_a_share_is_wilsons(
-    count: int, total: int, low: float, high: float
-) -> None:
-    assert workload.wilson(count, total) == pytest.approx((low, high), abs=5e-5)
-
-
 # --- judges, on answers made by hand
 
 ARGS = argparse.Namespace(

@@ -26,7 +26,7 @@ SHARES = {SHORT: 0.1, HALF: 0.5, LONG: 0.95, TOGETHER: 0.5, BEYOND: 1.05}
 # Statuses of a server that is busy now: Retry-After or not, they say nothing about a context.
 BUSY = (503, 529)
 LEAST_GROWTH_MS = 100.0  # between two prefills: less may be anything else
-SAME_PACE = 0.8  # of the time per token up to half of the context, from there on
+SAME_PACE = 0.6  # of the time per token up to half of the context, from there on
 
 
 @dataclass(eq=False)

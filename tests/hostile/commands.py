@@ -176,6 +176,14 @@ COMMANDS = {
             own_wait_s=3,
         ),
         command(
+            "test_context",
+            f"--api-key {KEY} --context 1024 --concurrency 2",
+            gateway(),
+            "models stream other",
+            "stream",
+            "stream",
+        ),
+        command(
             "test_auth",
             BINARY,
             fleet(),

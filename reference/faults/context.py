@@ -18,7 +18,7 @@ from aiohttp import web
 from ..hooks import Handler, Hooks
 from .answers import change_json, error_500, instead, never_answer
 from .completions import Fields, chunk_of
-from .conditions import Asked, Condition, after, number_is, only
+from .conditions import Asked, Condition, after, only
 from .fault import Fault, Install, SoundVariant
 from .planting import all_of, around, nothing, on_events
 from .streams import DONE, Events, as_event, finish, no_done, payload
@@ -106,6 +106,12 @@ def under_load(*installs: Install) -> Install:
             active -= 1
 
     return around("inference", wrapper)
+
+
+def second_of_three(asked: Asked) -> bool:
+    """Of three requests at once after eight others, and one more after them: also in the next run
+    against the same deployment."""
+    return asked.number % 12 == 10
 
 
 def large(*installs: Install) -> Install:
@@ -245,19 +251,6 @@ ROWS: tuple[Fault, ...] = (
         max_body_bytes=BODY_BYTES,
     ),
     row(
-        "half-500",
-        "a prompt of half the context is a 500",
-        "taken",
-        only(longer_than(HALF), error_500("backend")),
-    ),
-    row(
-        "long-hangs",
-        "a prompt of nearly all of the context is never answered",
-        "taken",
-        large(around("backend", never_answer)),
-        arguments=("--timeout", "1"),
-    ),
-    row(
         "promise-differs",
         "the deployment says another context than the operator",
         "promise",
@@ -324,7 +317,7 @@ ROWS: tuple[Fault, ...] = (
         "some-forgotten",
         "under load one of the requests is answered without its beginning",
         "together",
-        only(number_is(9), forget("first")),
+        only(second_of_three, forget("first")),
         "WARN",
         ("--concurrency", "3"),
     ),

@@ -27,6 +27,7 @@ ARGUMENTS = {
     "test_scale_to_zero.py": "--health-url {health_url} --idle-timeout 2.5 --probe-interval 0.2 "
     "--max-tokens 4",
     "test_queue.py": "",
+    "test_context.py": "--only taken addresses",
     "test_cors.py": "--origin https://app.example",
     "test_auth.py": "--only no_credentials malformed user addresses",
     "test_model_routing.py": "--only class addresses",
@@ -40,6 +41,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "max_queue_size": 2,
         "output_tokens": 1600,
     },
+    "test_context.py": {"skills": "context"},
     "test_cors.py": {"cors_origins": "https://app.example"},
 }
 FLEET = ("test_auth.py", "test_model_routing.py", "test_wol.py", "test_workload_routing.py")

@@ -21,7 +21,8 @@ from reference import Deployment, running
 SERVED = {"test_scale_to_zero.py": (0, 3, 5)}
 # How many requests a script may have in flight, which are all refused, beside the one or two that
 # it sends before it knows: a burst, readings of a queue, the first contact.
-AT_ONCE = {"benchmark.py": 3, "test_queue.py": 8, "test_workload_routing.py": 8}
+AT_ONCE = {"benchmark.py": 3, "test_context.py": 4}
+AT_ONCE |= {"test_queue.py": 8, "test_workload_routing.py": 8}
 CASES = [
     (script, form, served)
     for script in SOUND_CASES

@@ -143,7 +143,8 @@ class Session:
         """How many tokens the answer to such a prompt may have without leaving the context."""
         rate, args = self.evidence.rate, self.run.args
         assert rate
-        room = self.evidence.size - rate.expected(sentences) - rate.error_at(sentences) - SPARE
+        used = rate.expected(sentences) + rate.unseen + rate.error_at(sentences) + SPARE
+        room = self.evidence.size - used
         return int(max(1, min(args.max_tokens, room)))
 
     def refine(self) -> None:
@@ -175,8 +176,9 @@ def find_rate_of(session: Session) -> None:
         return
     if text := no_access(session.run, first.answer):
         raise CannotCheck(text)
-    if first.counted is None and (first.trouble is None or first.answer.status in (400, 422)):
-        session.streams = False  # it refuses stream_options, or counts nothing in streams
+    if first.counted is None and (first.trouble is None or first.refuses_usage):
+        session.run.note("no count of tokens in a stream: asking without streaming")
+        session.streams = False
         first.phase = PROBE
         session.ask(RATE, lengths[0], 1)
     for length in lengths[1:]:
@@ -193,6 +195,17 @@ def find_rate_of(session: Session) -> None:
         evidence.untold += f"{seen or 'none'}), so nobody can tell what it reads"
         if stalls(counts):
             evidence.stalled, evidence.untold = seen, "short prompts are cut already"
+    confirm_size(evidence)
+
+
+def confirm_size(evidence: Evidence) -> None:
+    """CannotCheck when half of the context has no room for the shortest prompt and its answer."""
+    shortest = evidence.rate.expected(SHORTEST) if evidence.rate else 0.0
+    if shortest + ANSWER_TOKENS > SHARES[HALF] * evidence.size:
+        raise CannotCheck(
+            f"a context of {evidence.size} tokens is too small to test: the shortest prompt has "
+            f"{shortest:.0f} tokens here"
+        )
 
 
 def ask_alone(session: Session) -> None:
@@ -285,12 +298,12 @@ def ask_together(session: Session) -> None:
         session.ask(TOGETHER, sentences, count=session.evidence.concurrency)
 
 
-def find_promise(run: Run, listing: Answer, model: str) -> Evidence:
+def find_promise(run: Run, token: str | None, listing: Answer, model: str) -> Evidence:
     """How large the context is, and how many requests are served at once, as the deployment says
     it where the options do not. CannotCheck where nobody says how large it is."""
     args = run.args
     said, at_once = promise_of_models(listing, model), args.concurrency
-    with open_wire(run, run.token(), min(ABOUT_S, args.timeout)) as wire:
+    with open_wire(run, token, min(ABOUT_S, args.timeout)) as wire:
         if at_once is None:
             limits = Limits.announced_by(fetch(run, wire, chat.get("/health")))
             at_once = limits.max_concurrent if limits else None
@@ -306,15 +319,15 @@ def find_promise(run: Run, listing: Answer, model: str) -> Evidence:
             "how large is the context of one request? Neither the list of models nor /props says "
             "it: give --context"
         )
-    if said.tokens > MOST:
-        text = f"{said.source} promises {said.tokens:,} tokens, more than this script sends: give "
-        raise CannotCheck(f"{text}--context with at most {MOST:,}")
+    if not LEAST <= said.tokens <= MOST:
+        text = f"{said.source} promises {said.tokens:,} tokens, and this script can test a context "
+        raise CannotCheck(f"{text}of {LEAST:,} to {MOST:,}: --context says another one")
     return Evidence(said, None, at_once, args.timeout)
 
 
 def measure(run: Run) -> None:
-    document = run.document("context")
-    with open_wire(run, run.token()) as wire:
+    document, token = run.document("context"), run.token()
+    with open_wire(run, token) as wire:
         (listing,) = chat.first_contact(run, wire, [chat.get(chat.MODELS)])
         model = model_to_ask(run, listing)
         run.target["model"] = model
@@ -322,7 +335,7 @@ def measure(run: Run) -> None:
             document.add(failed("taken", str(stopped), {"error": FAILURES[stopped.cause]}))
             run.show([], document.checks)
             return
-        evidence = find_promise(run, listing, model)
+        evidence = find_promise(run, token, listing, model)
         session = Session(run, Asker(run, wire), evidence, model, random.Random())
         try:
             ask_all(session)

@@ -12,7 +12,7 @@ from livecheck.core.json_value import number, pick
 from livecheck.gateway.context_prompt import Prompt
 from livecheck.gateway.context_size import Promise, names_limit
 from livecheck.gateway.token_rate import Counted, Rate
-from livecheck.wire.answer import Answer
+from livecheck.wire.answer import WORDS_BYTES, Answer
 from livecheck.wire.asking import Stop
 from livecheck.wire.chunk_form import means_length
 from livecheck.wire.decode_figures import cached_tokens
@@ -25,6 +25,7 @@ TOGETHER, BEYOND = "together", "beyond"
 SHARES = {SHORT: 0.1, HALF: 0.5, LONG: 0.95, TOGETHER: 0.5, BEYOND: 1.05}
 # Statuses of a server that is busy now: Retry-After or not, they say nothing about a context.
 BUSY = (503, 529)
+USAGE = b"include_usage"
 LEAST_GROWTH_MS = 100.0  # between two prefills: less may be anything else
 SAME_PACE = 0.6  # of the time per token up to half of the context, from there on
 
@@ -128,6 +129,12 @@ class Asked:
         status = self.answer.status or 0
         is_error = bool(self.trouble) and status == 200 and names_limit(self.answer)
         return self.answer.failure is None and (400 <= status < 500 or is_error)
+
+    @property
+    def refuses_usage(self) -> bool:
+        """Whether it was refused because it asks for the count of tokens in a stream."""
+        said = self.answer.body[:WORDS_BYTES].lower()
+        return self.answer.status in (400, 422) and (b"stream_options" in said or USAGE in said)
 
     @property
     def is_busy(self) -> bool:

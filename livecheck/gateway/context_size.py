@@ -24,7 +24,8 @@ FIELDS: tuple[tuple[str, ...], ...] = (
 )
 PROPS = ("default_generation_settings", "n_ctx")  # of llama.cpp's /props: of one slot
 SLOTS = "total_slots"
-LEAST = 256  # less is no context that anybody offers
+LEAST_LIMIT = 128  # a number of tokens in an error; less may be anything
+LEAST = 512  # less has no room for these prompts
 NAMES_LIMIT = re.compile(
     r"context|max_model_len|too (long|large|many tokens)|token limit|input (length|tokens)"
     r"|maximum.{0,40}(length|tokens)|(length|tokens?|prompt).{0,60}(exceed|maximum|limit|longer)"
@@ -43,17 +44,20 @@ class Promise(NamedTuple):
 
 def promise_of_models(listing: Answer, model: str) -> Promise | None:
     """What the list of models says about this one."""
-    entry = next((each for each in entries_of(listing) if each["id"] == model), None)
+    entries = entries_of(listing)
+    entry = next((each for each in entries if each["id"] == model), None)
+    if entry is None and len(entries) == 1:
+        entry = entries[0]  # the model has other names as well
     for path in FIELDS:
         tokens = number(pick(entry, *path))
-        if tokens is not None and tokens >= LEAST:
+        if tokens is not None and tokens >= 1:
             return Promise(int(tokens), f"{listing.path}: {'.'.join(path)}")
     return None
 
 
 def promise_of_props(props: Answer) -> Promise | None:
     tokens = number(pick(said_by(props), *PROPS))
-    if tokens is None or tokens < LEAST:
+    if tokens is None or tokens < 1:
         return None
     return Promise(int(tokens), f"{props.path}: {PROPS[-1]}")
 
@@ -75,7 +79,7 @@ def names_limit(answer: Answer) -> bool:
 def limits_named(answer: Answer) -> list[int]:
     """The numbers in an error that may be a limit of tokens."""
     found = (int(each.replace(",", "")) for each in A_NUMBER.findall(text_of(answer)))
-    return [each for each in dict.fromkeys(found) if each >= LEAST]
+    return [each for each in dict.fromkeys(found) if each >= LEAST_LIMIT]
 
 
 def text_of(answer: Answer) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 LEAST_ERROR = 2.0  # tokens: tokenizers differ in how they cut the numbers of a prompt
 LEAST_TOKENS = 3.0  # of a sentence of eight words, with any tokenizer
-UNEVEN = 0.25  # of a count: one that departs further from the line does not count this prompt
+UNEVEN = 0.25  # of a sentence: where the error grows faster, the count tells nothing
 
 
 class Counted(NamedTuple):
@@ -31,11 +31,13 @@ class Counted(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """A line through two counts. `error`: of each of them, in tokens."""
+    """A line through two counts. `error`: of each of them, in tokens. `unseen`: tokens of a prompt
+    that the server leaves out of its count, because they are in its cache."""
 
     near: Counted
     far: Counted
     error: float
+    unseen: float = 0.0
 
     @property
     def per_sentence(self) -> float:
@@ -48,13 +50,17 @@ class Rate(NamedTuple):
     def error_at(self, sentences: int) -> float:
         """How far that may be wrong: the two counts by `error` each, in opposite directions, and
         the count of that prompt itself."""
-        span = self.far.sentences - self.near.sentences
-        beyond = max(0, sentences - self.far.sentences) / span
-        return self.error * (2 + 2 * beyond)
+        beyond = max(0, sentences - self.far.sentences)
+        return 2 * self.error + self.error_growth * beyond
+
+    @property
+    def error_growth(self) -> float:
+        """By how much the error grows with each sentence."""
+        return 2 * self.error / (self.far.sentences - self.near.sentences)
 
     def sentences_for(self, tokens: float) -> int:
         """The most sentences with which a prompt is expected to have at most so many tokens."""
-        more = (tokens - self.near.tokens) / self.per_sentence
+        more = (tokens - self.unseen - self.near.tokens) / self.per_sentence
         return max(0, self.near.sentences + math.floor(more))
 
     def lacking(self, found: Counted) -> float:
@@ -66,15 +72,22 @@ class Rate(NamedTuple):
 def find_rate(counts: Sequence[Counted]) -> Rate | None:
     """The line through the shortest and the longest of these prompts; None where the counts do not
     grow evenly with the prompts, so that they tell nothing."""
+    if not counts:
+        return None
     near = min(counts, key=lambda each: each.sentences)
     far = max(counts, key=lambda each: each.sentences)
-    if near.sentences == far.sentences or far.tokens <= near.tokens:
+    if near.sentences == far.sentences:
         return None
     line = Rate(near, far, 0.0)
-    offs = [(abs(each.tokens - line.expected(each.sentences)), each.tokens) for each in counts]
-    if any(off > max(LEAST_ERROR, UNEVEN * tokens) for off, tokens in offs):
+    if line.per_sentence < LEAST_TOKENS:
         return None
-    return Rate(near, far, LEAST_ERROR + max(off for off, _ in offs))
+    off = max(abs(each.tokens - line.expected(each.sentences)) for each in counts)
+    whole = [each._replace(tokens=each.most) for each in counts]
+    other = Rate(near._replace(tokens=near.most), far._replace(tokens=far.most), 0.0)
+    other_off = max(abs(each.tokens - other.expected(each.sentences)) for each in whole)
+    unseen = near.cached if other_off + LEAST_ERROR < off else 0.0
+    found = Rate(near, far, LEAST_ERROR + min(off, other_off), unseen)
+    return found if found.error_growth <= UNEVEN * found.per_sentence else None
 
 
 def stalls(counts: Sequence[Counted]) -> bool:

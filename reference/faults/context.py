@@ -18,7 +18,7 @@ from aiohttp import web
 from ..hooks import Handler, Hooks
 from .answers import change_json, error_500, instead, never_answer
 from .completions import Fields, chunk_of
-from .conditions import Asked, Condition, after, only
+from .conditions import Asked, Condition, after, given, only
 from .fault import Fault, Install, SoundVariant
 from .planting import all_of, around, nothing, on_events
 from .streams import DONE, Events, as_event, finish, no_done, payload
@@ -390,6 +390,11 @@ SOUND: tuple[SoundVariant, ...] = (
         "of-vllm",
         "max_model_len is promised, a prompt and its answer share it, and there are no timings",
         all_of(promise(max_model_len=SIZE), only(of_vllm, refuse(400, VLLM)), on_events(as_sent)),
+    ),
+    sound(
+        "no-stream-options",
+        "stream_options are refused",
+        only(given("stream_options"), refuse(400, "Unrecognized parameter: stream_options")),
     ),
     sound("whole-counts", "only whole answers have usage", on_events(without_counts)),
     sound(

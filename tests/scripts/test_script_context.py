@@ -120,6 +120,14 @@ def test_tokens_of_a_cache_that_are_counted_apart_are_no_cut() -> None:
     assert rate and not rate.lacking(Counted(96, BASE + 96 * EACH - 200, cached=200))
 
 
+def test_a_cache_that_the_first_prompt_fills_does_not_blur_the_rate() -> None:
+    counted_in = [Counted(36, 404), Counted(8, 152, 24), Counted(64, 656, 24)]
+    apart = [Counted(36, 404), Counted(8, 128, 24), Counted(64, 632, 24)]
+    for counts, unseen in ((counted_in, 0), (apart, 24)):
+        rate = find_rate(counts)
+        assert rate and (rate.per_sentence, rate.error, rate.unseen) == (9, 2, unseen)
+
+
 def test_counts_that_stop_growing_are_those_of_a_cut_prompt() -> None:
     cut = [Counted(36, 201), Counted(8, 98), Counted(64, 201)]
     assert find_rate(cut) is None and stalls(cut)
@@ -128,6 +136,7 @@ def test_counts_that_stop_growing_are_those_of_a_cut_prompt() -> None:
 
 
 def test_a_server_that_counts_nothing_is_not_judged() -> None:
+    assert find_rate([]) is None and not stalls([])
     found = evidence(asked(LONG, tokens=0))
     check = context.check_taken(found)
     assert check.status is Status.SKIP and check.essential

@@ -153,9 +153,14 @@ class LimitSession:
     def ask_at_half(self) -> None:
         """Nearly half a window later: a few requests, which are refused where the window is one
         that slides."""
-        due_s = self.evidence.reached_s + self.evidence.half_s
+        evidence = self.evidence
+        due_s = evidence.reached_s + evidence.half_s
+        first_s = min(each.span.sent_s for each in evidence.of(ALONE))
+        first_back_s = first_s + evidence.window_s - 2 * evidence.margin_s
+        if evidence.reached_s < first_back_s:  # before the first place comes back
+            due_s = min(due_s, first_back_s)
         self._wait(due_s, "no place is free yet: are requests still refused?")
-        self.together(HALF, max(1, min(AT_HALF, self.evidence.limit // 2)))
+        self.together(HALF, max(1, min(AT_HALF, evidence.limit // 2)))
 
     def ask_burst(self, step: str = BURST, windows: float = 1.0) -> None:
         """All at once, when all places have been free for so many windows.

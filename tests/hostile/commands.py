@@ -171,7 +171,7 @@ COMMANDS = {
             f"--api-key {KEY} --limit 5 --window 1",
             gateway(limit=5),
             "ping health metrics models error",
-            "models error",
+            "models",
             "",
             own_wait_s=3,
         ),

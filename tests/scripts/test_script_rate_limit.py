@@ -1,0 +1,377 @@
+"""test_rate_limit.py: its rules on evidence made by hand, and the script on what it must not judge.
+
+What is planted in the reference deployment is in the fault table (test_faults.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from helpers.answers import answer
+from helpers.scripts import Finished, SavedAs, run_script
+
+import test_rate_limit as script
+from common import Check, Status
+from livecheck.gateway import limit_evidence as steps
+from livecheck.gateway.limit_evidence import Asked, Evidence, Fate, Proof, fate_of, read_counters
+from livecheck.gateway.limit_session import cost_words, duration_words, ways_around
+from livecheck.wire import chat
+from livecheck.wire.wire import Failure, Request
+from reference import Deployment, running
+
+PASS, FAIL, WARN, SKIP = Status.PASS, Status.FAIL, Status.WARN, Status.SKIP
+SAVED = SavedAs("rate_limit")
+LIMIT, WINDOW_S = 10, 60.0
+GET = Request("GET", chat.MODELS)
+REFUSED = {"error": {"message": "Rate limit exceeded", "code": "rate_limit_exceeded"}}
+PAGE = b"<html><head><title>503 Service Temporarily Unavailable</title></head></html>"
+QUICK = {"engine": "sim", "ttft_ms": 4, "itl_ms": 1}
+OPTIONS = ("--limit", 5, "--window", 1)
+
+
+class Made:
+    """Evidence made by hand."""
+
+    def __init__(self, **more: Any) -> None:
+        self.evidence = Evidence(LIMIT, WINDOW_S, **more)
+        self.turn = 0
+
+    def add(
+        self,
+        step: str,
+        at_s: float,
+        served: int = 0,
+        refused: int = 0,
+        what: str = steps.PLAIN,
+        status: int = 429,
+        headers: Mapping[str, str] = {"Retry-After": "60"},  # noqa: B006 (never changed)
+        body: object = REFUSED,
+        new_turn: bool = True,
+    ) -> Made:
+        """So many requests at this time, 1 ms each, one after the other."""
+        self.turn += new_turn
+        kinds = [200] * served + [status] * refused
+        for number, each in enumerate(kinds):
+            sent_ns = int((1000 + at_s) * 1e9) + number * 1_000_000
+            given = ({}, b"{}") if each == 200 else (headers, body)
+            made = answer(each, *given, request=GET, sent_ns=sent_ns)
+            self.evidence.asked.append(Asked(step, what, self.turn, made))
+        return self
+
+    def proof(self, shown: str, first: int, later: int | None = None, cut: bool = False) -> Made:
+        def asked(status: int | None) -> Asked | None:
+            return status and Asked(steps.PROOF, steps.PLAIN, 99, answer(status, request=GET))
+
+        one, two = asked(first), asked(later)
+        assert one
+        self.evidence.proofs.append(Proof(shown, float(shown), one, two, cut))
+        return self
+
+    def check(self, name: str) -> Check:
+        return next(each for each in script.judge(self.evidence) if each.name == name)
+
+    def status(self, name: str) -> Status:
+        return self.check(name).status
+
+
+def sound(first: int = LIMIT, burst: int = LIMIT, **more: Any) -> Made:
+    """The limit is reached, and after a window a burst is sent; so many are served."""
+    made = Made(**more).add(steps.ALONE, 0, first, 3).add(steps.HALF, 29, 0, 5)
+    return made.add(steps.BURST, 62, burst, LIMIT + 5 - burst)
+
+
+def nobody_else(made: Made) -> Made:
+    served = made.evidence.count_success()
+    made.evidence.before = {"requests_success": 0.0}
+    made.evidence.after = {"requests_success": float(served)}
+    return made
+
+
+# --- what became of a request
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "method", "expected"),
+    [
+        (200, b"{}", "GET", Fate.SERVED),
+        (429, b"", "GET", Fate.REFUSED),
+        (503, PAGE, "GET", Fate.REFUSED),
+        (503, {"error": {"message": "Server busy", "code": "queue_full"}}, "POST", Fate.SERVED),
+        (503, {"error": {"message": "loading"}}, "GET", Fate.TROUBLE),
+        (403, b"", "GET", Fate.REFUSED),
+        (500, b"", "GET", Fate.TROUBLE),
+        (502, b"", "POST", Fate.TROUBLE),
+    ],
+)
+def test_a_full_queue_has_passed_the_limit(
+    status: int, body: object, method: str, expected: Fate
+) -> None:
+    assert fate_of(answer(status, body=body, request=Request(method, "/v1/x"))) is expected
+
+
+def test_no_whole_answer_is_neither() -> None:
+    assert fate_of(answer(None, failure=Failure("timeout", "silent"))) is Fate.TROUBLE
+
+
+# --- how many are served
+
+
+def test_a_limit_that_is_kept_passes() -> None:
+    made = sound()
+    for name in ("one_by_one", "at_once", "window", "refusal", "charged"):
+        assert made.status(name) is PASS, made.check(name)
+
+
+def test_the_list_of_models_may_have_been_the_first_request() -> None:
+    assert sound(first=LIMIT - 1).status("one_by_one") is PASS
+    assert sound(first=LIMIT - 2).status("one_by_one") is SKIP
+
+
+def test_one_more_than_the_limit_is_too_many() -> None:
+    made = sound(LIMIT + 1, LIMIT + 1)
+    assert (made.status("one_by_one"), made.status("at_once")) == (FAIL, FAIL)
+
+
+def test_a_window_that_turns_over_in_a_burst_is_right_once() -> None:
+    made = sound(burst=LIMIT + 5)
+    assert made.add(steps.AGAIN, 142, LIMIT, 5).status("at_once") is PASS
+    made = sound(burst=LIMIT + 5)
+    assert made.add(steps.AGAIN, 142, LIMIT + 5).status("at_once") is FAIL
+
+
+def test_one_more_at_once_is_right_for_a_bucket_that_fills_up() -> None:
+    made = Made().add(steps.ALONE, 0, LIMIT + 1, 3).add(steps.HALF, 29, 4, 1)
+    made.add(steps.BURST, 91, LIMIT + 1, 4).add(steps.AGAIN, 172, LIMIT + 1, 4)
+    assert (made.status("one_by_one"), made.status("at_once")) == (PASS, PASS)
+
+
+def test_a_second_burst_after_half_a_window_is_too_much_for_every_kind() -> None:
+    made = Made().add(steps.ALONE, 0, LIMIT, 3).add(steps.HALF, 29, 5)
+    made.add(steps.BURST, 90, LIMIT, 5).add(steps.PRESS, 118, LIMIT)
+    assert (made.status("at_once"), made.status("window")) == (PASS, FAIL)
+
+
+def test_fewer_are_a_fault_only_if_nobody_else_was_served() -> None:
+    def shortage() -> Made:
+        made = sound(6, 6)
+        return made.add(steps.AGAIN, 124, 6, 9).add(steps.RESTED, 246, 6, 9)
+
+    assert nobody_else(shortage()).status("at_once") is FAIL
+    found = shortage().check("at_once")
+    assert (found.status, found.essential) == (SKIP, True)
+    assert "--limit 6" in found.detail
+
+
+def test_a_window_before_that_counts_in_part_is_right() -> None:
+    made = nobody_else(sound(burst=4).add(steps.AGAIN, 124, 5, 10).add(steps.RESTED, 246, LIMIT, 5))
+    assert (made.status("at_once"), made.status("charged")) == (PASS, SKIP)
+
+
+def test_a_bucket_that_is_smaller_than_the_limit_is_a_warning() -> None:
+    made = Made().add(steps.ALONE, 0, 6, 3).add(steps.HALF, 29, 4)
+    made.add(steps.BURST, 91, 6, 9).add(steps.AGAIN, 153, 6, 9).add(steps.RESTED, 275, 6, 9)
+    assert nobody_else(made).status("at_once") is WARN
+
+
+def test_just_as_many_missing_as_were_refused_means_that_refusals_count() -> None:
+    made = sound(burst=LIMIT - 5).add(steps.AGAIN, 124, LIMIT, 5)
+    assert (made.status("charged"), made.status("at_once")) == (FAIL, PASS)
+    made = sound(burst=LIMIT - 4).add(steps.AGAIN, 124, LIMIT, 5)
+    assert made.status("charged") is SKIP
+
+
+def test_none_after_a_whole_window_means_that_it_is_longer() -> None:
+    made = sound(burst=0).add(steps.AGAIN, 124, LIMIT, 5)
+    assert made.status("window") is SKIP
+    assert nobody_else(made).status("window") is FAIL
+
+
+def test_answers_that_take_longer_than_the_window_decide_nothing() -> None:
+    made = sound()
+    made.evidence.asked = [each for each in made.evidence.asked if each.step != steps.BURST]
+    for number in range(LIMIT + 5):
+        slow = answer(200, request=GET, sent_ns=int(1062e9) + number, spent_ms=70_000)
+        made.evidence.asked.append(Asked(steps.BURST, steps.PLAIN, 9, slow))
+    found = made.check("at_once")
+    assert (found.status, found.essential) == (SKIP, True)
+
+
+# --- what the refusals say
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (429, REFUSED, PASS),
+        (429, {"error": {"message": "slow down", "code": "429"}}, WARN),
+        (429, {"error": "slow down"}, WARN),
+        (429, b"slow down", WARN),
+        (503, PAGE, WARN),
+        (403, REFUSED, FAIL),
+    ],
+)
+def test_a_refusal_is_a_429_with_the_code(status: int, body: object, expected: Status) -> None:
+    made = Made().add(steps.ALONE, 0, LIMIT, 3, status=status, body=body)
+    assert made.status("refusal") is expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("soon", FAIL), ("-1", FAIL), ("0.5", WARN), (None, WARN), ("60", SKIP)]
+)
+def test_retry_after_has_one_of_two_forms(value: str | None, expected: Status) -> None:
+    headers = {} if value is None else {"Retry-After": value}
+    made = Made().add(steps.ALONE, 0, LIMIT, 3, headers=headers)
+    assert made.status("retry_after") is expected
+
+
+@pytest.mark.parametrize(
+    ("proofs", "expected"),
+    [
+        ([("60", 200)], PASS),
+        ([("60", 429, 429), ("60", 200)], PASS),
+        ([("60", 429, 200)], WARN),
+        ([("60", 429, 429)], SKIP),
+        ([("60", 429, 429), ("60", 429, 429)], FAIL),
+        ([("90", 200, None, True)], WARN),
+        ([("60", 500)], FAIL),
+    ],
+)
+def test_whoever_comes_back_then_is_served(proofs: Sequence[Any], expected: Status) -> None:
+    made = sound()
+    for each in proofs:
+        made.proof(*each)
+    assert made.status("retry_after") is expected
+
+
+# --- ways around it, the other key, the probes, the counters
+
+
+def around(made: Made, served: int, plain: int, refused: int = 0) -> Made:
+    made.add(steps.AROUND, 5, served, refused, what="X-Forwarded-For")
+    return made.add(steps.AROUND, 5.01, plain, 2 - plain, new_turn=False)
+
+
+def test_a_way_around_is_one_that_is_served_twice_while_the_plain_request_is_refused() -> None:
+    assert around(around(sound(), 2, 0), 2, 0).status("dodges") is FAIL
+    assert around(around(sound(), 2, 0), 1, 0, 1).status("dodges") is FAIL
+    assert around(around(sound(), 2, 0), 2, 1).status("dodges") is PASS
+    assert around(sound(), 1, 0, 1).status("dodges") is PASS
+    assert around(sound(), 2, 2).status("dodges") is SKIP
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [([200, 200], PASS), ([200, 429], FAIL), ([429], SKIP), ([401], SKIP), ([200], SKIP)],
+)
+def test_the_other_key_is_served_all_the_time(statuses: list[int], expected: Status) -> None:
+    made = sound()
+    for status in statuses:
+        made.add(steps.OTHER, 5, 0, 1, what="other key", status=status)
+    assert made.status("other_key") is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [(200, b"", PASS), (404, b"", PASS), (429, REFUSED, FAIL), (503, PAGE, FAIL), (503, {}, PASS)],
+)
+def test_probes_are_not_limited(status: int, body: object, expected: Status) -> None:
+    made = sound().add(steps.PROBES, 5, 0, 1, what="/ping", status=status, body=body)
+    assert made.status("probes") is expected
+
+
+@pytest.mark.parametrize(
+    ("success", "errors", "expected"),
+    [(20, 13, PASS), (25, 13, PASS), (19, 13, FAIL), (20, 0, WARN), (0, 0, SKIP)],
+)
+def test_counters_agree_with_what_was_sent(success: int, errors: int, expected: Status) -> None:
+    made = sound()
+    made.evidence.before = {"requests_success": 5, "requests_error": 1}
+    made.evidence.after = {"requests_success": 5 + success, "requests_error": 1 + errors}
+    assert made.status("counters") is expected
+
+
+def test_counters_are_read_in_both_forms() -> None:
+    figures = {"gateway": {"requests_success": 4, "requests_error": -1, "uptime_seconds": 3}}
+    text = b"# TYPE gateway_requests_success gauge\ngateway_requests_success 4\n"
+    assert read_counters(answer(200, body=figures)) == {"requests_success": 4}
+    assert read_counters(answer(200, body=text)) == {"requests_success": 4}
+    assert read_counters(answer(404, body=figures)) is None
+    assert read_counters(answer(200, body=b"vllm:requests 3\n")) is None
+
+
+# --- words
+
+
+def test_what_it_costs_is_said_in_advance() -> None:
+    assert cost_words(100, 10, 60).startswith("this takes about 2 min, at most 6 min")
+    assert [duration_words(each) for each in (2.5, 89, 125, 360)] == [
+        *("2.5 s", "89 s", "2 min 5 s", "6 min")
+    ]
+
+
+def test_each_way_around_says_whose_credential_is_in_it() -> None:
+    for name, change in ways_around("sk-key").items():
+        changed = change(chat.get(chat.MODELS))
+        has_key = "sk-key" in str(changed.headers)
+        assert (changed.secret == "sk-key") is has_key, name
+
+
+# --- the script
+
+
+@pytest.fixture(scope="module")
+def limited() -> Iterator[Deployment]:
+    with running(**QUICK, rate_limit=5, rate_window=30) as deployment:
+        yield deployment
+
+
+def credential_of(deployment: Deployment) -> dict[str, str]:
+    return {"Authorization": f"Bearer {deployment.api_key}"}
+
+
+def run(deployment: Deployment, *arguments: object, **more: Any) -> Finished:
+    target = ("--url", deployment.url, "--api-key", deployment.api_key)
+    return run_script("test_rate_limit.py", *target, *OPTIONS, *arguments, **more)
+
+
+def test_the_other_key_is_never_shown_or_saved(limited: Deployment) -> None:
+    other = limited.environment["INFERENCE_OTHER_KEY"]
+    finished = run(limited, "--other-key", other, "--only", "other_key", "--debug")
+    assert (finished.code, SAVED.statuses(finished)) == (0, {"other_key": "PASS"})
+    assert other not in finished.everything
+    assert "other_key" not in finished.document("rate_limit")["options"]
+
+
+def test_a_key_that_is_used_up_already_is_not_judged(limited: Deployment) -> None:
+    for _ in range(6):
+        requests.get(f"{limited.url}/v1/models", headers=credential_of(limited), timeout=10)
+    finished = run(limited)
+    assert finished.code == 3
+    assert "the rate limit is reached (429" in finished.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--path", "models"), "is not a path"),
+        (("--limit", "0"), "the least is 1"),
+        (("--limit", "9999"), "the most is 2000"),
+        (("--other-key", "two words"), "white space"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        script.main(["--url", "http://127.0.0.1:9", "--results", str(tmp_path), *arguments])
+    assert (caught.value.code, words in capsys.readouterr().err) == (2, True)
+
+
+def test_a_path_that_is_not_served_decides_nothing(sim: Deployment) -> None:
+    finished = run(sim, "--path", "/v1/not-there")
+    assert finished.code == 3
+    assert "/v1/not-there is not served (404" in finished.err

@@ -34,10 +34,7 @@ import livecheck.core.interruption as interruption
 
 import argparse
 import dataclasses
-import math
-import operator
 import re
-import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +51,7 @@ from livecheck.fleet import busy_times as times
 from livecheck.fleet.api import NAME_LENGTH
 from livecheck.fleet.attribution import Attribution, KnownRunners, Requests, succeeded
 from livecheck.fleet.request_log import LogReader, RequestLog, latest
+from livecheck.fleet.request_timing import Timing, find_timing, timing_lines
 from livecheck.wire import chat, form, notices
 from livecheck.wire.answer import Answer, ms, status_kind
 from livecheck.wire.asking import Asker, Stop, open_wire, reason_to_stop
@@ -69,8 +67,6 @@ ALONE_TIMES = 3  # requests one after the other, to know how long one takes
 CHANCE = 0.05  # a result that pure chance gives more often than this is not a verdict
 STARVED = "this program could not run meanwhile: repeat it on a less busy machine"
 IDLE_SHARE = 0.5  # of a request: a runner that also served was idle, if it had no work for longer
-PARALLEL_SHARE = 0.75  # of the first requests were served together: they ran in parallel
-ONE_BY_ONE = 1.5  # served together at the most: they ran one after the other
 NAME, MODEL = 19, 17  # columns of the table
 MOST_IDLE_ROWS = 20  # runners that served nothing, in the table and in a line
 
@@ -216,7 +212,7 @@ def measure(run: Run) -> None:
         evidence.attribution = attribution.attribute(
             evidence.requests, evidence.known, evidence.log, run.args.runner_header
         )
-        timing = find_timing(evidence)
+        timing = find_timing(evidence.served, evidence.alone)
         document.requests = records(evidence)
         document.metrics = metrics(evidence, timing)
     document.add(*judge(evidence))
@@ -571,101 +567,6 @@ def longest_idle(evidence: Evidence, blind: Sequence[Span] | None = None) -> tim
 # --- show
 
 
-@dataclass(frozen=True)
-class Timing:
-    """How the requests ran beside each other.
-
-    parallelism: sum of the latencies / wall time. first: how many were sent before any of them
-    ended; about `together` of them were served at the same time (None: too few to tell).
-    """
-
-    wall_ms: float
-    parallelism: float
-    first: int
-    together: float | None
-
-    @property
-    def kind(self) -> str:
-        if self.together is None:
-            return "unknown"
-        if self.together >= PARALLEL_SHARE * self.first:
-            return "parallel"
-        return "queued" if self.together < ONE_BY_ONE else "mixed"
-
-
-def find_timing(evidence: Evidence) -> Timing | None:
-    served = evidence.served
-    if not served:
-        return None
-    wall_ms = max(map(times.ended_ms, served)) - min(map(times.sent_ms, served))
-    latencies = sum(times.latency_ms(answer) or 0.0 for answer in served)
-    first_end = min(map(times.ended_ms, served))
-    first = [answer for answer in served if times.sent_ms(answer) < first_end]
-    together = served_together(first, evidence.alone)
-    parallelism = round(latencies / wall_ms, 2) if wall_ms else 1.0
-    return Timing(wall_ms, parallelism, len(first), together)
-
-
-def served_together(answers: Sequence[Answer], alone: Answer | None) -> float | None:
-    """How many of these were served at a time, all of them sent before any ended.
-
-    That is all of them when the last first output comes no later than the earliest one, and half
-    of them when it comes the time of one request later.
-    """
-    if len(answers) < 3:
-        return None
-    latencies = [times.latency_ms(answer) or 0.0 for answer in answers]
-    starts = [start for start in map(times.first_output_ms, answers) if start is not None]
-    if len(starts) == len(answers):
-        rest_ms = statistics.median(map(operator.sub, latencies, starts))
-        request_ms, waited_ms = min(starts) + rest_ms, max(starts) - min(starts)
-    else:  # not streamed: the wait can only be seen in the whole
-        request_ms = (times.latency_ms(alone) if alone else None) or min(latencies)
-        waited_ms = max(latencies) - min(latencies)
-    rounds = 1 + waited_ms / request_ms if request_ms else 1.0
-    return round(len(answers) / rounds, 2)
-
-
-def timing_lines(evidence: Evidence, timing: Timing | None) -> list[str]:
-    if timing is None:
-        return []
-    served = evidence.served
-    text = f"  effective parallelism {timing.parallelism:.1f} of {evidence.at_once}: the latencies"
-    shown = [f"{text} of {plural(len(served), 'request')} in {duration(timing.wall_ms)}"]
-    shown += [f"  {'by position':14}{'n':>4}{'first output p50':>20}{'latency p50':>16}"]
-    if evidence.alone is not None:
-        shown.append(position_line("alone", succeeded(evidence.requests.alone)))
-    third = max(1, math.ceil(len(served) / 3))
-    for start in range(0, len(served), third):
-        part = served[start : start + third]
-        shown.append(position_line(f"{start + 1} to {start + len(part)}", part))
-    return [*shown, f"  {conclusion(evidence, timing)}"]
-
-
-def position_line(label: str, answers: Sequence[Answer]) -> str:
-    starts = [start for start in map(times.first_output_ms, answers) if start is not None]
-    start = duration(percentile(starts, 50) if starts else None)
-    latency = duration(times.median_latency_ms(answers))
-    return f"  {label:14}{len(answers):>4}{start:>20}{latency:>16}"
-
-
-def conclusion(evidence: Evidence, timing: Timing) -> str:
-    if evidence.at_once < 2:
-        return "one at a time: no request ran beside another"
-    if timing.together is None:
-        return f"{timing.first} at once are too few to tell whether they waited for each other"
-    if timing.kind == "parallel":
-        return f"served in parallel: of the first {timing.first}, none waited for another"
-    if timing.kind == "mixed":
-        of = f"of the first {timing.first}, about {timing.together:.0f} at a time"
-        return f"mixed: {of}, the others waited"
-    counts = evidence.attribution.counts
-    if len(counts) == 1 and evidence.attribution.limits is None:
-        return f"queued on one runner ({next(iter(counts))}): one after the other"
-    many = f", though {len(counts)} runners served" if len(counts) > 1 else ""
-    return f"queued: one after the other{many}"
-
-
 def rows(evidence: Evidence) -> list[dict[str, Any]]:
     """What each runner served; `runner` is None for what could not be attributed."""
     names: list[str | None] = [*evidence.shown_names]
@@ -726,7 +627,10 @@ def lines(evidence: Evidence, timing: Timing | None, url: str) -> list[str]:
     shown += map(row_line, rows(evidence))
     if more := len(evidence.names) - len(evidence.shown_names):
         shown.append(f"  and {plural(more, 'other runner')} online with that model")
-    return [*shown, *(timing_lines(evidence, timing) if evidence.args.analyze_timing else [])]
+    if timing and evidence.args.analyze_timing:
+        alone, at_once = evidence.requests.alone, evidence.at_once
+        shown += timing_lines(timing, evidence.served, alone, at_once, served_by)
+    return shown
 
 
 def metrics(evidence: Evidence, timing: Timing | None) -> dict[str, Any]:

@@ -26,9 +26,10 @@ from livecheck.gateway.bystanders import (
     too_many_at_once,
 )
 from livecheck.gateway.contradictions import impossible_figures
-from livecheck.gateway.queue_client import Background, QueueClient
+from livecheck.gateway.queue_client import QueueClient
 from livecheck.gateway.queue_state import merged
 from livecheck.wire.answer import Answer
+from livecheck.wire.background import Background
 
 ATTEMPTS = 3  # each with answers twice as long, until they are long enough
 SETTLE_S = 10.0  # for the requests of the steps before to end

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,53 +15,15 @@ from livecheck.gateway.queue_state import Reading, Watcher, take_places
 from livecheck.wire import chat, silence
 from livecheck.wire.answer import Answer, records
 from livecheck.wire.asking import Asker
+from livecheck.wire.background import Background
 from livecheck.wire.probe_limit import blind_time_ms
 from livecheck.wire.starvation import Starvation
 from livecheck.wire.wire import KERNEL_CLOCK, Request, Wire
 
 PROMPT = "Write a very long story about the sea, in many chapters."
-MARGIN_S = 5.0  # beyond the timeout of a request, for the thread of it to end
 PAUSE_S = 0.2
 LONG_PROBE_MS = 200.0  # for a probe that waits in a queue, at least; and half of an answer
 SHORT_ANSWER_S = 0.5  # of which nothing matters but that it comes
-
-
-class Background(threading.Thread):
-    """Sends these requests all at once, over a wire of its own; it begins as soon as it is made."""
-
-    def __init__(self, wire: Wire, timeout_s: float, requests: Sequence[Request]):
-        """`wire`: the run's, for the same target."""
-        super().__init__(name="background", daemon=True)  # Ctrl-C does not wait for it
-        self._wire = Wire(wire.target, timeout_s, dialect=wire.dialect)
-        self._requests, self._longest_s = requests, timeout_s + MARGIN_S
-        self._answers: dict[int, Answer] = {}
-        self._error: Exception | None = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            with self._wire as wire:
-                wire.exchange(self._requests, len(self._requests))
-        except Exception as error:  # `collect` raises it, in the thread that waits for the answers
-            self._error = error
-
-    @property
-    def answers(self) -> list[Answer]:
-        """The answers that have ended until now, in the order of sending."""
-        ended = [reply for reply in list(self._wire.replies) if reply.end_ns is not None]
-        return [self._answers.setdefault(reply.index, Answer(reply)) for reply in ended]
-
-    @property
-    def begun(self) -> int:
-        """How many requests have got the first byte of their answer."""
-        return sum(1 for reply in list(self._wire.replies) if reply.stamps_ns)
-
-    def collect(self) -> list[Answer]:
-        """Wait until all have ended. Raises what has ended the thread before its time."""
-        self.join(self._longest_s)
-        if self._error:
-            raise self._error
-        return self.answers
 
 
 @dataclass

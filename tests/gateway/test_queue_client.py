@@ -7,7 +7,7 @@ import threading
 import pytest
 from helpers.raw_server import OK, Peer, RawServer, keep_answering
 
-from livecheck.gateway.queue_client import Background
+from livecheck.wire.background import Background
 from livecheck.wire.chat import get
 from livecheck.wire.wire import Target, Wire
 

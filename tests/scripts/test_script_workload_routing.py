@@ -24,7 +24,7 @@ from helpers.scripts import Finished, SavedAs, run_script, start_script
 
 import test_workload_routing as workload
 from common import Status
-from livecheck.fleet import attribution, request_log
+from livecheck.fleet import attribution, request_log, request_timing
 from livecheck.fleet.api import Runner
 from livecheck.fleet.attribution import Attribution, KnownRunners, Requests
 from livecheck.wire.answer import Answer
@@ -797,9 +797,10 @@ def test_the_first_outputs_tell_how_many_were_served_at_once(
         waited = 100 * (number // slots)
         answers.append(served(0, 100.0 + waited, 10.0 + waited))
     case = evidence_of(answers, Attribution("a header", ("a",) * 9), "ab")
-    timing = workload.find_timing(case)
+    timing = request_timing.find_timing(case.served, case.alone)
     assert timing is not None
-    assert (timing.kind, words in workload.conclusion(case, timing)) == (kind, True)
+    told = request_timing.conclusion(timing, case.at_once, case.attribution)
+    assert (timing.kind, words in told) == (kind, True)
 
 
 def test_failures_are_counted_with_the_runner_that_failed() -> None:

@@ -12,7 +12,8 @@ was idle. Equal shares are not required, because a gateway may rightly prefer so
 Cost: --requests answers of at most --max-tokens, and 1 before them (3 with --analyze-timing), each
 over a connection of its own; up to about 30 short reads of the admin API, and reading its log takes
 at most --timeout in total. It wakes sleeping runners and loads them all. Nobody else should use the
-fleet meanwhile, because other requests may look like these in the log.
+fleet meanwhile, because other requests may look like these in the log. With --kill-command a runner
+dies, and requests go on, at most 10 per second, until it has come back.
 
 Examples:
     # 10 requests at once, as in the guide
@@ -21,6 +22,10 @@ Examples:
     python3 test_workload_routing.py --model class:fast --requests 40 --token-binary ./get-token
     # one after the other, to see where each goes
     python3 test_workload_routing.py --sequential --requests 15 --token-binary ./get-token
+    # what becomes of the requests when a runner dies, and does it come back?
+    python3 test_workload_routing.py --token-binary ./get-token --settle 5 \\
+        --kill-command 'ssh tower systemctl kill -s KILL runner' \\
+        --revive-command 'ssh tower systemctl start runner'
     # do they run at the same time, or wait for each other?
     python3 test_workload_routing.py --analyze-timing --token-binary ./get-token
     # a gateway that names the runner in a header of its own, as LiteLLM does; no admin API needed
@@ -45,14 +50,15 @@ import common
 from common import CannotCheck, Check, Run, Status
 from livecheck.core.checks import skip, undecided
 from livecheck.core.options import positive_number
-from livecheck.core.text import duration, listed, percent, plural, shorten
-from livecheck.fleet import api, attribution, roles
+from livecheck.core.text import counted, duration, listed, percent, plural, shorten
+from livecheck.fleet import api, attribution, roles, runner_loss
 from livecheck.fleet import busy_times as times
 from livecheck.fleet.api import NAME_LENGTH
 from livecheck.fleet.attribution import Attribution, KnownRunners, Requests, succeeded
-from livecheck.fleet.request_log import LogReader, RequestLog, latest
+from livecheck.fleet.request_log import LogReader, RequestLog, clock_ahead_ms, latest
 from livecheck.fleet.request_timing import Timing, find_timing, timing_lines
-from livecheck.wire import chat, form, notices
+from livecheck.fleet.runner_loss import Loss, Pace, RunnerLoss, Source
+from livecheck.wire import chat, form, notices, silence
 from livecheck.wire.answer import Answer, ms, status_kind
 from livecheck.wire.asking import Asker, Stop, open_wire, reason_to_stop
 from livecheck.wire.metrics import Span, percentile
@@ -60,7 +66,8 @@ from livecheck.wire.shares import Share
 from livecheck.wire.starvation import Starvation
 from livecheck.wire.wire import Request, Wire
 
-CHECKS = ("requests", "distribution", "expect_runners", "idle", form.NAME)
+OF_LOSS = ("clean_errors", "rerouted", "revived")
+CHECKS = ("requests", "distribution", "expect_runners", "idle", *OF_LOSS, form.NAME)
 PROMPT = "Count from 1 to 30, in words."  # the answer is long enough for requests to overlap
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 ALONE_TIMES = 3  # requests one after the other, to know how long one takes
@@ -92,7 +99,19 @@ def build_parser() -> common.Parser:
     add("--expect-runners", type=number, metavar="N", help="how many runners must have served")
     share, most = positive_number(1), f"most that one runner may get; 1 allows all {of_default}"
     add("--max-share", type=share, default=0.9, metavar="SHARE", help=most)
+    add_loss_options(parser)
     return parser
+
+
+def add_loss_options(parser: common.Parser) -> None:
+    add = parser.add_argument_group("a runner that dies").add_argument
+    kill = "shell command that kills a runner, while requests run"
+    add("--kill-command", metavar="COMMAND", help=kill)
+    add("--revive-command", metavar="COMMAND", help="shell command that revives it")
+    settle = "time after the kill from which on no request may fail (default %(default)g)"
+    add("--settle", type=common.seconds, default=10.0, metavar="SECONDS", help=settle)
+    longest = "longest time to come back, from the revival on (default %(default)g)"
+    add("--revive-timeout", type=common.seconds, default=300.0, metavar="SECONDS", help=longest)
 
 
 def header_option(text: str) -> str:
@@ -101,12 +120,22 @@ def header_option(text: str) -> str:
     return text.lower()
 
 
-def check_options(args: argparse.Namespace) -> None:
-    """ValueError for options that do not go together."""
+def check_options(args: argparse.Namespace) -> tuple[str, str] | None:
+    """The commands that kill and revive a runner, which are not saved: a credential may be in them.
+    ValueError for options that do not go together."""
     if (args.expect_runners or 0) > args.requests:
         raise ValueError("--expect-runners N needs at least N --requests")
     if "expect_runners" in (args.only or ()) and not args.expect_runners:
         raise ValueError("--only expect_runners needs --expect-runners N")
+    kill, revive = args.kill_command, args.revive_command
+    if bool(kill) != bool(revive):
+        raise ValueError("--kill-command and --revive-command need each other")
+    if not kill:
+        if asked := set(OF_LOSS) & set(args.only or ()):
+            raise ValueError(f"--only {min(asked)} needs --kill-command and --revive-command")
+        return None
+    args.kill_command = args.revive_command = "(given)"
+    return kill, revive
 
 
 # --- measure
@@ -128,6 +157,7 @@ class Evidence:
     log: RequestLog | None = None
     attribution: Attribution = field(default_factory=lambda: Attribution("nothing", ()))
     blind: Sequence[Span] = ()  # when this program could not run, in ms
+    loss: Loss | None = None  # of a runner, with --kill-command
 
     @property
     def measured(self) -> list[Answer]:
@@ -249,6 +279,33 @@ def ask_all(run: Run, wire: Wire, evidence: Evidence) -> None:
         models, count = models | requests.models, len(requests.measured)
         evidence.log.entries = evidence.consult(lambda: log.wait_for(count, models)) or []
     evidence.known = attribution.compare(before, evidence.consult(admin.runners))
+    if run.prepared and evidence.served:
+        lose_a_runner(run, wire, evidence, token, admin, log)
+
+
+def lose_a_runner(
+    run: Run, wire: Wire, evidence: Evidence, token: str | None, admin: api.Admin, log: LogReader
+) -> None:
+    """Kill a runner in the middle of more requests, and revive it."""
+    args, requests, known = run.args, evidence.requests, evidence.known
+    evidence.attribution = attribution.attribute(requests, known, evidence.log, args.runner_header)
+    ahead_ms = None
+    if evidence.alone and evidence.log and evidence.log.alone:
+        ahead_ms = clock_ahead_ms(evidence.alone, evidence.log.alone)
+    header = attribution.naming_header(requests, known, args.runner_header)
+    source = Source(known, header, log, ahead_ms)
+    served_before = frozenset(evidence.attribution.counts)
+    evidence.loss = Loss(args.settle, args.revive_timeout, served_before)
+    timing = find_timing(evidence.served, evidence.alone)
+    wall_s = timing.wall_ms / 1e3 if timing else 0.0
+    pace = Pace.after(len(evidence.served), wall_s, evidence.at_once, evidence.candidates)
+    run.note_wrapped(
+        f"killing a runner, and reviving it after {args.settle:g} s or more; meanwhile "
+        f"{plural(pace.at_once, 'request')} at once, then {pace.per_s:.2g} per second"
+    )
+    kill, revive = run.prepared
+    sender = RunnerLoss(run, wire, admin, source, evidence.loss)
+    sender.measure(kill, revive, lambda: questions(args, token, 1)[0], pace)
 
 
 def ask(
@@ -301,8 +358,12 @@ def judge(evidence: Evidence) -> list[Check]:
     checks = [check_requests(evidence), check_distribution(evidence)]
     if evidence.args.expect_runners:
         checks.append(check_expect_runners(evidence))
+    checks.append(check_idle(evidence))
+    if evidence.args.kill_command:
+        checks += judge_loss(evidence)
     asked = [*evidence.requests.sent_alone, *evidence.requests.sent_together]
-    return [*checks, check_idle(evidence), form.check_form(asked)]
+    asked += evidence.loss.answers if evidence.loss else []
+    return [*checks, form.check_form(asked)]
 
 
 def check_requests(evidence: Evidence) -> Check:
@@ -564,6 +625,96 @@ def longest_idle(evidence: Evidence, blind: Sequence[Span] | None = None) -> tim
     return max(gaps, key=lambda gap: gap.in_requests, default=None)
 
 
+# a runner that dies
+
+
+def judge_loss(evidence: Evidence) -> list[Check]:
+    loss = evidence.loss
+    if loss is None:
+        why = evidence.stopped or "no request was served before"
+        return [undecided(name, f"not tried: {why}") for name in OF_LOSS]
+    if reason := nothing_lost(loss):
+        return [undecided(name, reason) for name in OF_LOSS]
+    return [check_clean_errors(loss), check_rerouted(loss), check_revived(loss)]
+
+
+def nothing_lost(loss: Loss) -> str | None:
+    """Why nothing can be said of a runner that dies."""
+    if loss.limited or loss.killed is None:
+        return loss.limited or "not tried: it was interrupted"
+    if loss.killed.problem:
+        return f"not tried: the kill command {loss.killed.problem}"
+    if loss.dead or loss.hit:
+        return None
+    seen = f"according to {loss.source}" if loss.source else "as far as can be seen"
+    return f"no runner died, {seen}: does --kill-command kill a runner that serves --model?"
+
+
+def check_clean_errors(loss: Loss) -> Check:
+    """Each request got a whole answer, or an error that every client takes for one, in time."""
+    count, hit = plural(len(loss.answers), "request"), loss.hit
+    unclean = [each for each in hit if not runner_loss.is_clean_error(each)]
+    numbers = {"requests": len(loss.answers), "hit": len(hit), "unclean": len(unclean)}
+    if unclean:
+        detail = f"{len(unclean)} of {count} got neither a whole answer nor a clean error: "
+        detail += problems(unclean)
+        return Check("clean_errors", Status.FAIL, detail, numbers)
+    detail = f"none of {count} was hit"
+    if hit:
+        detail = f"{len(hit)} of {count} were hit, each with a clean error: {problems(hit)}"
+    return Check("clean_errors", Status.PASS, detail, numbers)
+
+
+def problems(answers: Sequence[Answer]) -> str:
+    return counted(str(each.completion.problem) for each in answers)
+
+
+def check_rerouted(loss: Loss) -> Check:
+    """From --settle on no request reaches the dead runner, and all are served by the others."""
+    late, visits, settle = loss.late, loss.late_visits, f"{loss.settle_s:g} s after the kill"
+    failed = [each for each in late if each in loss.hit]
+    numbers = {"late": len(late), "late_visits": len(visits), "late_failed": len(failed)}
+    if visits:
+        last_s = max(each.sent_s for each in visits) - loss.killed_s
+        detail = f"{plural(len(visits), 'request')} went to {listed(loss.dead)} later than {settle}"
+        detail += f", the last one {last_s:.1f} s after it"
+        return Check("rerouted", Status.FAIL, detail, numbers)
+    if failed:
+        detail = f"{len(failed)} of {len(late)} that were sent later than {settle} were not served"
+        return Check("rerouted", Status.FAIL, f"{detail}: {problems(failed)}", numbers)
+    if not late:
+        return undecided("rerouted", f"no request was sent later than {settle}", numbers)
+    detail = f"all {len(late)} that were sent later than {settle} were served"
+    if loss.last_hit_s is not None:
+        detail += f"; no more were hit after {loss.last_hit_s:.2f} s"
+    return Check("rerouted", Status.PASS, detail, numbers)
+
+
+def check_revived(loss: Loss) -> Check:
+    """The runner serves again after its revival."""
+    online_s, served_s, name = loss.online_again_s, loss.served_again_s, "revived"
+    numbers = {"online_again_s": rounded(online_s), "served_again_s": rounded(served_s)}
+    if not loss.dead:
+        reason = "not known which runner was killed: neither the admin API nor a header tells"
+        return undecided(name, reason, numbers)
+    if loss.revived is None or loss.revived.problem:
+        problem = loss.revived.problem if loss.revived else "was not run"
+        return undecided(name, f"the revive command {problem}", numbers)
+    who, after = listed(loss.dead), "after the revive command began"
+    if served_s is not None:
+        online = "" if online_s is None else f"online {online_s:.1f} s and "
+        detail = f"{who} serves again: {online}sent a request {served_s:.1f} s {after}"
+        return Check(name, Status.PASS, detail, numbers)
+    if online_s is None:
+        detail = f"{who} did not come back within {loss.revive_s:g} s {after}"
+        return Check(name, Status.FAIL, detail, numbers)
+    online = f"{who} is online again, {online_s:.1f} s {after}"
+    if loss.source is None:
+        return Check(name, Status.PASS, f"{online}; nothing tells whether it serves", numbers)
+    detail = f"{online}, but got none of {plural(loss.sent_since_online, 'request')} since"
+    return Check(name, Status.WARN, detail, numbers)
+
+
 # --- show
 
 
@@ -630,7 +781,24 @@ def lines(evidence: Evidence, timing: Timing | None, url: str) -> list[str]:
     if timing and evidence.args.analyze_timing:
         alone, at_once = evidence.requests.alone, evidence.at_once
         shown += timing_lines(timing, evidence.served, alone, at_once, served_by)
-    return shown
+    return shown + (loss_lines(evidence.loss) if evidence.loss else [])
+
+
+def loss_lines(loss: Loss) -> list[str]:
+    """What the loss of a runner has cost."""
+
+    def line(label: str, value_s: float | None, since: str) -> str:
+        shown = duration(None if value_s is None else value_s * 1e3)
+        return f"    {label:22}{shown:>9}  since the {since} command began"
+
+    hit = f"{len(loss.hit)} of {len(loss.answers)}"
+    return [
+        f"  killed: {listed(loss.dead) if loss.dead else 'not known which runner'}",
+        f"    {'requests hit':22}{hit:>9}",
+        line("no more were hit", loss.last_hit_s, "kill"),
+        line("online again", loss.online_again_s, "revive"),
+        line("serves again", loss.served_again_s, "revive"),
+    ]
 
 
 def metrics(evidence: Evidence, timing: Timing | None) -> dict[str, Any]:
@@ -650,19 +818,40 @@ def metrics(evidence: Evidence, timing: Timing | None) -> dict[str, Any]:
         "runners": rows(evidence),
         "requests_of_others": dict(served_by.others.most_common(MOST_IDLE_ROWS)),
         "not_attributed": served_by.unknown,
+        "loss": loss_figures(evidence.loss) if evidence.loss else None,
     }
+
+
+def loss_figures(loss: Loss) -> dict[str, Any]:
+    return {
+        "killed": api.first_names(loss.dead),
+        "source": loss.source,
+        "requests": len(loss.answers),
+        "hit": len(loss.hit),
+        "settle_s": loss.settle_s,
+        "last_hit_s": rounded(loss.last_hit_s),
+        "online_again_s": rounded(loss.online_again_s),
+        "served_again_s": rounded(loss.served_again_s),
+    }
+
+
+def rounded(value_s: float | None) -> float | None:
+    return None if value_s is None else round(value_s, 3)
 
 
 def records(evidence: Evidence) -> list[dict[str, Any]]:
     """Each request as it is saved. Its times count from when the first one was sent."""
     requests, own = evidence.requests, evidence.args.runner_header
-    answers = [*requests.sent_alone, *requests.sent_together]
+    alone, together = requests.sent_alone, requests.sent_together
+    phases = ["alone"] * len(alone) + ["measured"] * len(together)
+    answers = [*alone, *together, *(evidence.loss.answers if evidence.loss else [])]
+    phases += ["loss"] * (len(answers) - len(phases))
     start_ms = min(map(times.sent_ms, answers), default=0.0)
     runners = dict(zip(requests.measured, evidence.attribution.runners, strict=False))
     return [
         {
             "index": index,
-            "phase": "alone" if index < len(requests.sent_alone) else "measured",
+            "phase": phases[index],
             "status": answer.status,
             "error": kind_of(answer) if answer.completion.problem else None,
             "error_text": answer.completion.problem,
@@ -672,6 +861,7 @@ def records(evidence: Evidence) -> list[dict[str, Any]]:
             "ttft_ms": times.first_output_ms(answer),
             "e2e_ms": times.latency_ms(answer),
             "round_trip_ms": times.round_trip_ms(answer),
+            **silence.figures(answer.silence, answer.stream.comments),
             "model": attribution.model_of(answer),
             "system_fingerprint": attribution.fingerprint_of(answer),
             "headers": attribution.naming_headers(answer, own),

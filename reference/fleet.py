@@ -212,7 +212,7 @@ class Fleet(BaseGateway):
         started_s = time.perf_counter()
         try:
             response = await self._serve(request, user, entry)
-            entry["status"] = response.status
+            entry["status"] = STREAM_ABORTED if request.get("aborted") else response.status
             return response
         except TextRefusal as refusal:
             entry["status"] = refusal.status
@@ -275,7 +275,9 @@ class Fleet(BaseGateway):
         self, request: web.BaseRequest, fields: dict[str, Any], place: Place
     ) -> web.StreamResponse:
         """The engine's answer with the model's name. A stream is passed on as it arrives."""
-        assert place.runner is not None and place.runner.engine_url is not None
+        assert place.runner is not None
+        if place.runner.engine_url is None:
+            raise TextRefusal(500, f"Runner '{place.runner.name}' failed: it has disconnected")
         body = json.dumps({**fields, "model": place.model}).encode()
         ask = self.client.request("POST", place.runner.engine_url, CHAT, body)
         name = json.dumps(self.answered_model(place)).encode()
@@ -289,12 +291,24 @@ class Fleet(BaseGateway):
                 await self._pass_on(request, reply, stream, name)
                 return stream
         except EngineError as error:
-            if stream is not None:
-                abort_stream(request)
-            raise TextRefusal(500, f"Runner '{place.runner.name}' failed: {error}") from None
+            said = f"Runner '{place.runner.name}' failed: {error}"
+            if stream is None:
+                raise TextRefusal(500, said) from None
+            await self.break_off(request, stream, said)
+            return stream
         except ResetConnection:
             send_reset_on_close(request)
             abort_stream(request)
+
+    async def break_off(
+        self, request: web.BaseRequest, stream: web.StreamResponse, said: str
+    ) -> None:
+        """End a stream whose runner has failed: with an error event, so that no client takes what
+        has come for a whole answer."""
+        error = {"error": {"message": said, "type": "server_error", "code": 500}}
+        await stream.write(b"data: " + json.dumps(error).encode() + b"\n\n")
+        await stream.write_eof()
+        request["aborted"] = True
 
     def _whole(self, reply: Reply, body: bytes, name: bytes, runner: Runner) -> web.Response:
         if reply.status >= 400:
@@ -405,6 +419,15 @@ def runner_arguments(
     return arguments
 
 
+def runner_pids(registry: Registry) -> dict[str, str]:
+    """For `kill -USR1` and `kill -USR2`: by RUNNER_PID_DESK and so on, each runner's process."""
+    return {
+        f"RUNNER_PID_{re.sub('[^A-Z0-9]', '_', runner.name.upper())}": str(runner.child.pid)
+        for runner in registry.runners
+        if runner.child is not None
+    }
+
+
 async def start_runners(
     settings: FleetSettings, registry: Registry, gateway_port: int, wol_port: int
 ) -> contextlib.AsyncExitStack:
@@ -467,4 +490,5 @@ async def deploy(settings: FleetSettings, hooks: Hooks) -> AsyncIterator[dict[st
             "TOKEN_BINARY": shlex.quote(str(ROOT / "reference" / "get-token")),
             tokens.KEY_VARIABLE: str(key_file),
             "WOL_PORT": str(wol_port),
+            **runner_pids(registry),
         }

@@ -133,16 +133,16 @@ class Registry:
             while line := await asyncio.wait_for(reader.readline(), SILENCE_S):
                 fields = json.loads(line)
                 if runner is None:
-                    runner = self._register(fields, writer)
+                    runner = self.register(fields, writer)
                 runner.last_heartbeat = utc_now()
         except (OSError, ValueError, RecursionError, asyncio.TimeoutError):
             pass  # a runner that disconnects or sends something malformed is offline
         finally:
             writer.close()
             if runner is not None:
-                self._unregister(runner)
+                self.unregister(runner)
 
-    def _register(self, fields: object, writer: asyncio.StreamWriter) -> Runner:
+    def register(self, fields: object, writer: asyncio.StreamWriter) -> Runner:
         """The runner that connected. Raises ValueError if it is unknown or connected already."""
         known = fields if isinstance(fields, dict) else {}
         runner = next((each for each in self.runners if each.name == known.get("name")), None)
@@ -158,7 +158,7 @@ class Registry:
         self.on_change()
         return runner
 
-    def _unregister(self, runner: Runner) -> None:
+    def unregister(self, runner: Runner) -> None:
         runner.engine_url, runner.leaving, runner.writer = None, False, None
         runner.connected.clear()
         runner.disconnected.set()

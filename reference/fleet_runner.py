@@ -10,6 +10,9 @@ its child process and a TCP connection to the gateway:
 
 The line `wake` on standard input wakes it without a packet, as a relay in another network segment
 would.
+
+SIGUSR1 kills it: its engine and its connection end at once, in the middle of whatever they do. Then
+it does nothing, whatever packet comes, until SIGUSR2 revives it.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 import threading
 from typing import Any
@@ -39,12 +43,32 @@ class Runner:
         self.args = args
         self.settings = values
         self.wake = asyncio.Event()
+        self.alive = asyncio.Event()  # cleared when it is killed
+        self.alive.set()
+        self.child: Child | None = None
+        self.writer: asyncio.StreamWriter | None = None
         self.announced = False
+
+    def kill(self) -> None:
+        self.alive.clear()
+        if self.child is not None:
+            self.child.kill()
+        if self.writer is not None:
+            self.writer.transport.abort()
+
+    def revive(self) -> None:
+        self.alive.set()
+
+    async def wait_until_revived(self) -> None:
+        if not self.alive.is_set():
+            await self.alive.wait()
+            await asyncio.sleep(self.args.boot_ms / 1e3)
 
     async def run(self) -> None:
         await magic_packet.Listener.start(self.args.wol_port, self.args.mac, self.wake.set)
         asleep = self.args.asleep
         while True:
+            await self.wait_until_revived()
             if asleep:
                 self.announce_once()
                 await self.wake.wait()
@@ -71,9 +95,12 @@ class Runner:
         module, arguments = engine.command(self.settings)
         name = f"the {self.settings.engine} engine"
         child = await Child.start(name, module, arguments, self.settings.start_timeout)
-        writer: asyncio.StreamWriter | None = None
+        self.child, writer = child, None
         try:
+            if not self.alive.is_set():
+                return False
             reader, writer = await asyncio.open_connection("127.0.0.1", self.args.gateway_port)
+            self.writer = writer
             self.send(writer, **self.introduction(child.url))
             # The gateway answers with a line once it has registered this runner.
             if await reader.readline():
@@ -83,6 +110,7 @@ class Runner:
             await asyncio.sleep(RETRY_S)
             return False
         finally:
+            self.child = self.writer = None
             await child.stop()
             # A packet that came while this runner was awake must not end the sleep that begins
             # now. The gateway sends the next one only after the connection has ended.
@@ -128,7 +156,11 @@ def watch_parent(loop: asyncio.AbstractEventLoop, runner: Runner) -> None:
 
 async def serve(args: argparse.Namespace) -> None:
     runner = Runner(args, settings.read(settings.EngineSettings, vars(args), {}))
-    watch_parent(asyncio.get_running_loop(), runner)
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(AttributeError, NotImplementedError):  # Windows has no such signals
+        loop.add_signal_handler(signal.SIGUSR1, runner.kill)
+        loop.add_signal_handler(signal.SIGUSR2, runner.revive)
+    watch_parent(loop, runner)
     await runner.run()
 
 

@@ -103,6 +103,11 @@ class Child:
         assert self._process.stdin is not None
         self._process.stdin.write(line.encode() + b"\n")
 
+    def kill(self) -> None:
+        """End it at once, as a machine that loses its power does. `stop` is still needed."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
     async def stop(self) -> None:
         """Ask the process to end and wait for it. It is killed when it does not end in time."""
         with contextlib.suppress(ProcessLookupError):

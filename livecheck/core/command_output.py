@@ -2,7 +2,7 @@
 
 A command may hang, print without end, or leave a child behind that holds its output open. None of
 that costs more than the time and the memory that the caller allows; whatever the command has
-started is ended with it.
+started is ended with it, unless it is to stay.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Command:
     """A command that can be run again and again; a text is for the shell.
 
     `timeout_s`: how long one run may take. `environment`: variables beside those of this program.
+    `leaves_running`: what the command has started is not ended with it, unless it takes too long.
     """
 
     def __init__(
@@ -50,7 +51,9 @@ class Command:
         command: Sequence[str] | str,
         timeout_s: float,
         environment: Mapping[str, str] | None = None,
+        leaves_running: bool = False,
     ):
+        self._leaves_running = leaves_running
         self._command, self._timeout_s = command, timeout_s
         self._environment = {**os.environ, **(environment or {})}
         self._process: Popen[bytes] | None = None
@@ -68,7 +71,10 @@ class Command:
             start_new_session=True,  # so that whatever it starts can be ended with it
         )
         try:
-            return read_printed(process, self._timeout_s)
+            printed = read_printed(process, self._timeout_s)
+            if self._leaves_running:
+                self._process = None
+            return printed
         finally:
             self.abandon()
             process.wait()

@@ -225,16 +225,22 @@ def attribute(
     return best
 
 
-def by_header(requests: Requests, known: KnownRunners, own: str | None) -> Attribution | None:
-    """By the operator's own header; else by the one that is on the most answers."""
+def naming_header(requests: Requests, known: KnownRunners, own: str | None) -> str | None:
+    """The operator's own header, if it is there; else the one that is on the most answers."""
     headers = {answer: naming_headers(answer, own) for answer in requests.measured}
     counts = Counter(name for answer in succeeded(headers) for name in headers[answer])
     names = [name for name in header_names(own) if counts[name]]
     names = [name for name in names if may_name_runners(name, requests, known, own)]
-    if not names:
+    # of equal ones the first
+    return max(names, key=lambda each: (each == own, counts[each]), default=None)
+
+
+def by_header(requests: Requests, known: KnownRunners, own: str | None) -> Attribution | None:
+    """By the header that names the runner of an answer."""
+    name = naming_header(requests, known, own)
+    if name is None:
         return None
-    name = max(names, key=lambda each: (each == own, counts[each]))  # of equal ones the first
-    values = [headers[answer].get(name) for answer in requests.measured]
+    values = [naming_headers(answer, own).get(name) for answer in requests.measured]
     different = {value for value in values if value}
     is_a_runner = name in (own, *RUNNER_HEADERS) or known.are_all(different)
     limits = "the header may name something in front of the runners"

@@ -156,7 +156,7 @@ def find_requests(
     """Our requests among these entries of ended requests; None when the times do not fit ours."""
     if not (answers and entries):
         return None
-    shift_ms = ended_at_ms(its_entry) - ended_ms(alone)  # how far the gateway's clock is ahead
+    shift_ms = clock_ahead_ms(alone, its_entry)
     lag_ms = (alone.spent_ms or 0.0) - (
         its_entry.latency_ms or 0.0
     )  # a part of the time that only we see
@@ -176,6 +176,11 @@ def find_requests(
         return None
     ids = frozenset(entries[place].id for place in near)
     return Found({a: entries[near[b]] for a, b in pairs.items()}, ids)
+
+
+def clock_ahead_ms(alone: Answer, its_entry: LogEntry) -> float:
+    """How far the gateway's clock is ahead of ours, by a request that both have seen."""
+    return ended_at_ms(its_entry) - ended_ms(alone)
 
 
 def ended_at_ms(entry: LogEntry) -> float:

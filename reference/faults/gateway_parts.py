@@ -60,6 +60,7 @@ class FleetGateway(Protocol):
     resolve: the model that a request asks for, after the permissions were checked.
     answered_model: the model that the answer names.
     ask_engine: the answer for the request with these JSON fields.
+    break_off: ends a stream whose runner has failed, with these words.
     """
 
     verifier: Verifier
@@ -74,3 +75,4 @@ class FleetGateway(Protocol):
     resolve: Callable[[User, object], str]
     answered_model: Callable[[Place], str]
     ask_engine: Callable[[web.BaseRequest, dict[str, Any], Place], Awaitable[web.StreamResponse]]
+    break_off: Callable[[web.BaseRequest, web.StreamResponse, str], Awaitable[None]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +50,16 @@ def test_a_child_that_is_left_behind_holds_up_nobody(text: str) -> None:
     begun = time.monotonic()
     assert Command(text, 20).run().out == "1\n"
     assert time.monotonic() - begun < 2.5
+
+
+def test_what_a_command_leaves_running_stays_if_it_is_to(tmp_path: Path) -> None:
+    late = f"(sleep 0.3; touch {tmp_path}/{{}}) >/dev/null 2>&1 &"
+    Command(late.format("ended"), 20).run()
+    Command(late.format("stays"), 20, leaves_running=True).run()
+    deadline_s = time.monotonic() + 20
+    while not (tmp_path / "stays").exists() and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    assert [each.name for each in tmp_path.iterdir()] == ["stays"]
 
 
 def test_a_run_can_be_ended_from_another_thread() -> None:

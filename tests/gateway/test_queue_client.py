@@ -39,10 +39,10 @@ def test_answers_that_have_ended_are_there_before_all_have() -> None:
 def test_what_ends_the_thread_is_raised_where_the_answers_are_collected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def exchange(*_: object) -> None:
+    def exchange(*_: object, **__: object) -> None:
         raise OSError("too few file descriptors")
 
-    monkeypatch.setattr("livecheck.gateway.queue_client.Wire.exchange", exchange)
+    monkeypatch.setattr("livecheck.wire.background.Wire.exchange", exchange)
     with RawServer(keep_answering) as server:
         background = Background(Wire(Target(server.url), 5), 5, [get("/")])
         with pytest.raises(OSError, match="too few"):

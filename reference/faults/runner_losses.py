@@ -1,0 +1,180 @@
+"""A fleet of which a runner dies while requests run: what its gateway may do wrong then.
+
+The runner is killed and revived by signals to its process (`fleet_runner`), as an operator's
+commands do it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aiohttp import web
+
+from ..fleet_registry import Registry, Runner
+from ..server import abort_stream
+from .fault import Fault, Install, SoundVariant
+from .fleet_changes import chooses
+from .gateway_parts import FleetGateway
+from .planting import nothing, on_gateway
+
+KILL = ("--kill-command", "kill -USR1 {runner_pid_tower}")
+REVIVE = ("--revive-command", "kill -USR2 {runner_pid_tower}")
+LOSS = (*KILL, *REVIVE, "--settle", "1", "--revive-timeout", "20", "--timeout", "10")
+SLOW = {"ttft_ms": 20, "itl_ms": 5}  # so that streams are in their middle when the runner dies
+NOTICED_S = 1.0
+SETTLE_S = 3  # after that it has been noticed
+
+
+# --- what becomes of a stream of the dead runner
+
+
+def breaks_off(end: Callable[[web.BaseRequest, web.StreamResponse], Any]) -> Install:
+    """Another end of a stream whose runner has failed."""
+
+    async def break_off(request: web.BaseRequest, stream: web.StreamResponse, said: str) -> None:
+        await end(request, stream)
+
+    return on_gateway(lambda fleet: setattr(fleet, "break_off", break_off))
+
+
+async def abort(request: web.BaseRequest, stream: web.StreamResponse) -> None:
+    abort_stream(request)
+
+
+async def end_well(request: web.BaseRequest, stream: web.StreamResponse) -> None:
+    await stream.write_eof()
+
+
+async def hang(request: web.BaseRequest, stream: web.StreamResponse) -> None:
+    await asyncio.Event().wait()
+
+
+# --- who is online
+
+
+def keep_registered(fleet: FleetGateway) -> None:
+    """A runner that has disconnected stays online for the gateway; it may connect again."""
+
+    def unregister(runner: Runner) -> None:
+        runner.writer = None
+
+    fleet.registry.unregister = unregister  # type: ignore[method-assign]
+
+
+def notice_late(fleet: FleetGateway) -> None:
+    """The gateway notices after a while that a runner has disconnected."""
+    registry, kept = fleet.registry, Registry.unregister
+
+    def unregister(runner: Runner) -> None:
+        runner.writer = None
+
+        def notice() -> None:
+            if runner.writer is None:  # it has not come back meanwhile
+                kept(registry, runner)
+
+        asyncio.get_running_loop().call_later(NOTICED_S, notice)
+
+    registry.unregister = unregister  # type: ignore[method-assign]
+
+
+def refuse_return(fleet: FleetGateway) -> None:
+    """A runner that has been online once is not let in again."""
+    registry, seen = fleet.registry, set[str]()
+
+    def register(fields: Any, writer: asyncio.StreamWriter) -> Runner:
+        if fields["name"] in seen:
+            raise ValueError("planted")
+        seen.add(fields["name"])
+        return Registry.register(registry, fields, writer)
+
+    registry.register = register  # type: ignore[method-assign]
+
+
+def unused_after_return(hooks: Any) -> None:
+    """A runner that has come back is online, but gets nothing to do."""
+    back = set[str]()
+
+    def setup(fleet: FleetGateway) -> None:
+        registry = fleet.registry
+
+        def unregister(runner: Runner) -> None:
+            back.add(runner.name)
+            Registry.unregister(registry, runner)
+
+        registry.unregister = unregister  # type: ignore[method-assign]
+
+    def choose(able: Sequence[Runner], wanted: str) -> Runner | None:
+        free = [each for each in able if each.name not in back and each.active < each.slots]
+        return min(free, key=lambda each: each.active, default=None)
+
+    on_gateway(setup)(hooks)
+    chooses(choose)(hooks)
+
+
+_loss = functools.partial(
+    Fault, script="test_workload_routing.py", profile="fleet", options=SLOW, arguments=LOSS
+)
+
+ROWS: tuple[Fault, ...] = (
+    _loss(
+        "runner-dies-stream-cut",
+        "when a runner dies, its streams are cut off",
+        check="clean_errors",
+        install=breaks_off(abort),
+    ),
+    _loss(
+        "runner-dies-stream-ends-well",
+        "when a runner dies, its streams end as if they were complete",
+        check="clean_errors",
+        install=breaks_off(end_well),
+    ),
+    _loss(
+        "runner-dies-stream-hangs",
+        "when a runner dies, its streams never end",
+        check="clean_errors",
+        install=breaks_off(hang),
+        arguments=(*LOSS[:-1], "4"),
+    ),
+    _loss(
+        "dead-runner-kept",
+        "a dead runner goes on getting requests",
+        check="rerouted",
+        install=on_gateway(keep_registered),
+    ),
+    _loss(
+        "revived-runner-refused",
+        "a runner that was revived is not let in again",
+        check="revived",
+        install=on_gateway(refuse_return),
+        arguments=(*LOSS, "--revive-timeout", "3"),
+    ),
+    _loss(
+        "revived-runner-unused",
+        "a runner that was revived gets no requests",
+        check="revived",
+        status="WARN",
+        install=unused_after_return,
+    ),
+)
+
+SOUND: tuple[SoundVariant, ...] = (
+    SoundVariant(
+        "runner-dies",
+        "a runner dies, and its streams end with an error event",
+        ("test_workload_routing.py",),
+        nothing,
+        options=SLOW,
+        arguments=LOSS,
+    ),
+    SoundVariant(
+        "runner-dies-noticed-late",
+        "a runner dies, and for a second requests to it are refused",
+        ("test_workload_routing.py",),
+        on_gateway(notice_late),
+        options=SLOW,
+        arguments=(*LOSS, "--settle", str(SETTLE_S)),
+    ),
+)

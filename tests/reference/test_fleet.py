@@ -129,16 +129,17 @@ def test_it_prints_the_environment_then_ready_and_ends_without_a_trace(name: str
     command += ["--port", "0", "--wol-port", "0"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(6)]
+        lines = [process.stdout.readline() for _ in range(8)]
         pids = family(process.pid)
         key_file = Path(lines[3].strip().partition("=")[2])
         assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
         process.send_signal(signal.Signals[name])
         assert process.wait(10) == 0
-    names = [line.removeprefix("export ").partition("=")[0] for line in lines[:5]]
+    names = [line.removeprefix("export ").partition("=")[0] for line in lines[:-1]]
     assert names[:3] == ["SIMPLEAI_URL", "SIMPLEAI_TEST_TOKEN", "TOKEN_BINARY"]
-    assert names[3:] == ["FLEET_KEY_FILE", "WOL_PORT"]
-    assert lines[5].startswith("# ready")
+    assert names[3:5] == ["FLEET_KEY_FILE", "WOL_PORT"]
+    assert names[5:] == ["RUNNER_PID_DESK", "RUNNER_PID_TOWER"]
+    assert lines[-1].startswith("# ready")
     assert len(pids) == 5  # the gateway, two runners, an engine each
     assert eventually(lambda: gone(pids))
     assert not key_file.parent.exists()

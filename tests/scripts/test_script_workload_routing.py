@@ -808,3 +808,57 @@ def test_failures_are_counted_with_the_runner_that_failed() -> None:
     case = evidence_of(answers, Attribution("the request log", tuple("aaabbb")), "ab")
     case.requests.sent_alone.append(served(0, 100))
     assert workload.check_requests(case).detail == "3 of 7 failed: 3 x 500 boom (by b)"
+
+
+# --- a runner that dies
+
+
+def lose(kill: str, revive: str, settle: object = 0.2) -> tuple[object, ...]:
+    commands = ("--kill-command", kill, "--revive-command", revive)
+    return (*TOKEN, *commands, "--settle", settle, "--revive-timeout", 10, "--requests", 6)
+
+
+def one_less_between_the_commands(number: int) -> str:
+    is_dead = Path("killed").exists() and not Path("revived").exists()
+    return "a" if is_dead else "ab"[number % 2]
+
+
+def test_where_no_list_tells_it_the_answers_show_who_died_and_came_back() -> None:
+    gateway = Gateway(one_less_between_the_commands, header="X-Runner", has_runners=False)
+    finished = check_made_up(gateway, *lose("touch killed", 'echo "$SIMPLEAI_URL" > revived'))
+    assert finished.code == 0
+    assert "b serves again: sent a request" in detail(finished, "revived")
+    assert statuses(finished)["clean_errors"] == statuses(finished)["rerouted"] == "PASS"
+    found = finished.document(RESULT)
+    assert found["metrics"]["loss"]["killed"] == ["b"]
+    assert {each["phase"] for each in found["requests"]} == {"alone", "measured", "loss"}
+    assert found["options"]["kill_command"] == "(given)" and "touch killed" not in str(found)
+    assert Path("revived").read_text().startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("kill", "words"),
+    [
+        ("echo no such runner >&2; exit 7", "ended with exit code 7: no such runner"),
+        ("true", "no runner died, according to the header X-Runner"),
+    ],
+)
+def test_a_kill_that_kills_nobody_decides_nothing(kill: str, words: str) -> None:
+    finished = check_made_up(Gateway(header="X-Runner"), *lose(kill, "touch revived"))
+    assert finished.code == 3
+    assert Path("revived").exists()
+    for name in workload.OF_LOSS:
+        assert statuses(finished)[name] == "SKIP" and words in detail(finished, name)
+
+
+def test_the_runner_is_revived_also_after_ctrl_c() -> None:
+    with Server(everywhere=Gateway(header="X-Runner")) as server:
+        options = lose("touch killed", "sleep 0.2; touch revived", settle=60)
+        with start_script(SCRIPT, "--url", server.url, *options) as process:
+            deadline_s = time.monotonic() + 30
+            while not Path("killed").exists() and time.monotonic() < deadline_s:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert Path("revived").exists()

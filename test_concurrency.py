@@ -42,7 +42,7 @@ from livecheck.gateway import characters
 from livecheck.gateway.burst import Limits
 from livecheck.gateway.exact_test import Table, chance_of_so_few
 from livecheck.gateway.own_questions import KINDS, Question, Questions, foreign
-from livecheck.wire import chat, form, notices
+from livecheck.wire import chat, dialect, form, notices
 from livecheck.wire.access import no_access
 from livecheck.wire.answer import Answer, ms
 from livecheck.wire.asking import Asker, Cause, Stop, open_wire, reason_to_stop
@@ -60,6 +60,7 @@ FOR_EACH_PLACE = 2  # questions in a round: the second one gets the place of one
 LEAST_IN_ROUND = 8
 ASKED_AGAIN = 3  # of those asked alone: is the text the same each time?
 LENGTHS = (1 / 3, 2 / 3, 1)  # of --max-tokens, in turn
+LEAST_TOKENS = 24  # of an answer: a right one has fewer, with nearly any tokenizer
 LONG = 4  # times --max-tokens: an answer that is to be cancelled
 LEAST_CANCELLED_BYTES = 600  # of the answer: its head, and the first event or two
 LIMIT = 0.01  # a chance that is smaller than this is a FAIL
@@ -184,6 +185,8 @@ class Evidence:
     kinds: tuple[str, ...] = ()
     at_once: list[int] = field(default_factory=list)
     stopped: Stop | None = None
+    timeout_s: float = float("inf")  # of one request
+    is_greedy: bool = True  # the model takes the temperature 0
 
     def of(self, *steps: str) -> list[Asked]:
         return [asked for asked in self.asked if asked.step in steps]
@@ -219,14 +222,17 @@ class Session:
     def __init__(self, asker: Asker, model: str, at_once: int):
         self.asker, self.model, self.at_once = asker, model, at_once
         self.args = asker.run.args
-        self.evidence = Evidence()
+        self.evidence = Evidence(timeout_s=self.args.timeout)
 
     def tasks(self, kinds: Sequence[str], count: int) -> list[Task]:
         """New questions of these kinds in turn; each kind streamed and not, short and long."""
         found = []
         for index, question in enumerate(self.evidence.questions.mixed(kinds, count)):
             turn = index // len(kinds)
-            tokens = round(LENGTHS[turn // 2 % len(LENGTHS)] * self.args.max_tokens)
+            share = LENGTHS[turn // 2 % len(LENGTHS)]
+            tokens = max(
+                min(LEAST_TOKENS, self.args.max_tokens), round(share * self.args.max_tokens)
+            )
             found.append(self.task(question, tokens, stream=turn % 2 == 0))
         return found
 
@@ -386,6 +392,7 @@ def measure(run: Run) -> None:
         try:
             ask_all(session)
         finally:
+            evidence.is_greedy = "temperature" not in dialect.of_run(run).refused
             document.requests = records(evidence)
             document.metrics = metrics(evidence)
     document.add(*judge(evidence))
@@ -422,10 +429,10 @@ def check_alone(evidence: Evidence) -> Check:
     if not tried:
         return undecided("alone", f"no question was answered{refusals(evidence)}", found)
     answers = [each.answer for each in tried]
-    example = next((each for each in tried if each.problem is None), None)
+    example = next((each for each in tried if each.problem is None and each.text), None)
     words = f", as {shorten(example.text, TEXT_LENGTH)!r}" if example else ""
     detail = f"the model can answer none of the questions, not even alone ({said}{words})"
-    return undecided("alone", f"{detail}{notices.beside(answers)}: nothing to compare", found)
+    return undecided("alone", f"{detail}: nothing to compare{notices.beside(answers)}", found)
 
 
 def check_answered(evidence: Evidence) -> Check:
@@ -439,14 +446,31 @@ def check_answered(evidence: Evidence) -> Check:
     bad = [each for each in tried if each.problem]
     facts = {"asked": len(tried), "failed": len(bad), "refused": len(evidence.refused)}
     if bad:
-        where = in_steps(bad)
-        detail = f"{len(bad)} of {len(tried)} requests failed ({where})"
-        return failed(name, f"{detail}: {counted(each.problem or '' for each in bad)}", facts)
+        detail = f"{len(bad)} of {len(tried)} requests failed ({in_steps(bad)}): "
+        detail += counted(each.problem or "" for each in bad)
+        if wait := explained_wait(bad, evidence):
+            return undecided(name, f"{detail}; {wait}", facts)
+        return failed(name, detail, facts)
     if not tried or len(evidence.counted("together")) < len(evidence.refused):
         return undecided(name, f"most requests were refused{refusals(evidence)}", facts)
     if stopped:
         return undecided(name, f"not decided: {stopped}", facts)
     return passed(name, f"{plural(len(tried), 'request')}{refusals(evidence)}", facts)
+
+
+def explained_wait(bad: Sequence[Asked], evidence: Evidence) -> str | None:
+    """The line for answers that came too late and may only have waited for their turn: a deployment
+    that serves one after the other, and says so nowhere, is slow and sound."""
+    alone_ms = [each.answer.answer_ms or 0 for each in evidence.counted("trial", "alone")]
+    longest_s, count = max(alone_ms, default=0) / 1e3, max(evidence.at_once, default=1)
+    if any(each.step not in CROWDED or not each.answer.timed_out for each in bad):
+        return None
+    if longest_s * count < evidence.timeout_s:
+        return None
+    return (
+        f"one after the other they would take about {longest_s * count:.0f} s: "
+        "give a larger --timeout or a smaller --concurrency"
+    )
 
 
 def refusals(evidence: Evidence) -> str:
@@ -549,6 +573,8 @@ def check_same_text(evidence: Evidence) -> Check:
     unsteady = [pair for pair in again if pair[0] != pair[1]]
     differ = [pair for pair in pairs if pair[0] != pair[1]]
     facts = {"pairs": len(pairs), "differ": len(differ), "differ_alone": len(unsteady)}
+    if not evidence.is_greedy:
+        return skip(name, "the model does not take the temperature 0", facts)
     if not pairs:
         return skip(name, "no request was answered both alone and together", facts)
     if unsteady:

@@ -24,8 +24,8 @@ COLOURS = ("red", "blue", "green")
 # The examples of each kind, as what the user says and what the model answers, in turn.
 EXAMPLES = {
     "repeat": (
-        *("Repeat: the sea and the sun", "the sea and the sun"),
         *("Repeat: moravike", "moravike"),
+        *("Repeat: sanibote pelu", "sanibote pelu"),
     ),
     "count": (
         "Count on: moravike 1, moravike 2, moravike 3",

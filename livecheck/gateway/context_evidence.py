@@ -149,8 +149,11 @@ class Asked:
 
     @property
     def tokens_per_s(self) -> float | None:
+        """Tokens that were not in a cache, in that time."""
         counted, spent_ms = self.counted, self.prefill_ms
-        return counted.tokens / spent_ms * 1e3 if counted and spent_ms else None
+        if counted is None or not spent_ms:
+            return None
+        return round(max(0.0, counted.tokens - counted.cached) / spent_ms * 1e3, 1)
 
     @property
     def server_prefill_ms(self) -> float | None:
@@ -159,7 +162,7 @@ class Asked:
     @property
     def server_tokens_per_s(self) -> float | None:
         tokens, spent_ms = number(self.timings.get("prompt_n")), self.server_prefill_ms
-        return tokens / spent_ms * 1e3 if tokens and spent_ms else None
+        return round(tokens / spent_ms * 1e3, 1) if tokens and spent_ms else None
 
     @property
     def read_by_engine(self) -> float | None:

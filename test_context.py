@@ -478,7 +478,7 @@ def check_remembered(evidence: Evidence) -> Check:
     detail, (first, tries), (last, _) = f"repeated at 95 %: {told}", times[0], times[2]
     if tries == 0:
         return skip(name, "cannot tell: the answers at 95 % end before they come to the numbers")
-    if all(n for n, _ in times.values()):
+    if all(n == of for n, of in times.values()):
         return passed(name, detail, facts)
     if first or not last or tries <= MORE_TRIES:
         return warned(
@@ -522,8 +522,10 @@ def check_room(evidence: Evidence) -> Check:
         return passed(name, detail, {"output_tokens": most.output_tokens})
     detail = f"{len(empty)} of {len(good)} answers at 95 % are empty, finish_reason "
     detail += shorten(str(empty[0].finish_reason), 40)
-    if empty[0].output_tokens >= 1 and not empty[0].is_cut:
-        return warned(name, f"{detail}: the model has said nothing")
+    if empty[0].output_tokens >= 1:
+        return warned(name, f"{detail}: {empty[0].output_tokens:g} tokens are counted, none shown")
+    if any(each.says_nothing for each in evidence.good(SHORT)):
+        return skip(name, f"{detail}, as at 10 %: the model says nothing")
     return failed(name, f"{detail}: there is no room for a single token")
 
 

@@ -231,12 +231,6 @@ ROWS: tuple[Fault, ...] = (
         change_prompt(keep_ends),
     ),
     row(
-        "tiny",
-        "of each prompt the last 200 tokens are read, and the list of models promises 65536",
-        "taken",
-        all_of(promise(max_model_len=65536), keep_end(200)),
-    ),
-    row(
         "divided",
         "the context that is promised is shared by the slots",
         "taken",

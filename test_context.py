@@ -83,6 +83,7 @@ SHORTEST, FAR, LEAST_FAR = 8, 64, 16
 FAR_SHARE, USUAL_BASE, USUAL_SENTENCE = 0.3, 150, 12
 REPEATS = 2  # prompts of 10 and of 50 percent
 MORE_TRIES = 2  # of 95 percent, when the first number was not repeated
+MOST_SLOTS = 64  # among which a context may be divided
 SPARE = 8  # tokens between the end of an answer and the end of the context
 FAILURES = {Cause.SILENT: "timeout", Cause.FLOOD: "flood"}  # of the first contact
 PLACES = ("beginning", "middle", "end")
@@ -371,7 +372,8 @@ def check_promise(evidence: Evidence) -> Check:
 
 def divided(size: int, named: Sequence[int]) -> str:
     """A hint, where a context that is named is a whole part of the one that was promised."""
-    found = next((each for each in named if each < size and size % each == 0), None)
+    parts = range(2, MOST_SLOTS + 1)
+    found = next((each for each in named if size % each == 0 and size // each in parts), None)
     if found is None:
         return ""
     return f"; that is {size} divided by {size // found}: is the context shared by the slots?"
@@ -473,7 +475,7 @@ def check_remembered(evidence: Evidence) -> Check:
     if not found:
         return not_told(name, evidence)
     times = {place: repeated(found, place) for place in held}
-    told = ", ".join(f"{PLACES[place]} {n} of {of}" for place, (n, of) in times.items())
+    told = ", ".join(f"{PLACES[place]} {n} of {of}" for place, (n, of) in times.items() if of)
     facts = {"repeated": {PLACES[place]: n for place, (n, _) in times.items()}}
     detail, (first, tries), (last, _) = f"repeated at 95 %: {told}", times[0], times[2]
     if tries == 0:

@@ -77,8 +77,9 @@ def names_limit(answer: Answer) -> bool:
 
 
 def limits_named(answer: Answer) -> list[int]:
-    """The numbers in an error that may be a limit of tokens."""
-    found = (int(each.replace(",", "")) for each in A_NUMBER.findall(text_of(answer)))
+    """The numbers in the words of an error that may be a limit of tokens."""
+    words = answer.stream.error if answer.is_stream and answer.stream.error else answer.words
+    found = (int(each.replace(",", "")) for each in A_NUMBER.findall(words))
     return [each for each in dict.fromkeys(found) if each >= LEAST_LIMIT]
 
 

@@ -38,9 +38,11 @@ check: lint
 	$(BIN)/python -m pytest -q -m "not deployment and alone"
 
 # First what mostly waits, four files at a time; then, alone, what measures. A machine that is busy
-# with other work can spoil a measurement: such a test is made once more, and is named at the end.
+# with other work can spoil a measurement or a time-out: such a test is made once more, and is named
+# at the end.
 test: $(READY)
-	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not alone and not peers and not hostile"
+	$(BIN)/python -m pytest -n 4 --dist loadfile --reruns 1 -rR \
+		-m "not alone and not peers and not hostile"
 	$(BIN)/python -m pytest --reruns 1 -rR -m alone
 
 lint: $(READY)
@@ -66,7 +68,7 @@ hostile: $(READY)
 
 # Not a part of `make test`, because it installs servers.
 peers: peers-install
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --reruns 1 -rR -m peers
+	$(BIN)/python -m pytest -n 3 --dist loadgroup --reruns 1 -rR -m peers
 
 peers-install: $(READY) .venv/litellm/ready
 	@sh tests/peers/install.sh

@@ -15,7 +15,8 @@ FOREIGN = ("PROXY", "NETRC", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT",
 
 # The files whose tests start a script or a deployment very often, and need nothing of a new Python.
 STARTED_OFTEN = {
-    *("test_addresses", "test_contract", "test_faults", "test_limits"),
+    *("test_addresses", "test_contract", "test_cors_browser", "test_faults", "test_guide"),
+    *("test_limits", "test_readme"),
     *("test_loading_and_thoughts", "test_sick_endpoints"),
     *("test_not_let_in", "test_proxies", "test_same_judgement", "test_what_came"),
     *("test_script_auth", "test_script_benchmark", "test_script_benchmark_hostile"),
@@ -26,6 +27,7 @@ STARTED_OFTEN = {
 }
 # these measure times that a busy machine would spoil: `make test` runs them one after the other
 ALONE = {
+    "test_demo",
     "test_exact",
     "test_queueing",
     "test_script_benchmark",
@@ -42,7 +44,7 @@ ALONE = {
 # These send gigabytes, or wait for many time-outs: `make hostile` runs them.
 HOSTILE = {"test_damaged_results", "test_fleet_floods", "test_sick_endpoints", "test_surroundings"}
 # These take longest: with several workers they begin first.
-LONGEST = ("test_faults", "test_fleet", "test_cors_browser", "test_demo", "test_script_openai_sdk")
+LONGEST = ("test_faults", "test_fleet", "test_cors_browser", "test_script_openai_sdk")
 
 DEPLOYED = (
     "scripts",

@@ -27,7 +27,8 @@ MAX_ITEMS = 1000  # of a list of texts, and of names in an object
 MAX_OBJECTS = 20_000  # of a list of objects: those of readings over time are long
 MAX_DEPTH = 30
 MAX_DIGITS = 10**18  # as in JSON that is read (json_value.py)
-KEPT_WHOLE = ("requests", "checks")  # at the top of a document: figures of ours, one for each
+REQUESTS = "requests"  # at the top of a document, and at its end
+KEPT_WHOLE = (REQUESTS, "checks")  # at the top of a document: figures of ours, one for each
 # What a document is made of. A short credential may be a word of it: "PASS", "user".
 VOCABULARY = {"status", "verdict", "script", "tool_version", "started_at", "name", "group"}
 OURS = ("script", "tool_version", "verdict", "started_at", "schema_version")  # at the top
@@ -51,11 +52,18 @@ class Cleaner:
         self._left = MAX_TEXTS
 
     def document(self, content: Mapping[str, Any]) -> dict[str, Any]:
-        """A document with nothing in it that JSON cannot hold."""
-        return {
+        """A document with nothing in it that JSON cannot hold. Its requests are cleaned one by one
+        while they are taken: there may be a hundred thousand."""
+        cleaned = {
             key: value if key in OURS else self._value(value, key, key in KEPT_WHOLE)
             for key, value in content.items()
+            if key != REQUESTS
         }
+        if requests := content.get(REQUESTS):
+            cleaned[REQUESTS] = (self._value(each, REQUESTS, depth=1) for each in requests)
+        else:
+            cleaned[REQUESTS] = []
+        return cleaned
 
     def _value(self, value: Any, key: str = "", whole: bool = False, depth: int = 0) -> Any:
         if isinstance(value, Enum):

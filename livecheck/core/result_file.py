@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -20,23 +20,49 @@ SCHEMA_VERSION = 1
 
 def to_json(document: Mapping[str, Any]) -> str:
     """One line for each key, and for each check and request: short, and `grep` and `diff` work."""
-
-    def value(item: Any) -> str:
-        if isinstance(item, list) and item and isinstance(item[0], dict):
-            return "[\n  " + ",\n  ".join(value(entry) for entry in item) + "\n ]"
-        text = json.dumps(item, ensure_ascii=False, allow_nan=False, default=list)  # of an array
-        return text.encode("utf-8", "replace").decode()  # a server's lone surrogates
-
-    rows = (f" {json.dumps(key)}: {value(item)}" for key, item in document.items())
-    return "{\n" + ",\n".join(rows) + "\n}\n"
+    return b"".join(_json_parts(document)).decode()
 
 
-def write_atomically(path: Path, text: str) -> None:
+def to_json_bytes(document: Mapping[str, Any]) -> bytearray:
+    """The same as UTF-8, made piece by piece: of 50 MB no second copy is needed. A list of objects
+    may be an iterator, so that not all of them have to be there at once."""
+    content = bytearray()
+    for part in _json_parts(document):
+        content += part
+    return content
+
+
+def _json_parts(document: Mapping[str, Any]) -> Iterator[bytes]:
+    before = "{\n"
+    for key, item in document.items():
+        yield f"{before} {json.dumps(key)}: ".encode()
+        before = ",\n"
+        is_long = isinstance(item, Iterator) or (item and isinstance(item, list))
+        entries = iter(item) if is_long else iter(())
+        first = next(entries, None)
+        if not isinstance(first, dict):
+            yield _json_value([] if isinstance(item, Iterator) else item)
+            continue
+        yield b"[\n  " + _json_value(first)
+        for entry in entries:
+            yield b",\n  " + _json_value(entry)
+        yield b"\n ]"
+    yield b"\n}\n"
+
+
+def _json_value(item: Any) -> bytes:
+    text = json.dumps(item, ensure_ascii=False, allow_nan=False, default=list)  # of an array
+    return text.encode("utf-8", "replace")  # a server's lone surrogates
+
+
+def write_atomically(path: Path, content: str | bytes | bytearray) -> None:
     """The whole file or none of it, whatever happens meanwhile. Raises OSError."""
+    if isinstance(content, str):
+        content = content.encode("utf-8", "replace")
     scratch = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
     INTERRUPTION.postpone()  # it would leave the scratch file behind
     try:
-        scratch.write_text(text, encoding="utf-8", errors="replace")
+        scratch.write_bytes(content)
         os.replace(scratch, path)
     finally:
         with contextlib.suppress(OSError):

@@ -10,12 +10,13 @@ from livecheck.core.interruption import INTERRUPTION, Terminated
 
 import argparse
 import contextlib
+import json
 import os
 import platform
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from livecheck.core.cleaning import Cleaner
 from livecheck.core.credentials import CannotCheck, Credentials, check_token
 from livecheck.core.options import Parser, is_wanted
 from livecheck.core.redaction import Secrets
-from livecheck.core.result_file import Document, to_json, write_atomically
+from livecheck.core.result_file import Document, to_json, to_json_bytes, write_atomically
 from livecheck.core.screen import Screen, open_streams
 from livecheck.core.settings import Deployment, is_in_clear, read_settings
 from livecheck.core.text import one_line, plural
@@ -205,33 +206,40 @@ class Run(Screen):
         if self.stdout_problem:
             self.exit_code = worst([self.exit_code, Exit.UNDECIDED])
         self.exit_code = worst([self.exit_code, *(each.run_code for each in self.documents)])
-        contents = {each.name: self._content_of(each) for each in self.documents}
-        self._save({f"{name}.json": text for name, (_, text) in contents.items()})
+        printed: dict[str, bytearray] = {}
+        self._save(self._contents(printed))
         for each in self.documents:
             if each.requests and f"{each.name}.json" in self._saved:
                 self.note_always(f"saved {self.args.results / each.name}.json")
         self._say_verdict()
         log = "\n".join(self.lines) + "\n"
-        self._save({f"{name}.log": log for name in contents})
+        self._save((f"{each.name}.log", log) for each in self.documents)
         if self.args.output == "json":
-            self._print_documents(contents)
+            self._print_documents(printed)
 
-    def _content_of(self, document: Document) -> tuple[dict[str, Any], str]:
-        """What is saved of a document, as a value and as JSON; less of it if that must be."""
+    def _contents(self, printed: dict[str, bytearray]) -> Iterator[tuple[str, bytearray]]:
+        """The name and the content of each result file, made one after the other: each may have
+        50 MB. `printed` gets those that --output json prints."""
+        for document in self.documents:
+            content = self._content_of(document)
+            if self.args.output == "json":
+                printed[document.name] = content
+            yield f"{document.name}.json", content
+
+    def _content_of(self, document: Document) -> bytearray:
+        """What is saved of a document; less of it if that must be."""
         with self._trouble_is_told(document):
-            content = self._as_dict(document)
-            return content, to_json(content)
+            return to_json_bytes(self._as_dict(document))
         document.metrics, document.requests = {}, []
-        content = self._as_dict(document)
-        return content, to_json(content)
+        return to_json_bytes(self._as_dict(document))
 
-    def _print_documents(self, contents: dict[str, tuple[dict[str, Any], str]]) -> None:
+    def _print_documents(self, contents: Mapping[str, bytearray]) -> None:
         main = [contents[each.name] for each in self.documents if each.main]
         shown = main or list(contents.values())
         with self._trouble_is_told():
-            text = shown[0][1]
+            text = shown[0].decode()
             if len(shown) > 1:
-                text = to_json({"levels": [content for content, _ in shown]})
+                text = to_json({"levels": [json.loads(content) for content in shown]})
             self.write_out(text)
         if self.stdout_problem:
             self.exit_code = worst([self.exit_code, Exit.UNDECIDED])
@@ -278,12 +286,12 @@ class Run(Screen):
         }
         return Cleaner(self.secrets).document(document.as_dict(about))
 
-    def _save(self, texts: Mapping[str, str]) -> None:
+    def _save(self, contents: Iterable[tuple[str, str | bytearray]]) -> None:
         """Save these files. Those that cannot be saved are told in one line for each reason."""
         failed: dict[str, list[str]] = {}
-        for name, text in texts.items():
+        for name, content in contents:
             try:
-                write_atomically(self.args.results / name, text)
+                write_atomically(self.args.results / name, content)
                 self._saved.add(name)
             except Exception as error:
                 reason = error.strerror if isinstance(error, OSError) else type(error).__name__

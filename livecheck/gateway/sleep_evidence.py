@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from livecheck.core.json_value import number
 from livecheck.gateway.worker_count import Reading
 from livecheck.wire import notices, silence
 from livecheck.wire.answer import Answer, handshake_figures
@@ -62,7 +61,7 @@ class Asked:
     def wait_ms(self) -> float | None:
         """`ttft_ms` without the prefill, as llama.cpp's server tells it: its time varies, and it is
         no part of waking. None where the server does not tell it."""
-        prefill_ms = number((self.answer.stream.timings or {}).get("prompt_ms"))
+        prefill_ms = self.answer.figures["server_prompt_ms"]
         return None if self.ttft_ms is None or prefill_ms is None else self.ttft_ms - prefill_ms
 
     @property
@@ -238,13 +237,13 @@ def zero_spans(trials: Sequence[Trial]) -> list[tuple[float, float]]:
 
 def split(cold: Asked) -> dict[str, float | None]:
     """The parts of a cold start that can be seen from here, in ms."""
-    answer, timings = cold.answer, cold.answer.stream.timings or {}
+    answer = cold.answer
     return {
         **handshake_figures(answer.handshake),
         "worker_ms": None if cold.worker_s is None else round(cold.worker_s * 1e3, 1),
         "first_byte_ms": answer.first_byte_ms,
-        "server_prompt_ms": number(timings.get("prompt_ms")),
-        "ttft_ms": cold.answer.first_output_ms,
+        "server_prompt_ms": answer.figures["server_prompt_ms"],
+        "ttft_ms": answer.first_output_ms,
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,8 +33,8 @@ def client_metrics(
     """
     lags = array("d", (ms(lag) for answer in answers for lag in answer.reply.lag_ns))
     late = [ms(a.reply.late_ns) for a in answers if a.reply.late_ns is not None]
-    merged = sum(len(merged_lags(answer)) for answer in answers)
-    events = sum(len(answer.stream.output_ns) for answer in answers)
+    merged = sum(len(answer.merged_lags_ns) for answer in answers)
+    events = sum(len(answer.figures["event_ms"]) for answer in answers)
     harmful: Sequence[float] = lags
     if clock != USER_CLOCK:
         harmful = [lag for answer in answers for lag in late_merges_ms(answer)]
@@ -60,17 +59,10 @@ def exceeds(lags_ms: Sequence[float], median_ms: float | None) -> bool:
     return metrics.percentile(lags_ms, 99) > CLIENT_SHARE * median_ms
 
 
-def merged_lags(answer: Answer) -> list[int]:
-    """The lags of the reads that brought more than one output event, in ns."""
-    events = Counter(answer.stream.output_ns)  # events of one read have the same time
-    lags = dict(zip(answer.reply.stamps_ns, answer.reply.lag_ns, strict=True))
-    return [lags[stamp] for stamp, count in events.items() if count > 1]
-
-
 def late_merges_ms(answer: Answer) -> list[float]:
     """The lags of the reads that merged events, of those that were late for this answer's pace."""
     usual_ms = arrival_gap_ms([answer]) or answer.spent_ms or 0.0
-    lags = [ms(lag) for lag in merged_lags(answer)]
+    lags = [ms(lag) for lag in answer.merged_lags_ns]
     return [lag for lag in lags if lag > CLIENT_SHARE * usual_ms]
 
 
@@ -79,9 +71,7 @@ def arrival_gap_ms(answers: Sequence[Answer]) -> float | None:
     None when no stream has two."""
     found = array("d")
     for answer in answers:
-        begun_ns = answer.begun_ns or 0
-        times = [ms(stamp - begun_ns) for stamp in answer.stream.output_ns]
-        found.extend(metrics.gaps(read_arrivals(times).at_ms))
+        found.extend(metrics.gaps(read_arrivals(answer.figures["event_ms"]).at_ms))
     return metrics.percentile(found, 50) if found else None
 
 

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import re
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -228,7 +229,7 @@ class Answer:
 
     def condensing(self) -> Iterator[None]:
         """Work out, step by step, what records and verdicts need of an answer that has ended; then
-        let go of its bytes and texts. A step takes about a millisecond.
+        let go of its bytes, texts and times. A step takes about a millisecond.
 
         What was worked out stays as it is. Of the body nothing is left when it was a good stream,
         else WORDS_BYTES, and of longer JSON only of which type it was.
@@ -237,7 +238,7 @@ class Answer:
             if "stream" not in self.__dict__:
                 self.__dict__["stream"] = yield from sse.reading_steps(*self._stream_parts)
             yield
-            _ = self.figures
+            _ = self.figures, self.merged_lags_ns
             yield
         self._let_go()
 
@@ -247,13 +248,14 @@ class Answer:
             pass
 
     def _let_go(self) -> None:
-        _ = self.words, self.is_web_page
+        is_read = self.wants_stream and self.stream_error is None
+        if not is_read:
+            _ = self.words, self.is_web_page
         if len(self.body) > WORDS_BYTES:
             content = self.json if self.body.lstrip()[:1] in (b"{", b"[", b'"') else None
             kept = type(content)() if isinstance(content, (dict, list, str)) else None
             self.__dict__["_json"] = kept
             _large_json.cache_clear()
-        is_read = self.wants_stream and self.stream_error is None
         self.reply.condense(0 if is_read else WORDS_BYTES)
         self.__dict__.pop("_decoded", None)  # made again of what is left
         if "stream" in self.__dict__:
@@ -560,6 +562,16 @@ class Answer:
     def first_output_ns(self) -> int | None:
         """Arrival of the first event that carries output."""
         return self.stream.output_ns[0] if self.stream.output_ns else None
+
+    @cached_property
+    def merged_lags_ns(self) -> list[int]:
+        """How long the bytes of each read lay unread that brought more than one output event."""
+        events = Counter(self.stream.output_ns)  # events of one read have the same time
+        merged = {stamp for stamp, count in events.items() if count > 1}
+        if not merged:
+            return []
+        lags = dict(zip(self.reply.stamps_ns, self.reply.lag_ns, strict=True))
+        return [lags[stamp] for stamp in events if stamp in merged]
 
     @property
     def first_output_ms(self) -> float | None:

@@ -30,6 +30,7 @@ from livecheck.wire.redirect import moved
 from livecheck.wire.request import EVENT_STREAM, stream_bytes
 from livecheck.wire.wire import Request, Wire
 
+ACCEPT_STREAM, ACCEPT_JSON = {"accept": EVENT_STREAM}, {"accept": "application/json"}
 Messages = Sequence[Mapping[str, Any]]
 
 # The target knows where the API is; requests name its paths as OpenAI does.
@@ -48,7 +49,7 @@ def completion(
     """
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     content = {"model": model, "messages": messages, "max_tokens": max_tokens, "stream": stream}
-    headers = {"accept": EVENT_STREAM if stream else "application/json"}
+    headers = ACCEPT_STREAM if stream else ACCEPT_JSON
     body = json.dumps(content | more).encode()
     return Request("POST", COMPLETIONS, body, headers, stream_bytes=stream_bytes(max_tokens))
 

@@ -282,7 +282,9 @@ class Message:
                 self._fail(f"not a header line: {_quote(line.encode('latin-1'))}")
                 return None
             fields.append((name, [value.strip(" \t")]))
-        return [(name, " ".join(part for part in parts if part)) for name, parts in fields]
+        # Kept once for all answers that have the same: a run may keep a hundred thousand.
+        joined = ((name, " ".join(part for part in parts if part)) for name, parts in fields)
+        return [(sys.intern(name), sys.intern(value)) for name, value in joined]
 
     # --- body
 

@@ -5,6 +5,7 @@ All times are nanoseconds of `time.perf_counter_ns()`.
 
 from __future__ import annotations
 
+import dataclasses
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ USER_AGENT = "live-inference-checks"
 MAX_BYTES = 1 << 20  # of an answer: a list, an error, a text, figures; more is a flood
 MAX_STREAM_BYTES = 32 << 20  # of a stream that was asked for: 128,000 tokens, one in each event
 BYTES_FOR_A_TOKEN = 4 << 10  # of a stream that was asked for so many tokens, beside MAX_BYTES
+LONGEST_LAG_NS = 2**32 - 1  # four seconds, of a read that is kept in 4 bytes
 MAX_READS = 1_000_000  # of an answer; each is remembered
 BEGINNING_BYTES = 256 << 10  # of a large answer whose bytes were let go
 EVENT_STREAM = "text/event-stream"
@@ -44,7 +46,7 @@ def most_bytes(
     return most if is_stream else MAX_BYTES
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Request:
     """What to send. `headers` are added to the usual ones or replace them; None leaves one out.
     `repeated` are lines sent after these, also with a name that is there already.
@@ -194,7 +196,7 @@ class Reply:
         """Forget all that came but for the head, the first `size` bytes of the body, and when the
         first bytes came."""
         self.condense(size)
-        del self.ends[1:], self.stamps_ns[1:], self.lag_ns[1:]  # that something came still shows
+        del self.lag_ns[1:]
 
     def refusal_of_proxy(self) -> Failure | None:
         """Why the proxy did not pass the request on, where the answer is its own."""
@@ -227,8 +229,8 @@ class Reply:
         return compression.read(self.body, self.marks, named, accepted, is_whole, self.most_bytes)
 
     def condense(self, length: int) -> None:
-        """Keep only so many bytes of the body. The time of each read stays, and what is wrong with
-        the compression."""
+        """Keep only so many bytes of the body, and what is wrong with the compression. Of the reads
+        stay the time of the first one, the size of all, and how long each lay unread."""
         head, decoded = self.body[:length], self.decoded
         if decoded:
             decoded = decoded._replace(body=decoded.body[:length], marks=Marks())
@@ -236,6 +238,9 @@ class Reply:
         self.__dict__.update(body=head, decoded=decoded, marks=Marks())
         self.raw = bytearray(head)
         self.message.let_go()
+        del self.stamps_ns[1:], self.ends[:-1]
+        self.lag_ns = array("I", [min(max(lag, 0), LONGEST_LAG_NS) for lag in self.lag_ns])
+        self.request = dataclasses.replace(self.request, body=None)
         self.is_condensed = True
 
     @cached_property

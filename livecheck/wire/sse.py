@@ -227,10 +227,11 @@ class Stream:
 
 
 def condense(stream: Stream) -> None:
-    """Let go of what no record is made of: the texts, and where in the body the events were."""
-    stream.output_ns = array("q", stream.output_ns)
+    """Let go of all that only figures are made of; of the times of the output the first stays."""
+    stream.output_ns = array("q", stream.output_ns[:1])
     stream.output_ends, stream.output_sizes = [], []
     stream.text = stream.reasoning = ""
+    stream.usage = stream.timings = None
 
 
 def read_stream(

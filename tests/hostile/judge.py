@@ -19,6 +19,7 @@ MOST_OUTPUT = 100_000  # bytes on stdout and stderr, without a document that was
 MOST_SAVED = 2_000_000  # bytes in all result files of such a short run
 PIECE = 8  # characters of a credential that may not be shown
 LIKE_A_SECRET = re.compile(rf"[\w.-]{{{PIECE},}}", re.ASCII)
+TOO_LATE = "from a request to the next one or the end"
 ENDS = frozenset({0, 1, 3})
 # Invisible, or they turn the direction of what follows.
 FORMAT_LIKE = frozenset("\u2028\u2029\u061c\ufeff")
@@ -44,7 +45,7 @@ def _in_time(ended: Ended, spare_s: float) -> Iterator[str]:
     if ended.code is None:
         yield f"killed after {ended.spent_s:.0f} s, {ended.requests} requests"
     elif longest_s > bound_s:
-        yield f"{longest_s:.1f} s from a request to the next one or the end, bound {bound_s:g} s"
+        yield f"{longest_s:.1f} s {TOO_LATE}, bound {bound_s:g} s"
 
 
 def _exit(ended: Ended, allowed: Collection[int]) -> Iterator[str]:

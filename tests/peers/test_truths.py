@@ -97,11 +97,11 @@ def test_by_default_haproxy_keeps_the_place_of_a_client_that_left(
     peers: Peers, name: str, keeps: bool
 ) -> None:
     with peers.running(name) as peer:
-        running = threading.Thread(target=ask, args=(peer.url,), kwargs={"tokens": 2 * TOKENS})
+        running = threading.Thread(target=ask, args=(peer.url,), kwargs={"tokens": 6 * TOKENS})
         running.start()
-        time.sleep(0.1)
-        leave_early(peer.url)
-        time.sleep(0.1)  # until HAProxy has noticed it
+        time.sleep(0.3)
+        leave_early(peer.url, after_s=0.3)
+        time.sleep(0.5)  # until HAProxy has noticed it
         seen = at_once(2, peer.url)
         running.join()
     assert [each.status for each in seen] == [200, 503 if keeps else 200]

@@ -26,8 +26,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from hostile.behaviours import Case, by_name, cases, run_case, with_options  # noqa: E402
 from hostile.commands import COMMANDS  # noqa: E402
-from hostile.judge import SPARE_S  # noqa: E402
-from hostile.run import Pythons  # noqa: E402
+from hostile.judge import SPARE_S, TOO_LATE  # noqa: E402
+from hostile.run import Ended, Pythons  # noqa: E402
 
 AT_ONCE = 6  # most runs wait for a time-out
 
@@ -67,33 +67,57 @@ def in_words(case: Case, found: Sequence[str]) -> str:
     return f"FAIL {'; '.join(found)}: {again}"
 
 
+class Totals:
+    """What came of all runs."""
+
+    def __init__(self) -> None:
+        self.failed, self.most_mb = 0, 0.0
+        self.layers = Counter[str]()
+
+    def take(self, case: Case, ended: Ended, found: Sequence[str], verbose: bool) -> None:
+        self.failed += bool(found)
+        self.most_mb = max(self.most_mb, ended.memory_mb)
+        if found:
+            print(in_words(case, found), flush=True)
+        elif verbose:
+            cost = f"{ended.spent_s:5.1f} s {ended.memory_mb:4.0f} MB"
+            print(f"ok   {cost} exit {ended.code} {case.command.name}: {case.name}")
+
+
+def run_all(wanted: Sequence[Case], pythons: Pythons, args: argparse.Namespace) -> Totals:
+    """All of them, several at once. One that came too late beside others is made once more alone,
+    because they share the processors."""
+    totals = Totals()
+    late: list[Case] = []
+    with ThreadPoolExecutor(args.at_once) as pool:
+        runs = {pool.submit(run_case, case, pythons, args.spare): case for case in wanted}
+        for run in as_completed(runs):
+            case, (ended, found) = runs[run], run.result()
+            totals.layers[case.mechanism.layer] += 1
+            if args.show:
+                print(ended.out.decode(errors="replace"), ended.err.decode(errors="replace"))
+            if found and all(TOO_LATE in each for each in found) and args.at_once > 1:
+                late.append(case)
+            else:
+                totals.take(case, ended, found, args.verbose)
+    for case in late:
+        print(f"late beside others, made once more alone: {case.command.name}: {case.name}")
+        totals.take(case, *run_case(case, pythons, args.spare), args.verbose)
+    return totals
+
+
 def main() -> int:
     args = build_parser().parse_args()
-    wanted = chosen(args)
-    failed, most_mb, layers = 0, 0.0, Counter[str]()
-    began_s = time.monotonic()
+    wanted, began_s = chosen(args), time.monotonic()
     with tempfile.TemporaryDirectory() as folder, Pythons(Path(folder)) as pythons:
         for name in {case.command.script for case in wanted}:
             pythons.of(name)
-        with ThreadPoolExecutor(args.at_once) as pool:
-            runs = {pool.submit(run_case, case, pythons, args.spare): case for case in wanted}
-            for run in as_completed(runs):
-                case, (ended, found) = runs[run], run.result()
-                most_mb = max(most_mb, ended.memory_mb)
-                failed += bool(found)
-                layers[case.mechanism.layer] += 1
-                if found:
-                    print(in_words(case, found), flush=True)
-                elif args.verbose:
-                    cost = f"{ended.spent_s:5.1f} s {ended.memory_mb:4.0f} MB"
-                    print(f"ok   {cost} exit {ended.code} {case.command.name}: {case.name}")
-                if args.show:
-                    print(ended.out.decode(errors="replace"), ended.err.decode(errors="replace"))
-    kinds = ", ".join(f"{count} {layer}" for layer, count in layers.items())
-    spent_s = time.monotonic() - began_s
+        totals = run_all(wanted, pythons, args)
+    kinds = ", ".join(f"{count} {layer}" for layer, count in totals.layers.items())
     print(f"{len(wanted)} runs ({kinds})")
-    print(f"{failed} failed, {spent_s:.0f} s, at most {most_mb:.0f} MB")
-    return 1 if failed else 0
+    spent_s = time.monotonic() - began_s
+    print(f"{totals.failed} failed, {spent_s:.0f} s, at most {totals.most_mb:.0f} MB")
+    return 1 if totals.failed else 0
 
 
 if __name__ == "__main__":

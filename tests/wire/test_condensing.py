@@ -57,7 +57,8 @@ def facts(answers: list[Answer]) -> dict[str, Any]:
         "records": json.loads(json.dumps(records, default=list)),
         "figures": figures,
         "client": client_metrics(answers, KERNEL_CLOCK, figures, starvation),
-        "said": [(each.words, each.outcome(), each.is_web_page, each.is_page) for each in answers],
+        "said": [(each.outcome(), each.is_web_page, each.is_page) for each in answers],
+        "words": [each.words for each in answers if each.stream_error],
         "problems": [(each.reply.decoded or (0, 0))[2:] for each in answers],
     }
 

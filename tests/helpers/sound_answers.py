@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
-from reference.skills import repeating
+from reference.skills import repeating, tools
+from reference.skills.played import Played, cut
 
 JSON = "application/json"
 STREAM = "text/event-stream"
@@ -109,24 +110,29 @@ def read_fields(body: bytes) -> dict[str, Any] | None:
     return fields if messages and is_limit else None
 
 
+def play(fields: dict[str, Any]) -> Played:
+    """What a model says that can call tools and repeat what it is told, and otherwise the words."""
+    count = fields.get("max_tokens") or fields.get("max_completion_tokens") or MOST_TOKENS
+    words = repeating.answer(fields) or [WORDS[at % len(WORDS)] for at in range(MOST_TOKENS)]
+    return tools.play(fields, count) or cut(words, count)
+
+
 def completion(
     fields: dict[str, Any], model: str, fingerprint: str, first_s: float, gap_s: float
 ) -> Sound:
-    """A chat completion, whole or as a stream: a word after `first_s`, then one each `gap_s`."""
-    count = fields.get("max_tokens") or fields.get("max_completion_tokens") or MOST_TOKENS
-    words = repeating.answer(fields) or [WORDS[at % len(WORDS)] for at in range(MOST_TOKENS)]
-    words, reason = words[:count], "length" if count < len(words) else "stop"
+    """A chat completion, whole or as a stream: a token after `first_s`, then one each `gap_s`."""
+    played = play(fields)
+    deltas, reason = played.deltas, played.finish_reason
     prompt = sum(len(str(each.get("content", "")).split()) or 1 for each in fields["messages"])
-    counts = {"prompt_tokens": prompt, "completion_tokens": len(words)}
-    counts["total_tokens"] = prompt + len(words)
+    counts = {"prompt_tokens": prompt, "completion_tokens": len(deltas)}
+    counts["total_tokens"] = prompt + len(deltas)
     envelope = {"id": f"chatcmpl-{time.monotonic_ns():x}", "created": int(time.time())}
     envelope |= {"model": model, "system_fingerprint": fingerprint}
     if not fields.get("stream"):
-        message = {"role": "assistant", "content": "".join(words)}
-        choice = {"index": 0, "message": message, "finish_reason": reason}
+        choice = {"index": 0, "message": played.message, "finish_reason": reason}
         whole = {**envelope, "object": "chat.completion", "choices": [choice], "usage": counts}
         sound = as_json("chat", whole)
-        sound.first_s = first_s + gap_s * len(words)
+        sound.first_s = first_s + gap_s * len(deltas)
         return sound
     envelope["object"] = "chat.completion.chunk"
 
@@ -134,8 +140,8 @@ def completion(
         choice = {"index": 0, "delta": said, "finish_reason": ended}
         return event({**envelope, "choices": [choice], **more})
 
-    first = chunk({"role": "assistant", "content": None}) + chunk({"content": words[0]})
-    events = [first, *(chunk({"content": word}) for word in words[1:])]
+    first = chunk({"role": "assistant", "content": None}) + chunk(deltas[0])
+    events = [first, *map(chunk, deltas[1:])]
     last = chunk({}, reason)
     options = fields.get("stream_options")
     if isinstance(options, dict) and options.get("include_usage"):

@@ -167,6 +167,14 @@ COMMANDS = {
             "chat stream",
         ),
         command(
+            "test_tools",
+            f"--api-key {KEY} --repeat 1 --scenarios required two again",
+            gateway(),
+            "models chat stream",
+            "chat stream",
+            "chat stream",
+        ),
+        command(
             "test_rate_limit",
             f"--api-key {KEY} --limit 5 --window 1",
             gateway(limit=5),

@@ -22,8 +22,8 @@ from livecheck.wire.chunk_form import finish_meaning, means_length
 from livecheck.wire.spoken import CLOSING, OPENING, content_in, thoughts_in
 from livecheck.wire.thoughts import Spent
 
-MAX_ARGUMENTS = 64 << 10  # characters of a call's arguments; the longest that is asked for has 4 KB
-MOST_CALLS = 32  # of an answer that are kept; two are asked for
+MAX_ARGUMENTS = 16 << 10  # characters of a call's arguments; the longest that is asked for has 4 KB
+MOST_CALLS = 8  # of an answer that are kept; two are asked for
 KEPT_TEXT = 4096  # characters of the text of an answer
 SHOWN_ARGUMENTS = 80  # characters of arguments in a record
 REFUSALS = (400, 404, 405, 415, 422, 501)  # statuses with which a server says that it cannot
@@ -144,7 +144,7 @@ def arguments_of(answer: ToolAnswer, call: ToolCall) -> Any:
 
 def read_answer(scenario: Scenario, answer: Answer, asked_id: str = "") -> ToolAnswer:
     """What an answer says. It has ended, and its bytes are still there."""
-    streamed, spent, problem = answer.wants_stream, answer.spent, answer.completion.problem
+    streamed, spent, problem = answer.wants_stream, answer.spent, problem_of(answer)
     about: dict[str, Any] = {
         "scenario": scenario,
         "streamed": streamed,
@@ -173,6 +173,14 @@ def read_answer(scenario: Scenario, answer: Answer, asked_id: str = "") -> ToolA
         markers_in_thoughts=markers_in(thoughts),
         prompt_tokens=whole_number(pick(usage, "prompt_tokens")),
     )
+
+
+def problem_of(answer: Answer) -> str | None:
+    """Why it is not the completion that was asked for; None when it is. Some servers ignore
+    `stream` when there are tools, and send the whole answer: who reads a stream sees nothing."""
+    problem = answer.completion.problem
+    is_other = problem is None and answer.wants_stream and not answer.is_stream
+    return answer.stream_error.text if is_other and answer.stream_error else problem
 
 
 def says_nothing(answer: Answer) -> bool:

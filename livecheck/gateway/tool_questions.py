@@ -12,7 +12,7 @@ from livecheck.wire.wire import Request
 Schema = dict[str, Any]
 AUTO, NONE, REQUIRED = "auto", "none", "required"
 LONG_BYTES = 4096  # of the long argument
-LONG_TOKENS = 2560  # more, for it: a small vocabulary has two or three characters in a token
+LONG_TOKENS = 1536  # more, for it: a token has three to four characters of such a text
 CONTROL_TOKENS = 16  # of the answer without tools, of which only the length of the prompt counts
 STATION = "QX-4817"  # only the result of the tool says this
 # Nine letters and digits: the templates of Mistral's models take no other id. It stands in for that

@@ -51,7 +51,7 @@ class SoundCase:
 SOUND_CASES = {
     "benchmark.py": SoundCase("--concurrency 1 4 --requests 8 --max-tokens 16"),
     "test_openai_sdk.py": SoundCase(),
-    "test_tools.py": SoundCase("--slo schema_accuracy=95%", {"skills": "tools"}),
+    "test_tools.py": SoundCase("--repeat 1 --slo schema_accuracy=95%", {"skills": "tools"}),
     "test_scale_to_zero.py": SoundCase(
         "--health-url {health_url} --idle-timeout 2.5 --probe-interval 0.2 --max-tokens 4",
         {"idle_timeout": 1, "load_ms": 800},

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.answers import answer as made_answer
 from helpers.http_server import QuietHandler, QuietServer
 from helpers.scripts import Finished, run_script
 
 import test_tools as script
 from livecheck.core.checks import Status
-from livecheck.gateway.tool_answers import ToolAnswer, markers_in
+from livecheck.gateway.tool_answers import ToolAnswer, markers_in, read_answer
 from livecheck.gateway.tool_calls import DELTAS, GAPS, IDS, TYPE, Problem, ToolCall, ToolCalls
 from livecheck.gateway.tool_questions import BY_NAME, LONG, LONG_BYTES, SCENARIOS
 from livecheck.wire.asking import Cause, Stop
@@ -209,6 +210,34 @@ def test_thoughts_and_calls_stay_apart() -> None:
     lost = answer("thinking", thoughts="<tool_call>", markers_in_thoughts=("<tool_call>",))
     assert verdict("thinking", lost) == "WARN"
     assert verdict("thinking", called()) == "SKIP"
+
+
+# --- reading an answer
+
+
+WHOLE = {"id": "1", "object": "chat.completion", "created": 1, "model": "m"}
+CALL = {"id": "a", "type": "function", "function": {"name": "get_weather", "arguments": "{"}}
+
+
+def read(stream: bool, reason: str = "tool_calls", tokens: int = 20, **message: Any) -> ToolAnswer:
+    """A whole answer as JSON, to a request for at most 64 tokens."""
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": reason}
+    usage = {"prompt_tokens": 9, "completion_tokens": tokens, "total_tokens": 9 + tokens}
+    body = {**WHOLE, "choices": [choice], "usage": usage}
+    request = BY_NAME["required"].request("m", 64, stream, "a")
+    json_type = {"Content-Type": "application/json"}
+    return read_answer(BY_NAME["required"], made_answer(200, json_type, body, request=request))
+
+
+def test_an_answer_that_ends_at_max_tokens_is_cut_whatever_it_says() -> None:
+    assert read(False, tool_calls=[CALL]).is_cut is False
+    assert read(False, "length", tool_calls=[CALL]).is_cut
+    assert read(False, tokens=64, tool_calls=[CALL]).is_cut
+
+
+def test_a_whole_answer_is_no_stream() -> None:
+    assert "the whole answer came at once" in str(read(True, tool_calls=[CALL]).error)
+    assert read(False, "stop", content="").is_empty
 
 
 # --- what depends on the model

@@ -28,6 +28,7 @@ ARGUMENTS = {
     "--max-tokens 4",
     "test_queue.py": "",
     "test_context.py": "--only taken addresses",
+    "test_tools.py": "--repeat 1 --scenarios required",
     "test_cors.py": "--origin https://app.example",
     "test_auth.py": "--only no_credentials malformed user addresses",
     "test_model_routing.py": "--only class addresses",
@@ -42,6 +43,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "output_tokens": 1600,
     },
     "test_context.py": {"skills": "context"},
+    "test_tools.py": {"skills": "tools"},
     "test_cors.py": {"cors_origins": "https://app.example"},
 }
 FLEET = ("test_auth.py", "test_model_routing.py", "test_wol.py", "test_workload_routing.py")

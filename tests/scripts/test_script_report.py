@@ -36,7 +36,7 @@ import report as report_module
 from livecheck.core.checks import Check, Exit, Status
 from livecheck.core.result_file import to_json
 from livecheck.report import junit, markdown, text, verdict
-from livecheck.report.result_files import read_folder
+from livecheck.report.result_files import KINDS, read_folder
 from livecheck.report.thresholds import read_thresholds
 from livecheck.wire import metrics
 from reference import running
@@ -101,10 +101,10 @@ def test_it_fits_a_terminal_and_ends_with_one_line_for_a_log(tmp_path: Path) -> 
     assert last.startswith("[GATE] sea-7b FAIL: ") and len(last) <= 160
 
 
-NAMES = ("gateway_overhead", "inference_c1", *samples.GATEWAY_SCRIPTS)
+REQUIRED = [kind.required for kind in KINDS if kind.required and not kind.fleet]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "cors"])
+@pytest.mark.parametrize("name", REQUIRED)
 def test_without_a_required_result_it_is_undecided(name: str, tmp_path: Path) -> None:
     finished = report(gateway_folder(tmp_path, **{name: None}))
     assert finished.code == 3
@@ -120,7 +120,9 @@ def test_an_empty_folder_is_undecided(tmp_path: Path) -> None:
     assert not nowhere.results.exists()
 
 
-@pytest.mark.parametrize("name", ["openai_sdk_test", "scale_to_zero", "queue_behavior", "cors"])
+@pytest.mark.parametrize(
+    "name", ["openai_sdk_test", "scale_to_zero", "queue_behavior", "cors", "tools"]
+)
 def test_a_result_that_failed_fails_the_report(name: str, tmp_path: Path) -> None:
     document = result(name, passed("one"), failed("two", "503 after 4 ms"), failed("three"))
     finished = report(gateway_folder(tmp_path, **{name: document}))

@@ -478,7 +478,9 @@ def check_dodges(evidence: Evidence, _: Sequence[str]) -> Check:
     facts = {way: counted(e.outcome for turn in each for e in turn if e.what == way)
              for way, each in found.items()}  # fmt: skip
     if let_in:
-        detail = f"served with {listed(let_in)}, while the same request without was refused"
+        detail = (
+            f"served with {listed(let_in, len(found))}, while the same request without was refused"
+        )
         return failed(name, detail, facts)
     blind = [way for way, each in found.items() if not has_told(each)]
     if len(blind) == len(found):
@@ -550,12 +552,15 @@ def check_counters(evidence: Evidence, _: Sequence[str]) -> Check:
         if (growth := grown[counter]) is not None and 0 < growth < expected:
             detail = f"{counter} +{growth:g}, but {expected} were served"
             return failed(name, f"{detail} (or several gateways, each with its own count)", facts)
-    errors = grown["requests_error"]
-    if errors is not None and errors < refused:
+    errors, total = grown["requests_error"], grown["requests_total"]
+    is_in_front = total is not None and total < served + refused  # they did not come so far
+    if errors is not None and errors < refused and not is_in_front:
         detail = f"requests_error +{errors:g}, but {refused} were refused: the limit does not show"
         return warned(name, f"{detail} in /metrics", facts)
     seen = ", ".join(f"{n} +{value:g}" for n, value in grown.items() if value is not None)
     others = " (others were served meanwhile)" if evidence.others else ""
+    if is_in_front:
+        others += "; something in front refuses, and is not counted"
     return passed(name, f"{seen}; {served} served and {refused} refused here{others}", facts)
 
 
@@ -629,9 +634,9 @@ def lines(evidence: Evidence, url: str) -> list[str]:
     rows = [shorten(f"{what} at {url}", 80)]
     rows.append(f"  {'':32}{'at':>8}  sent  served  refused  failed")
     start_s = min((each.span.sent_s for each in evidence.asked), default=0.0)
-    for step, label in ROWS.items():
-        asked = evidence.of(step)
-        if asked:
+    for step in dict.fromkeys(each.step for each in evidence.asked):
+        asked, label = evidence.of(step), ROWS.get(step)
+        if asked and label:
             at_s = min(each.span.sent_s for each in asked) - start_s
             served, refused, bad = (evidence.count(step, fate) for fate in Fate)
             row = f"  {label:32}{at_s:6.1f} s{len(asked):6}{served:8}{refused:9}{bad:8}"

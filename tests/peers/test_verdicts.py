@@ -16,6 +16,7 @@ from helpers.scripts import Finished, run_script
 
 SDK, BENCHMARK, QUEUE = "test_openai_sdk.py", "benchmark.py", "test_queue.py"
 AUTH, CORS, SLEEP = "test_auth.py", "test_cors.py", "test_scale_to_zero.py"
+LIMIT = "test_rate_limit.py"
 ROUTING, WORKLOAD = "test_model_routing.py", "test_workload_routing.py"
 STREAMS = "--only completion stream usage wire pacing compressed"
 LEVEL = "--inference-only --requests 4 --max-tokens 60"
@@ -93,6 +94,15 @@ CASES = (
     Case(
         *("nginx.limit_429", SLEEP, f"{WITH_KEY} --health-url /health --idle-timeout 2"),
         *(3, {"scale_down": SKIP, "health": SKIP}, ("429",)),
+    ),
+    Case(
+        *("nginx.limit_key", LIMIT, f"{WITH_KEY} --limit 8 --window 2", 1),
+        {"at_once": PASS, "refusal": WARN, "retry_after": WARN, "probes": PASS, "dodges": FAIL},
+        says=("bearer in lower case",),
+    ),
+    Case(
+        *("nginx.limit_all", LIMIT, f"{WITH_KEY} --limit 8 --window 2", 0),
+        {"at_once": PASS, "refusal": WARN, "retry_after": WARN, "probes": PASS, "dodges": PASS},
     ),
     Case("nginx.limit_conn", SDK, STREAMS, finds={"completion": PASS}),
     Case(

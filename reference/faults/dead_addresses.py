@@ -30,6 +30,7 @@ ARGUMENTS = {
     "test_context.py": "--only taken addresses",
     "test_tools.py": "--repeat 1 --scenarios required",
     "test_cors.py": "--origin https://app.example",
+    "test_rate_limit.py": "--limit 5 --window 1 --only probes addresses",
     "test_auth.py": "--only no_credentials malformed user addresses",
     "test_model_routing.py": "--only class addresses",
     "test_wol.py": "--only state addresses",
@@ -45,6 +46,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "test_context.py": {"skills": "context"},
     "test_tools.py": {"skills": "tools"},
     "test_cors.py": {"cors_origins": "https://app.example"},
+    "test_rate_limit.py": {"rate_limit": 5, "rate_window": 1},
 }
 FLEET = ("test_auth.py", "test_model_routing.py", "test_wol.py", "test_workload_routing.py")
 

@@ -75,12 +75,13 @@ ALL_STEPS = (
     ),
     Step(
         "Scale to zero, with an idle timeout of 3 s (step 6)",
-        "test_scale_to_zero.py --health-url {health_url} --idle-timeout 8 --probe-interval 1",
+        "test_scale_to_zero.py --health-url {health_url} --idle-timeout 8 --probe-interval 1"
+        " --edge-idle 60",
         {"idle_timeout": 3},
     ),
     Step(
         "The queue: one request is served, two wait, the fourth is refused (step 7)",
-        "test_queue.py",
+        "test_queue.py --edge-idle 60",
         {"max_concurrent_requests": 1, "max_queue_size": 2},
     ),
     Step(
@@ -127,8 +128,10 @@ ALL_STEPS = (
         profile="fleet",
     ),
     Step(
-        "Ten requests at once go to two runners",
-        "test_workload_routing.py --token-binary {token_binary} --analyze-timing",
+        "Ten requests at once go to two runners; then one of them dies, and comes back",
+        "test_workload_routing.py --token-binary {token_binary} --analyze-timing --settle 3"
+        " --kill-command 'kill -USR1 {runner_pid_tower}'"
+        " --revive-command 'kill -USR2 {runner_pid_tower}'",
         profile="fleet",
     ),
 )

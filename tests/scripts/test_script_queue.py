@@ -55,7 +55,7 @@ def guide() -> Iterator[Deployment]:
 
 def test_the_guides_example_against_the_real_model_passes_in_every_check() -> None:
     with running(engine="llama", max_concurrent_requests=1, max_queue_size=2) as deployment:
-        finished = check_queue(deployment, "--max-tokens", 32)
+        finished = check_queue(deployment, "--max-tokens", 32, "--edge-idle", 100)
     assert (finished.code, set(statuses(finished).values())) == (0, {"PASS"})
     assert tuple(statuses(finished)) == queue.CHECKS
     figures = finished.document(NAME)["metrics"]

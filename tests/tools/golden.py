@@ -48,6 +48,7 @@ COMMANDS = (
     "test_queue.py",
     "test_rate_limit.py",
     "test_scale_to_zero.py",
+    "test_tools.py",
     "test_wol.py",
     "test_workload_routing.py",
 )

@@ -58,10 +58,10 @@ TRIALS, ENOUGH = 4, 3  # questions of each kind to begin with; so many right ans
 ROUNDS = 3
 FOR_EACH_PLACE = 2  # questions in a round: the second one gets the place of one that has ended
 LEAST_IN_ROUND = 8
-ASKED_AGAIN = 3  # of those asked alone: is the text the same each time?
+ASKED_AGAIN = 2  # of those asked alone: is the text the same each time?
 LENGTHS = (1 / 3, 2 / 3, 1)  # of --max-tokens, in turn
 LEAST_TOKENS = 24  # of an answer: a right one has fewer, with nearly any tokenizer
-LONG = 4  # times --max-tokens: an answer that is to be cancelled
+LONG_TOKENS = 256  # of an answer that is to be cancelled, unless --max-tokens is more
 LEAST_CANCELLED_BYTES = 600  # of the answer: its head, and the first event or two
 LIMIT = 0.01  # a chance that is smaller than this is a FAIL
 CERTAIN = 0.0001  # of a larger one than this, all is asked once more before it is believed
@@ -80,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     at_once = f"requests at once (default: as /health says, else {AT_ONCE})"
     add("--concurrency", type=number(2, 256), metavar="N", help=at_once)
     alone = "questions asked one by one, to compare with (default %(default)s)"
-    add("--alone", type=number(4, 1000), default=24, metavar="N", help=alone)
+    add("--alone", type=number(4, 1000), default=20, metavar="N", help=alone)
     tokens = "tokens of an answer at most (default %(default)s)"
     add("--max-tokens", type=number(16), default=96, metavar="N", help=tokens)
     add("--model", metavar="NAME", help="model to ask for (default: the first listed for chat)")
@@ -149,7 +149,10 @@ class Asked:
     @property
     def counts(self) -> bool:
         """Whether it says how right the answers are."""
-        return self.is_whole and not (self.is_refused or self.answer.is_excluded)
+        status = self.answer.status or 0
+        is_too_long = self.step == "cancelled" and 400 <= status < 500  # for the model's context
+        is_left_out = self.is_refused or self.answer.is_excluded or is_too_long
+        return self.is_whole and not is_left_out
 
     @property
     def problem(self) -> str | None:
@@ -261,6 +264,7 @@ WORDS = {
     "alone": "one by one",
     "again": "once more",
     "together": "several at once",
+    "after": "once more, because there was no room",
 }
 
 
@@ -315,22 +319,22 @@ def compare(session: Session) -> None:
 
 
 def ask_after_cancelled(session: Session) -> None:
-    """As many answers as there are places are cancelled in mid-stream, and as soon as one is, the
-    next question follows."""
+    """Half of the places have answers that are cancelled in mid-stream, and as soon as one is, the
+    next question follows: so many that each place has one."""
     evidence, count = session.evidence, session.at_once
     kind = "count" if "count" in evidence.kinds else evidence.kinds[-1]
     sizes = [a.size for a in evidence.counted("trial", "alone") if is_long(a, kind)]
     half = max(LEAST_CANCELLED_BYTES, min(sizes, default=0) // 2)
     caches = any(asked.has_timings for asked in evidence.asked)  # else the option may be refused
     tokens = session.args.max_tokens
-    tasks = []
-    for question in evidence.questions.mixed([kind], count):
-        task = session.task(question, LONG * tokens)
-        tasks.append(replace(task, request=replace(task.request, cancel_at_bytes=half)))
+    cancelled, after = [], []
+    for question in evidence.questions.mixed([kind], (count + 1) // 2):
+        task = session.task(question, max(tokens, LONG_TOKENS))
+        cancelled.append(replace(task, request=replace(task.request, cancel_at_bytes=half)))
     for index, question in enumerate(evidence.questions.mixed([kind], count)):
         more = {"cache_prompt": index % 2 == 0} if caches else {}
-        tasks.append(session.task(question, tokens, stream=index // 2 % 2 == 0, **more))
-    ask_in_turn(session, tasks, count)
+        after.append(session.task(question, tokens, stream=index // 2 % 2 == 0, **more))
+    ask_in_turn(session, cancelled, after)
 
 
 def is_long(asked: Asked, kind: str) -> bool:
@@ -338,28 +342,23 @@ def is_long(asked: Asked, kind: str) -> bool:
     return asked.question.kind == kind and asked.answer.is_stream and asked.problem is None
 
 
-def ask_in_turn(session: Session, tasks: Sequence[Task], count: int) -> None:
-    """The first `count` tasks, which are cancelled, and those that follow them at once; these once
-    more if there was no room while their places became free."""
+def ask_in_turn(session: Session, cancelled: Sequence[Task], after: Sequence[Task]) -> None:
+    """The tasks that are cancelled, and those that follow them at once; these once more if there
+    was no room while places became free."""
+    count = len(after)
+    steps = ["cancelled"] * len(cancelled) + ["after"] * count
 
     def keep(answers: list[Answer]) -> None:
-        steps = ["cancelled"] * count + ["after"] * (len(tasks) - count)
-        session.evidence.asked += map(Asked, steps, tasks, answers)
+        session.evidence.asked += map(Asked, steps, [*cancelled, *after], answers)
 
-    label = f"{count} answers that are cancelled, and {count} after them"
-    requests = [task.request for task in tasks]
-    session.asker.ask(requests, count, label=label, total=len(tasks), keep=keep)
+    label = f"{len(cancelled)} answers that are cancelled, and {count} after them"
+    requests = [task.request for task in (*cancelled, *after)]
+    session.asker.ask(requests, count, label=label, total=len(requests), keep=keep)
+    session.evidence.stopped = session.asker.stopped
     refused = [a.task for a in session.evidence.of("after") if a.is_refused]
     if refused and not session.asker.stopped:
         time.sleep(PAUSE_S)
-        session.asker.ask(
-            [task.request for task in refused],
-            count,
-            keep=lambda found: session.evidence.asked.extend(
-                map(Asked, ["after"] * len(found), refused, found)
-            ),
-        )
-    session.evidence.stopped = session.asker.stopped
+        session.ask("after", refused, count)
 
 
 def how_many(run: Run, health: Answer | None) -> int:
@@ -507,7 +506,7 @@ def check_crosstalk(evidence: Evidence) -> Check:
     owners = evidence.questions.owners
     mine = {word: owner for word, owner in owners.items() if word not in left}  # no leftovers
     found = [(a, words) for a in evidence.asked if (words := foreign(said_by(a), a.question, mine))]
-    facts = {"answers": len(evidence.counted(*WORDS, "after")), "crossed": len(found)}
+    facts = {"answers": len(evidence.counted(*WORDS)), "crossed": len(found)}
     if found:
         asked, words = found[0]
         detail = f"{len(found)} of {facts['answers']} answers hold a word of another request "

@@ -226,17 +226,20 @@ class Session:
         self.asker, self.model, self.at_once = asker, model, at_once
         self.args = asker.run.args
         self.evidence = Evidence(timeout_s=self.args.timeout)
+        # tasks until now: forms and lengths go on in turn, so that no step has more easy ones
+        self._made = 0
 
     def tasks(self, kinds: Sequence[str], count: int) -> list[Task]:
         """New questions of these kinds in turn; each kind streamed and not, short and long."""
         found = []
         for index, question in enumerate(self.evidence.questions.mixed(kinds, count)):
-            turn = index // len(kinds)
+            turn = (self._made + index) // len(kinds)
             share = LENGTHS[turn // 2 % len(LENGTHS)]
             tokens = max(
                 min(LEAST_TOKENS, self.args.max_tokens), round(share * self.args.max_tokens)
             )
             found.append(self.task(question, tokens, stream=turn % 2 == 0))
+        self._made += count
         return found
 
     def task(self, question: Question, tokens: int, stream: bool = True, **more: Any) -> Task:

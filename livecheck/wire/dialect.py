@@ -87,7 +87,7 @@ class Dialect:
             return False
         fields = self._fields_of(reply.request)
         body = reply.decoded.body if reply.decoded else reply.body
-        return fields is not None and self.learn(fields, body)
+        return fields is not None and (self.learn(fields, body) or self._learn_seed(fields, body))
 
     def learn(self, fields: Mapping[str, Any], body: bytes) -> bool:
         """The same for the fields that were sent and the body of a 400 or 422."""
@@ -99,9 +99,6 @@ class Dialect:
         if OLD in fields and not self._has_failed and is_named(OLD, parameter, text):
             if UNSUPPORTED.search(text):
                 return self._keep(OLD, text, f"asking with {NEW} instead")
-        if SEED in fields and SEED not in self.refused and is_named(SEED, parameter, text):
-            if UNSUPPORTED.search(text):
-                return self._keep(SEED, text, "asking without it")
         heat = fields.get(TEMPERATURE)
         if heat is not None and heat not in self._cold and is_named(TEMPERATURE, parameter, text):
             is_meant = parameter is not None or UNSUPPORTED.search(text) or BAD_VALUE.search(text)
@@ -109,6 +106,15 @@ class Dialect:
                 self._cold.add(heat)
                 return self._keep(TEMPERATURE, text, "asking without it")
         return False
+
+    def _learn_seed(self, fields: Mapping[str, Any], body: bytes) -> bool:
+        """Whether a refusal is about the seed. Where the effect of one is checked (the SDK's
+        script), a refusal of it is the answer."""
+        text = body[:SEARCHED_BYTES].decode("utf-8", "replace")
+        is_meant = is_named(SEED, named_parameter(text), text) and UNSUPPORTED.search(text)
+        if SEED not in fields or SEED in self.refused or not is_meant:
+            return False
+        return self._keep(SEED, text, "asking without it")
 
     def _keep(self, name: str, text: str, instead: str) -> bool:
         if name not in self.refused:

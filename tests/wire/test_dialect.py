@@ -93,6 +93,18 @@ def test_only_the_first_request_is_sent_twice(due_s: list[float] | None) -> None
         assert [each.index for each in replies] == [0, 1, 2]
 
 
+def refuse_seed(call: Call) -> None:
+    refusal = response(400, b'{"detail":"Unsupported parameter: seed"}')
+    call.send(refusal if "seed" in call.fields else HEAD + good_stream())
+
+
+def test_a_seed_that_is_refused_is_left_out() -> None:
+    with Server(chat=refuse_seed) as server, Wire(Target(server.url), 5) as wire:
+        replies = wire.exchange([chat.completion("m", "p", 8, seed=1)] * 2)
+        assert [each.status for each in replies] == [200] * 2
+        assert wire.dialect.as_record() == {"seed": None} and server.count() == 3
+
+
 @pytest.mark.parametrize("keep", [True, False])
 def test_requests_that_are_in_flight_together_are_each_sent_again(keep: bool) -> None:
     with Server(chat=refuse_old) as server, Wire(Target(server.url), 5) as wire:

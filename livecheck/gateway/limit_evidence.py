@@ -36,6 +36,7 @@ PREFIX = "gateway_"  # of each name in Prometheus text
 FULL = re.compile(r"queue_full|queue is full|server busy|overloaded", re.IGNORECASE)
 SURPLUS = 5  # requests beyond the limit, at least
 LEAST_MARGIN_S = 0.1
+LEAST_PLACES = 1.5  # that a token bucket has got by then, so that it certainly has one
 
 
 class Fate(Enum):
@@ -192,19 +193,26 @@ class Evidence:
     @property
     def kinds(self) -> list[str]:
         """The kinds of sound limiters that could have served what was served."""
-        is_refused = self.has(HALF) and not self.is_early and not self.count(HALF, Fate.TROUBLE)
-        spans = self.served_spans
-        return sound_kinds(spans, self.limit, self.window_s, may_refill=not is_refused)
+        return sound_kinds(self.served_spans, self.limit, self.window_s, not self.is_no_bucket)
+
+    @property
+    def is_no_bucket(self) -> bool:
+        """Whether requests were refused when a token bucket would have had a place again."""
+        half = self.of(HALF)
+        if not half or any(each.fate is not Fate.REFUSED for each in half):
+            return False
+        waited_s = min(each.span.sent_s for each in half) - self.reached_s
+        return self.limit * waited_s / self.window_s >= LEAST_PLACES
 
     @property
     def others(self) -> bool | None:
         """Whether other clients were served meanwhile, by the deployment's own count; None: not
         known."""
-        grown = self.growth("requests_success")
-        if grown is None:
+        grown, total = self.growth("requests_success"), self.growth("requests_total")
+        served, sent = self.count_success(), len(self.of_deployment)
+        if grown is None or grown < served:
             return None
-        served = self.count_success()
-        return None if grown < served else grown > served
+        return grown > served or (total is not None and total > sent)
 
     def growth(self, name: str) -> float | None:
         """By how much a counter of /metrics has grown; None where it is not there."""
@@ -215,11 +223,14 @@ class Evidence:
         return self.after[name] - self.before[name]
 
     @property
+    def of_deployment(self) -> list[Asked]:
+        """What was sent to its API since `before`."""
+        return [each for each in self.asked if each.step not in (CONTACT, PROBES)]
+
+    @property
     def counted(self) -> list[Asked]:
-        """What a counter of requests with an accepted key has to have counted, since `before`."""
-        steps = (CONTACT, PROBES)
-        denied = (401, 403)
-        return [e for e in self.asked if e.step not in steps and e.answer.status not in denied]
+        """What a counter of requests with an accepted key has to have counted."""
+        return [each for each in self.of_deployment if each.answer.status not in (401, 403)]
 
     def count_success(self) -> int:
         return sum(1 for each in self.counted if 200 <= (each.answer.status or 0) < 300)

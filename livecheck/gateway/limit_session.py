@@ -264,7 +264,8 @@ class LimitSession:
         left_s = due_s - time.perf_counter()
         if left_s <= 0:
             return
-        with self.run.progress(f"waiting {left_s:.0f} s: {why}", math.ceil(left_s)) as step:
+        label = f"waiting {duration_words(round(left_s, 1))}: {why}"
+        with self.run.progress(label, math.ceil(left_s)) as step:
             while (left_s := due_s - time.perf_counter()) > 0:
                 time.sleep(min(1.0, left_s))
                 step()

@@ -27,7 +27,13 @@ from helpers.fault_walk import SETTINGS, SOUND_CASES, SoundCase  # noqa: E402
 from reference import Deployment, running  # noqa: E402
 
 # In the plain deployment these do not even warn.
-STRICT = ("test_queue.py", "test_model_routing.py", "test_wol.py", "test_workload_routing.py")
+STRICT = (
+    "test_queue.py",
+    "test_rate_limit.py",
+    "test_model_routing.py",
+    "test_wol.py",
+    "test_workload_routing.py",
+)
 # Slow enough that the times of an answer can be told apart.
 PACE = {"ttft_ms": 20, "itl_ms": 4}
 

@@ -12,7 +12,7 @@ from .scale_to_zero import SLEEPY, WITHOUT_CONTROL
 from .streams import EVENTS_BEFORE_TROUBLE, Events
 
 PAUSE_S = 0.8
-PACE_S = 0.02
+PACE_S = 0.05  # as the model: a client that is a little late merges no events
 PATIENCE = ("--edge-idle", "0.4")
 COMMENT = b": keep-alive\n\n"
 
@@ -37,7 +37,7 @@ ROWS: tuple[Fault, ...] = (
         "edge_idle",
         on_events(pause),
         "WARN",
-        options={"itl_ms": 20},
+        options={"itl_ms": 50},
         arguments=("--inference-only", *PATIENCE),
     ),
     Fault(
@@ -47,7 +47,7 @@ ROWS: tuple[Fault, ...] = (
         "edge_idle",
         nothing,
         "WARN",
-        options={"ttft_ms": 800, "itl_ms": 20},
+        options={"ttft_ms": 800, "itl_ms": 50},
         arguments=("--inference-only", *PATIENCE),
     ),
     Fault(

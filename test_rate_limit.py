@@ -69,6 +69,7 @@ CHECKS = (
 )
 OTHER_KEY = "INFERENCE_OTHER_KEY"
 CODE = "rate_limit_exceeded"  # in the error of the guide's gateway, as in OpenAI's
+NOT_ASKED = "not asked"
 MOST = 2000  # requests of a limit that this script tries: they are all sent at once
 # the checks for which a window has to be over
 OVER_TIME = ("one_by_one", "at_once", "window", "retry_after", "charged", "counters")
@@ -81,6 +82,7 @@ ROWS = {  # of what is shown: a step, and what it is
     steps.PRESS: "at once, half a window later",
     steps.AGAIN: "at once, another time",
     steps.RESTED: "at once, after two windows",
+    steps.CONTROL: "one after that burst",
     steps.PROOF: "after Retry-After",
 }
 
@@ -176,7 +178,8 @@ def ask_all(session: LimitSession) -> None:
         session.ask_at_half()
     session.ask_burst()
     if not is_reached:
-        ask_while_refused(session)
+        if session.one(steps.CONTROL).fate is Fate.REFUSED:
+            ask_while_refused(session)
     elif evidence.is_early:
         session.press()
     if run.wants("at_once"):
@@ -333,7 +336,8 @@ def check_shortage(evidence: Evidence, seen: str, facts: dict[str, Any]) -> Chec
     if evidence.others is False:
         detail = f"{seen}, though nobody else was served meanwhile: the limit is lower"
         return failed(name, detail, facts)
-    detail = f"{seen}: others use the key, or the limit is lower (--limit {rested}?)"
+    most = max(bursts.values())
+    detail = f"{seen}: others use the key, or the limit is lower (--limit {most}?)"
     return undecided(name, detail, facts)
 
 
@@ -578,10 +582,12 @@ JUDGES = (
 )
 
 
-def not_decided(name: str, evidence: Evidence, reason: str = "not asked") -> Check:
+def not_decided(name: str, evidence: Evidence, reason: str = NOT_ASKED) -> Check:
     """A SKIP; it leaves the run undecided where the script exists for it, or something ended it."""
     if evidence.stopped:
         return undecided(name, f"not decided: {evidence.stopped}")
+    if evidence.is_slow and reason == NOT_ASKED:
+        reason = "not asked: the answers come too slowly to keep the limit used up"
     return undecided(name, reason) if name == "at_once" else skip(name, reason)
 
 

@@ -24,6 +24,7 @@ OTHER = "other"  # with the other key
 PROBES = "probes"  # /ping and /health
 HALF = "half"  # half a window later
 BURST = "burst"  # all at once, after a whole window
+CONTROL = "control"  # one after that burst: is the limit reached now?
 PRESS = "press"  # again, half a window after that burst
 AGAIN = "again"  # another burst, after another window
 RESTED = "rested"  # another one, after two windows of silence

@@ -402,6 +402,8 @@ def verify_verdict(file: ResultFile, content: Mapping[str, Any]) -> None:
     if content.get("interrupted") is not is_interrupted:
         said = brief(content.get("interrupted"))
         raise Unusable(f"contradictory: interrupted {said} and verdict {verdict}")
+    if "error" not in content:
+        raise Unusable("damaged: it does not say whether the run ended early (error)")
     expected = exit_code_of(file.checks)
     if file.error is None and code is not expected:
         failed = [each.name for each in file.checks if each.status is Status.FAIL]

@@ -27,6 +27,7 @@ ARGUMENTS = {
     "test_scale_to_zero.py": "--health-url {health_url} --idle-timeout 2.5 --probe-interval 0.2 "
     "--max-tokens 4",
     "test_queue.py": "",
+    "test_concurrency.py": "--alone 4 --concurrency 2",
     "test_context.py": "--only taken addresses",
     "test_tools.py": "--repeat 1 --scenarios required",
     "test_cors.py": "--origin https://app.example",
@@ -43,6 +44,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "max_queue_size": 2,
         "output_tokens": 1600,
     },
+    "test_concurrency.py": {"skills": "repeat"},
     "test_context.py": {"skills": "context"},
     "test_tools.py": {"skills": "tools"},
     "test_cors.py": {"cors_origins": "https://app.example"},

@@ -196,6 +196,7 @@ DAMAGES = (
     Damage("-1e300", as_text(lambda text: text.replace('"index": 0', '"index": -1e300'))),
     Damage("a key twice", as_text(lambda text: text.replace("{", '{"script": "benchmark", ', 1))),
     # what lies
+    Damage("no word of an early end", edited(lambda content: content.pop("error"))),
     Damage("pass beside a FAIL", edited(lambda content: content["checks"].append(FAIL))),
     Damage("pass without checks", changed(checks=[])),
     Damage("pass and exit code 1", changed(exit_code=1)),

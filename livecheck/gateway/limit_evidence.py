@@ -11,6 +11,7 @@ from typing import Any
 from livecheck.core.json_value import number, pick
 from livecheck.gateway.limit_kinds import Span, sound_kinds
 from livecheck.gateway.retry_after import read_retry_after
+from livecheck.wire import chat
 from livecheck.wire.answer import Answer
 from livecheck.wire.asking import Stop
 from livecheck.wire.prometheus import read_samples
@@ -56,10 +57,22 @@ def fate_of(answer: Answer) -> Fate:
     if status == 429 or answer.looks_like_limit:
         return Fate.REFUSED
     if 200 <= status < 300:
-        return Fate.SERVED
+        return Fate.TROUBLE if unreadable(answer) else Fate.SERVED
     if status == 503 and answer.request.method == "POST" and FULL.search(answer.words):
         return Fate.SERVED
     return Fate.REFUSED if 400 <= status < 500 else Fate.TROUBLE
+
+
+def unreadable(answer: Answer) -> str | None:
+    """Why a success is of no use; None where it is. Of another path nobody knows what it has."""
+    if answer.failure is None and (answer.status or 0) < 300:
+        if answer.coding_problem:
+            return answer.coding_problem
+        if answer.path in (chat.MODELS, chat.COMPLETIONS) and not isinstance(
+            answer.json, (dict, list)
+        ):
+            return "no JSON"
+    return None
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,9 @@ class Asked:
     def outcome(self) -> str:
         """The status, or the kind of failure; equal ones are equal."""
         answer = self.answer
+        problem = unreadable(answer) if self.fate is Fate.TROUBLE else None
+        if problem:
+            return f"{answer.status}, but {problem}"
         return answer.outcome() if answer.failure else f"{answer.status} {answer.words}".strip()
 
 

@@ -64,7 +64,9 @@ class Made:
 
     def proof(self, shown: str, first: int, later: int | None = None, cut: bool = False) -> Made:
         def asked(status: int | None) -> Asked | None:
-            return status and Asked(steps.PROOF, steps.PLAIN, 99, answer(status, request=GET))
+            return status and Asked(
+                steps.PROOF, steps.PLAIN, 99, answer(status, {}, b"{}", request=GET)
+            )
 
         one, two = asked(first), asked(later)
         assert one
@@ -115,6 +117,12 @@ def test_a_full_queue_has_passed_the_limit(
 
 def test_no_whole_answer_is_neither() -> None:
     assert fate_of(answer(None, failure=Failure("timeout", "silent"))) is Fate.TROUBLE
+
+
+def test_a_success_that_nobody_can_read_is_none() -> None:
+    page = Asked(steps.ALONE, steps.PLAIN, 1, answer(200, body=b"<html>", request=GET))
+    assert (page.fate, page.outcome) == (Fate.TROUBLE, "200, but no JSON")
+    assert fate_of(answer(200, body=b"pong", request=Request("GET", "/v1/x"))) is Fate.SERVED
 
 
 # --- how many are served
@@ -194,7 +202,7 @@ def test_answers_that_take_longer_than_the_window_decide_nothing() -> None:
     made = sound()
     made.evidence.asked = [each for each in made.evidence.asked if each.step != steps.BURST]
     for number in range(LIMIT + 5):
-        slow = answer(200, request=GET, sent_ns=int(1062e9) + number, spent_ms=70_000)
+        slow = answer(200, body=b"{}", request=GET, sent_ns=int(1062e9) + number, spent_ms=70_000)
         made.evidence.asked.append(Asked(steps.BURST, steps.PLAIN, 9, slow))
     found = made.check("at_once")
     assert (found.status, found.essential) == (SKIP, True)

@@ -77,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
     add = parser.add_argument_group("what to ask").add_argument
     number = common.whole_number
-    at_once = f"requests at once (default: as /health says, else {AT_ONCE})"
+    at_once = f"requests at once (default: as /health says, at most {MOST_AT_ONCE}, else {AT_ONCE})"
     add("--concurrency", type=number(2, 256), metavar="N", help=at_once)
     alone = "questions asked one by one, to compare with (default %(default)s)"
     add("--alone", type=number(4, 1000), default=20, metavar="N", help=alone)
@@ -588,7 +588,8 @@ def check_same_text(evidence: Evidence) -> Check:
         start = max(0, len(os.path.commonprefix([one, other])) - TEXT_LENGTH // 2)
         one, other = (quoted(text[start : start + TEXT_LENGTH]) for text in (one, other))
         detail += f"{one} alone and {other} together: "
-        return warned(name, f"{detail}other requests beside it may change how it rounds", facts)
+        detail += "other requests in its batch may change how the engine rounds"
+        return warned(name, detail, facts)
     return passed(name, f"{plural(len(pairs), 'text')} at temperature 0, the same together", facts)
 
 

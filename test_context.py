@@ -8,10 +8,10 @@ tokens it sends is known from the server's own count of shorter prompts.
 PASS: each prompt is counted in full, the model repeats the number at the beginning as well as the
 one at the end, there is room for an answer, half of the context holds for each of --concurrency
 requests at once, and what is too long is refused with a reason.
-Cost: about 12 requests and, in prompt tokens, 4 times the context, and half of it more for each of
---concurrency requests (twice more if a number is not repeated); the answers have up to --max-tokens
-each. A long context takes minutes without a GPU; after the first requests the script says how long.
-It wakes a sleeping worker.
+Cost: about 12 requests and, in prompt tokens, 3.2 times the context, half a context for each of
+--concurrency requests, and two contexts more if a number is not repeated; the answers have up to
+--max-tokens each. A long context takes minutes without a GPU; after the first requests the script
+says how long. It wakes a sleeping worker.
 
 Examples:
     # the context that /v1/models or /props names

@@ -437,7 +437,8 @@ def check_proofs(evidence: Evidence, shown: str, facts: dict[str, Any]) -> Check
         return warned(name, f"{detail} (rounded down?)", facts)
     has_all = evidence.count(steps.BURST) >= evidence.limit  # so that nobody else takes places
     if len(proofs) < TRIES or not (has_all or evidence.others is False):
-        return not_decided(name, evidence, f"Retry-After {last.shown}, refused then: others?")
+        detail = f"Retry-After {last.shown}: refused then, but others may have taken the places"
+        return not_decided(name, evidence, detail)
     detail = f"Retry-After {last.shown}: refused {last.waited_s:.3g} s later, and still after a"
     return failed(name, f"{detail} second more, {len(proofs)} times", facts)
 
@@ -463,7 +464,7 @@ def check_charged(evidence: Evidence, _: Sequence[str]) -> Check:
     if again is not None and again >= limit and sure <= missing <= possible and missing > 1:
         detail = f"{seen}; {again} served after a window without refusals: refusals take places"
         return failed(name, f"{detail}, and a client that asks again is shut out for ever", facts)
-    return skip(name, f"{seen}: not known what has taken the places", facts)
+    return skip(name, f"{seen}: it is not known what has taken the places", facts)
 
 
 def check_dodges(evidence: Evidence, _: Sequence[str]) -> Check:
@@ -482,9 +483,7 @@ def check_dodges(evidence: Evidence, _: Sequence[str]) -> Check:
     facts = {way: counted(e.outcome for turn in each for e in turn if e.what == way)
              for way, each in found.items()}  # fmt: skip
     if let_in:
-        detail = (
-            f"served with {listed(let_in, len(found))}, while the same request without was refused"
-        )
+        detail = f"served with {listed(let_in, len(found))}, while the plain request was refused"
         return failed(name, detail, facts)
     blind = [way for way, each in found.items() if not has_told(each)]
     if len(blind) == len(found):

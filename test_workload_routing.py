@@ -108,7 +108,7 @@ def add_loss_options(parser: common.Parser) -> None:
     kill = "shell command that kills a runner, while requests run"
     add("--kill-command", metavar="COMMAND", help=kill)
     add("--revive-command", metavar="COMMAND", help="shell command that revives it")
-    settle = "time after the kill from which on no request may fail (default %(default)g)"
+    settle = "time after the kill; no request sent later may fail (default %(default)g)"
     add("--settle", type=common.seconds, default=10.0, metavar="SECONDS", help=settle)
     longest = "longest time to come back, from the revival on (default %(default)g)"
     add("--revive-timeout", type=common.seconds, default=300.0, metavar="SECONDS", help=longest)

@@ -24,7 +24,7 @@ from hostile.commands import PUBLIC_KEY
 from livecheck.core import json_value
 from livecheck.core.text import shorten
 from livecheck.fleet import api, jwt, public_keys, roles
-from livecheck.gateway import answer_parts, queue_state, sdk_output, worker_count
+from livecheck.gateway import answer_parts, queue_state, sdk_output, tool_calls, worker_count
 from livecheck.wire import chat, error_words, model_choice
 from livecheck.wire.answer import Answer
 
@@ -307,7 +307,7 @@ def test_what_the_sdk_has_read(chunks: Any, whole: Any) -> None:
 
     def read() -> None:
         sdk_output.progress_in(found, [1.0] * len(found))
-        answer_parts.streamed_tool_calls(found)
+        tool_calls.streamed_tool_calls(found)
         answer_parts.without_choices(found)
         answer_parts.usage_problems(as_part(whole).usage if isinstance(whole, dict) else None, 4)
 

@@ -69,7 +69,8 @@ def cases(of_all_commands: bool = False) -> Iterator[Case]:
     """The table; `of_all_commands`: each mechanism meets each command that knows its endpoints."""
     commands = list(COMMANDS.values())
     for number, mechanism in enumerate(mechanisms()):
-        turned = [*commands[number % 9 :], *commands[: number % 9]]
+        begin = number % len(commands)
+        turned = [*commands[begin:], *commands[:begin]]
         able = [(each, endpoints_of(mechanism, each)) for each in turned]
         able = [(command, known) for command, known in able if known]
         is_for_all = of_all_commands or mechanism.everywhere or mechanism.confirmed

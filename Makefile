@@ -37,13 +37,13 @@ check: lint
 	$(BIN)/python -m pytest -q -n 3 -m "(not deployment or sound) and not alone and not peers and not hostile"
 	$(BIN)/python -m pytest -q -m "not deployment and alone"
 
-# First what mostly waits, four files at a time; then, alone, what measures. A machine that is busy
-# with other work can spoil a measurement or a time-out: such a test is made once more, and is named
-# at the end.
+# First what mostly computes, four files at a time; then what measures, and mostly waits, two files at
+# a time. A machine that is busy with other work can spoil a measurement or a time-out: such a test
+# is made once more, and is named at the end.
 test: $(READY)
 	$(BIN)/python -m pytest -n 4 --dist loadfile --reruns 1 -rR \
 		-m "not alone and not peers and not hostile"
-	$(BIN)/python -m pytest --reruns 1 -rR -m alone
+	$(BIN)/python -m pytest -n 2 --dist loadfile --reruns 1 -rR -m alone
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -25,7 +25,7 @@ STARTED_OFTEN = {
     *("test_script_queue", "test_script_scale_to_zero", "test_script_wol"),
     "test_script_workload_routing",
 }
-# these measure times that a busy machine would spoil: `make test` runs them one after the other
+# these measure times that a busy machine would spoil: `make test` runs them apart from the others
 ALONE = {
     "test_demo",
     "test_exact",

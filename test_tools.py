@@ -27,17 +27,18 @@ import livecheck.core.interruption as interruption
 
 import argparse
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import common
 from common import CannotCheck, Check, Run, Status
 from livecheck.core.checks import failed, passed, skip, undecided, warned
 from livecheck.core.json_value import quoted
 from livecheck.core.options import option_type
-from livecheck.core.text import counted, listed, plural
+from livecheck.core.text import counted, listed, plural, shorten
 from livecheck.gateway import tool_calls, tool_questions
+from livecheck.gateway.exact_test import Table, chance_of_so_few
 from livecheck.gateway.tool_answers import (
     ToolAnswer,
     arguments_of,
@@ -61,6 +62,7 @@ DEFAULT_TOKENS = 512  # of --max-tokens: a call has 20 to 60, unless a model thi
 DEFAULT_REPEAT = 3
 RATES = ("schema_accuracy", "right_tool", "right_arguments", "uses_result", "both_calls")
 NO_CALL = "there is no call to look at"
+CHANCE = 0.01  # how likely a difference of streams and whole answers is that is taken for chance
 TOLD_APART = 2  # answers of each form, at least, for a difference that may be by chance
 NOT_CHOSEN = ("none", "result")  # scenarios in which the model has no tool to choose
 # how servers say in a 500 that they do not do tools, as llama.cpp's without --jinja
@@ -393,71 +395,151 @@ def check_deltas(evidence: Evidence) -> Check:
     return settle(name, of(tool_calls.DELTAS), of(tool_calls.GAPS), good, len(streams))
 
 
+class Difference(NamedTuple):
+    """What is not the same streamed and not, and whether that is more than chance explains."""
+
+    text: str
+    is_certain: bool
+
+
+class Compared(NamedTuple):
+    """In how many answers of each form something holds. Each scenario has its own table."""
+
+    tables: list[Table]
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether chance explains no such difference, in whichever direction."""
+        swapped = [Table(*each[2:], *each[:2]) for each in self.tables]
+        return 2 * min(map(chance_of_so_few, (self.tables, swapped))) < CHANCE
+
+    @property
+    def is_worse_streamed(self) -> bool:
+        right, asked, other_right, other_asked = self.sums
+        return other_right * asked < right * other_asked
+
+    @property
+    def sums(self) -> list[int]:
+        return [sum(numbers) for numbers in zip(*self.tables, strict=True)] or [0, 0, 0, 0]
+
+    def __str__(self) -> str:
+        right, asked, other_right, other_asked = self.sums
+        return f"{right} of {asked} whole answers and {other_right} of {other_asked} streams"
+
+
+def both_forms(answers: Iterable[ToolAnswer]) -> tuple[list[ToolAnswer], list[ToolAnswer]]:
+    """The whole ones and the streamed ones."""
+    found = list(answers)
+    return [a for a in found if not a.streamed], [a for a in found if a.streamed]
+
+
+def by_scenario(answers: Iterable[ToolAnswer]) -> dict[Scenario, list[ToolAnswer]]:
+    found: dict[Scenario, list[ToolAnswer]] = {}
+    for each in answers:
+        found.setdefault(each.scenario, []).append(each)
+    return found
+
+
+def compared(answers: Sequence[ToolAnswer], holds: Callable[[ToolAnswer], bool]) -> Compared:
+    tables = []
+    for same in by_scenario(answers).values():
+        whole, streamed = ([holds(each) for each in form] for form in both_forms(same))
+        tables.append(Table(sum(whole), len(whole), sum(streamed), len(streamed)))
+    return Compared(tables)
+
+
 def check_same_shape(evidence: Evidence) -> Check:
-    """Are calls the same streamed and not? One that differs now and then may be chance."""
+    """Are calls the same streamed and not? What chance explains too is a WARN at most."""
     name, calling = "same_shape", evidence.calling
     forms = {a.streamed for a in evidence.usable if a.scenario.expected}
     if not calling or len(forms) < 2:
         return skip(name, NO_CALL if not calling else "there is no answer of the other form")
-    found = [text for text in (lost_calls(evidence), lost_thoughts(evidence)) if text]
-    for scenario in dict.fromkeys(each.scenario for each in calling):
-        both = [
-            [a for a in calling if a.scenario is scenario and a.streamed is s]
-            for s in (False, True)
-        ]
-        found += [f"{scenario.name}: {text}" for text in differences(scenario, *both)]
-    facts = {"answers": len(calling), "differences": len(found)}
+    found = [
+        *lost_calls(evidence),
+        *lost_thoughts(evidence),
+        *other_reasons(evidence),
+        *other_numbers(evidence),
+        *other_arguments(evidence),
+        *garbled_arguments(evidence),
+    ]
+    certain = [each.text for each in found if each.is_certain]
+    facts = {"answers": len(calling), "differences": len(certain), "oddities": len(found)}
+    facts["oddities"] -= len(certain)
+    if certain:
+        return failed(name, listed(certain, limit=160), facts)
     if found:
-        return failed(name, listed(found, limit=160), facts)
+        return warned(name, listed([each.text for each in found], limit=160), facts)
     return passed(name, f"in {plural(len(calling), 'answer')} with calls", facts)
 
 
-def lost_calls(evidence: Evidence) -> str | None:
-    """Why all calls of one form seem to be lost: the same questions, and not one call in it."""
+def lost_calls(evidence: Evidence) -> Iterator[Difference]:
+    """Whether calls of one form seem to be lost: the same questions, and fewer calls in it."""
     wanted = [each for each in evidence.usable if each.scenario.expected]
-    whole, streamed = ([bool(a.calls) for a in wanted if a.streamed is s] for s in (False, True))
-    if any(whole) == any(streamed):
-        return None
-    many, others = (whole, streamed) if any(whole) else (streamed, whole)
-    if sum(many) < TOLD_APART or len(others) < TOLD_APART:
-        return None
-    names = ("whole answers", "streams") if any(whole) else ("streams", "whole answers")
-    return f"{sum(many)} of {len(many)} {names[0]} have calls, none of {len(others)} {names[1]}"
+    found = compared(wanted, lambda each: bool(each.calls))
+    right, asked, other_right, other_asked = found.sums
+    is_none = not right or not other_right
+    is_often = max(right, other_right) >= TOLD_APART and min(asked, other_asked) >= TOLD_APART
+    if found.is_certain or (is_none and is_often):
+        yield Difference(f"there are calls in {found}", found.is_certain)
 
 
-def lost_thoughts(evidence: Evidence) -> str | None:
-    """Why the thoughts of one form seem to be lost, of those answers that have calls."""
-    calling = evidence.calling
-    whole, streamed = (
-        [bool(a.thoughts) for a in calling if a.streamed is s] for s in (False, True)
-    )
-    if min(len(whole), len(streamed)) < TOLD_APART or any(whole) == any(streamed):
-        return None
-    if not all(whole) and not all(streamed):
-        return None
-    first, second = ("whole answers", "streams") if all(whole) else ("streams", "whole answers")
-    return f"thoughts stand in all {first} with a call, and in no {second}"
+def lost_thoughts(evidence: Evidence) -> Iterator[Difference]:
+    """Whether the thoughts of one form seem to be lost, of those answers that have calls."""
+    found = compared(evidence.calling, lambda each: bool(each.thoughts))
+    right, asked, other_right, other_asked = found.sums
+    if min(asked, other_asked) < TOLD_APART:
+        return
+    if (right == asked and not other_right) or (other_right == other_asked and not right):
+        yield Difference(f"thoughts stand beside calls in {found}", found.is_certain)
 
 
-def differences(
-    scenario: Scenario, whole: Sequence[ToolAnswer], streamed: Sequence[ToolAnswer]
-) -> list[str]:
-    """In what all streams of a scenario differ from all of its whole answers, of those with calls.
+def other_reasons(evidence: Evidence) -> Iterator[Difference]:
+    """Beside a call that was forced by name, OpenAI says `stop`, and others say `tool_calls`."""
+    for scenario, answers in by_scenario(evidence.calling).items():
+        whole, streamed = both_forms(answers)
+        reasons = [{each.meaning for each in form} for form in (whole, streamed)]
+        if whole and streamed and not scenario.named and not reasons[0] & reasons[1]:
+            said = [quoted(form[0].finish_reason) for form in (whole, streamed)]
+            text = f"{scenario.name}: finish_reason is {said[0]}, in streams {said[1]}"
+            yield Difference(text, True)
 
-    Beside a call that was forced by name, OpenAI says `stop`, and other servers say `tool_calls`.
-    """
-    if not whole or not streamed:
-        return []
-    found = []
-    reasons = [{each.meaning for each in answers} for answers in (whole, streamed)]
-    if not scenario.named and not reasons[0] & reasons[1]:
-        said = [quoted(each[0].finish_reason) for each in (whole, streamed)]
-        found.append(f"finish_reason is {said[0]}, in streams {said[1]}")
-    counts = [{len(each.calls) for each in answers} for answers in (whole, streamed)]
-    if min(len(whole), len(streamed)) >= TOLD_APART and not counts[0] & counts[1]:
-        most = [plural(max(each), "call") for each in counts]
-        found.append(f"{most[0]} in each whole answer, {most[1]} in each stream")
-    return found
+
+def other_numbers(evidence: Evidence) -> Iterator[Difference]:
+    """Whether the answers of one form have more calls."""
+    calling = [each for each in evidence.calling if each.scenario.expected]
+    found = compared(calling, lambda each: len(each.calls) == len(each.scenario.expected))
+    if found.is_certain:
+        yield Difference(f"there are as many calls as asked for in {found}", True)
+        return
+    for scenario, answers in by_scenario(evidence.calling).items():
+        whole, streamed = ([len(each.calls) for each in form] for form in both_forms(answers))
+        if min(len(whole), len(streamed)) >= TOLD_APART and not set(whole) & set(streamed):
+            most = [plural(max(each), "call") for each in (whole, streamed)]
+            text = f"{scenario.name}: {most[0]} in each whole answer, {most[1]} in each stream"
+            yield Difference(text, False)
+
+
+def other_arguments(evidence: Evidence) -> Iterator[Difference]:
+    """Whether arguments are damaged in one form: the model writes the same ones in both."""
+    known = [a for a in evidence.calling if a.scenario.arguments and a.is_right_tool]
+    found = compared(known, lambda each: each.is_exact)
+    if not found.is_certain:
+        return
+    bad = [a for a in known if a.streamed is found.is_worse_streamed and not a.is_exact]
+    shown = shorten(bad[0].calls[0].arguments, 60)
+    text = f"arguments are exact in {found}: {shown} ({bad[0].where})"
+    yield Difference(text, True)
+
+
+def garbled_arguments(evidence: Evidence) -> Iterator[Difference]:
+    """U+FFFD in arguments: bytes that were no character. Once, it may be the model's own."""
+    for scenario, answers in by_scenario(evidence.calling).items():
+        whole, streamed = ([each.is_garbled for each in form] for form in both_forms(answers))
+        if any(whole) or any(streamed):
+            counts = f"{sum(whole)} of {len(whole)} whole answers and {sum(streamed)} of"
+            text = f"{scenario.name}: U+FFFD in the arguments of {counts} {len(streamed)} streams"
+            is_one = any(whole) != any(streamed) and min(len(whole), len(streamed)) >= TOLD_APART
+            yield Difference(text, is_one and sum(whole + streamed) >= TOLD_APART)
 
 
 def check_finish_reason(evidence: Evidence) -> Check:
@@ -486,7 +568,7 @@ def check_finish_reason(evidence: Evidence) -> Check:
 
 
 def check_leaks(evidence: Evidence) -> Check:
-    """Is no part of a call in the text?"""
+    """Is no part of a call in the text? In its thoughts a model may talk about calls."""
     name, answers = "leaks", evidence.usable
     if not answers:
         return skip(name, "there is no answer to look at")
@@ -538,18 +620,37 @@ def check_result(evidence: Evidence) -> Check:
     answers = [each for each in evidence.judged if each.scenario.name in AFTER]
     if not answers or not evidence.calling:
         return skip(name, "not asked" if not answers else NO_CALL)
-    breaches = [(each, each.error) for each in answers if each.error]
-    oddities = [(each, "empty: neither text nor a call") for each in answers if each.is_empty]
+    bad = [(each, each.error) for each in answers if each.error]
+    refused = refused_for_a_reason(evidence)
+    breaches = [(each, error) for each, error in bad if each.scenario not in refused]
+    oddities = [(each, f"refused: {error}") for each, error in bad if each.scenario in refused]
+    oddities += [(each, "empty: neither text nor a call") for each in answers if each.is_empty]
     good = f"{plural(len(answers), 'turn')} after a result answered"
     share = rates(evidence)["uses_result"]
     good += f", {share} say what it said" if share.of else ""
     return settle(name, breaches, oddities, good, len(answers))
 
 
+def refused_for_a_reason(evidence: Evidence) -> list[Scenario]:
+    """The turns after a result that are always refused, and not because of the result: the call
+    before it, which this program made up, has no thoughts, or `choice` is refused as well."""
+    others = {each.error for each in evidence.judged if each.scenario.name == "choice"}
+
+    def is_sound(answer: ToolAnswer) -> bool:
+        return answer.is_refused and (answer.wants_thoughts or answer.error in others)
+
+    turns = by_scenario(each for each in evidence.judged if each.scenario.name in AFTER)
+    return [scenario for scenario, answers in turns.items() if all(map(is_sound, answers))]
+
+
 def check_thinking(evidence: Evidence) -> Check:
     """Do thoughts and calls stay apart?"""
     name, answers = "thinking", evidence.usable
-    thinking = [each for each in answers if each.thoughts or (each.has_tags and each.calls)]
+    thinking = [
+        each
+        for each in answers
+        if each.thoughts or (each.has_tags and each.calls) or each.is_lost_in_thoughts
+    ]
     if not thinking:
         return skip(name, "no thoughts are shown")
     oddities = [
@@ -560,7 +661,7 @@ def check_thinking(evidence: Evidence) -> Check:
     oddities += [
         (a, f"{quoted(a.markers_in_thoughts[0])} in the thoughts, and no call")
         for a in thinking
-        if a.markers_in_thoughts and not a.calls and a.scenario.expected
+        if a.is_lost_in_thoughts
     ]
     count = sum(bool(each.thoughts and each.calls) for each in thinking)
     good = f"thoughts apart from the call in {plural(count, 'answer')}"

@@ -19,14 +19,20 @@ from livecheck.gateway.tool_schema import schema_problem
 from livecheck.wire import sse
 from livecheck.wire.answer import Answer
 from livecheck.wire.chunk_form import finish_meaning, means_length
-from livecheck.wire.spoken import CLOSING, OPENING, content_in, thoughts_in
+from livecheck.wire.spoken import CLOSING, OPENING, content_in, thoughts_in, without_thoughts
 from livecheck.wire.thoughts import Spent
 
 MAX_ARGUMENTS = 16 << 10  # characters of a call's arguments; the longest that is asked for has 4 KB
 MOST_CALLS = 8  # of an answer that are kept; two are asked for
 KEPT_TEXT = 4096  # characters of the text of an answer
 SHOWN_ARGUMENTS = 80  # characters of arguments in a record
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 REFUSALS = (400, 404, 405, 415, 422, 501)  # statuses with which a server says that it cannot
+# How servers say that a call in the conversation lacks the thoughts before it: a call that is made
+# up has none.
+ABOUT_THOUGHTS = re.compile(
+    rb"reasoning_content|thought_?signature|redacted_thinking|thinking block", re.IGNORECASE
+)
 # How the templates of models mark a call. None of these stands in a text by chance.
 MARKERS = re.compile(
     r"</?tool_calls?>|\[/?TOOL_CALLS?\]|\[/?AVAILABLE_TOOLS\]|<\|python_tag\|>|<\|/?tool_calls?\|>"
@@ -46,8 +52,10 @@ class ToolAnswer:
     """One answer, as far as it is judged.
 
     error: why there is no completion, None when there is one. is_refused: the server says that it
-    cannot. spent: all tokens went into thoughts. markers: of a call, in the text and in the
-    thoughts. prompt_tokens: by the server's count. asked_id: of the call in the conversation.
+    cannot; wants_thoughts: without the thoughts before a call in the conversation. spent: all
+    tokens went into thoughts. markers: of a call, in the text and in the thoughts, also those that
+    stand at the beginning of the text. prompt_tokens: by the server's count. asked_id: of the call
+    in the conversation.
     """
 
     scenario: Scenario
@@ -55,6 +63,7 @@ class ToolAnswer:
     status: int | None
     error: str | None = None
     is_refused: bool = False
+    wants_thoughts: bool = False
     is_empty: bool = False
     content: str = ""
     thoughts: str = ""
@@ -95,8 +104,20 @@ class ToolAnswer:
     @property
     def call_as_text(self) -> str | None:
         """The name of one of its tools in a call that is written as text; None without one."""
-        found = (match[1] for match in AS_JSON.finditer(self.content))
+        found = (match[1] for match in AS_JSON.finditer(without_thoughts(self.content)))
         return next((name for name in found if name in self.scenario.schemas), None)
+
+    @property
+    def is_lost_in_thoughts(self) -> bool:
+        """Whether the call that it should have stands in its thoughts only."""
+        return bool(self.markers_in_thoughts and self.scenario.expected and not self.calls)
+
+    @property
+    def is_garbled(self) -> bool:
+        """Whether its arguments have the character that stands in for bytes which are none. No
+        question has it."""
+        values = (text for call in self.calls for text in (call.arguments, plain(self, call)))
+        return any(REPLACEMENT in text for text in values)
 
     # what depends on the model
 
@@ -120,6 +141,11 @@ class ToolAnswer:
 
 def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
+
+
+def plain(answer: ToolAnswer, call: ToolCall) -> str:
+    """The arguments without escapes, except for those that JSON needs."""
+    return json.dumps(arguments_of(answer, call), ensure_ascii=False)
 
 
 def takes_nothing(answer: ToolAnswer, call: ToolCall) -> bool:
@@ -156,9 +182,13 @@ def read_answer(scenario: Scenario, answer: Answer, asked_id: str = "") -> ToolA
     is_empty = says_nothing(answer)
     if problem is not None and not is_empty and spent is None:
         is_refused = answer.failure is None and answer.status in REFUSALS
-        return ToolAnswer(**about, error=problem, is_refused=is_refused)
+        wants_thoughts = is_refused and ABOUT_THOUGHTS.search(answer.body) is not None
+        return ToolAnswer(
+            **about, error=problem, is_refused=is_refused, wants_thoughts=wants_thoughts
+        )
     read = read_stream if answer.is_stream else read_whole
     content, thoughts, found, reason, usage = read(answer)
+    text = without_thoughts(content)
     found.calls = [shortened(call) for call in found.calls[:MOST_CALLS]]
     return ToolAnswer(
         **about,
@@ -169,8 +199,8 @@ def read_answer(scenario: Scenario, answer: Answer, asked_id: str = "") -> ToolA
         finish_reason=reason,
         is_cut=ends_at_limit(reason, usage, answer.most_tokens),
         spent=spent,
-        markers=markers_in(content),
-        markers_in_thoughts=markers_in(thoughts),
+        markers=markers_in(text),
+        markers_in_thoughts=markers_in(thoughts + content.removesuffix(text)),
         prompt_tokens=whole_number(pick(usage, "prompt_tokens")),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ Fields = dict[str, Any]
 TOOLS = "test_tools.py"
 SKILLED = {"skills": "tools"}
 MARKED = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+THOUGHT_OF_MARKS = "<think>No tool, so no <tool_call></tool_call> tags.</think>Hello"
 AS_TEXT = '{"name": "get_weather", "parameters": {"city": "Paris"}}'
 
 
@@ -207,6 +209,24 @@ async def last_arguments_lost(stream: Events) -> Events:
         held = event if is_call else b""
         if not is_call:
             yield event
+
+
+async def piece_lost(stream: Events) -> Events:
+    """One delta of the arguments does not come, in the middle of a string: they are JSON still."""
+    said, is_lost = "", False
+    async for event in stream:
+        text = "".join(call["function"]["arguments"] for call in calls_in(payload(event)))
+        is_inside = said.count('"') % 2 == 1 and not said.endswith("\\")
+        if text and is_inside and not is_lost and not re.search(r'["\\]', text):
+            is_lost = True
+            continue
+        said += text
+        yield event
+
+
+def garbled(text: str) -> str:
+    """As it comes out when the bytes of a character are decoded one by one."""
+    return re.sub(r"[^\x00-\x7f]", "\N{REPLACEMENT CHARACTER}", text)
 
 
 def thoughts_become(name: str | None) -> Callable[[Fields], None]:
@@ -412,6 +432,7 @@ ROWS: tuple[Fault, ...] = (
         "streams have no calls",
         in_streams(loses_calls),
         "required named choice",
+        repeat="3",
     ),
     row(
         "same_shape",
@@ -419,7 +440,7 @@ ROWS: tuple[Fault, ...] = (
         "streams have only the first of two calls",
         in_streams(first_call_only),
         "required two",
-        repeat="2",
+        repeat="5",
     ),
     row(
         "same_shape",
@@ -433,7 +454,30 @@ ROWS: tuple[Fault, ...] = (
         "whole answers show the thoughts before a call, streams do not",
         only(is_thinking, in_streams(thoughts_become(None))),
         "thinking",
+        repeat="5",
+    ),
+    row(
+        "same_shape",
+        "piece-lost-in-streams",
+        "a piece of streamed arguments does not come, in the middle of a string",
+        on_events(piece_lost),
+        "nested array unicode",
+        repeat="3",
+    ),
+    row(
+        "same_shape",
+        "garbled-in-streams",
+        "characters of several bytes are U+FFFD in streamed arguments",
+        in_streams(on_arguments(garbled)),
+        "unicode",
         repeat="2",
+    ),
+    warn(
+        "same_shape",
+        "garbled",
+        "characters of several bytes are U+FFFD in all arguments",
+        in_both(on_arguments(garbled)),
+        "unicode",
     ),
     row(
         "finish_reason",
@@ -494,6 +538,13 @@ ROWS: tuple[Fault, ...] = (
         "result-refused",
         "a conversation with the result of a tool is refused",
         only(has_result, refusing("Conversation roles must alternate user/assistant")),
+        "required result",
+    ),
+    warn(
+        "result",
+        "thoughts-wanted",
+        "a call in the conversation is refused without the thoughts before it",
+        only(has_result, refusing("reasoning_content is missing in assistant tool call message")),
         "required result",
     ),
     warn(
@@ -559,6 +610,12 @@ SOUND: tuple[SoundVariant, ...] = (
             after_first_delta(nothing_in_later),
         ),
         "required two again thinking",
+    ),
+    sound(
+        "marks-in-thoughts",
+        "an answer begins with thoughts between their tags, which talk about the marks of calls",
+        when(lambda asked: "Say hello" in str(asked.fields), text_instead(THOUGHT_OF_MARKS)),
+        "required text",
     ),
     sound(
         "cut",

@@ -181,8 +181,9 @@ def test_calls_have_the_same_shape_in_streams() -> None:
     ]
     assert verdict("same_shape", *named) == "PASS"  # as vLLM did for a while
     lost = [answer(streamed=True), answer("choice", streamed=True)]
-    assert verdict("same_shape", called(), *lost) == "PASS"  # once may be chance
-    assert verdict("same_shape", called(), called("choice"), *lost) == "FAIL"
+    assert verdict("same_shape", called(), *lost) == "PASS"
+    assert verdict("same_shape", called(), called("choice"), *lost) == "WARN"  # may be chance
+    assert verdict("same_shape", *[called(), called("choice"), *lost] * 3) == "FAIL"
 
 
 def test_a_difference_now_and_then_may_be_chance() -> None:
@@ -190,7 +191,72 @@ def test_a_difference_now_and_then_may_be_chance() -> None:
     streams = [dataclasses.replace(each, streamed=True) for each in (one, two)]
     assert verdict("same_shape", two, two, *streams) == "PASS"
     assert verdict("same_shape", two, streams[0]) == "PASS"
-    assert verdict("same_shape", two, two, streams[0], streams[0]) == "FAIL"
+    assert verdict("same_shape", two, two, streams[0], streams[0]) == "WARN"
+    assert verdict("same_shape", *[two] * 5, *[streams[0]] * 5) == "FAIL"
+    thinking = called("thinking", thoughts="Which?")
+    silent = dataclasses.replace(thinking, streamed=True, thoughts="")
+    assert verdict("same_shape", *[thinking, silent] * 3) == "WARN"
+    assert verdict("same_shape", *[thinking, silent] * 5) == "FAIL"
+    assert verdict("same_shape", *[thinking, silent] * 5, called("thinking")) == "PASS"
+
+
+@pytest.mark.parametrize("worse", [False, True])
+def test_arguments_are_damaged_in_one_form(worse: bool) -> None:
+    """Each is valid JSON; what a model does not write right in either form is its own affair."""
+    good = [called(name, not worse) for name in ("required", "named", "choice")]
+    bad = [
+        dataclasses.replace(each, streamed=worse, found=ToolCalls([cut]))
+        for each in good
+        for cut in [ToolCall(each.calls[0].name, '{"city": "Pas"}', "a")]
+    ]
+    also_bad = [dataclasses.replace(each, streamed=not worse) for each in bad]
+    assert verdict("same_shape", *good, *bad) == "PASS"
+    assert verdict("same_shape", *[*good, *bad] * 3) == "FAIL"
+    assert verdict("same_shape", *[*also_bad, *bad] * 3) == "PASS"
+    half = [*good, *also_bad, *good, *bad, *bad, *also_bad]
+    assert verdict("same_shape", *half) == "PASS"
+
+
+@pytest.mark.parametrize("text", ["\N{REPLACEMENT CHARACTER}", "\\ufffd"])
+def test_a_character_is_lost_in_the_arguments(text: str) -> None:
+    garbled = [called("unicode", s, arguments=f'{{"text": "{text}"}}') for s in (False, True)]
+    clear = [called("unicode", s, arguments='{"text": "x"}') for s in (False, True)]
+    assert verdict("same_shape", *clear * 2) == "PASS"
+    assert verdict("same_shape", *[garbled[1], clear[0]] * 2) == "FAIL"
+    assert verdict("same_shape", *[garbled[0], clear[1]] * 2) == "FAIL"
+    assert verdict("same_shape", *garbled * 2) == "WARN"
+    assert verdict("same_shape", garbled[1], clear[0], *clear) == "WARN"  # once
+    assert all("\N{REPLACEMENT CHARACTER}" not in each.prompt for each in SCENARIOS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "reasoning_content is missing in assistant tool call message at index 1",
+        "The reasoning_content must be passed back",
+        "Function call is missing a thought_signature",
+    ],
+)
+def test_a_call_without_its_thoughts_may_be_refused(text: str) -> None:
+    body = {"error": {"message": f"{'so ' * 60}{text}"}}
+
+    def said(name: str, streamed: bool = False, status: int = 400) -> ToolAnswer:
+        request = BY_NAME[name].request("m", 64, streamed, "a")
+        json_type = {"Content-Type": "application/json"}
+        return read_answer(BY_NAME[name], made_answer(status, json_type, body, request=request))
+
+    refused = [said("result"), said("result", streamed=True)]
+    assert verdict("result", called(), *refused) == "WARN"
+    assert verdict("result", called(), *refused, answer("result")) == "FAIL"  # only at times
+    assert verdict("result", called(), *refused, answer("again", error="500 oh")) == "FAIL"
+    assert verdict("result", called(), *refused, said("again", status=500)) == "FAIL"
+
+
+def test_a_turn_may_be_refused_as_a_choice_is() -> None:
+    no: dict[str, Any] = {"error": "400: no auto", "is_refused": True, "status": 400}
+    assert verdict("result", called(), answer("result", **no), answer("choice", **no)) == "WARN"
+    other = answer("choice", **{**no, "error": "400: no"})
+    assert verdict("result", called(), answer("result", **no), other) == "FAIL"
 
 
 def test_a_refusal_that_says_so_is_a_warning_and_a_failure_is_not() -> None:
@@ -227,6 +293,22 @@ def read(stream: bool, reason: str = "tool_calls", tokens: int = 20, **message: 
     request = BY_NAME["required"].request("m", 64, stream, "a")
     json_type = {"Content-Type": "application/json"}
     return read_answer(BY_NAME["required"], made_answer(200, json_type, body, request=request))
+
+
+def test_marks_in_the_thoughts_of_a_text_are_no_leak() -> None:
+    marks = "<tool_call></tool_call>"
+    said = read(False, "stop", content=f"<think>{marks} are tags.</think>Hello")
+    assert (said.markers, said.markers_in_thoughts) == ((), ("<tool_call>", "</tool_call>"))
+    assert verdict("leaks", said) == "PASS"
+    assert verdict("thinking", said) == "WARN"  # a call was forced
+    quiet = dataclasses.replace(said, scenario=BY_NAME["text"])
+    assert verdict("thinking", quiet) == "SKIP"
+    for text in (f"<think>So.</think>{marks}", marks, f"So.</think>{marks}"):
+        assert verdict("leaks", read(False, "stop", content=text)) == "FAIL"
+    for text in (f"So: {marks}.</think>Hello", f"<think>{marks}"):
+        assert verdict("leaks", read(False, "stop", content=text)) in ("PASS", "SKIP")
+    as_json = '{"name": "get_weather", "parameters": {}}'
+    assert verdict("leaks", answer(content=f"<think>{as_json}</think>Hello")) == "PASS"
 
 
 def test_an_answer_that_ends_at_max_tokens_is_cut_whatever_it_says() -> None:

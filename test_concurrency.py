@@ -27,6 +27,7 @@ import livecheck.core.interruption as interruption
 
 import argparse
 import os.path
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -70,6 +71,8 @@ PAUSE_S = 0.5  # before it is sent again
 SEED = 1
 TEXT_LENGTH = 60  # characters of an answer in a line
 SAVED_LENGTH = 160  # in the results
+BUSY = (503, 529)  # statuses of a server that has no room
+SAYS_BUSY = re.compile(r"\b(busy|full|overload(ed)?|at capacity)\b", re.I)
 CROWDED = ("together", "cancelled", "after")  # steps in which several requests run
 
 
@@ -140,11 +143,13 @@ class Asked:
 
     @property
     def is_refused(self) -> bool:
-        """Whether there was no room for it: a 503 while others ran, or one that says when to come
-        again."""
+        """Whether there was no room for it: a 503 or 529 while others ran, or one that says when to
+        come again, or that the server is busy."""
         answer = self.answer
-        is_busy = self.step in CROWDED or answer.retry_after_s is not None
-        return answer.status == 503 and answer.failure is None and is_busy
+        if answer.status not in BUSY or answer.failure is not None:
+            return False
+        says_so = answer.retry_after_s is not None or SAYS_BUSY.search(answer.words)
+        return self.step in CROWDED or bool(says_so)
 
     @property
     def counts(self) -> bool:
@@ -201,10 +206,26 @@ class Evidence:
     def refused(self) -> list[Asked]:
         return [asked for asked in self.asked if asked.is_refused]
 
+    @property
+    def in_turn_s(self) -> float:
+        """How long the requests of a round would take if they were served one after the other."""
+        alone_ms = [each.answer.answer_ms or 0 for each in self.counted("trial", "alone")]
+        return max(alone_ms, default=0) / 1e3 * max(self.at_once, default=1)
+
+    def waited(self, asked: Asked) -> bool:
+        """Whether it came too late, and may only have waited for its turn."""
+        is_late = asked.step in CROWDED and asked.answer.timed_out
+        return is_late and self.in_turn_s >= self.timeout_s
+
     def table(self, kind: str) -> Table:
-        """The right answers to this kind of questions, alone and together."""
+        """The right answers to this kind of questions, alone and together; without those that may
+        only have waited."""
         alone, together = (
-            [asked.is_right for asked in self.counted(step) if asked.question.kind == kind]
+            [
+                asked.is_right
+                for asked in self.counted(step)
+                if asked.question.kind == kind and not self.waited(asked)
+            ]
             for step in ("alone", "together")
         )
         return Table(sum(alone), len(alone), sum(together), len(together))
@@ -463,14 +484,10 @@ def check_answered(evidence: Evidence) -> Check:
 def explained_wait(bad: Sequence[Asked], evidence: Evidence) -> str | None:
     """The line for answers that came too late and may only have waited for their turn: a deployment
     that serves one after the other, and says so nowhere, is slow and sound."""
-    alone_ms = [each.answer.answer_ms or 0 for each in evidence.counted("trial", "alone")]
-    longest_s, count = max(alone_ms, default=0) / 1e3, max(evidence.at_once, default=1)
-    if any(each.step not in CROWDED or not each.answer.timed_out for each in bad):
-        return None
-    if longest_s * count < evidence.timeout_s:
+    if not all(evidence.waited(each) for each in bad):
         return None
     return (
-        f"one after the other they would take about {longest_s * count:.0f} s: "
+        f"one after the other they would take about {evidence.in_turn_s:.0f} s: "
         "give a larger --timeout or a smaller --concurrency"
     )
 
@@ -555,12 +572,16 @@ def check_correct(evidence: Evidence) -> Check:
         return missing
     if not asked:
         return undecided(name, "nothing was answered alone to compare with", facts)
+    if late := [each for each in evidence.counted("together") if evidence.waited(each)]:
+        detail = f"not decided: {said}, and {len(late)} more came too late"
+        return undecided(name, f"{detail}; {explained_wait(late, evidence)}", facts)
     return passed(name, f"{said} (the chance of so few: {chance:.2g})", {**facts, "chance": chance})
 
 
 def example_of_wrong(evidence: Evidence) -> str:
     """One of the wrong answers among those that ran together."""
-    wrong = [each for each in evidence.counted("together") if not each.is_right]
+    tried = [each for each in evidence.counted("together") if not evidence.waited(each)]
+    wrong = [each for each in tried if not each.is_right]
     if not wrong:
         return ""
     return f"; {ask_words(wrong[0].question)} was answered {answer_words(wrong[0])}"
@@ -691,7 +712,7 @@ def records(evidence: Evidence) -> list[dict[str, Any]]:
             "cancelled": not each.is_whole,
             "sent_ms": since(each.answer.sent_ns, start_ns),
             "ended_ms": since(each.answer.ended_ns, start_ns),
-            "right": each.is_right if each.counts else None,
+            "right": each.is_right if each.counts and not evidence.waited(each) else None,
             "text": shorten(each.text, SAVED_LENGTH),
         }
         for index, each in enumerate(evidence.asked)

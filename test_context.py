@@ -9,8 +9,9 @@ PASS: each prompt is counted in full, the model repeats the number at the beginn
 one at the end, there is room for an answer, half of the context holds for each of --concurrency
 requests at once, and what is too long is refused with a reason.
 Cost: about 12 requests and, in prompt tokens, 3.2 times the context, half a context for each of
---concurrency requests, and two contexts more if a number is not repeated; the answers have up to
---max-tokens each. A long context takes minutes without a GPU; after the first requests the script
+--concurrency requests. If a number is not repeated, it is two contexts more, or up to four and
+again half a context for each of --concurrency requests. The answers have up to --max-tokens each. A
+long context takes minutes without a GPU; after the first requests the script
 says how long. It wakes a sleeping worker.
 
 Examples:
@@ -64,6 +65,7 @@ from livecheck.gateway.context_size import (
     promise_of_props,
     slots_of_props,
 )
+from livecheck.gateway.exact_test import Table, chance_of_so_few
 from livecheck.gateway.token_rate import Rate, find_rate, stalls
 from livecheck.wire import chat, form, notices
 from livecheck.wire.access import no_access
@@ -83,6 +85,8 @@ SHORTEST, FAR, LEAST_FAR = 8, 64, 16
 FAR_SHARE, USUAL_BASE, USUAL_SENTENCE = 0.3, 150, 12
 REPEATS = 2  # prompts of 10 and of 50 percent
 MORE_TRIES = 2  # of 95 percent, when the first number was not repeated
+MORE_ALONE = 4  # at most, of 50 percent, when the first number is lost only together
+LIMIT = 0.01  # a loss under load whose chance is smaller than this is a FAIL
 MOST_SLOTS = 64  # among which a context may be divided
 SPARE = 8  # tokens between the end of an answer and the end of the context
 FAILURES = {Cause.SILENT: "timeout", Cause.FLOOD: "flood"}  # of the first contact
@@ -269,10 +273,12 @@ def announce(session: Session) -> None:
     spent = [a for a in evidence.good(SHORT) if a.answer.spent_ms and a.counted]
     rates = [a.counted.tokens / (a.answer.spent_ms or 1) for a in spent if a.counted]
     pace = f", about {duration((alone + together) / statistics.median(rates))}" if rates else ""
+    more = MORE_TRIES * SHARES[LONG] * evidence.size
+    if together:
+        more += together + MORE_ALONE * SHARES[HALF] * evidence.size
     run.note_wrapped(
         f"about {alone + together:,.0f} prompt tokens follow{pace} at the pace of the short "
-        f"prompts; up to {MORE_TRIES * SHARES[LONG] * evidence.size:,.0f} more if a number is not "
-        "repeated"
+        f"prompts; up to {more:,.0f} more if a number is not repeated"
     )
 
 
@@ -292,11 +298,43 @@ def ask_all(session: Session) -> None:
 
 
 def ask_together(session: Session) -> None:
-    """Half of the context for each of several requests at once."""
-    half = session.evidence.good(HALF)
-    if session.evidence.concurrency > 1 and half:
-        sentences = half[0].prompt.sentences
-        session.ask(TOGETHER, sentences, count=session.evidence.concurrency)
+    """Half of the context for each of several requests at once; more of them, and more alone, where
+    that can show whether it is the load that makes the model lose the beginning."""
+    evidence = session.evidence
+    half, count = evidence.good(HALF), evidence.concurrency
+    if count == 1 or not half:
+        return
+    sentences = half[0].prompt.sentences
+    session.ask(TOGETHER, sentences, count=count)
+    if session.is_over or (more := more_alone(evidence)) is None:
+        return
+    for _ in range(more):
+        (alone,) = session.ask(HALF, sentences) or (None,)
+        if session.is_over or alone is None or not alone.found[0]:
+            return
+    session.ask(TOGETHER, sentences, count=count)
+
+
+def table_of_loss(evidence: Evidence) -> Table:
+    """How often the beginning of half a context is repeated, alone and together."""
+    alone, together = (repeated(evidence.good(phase), 0) for phase in (HALF, TOGETHER))
+    return Table(*alone, *together)
+
+
+def more_alone(evidence: Evidence) -> int | None:
+    """How many prompts more have to be asked alone, so that as great a loss in one more round
+    together is too great for chance. None: nothing is lost, it is clear already, or so many cannot
+    show it."""
+    if any(each.trouble for each in evidence.of(TOGETHER)) or not held_control(evidence):
+        return None
+    right, asked, other_right, other_asked = table = table_of_loss(evidence)
+    if other_right == other_asked or right < asked or chance_of_so_few([table]) < LIMIT:
+        return None
+    for more in range(MORE_ALONE + 1):
+        hoped = Table(right + more, asked + more, 2 * other_right, 2 * other_asked)
+        if chance_of_so_few([hoped]) < LIMIT:
+            return more
+    return None
 
 
 def find_promise(run: Run, token: str | None, listing: Answer, model: str) -> Evidence:
@@ -367,6 +405,8 @@ def check_promise(evidence: Evidence) -> Check:
         more = ", and the deployment says the same" if said else ""
         return passed("promise", f"{tokens} tokens for one request ({source}){more}", facts)
     detail = f"{tokens} tokens ({source}), but {said.source} says {said.tokens}"
+    if said.tokens > tokens:
+        return passed("promise", f"{detail}, which is more", facts)
     return warned("promise", f"{detail}{divided(tokens, [said.tokens])}", facts)
 
 
@@ -471,6 +511,8 @@ def check_remembered(evidence: Evidence) -> Check:
         seen = sum(repeated(control, place)[0] for place in range(3))
         reason = f"cannot tell: at 10 % the model repeats {seen} of {3 * len(control)} numbers"
         said = notices.of_thoughts([each.answer for each in control])
+        if said and not seen:
+            return undecided(name, f"not decided: at 10 % no number is repeated; {said}")
         return skip(name, reason + (f"; {said}" if said else ": a small model cannot show this"))
     if not found:
         return not_told(name, evidence)
@@ -528,6 +570,8 @@ def check_room(evidence: Evidence) -> Check:
         return warned(name, f"{detail}: {empty[0].output_tokens:g} tokens are counted, none shown")
     if any(each.says_nothing for each in evidence.good(SHORT)):
         return skip(name, f"{detail}, as at 10 %: the model says nothing")
+    if len(empty) < len(good) or any(each.finish_reason == "stop" for each in empty):
+        return warned(name, f"{detail}: the model says nothing, or there is no room for it")
     return failed(name, f"{detail}: there is no room for a single token")
 
 
@@ -543,19 +587,33 @@ def check_together(evidence: Evidence) -> Check:
         return trouble
     if len(asked) < count:
         return not_told(name, evidence)
-    alone, (first, tries) = repeated(evidence.good(HALF), 0), repeated(asked, 0)
     counts = [each.counted.tokens for each in asked if each.counted]
     if len(counts) < len(asked):
         return undecided(name, "not decided: some answers have no usage.prompt_tokens")
-    detail = f"{count} at once, each {min(counts):g} tokens or more"
-    if not tries or not held_control(evidence) or alone[0] < alone[1]:
+    return judge_load(name, f"{count} at once, each {min(counts):g} tokens or more", evidence)
+
+
+def judge_load(name: str, detail: str, evidence: Evidence) -> Check:
+    """Is the beginning lost more often together than alone, so that it cannot be the model?"""
+    table, asked = table_of_loss(evidence), evidence.of(TOGETHER)
+    chance = chance_of_so_few([table])
+    first, tries = table.other_right, table.other_asked
+    is_weak = not table.asked or table.right < table.asked
+    if not tries or not held_control(evidence) or (is_weak and chance >= LIMIT):
         return passed(name, f"{detail}; whether it remembers them, this model cannot show")
-    detail += f"; the beginning is repeated by {first} of {tries}, alone by all"
-    ends = repeated([each for each in asked if each.found[0] is False], 2)[0]
-    is_read = all(evidence.is_read(each) for each in asked)
-    if ends >= 2 and 2 * ends >= tries and not is_read:
-        return failed(name, f"{detail}, and the end is: the beginning is dropped under load")
-    return passed(name, detail) if first == tries else warned(name, detail)
+    alone = "all" if table.right == table.asked else f"{table.right} of {table.asked}"
+    detail += f"; the beginning is repeated by {first} of {tries}, alone by {alone}"
+    if first == tries:
+        return passed(name, detail)
+    detail += f" (the chance of so few: {chance:.2g})"
+    facts = {"chance": chance, **table._asdict()}
+    lost = [each for each in asked if each.found[0] is False]
+    if all(evidence.is_read(each) for each in asked):
+        return warned(name, f"{detail}; the engine has read all of them (timings)", facts)
+    if chance < LIMIT and 2 * repeated(lost, 2)[0] >= len(lost):
+        detail += ", and the end is: the beginning is dropped under load"
+        return failed(name, detail, facts)
+    return warned(name, f"{detail}; the model may be too weak, or text is lost", facts)
 
 
 def check_beyond(evidence: Evidence) -> Check:
@@ -591,10 +649,12 @@ def judge_served(
     told = f"{sent}: 200, {counted.tokens:g} are counted"
     if evidence.lacking(asked):
         return failed(name, f"{told}: the prompt is cut, and nothing says so", facts)
-    if asked.found[0] or asked.is_cut:
+    kept, tries = repeated(evidence.good(LONG), 0)
+    is_strong = held_control(evidence) and 0 < kept == tries
+    is_lost = is_strong and asked.found[0] is False
+    if asked.found[0] or (asked.is_cut and not is_lost):
         return passed(name, f"{told}: more than promised has room", facts)
-    is_strong = held_control(evidence) and repeated(evidence.good(LONG), 0)[0] > 0
-    if is_strong and asked.found[2] and not evidence.is_read(asked):
+    if is_lost and asked.found[2] and not evidence.is_read(asked):
         return failed(name, f"{told}, but the beginning is not repeated: it is dropped", facts)
     return warned(name, f"{told}; whether all of it was read, this model cannot show", facts)
 

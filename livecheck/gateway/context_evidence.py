@@ -206,7 +206,8 @@ class Evidence:
         return self.rate.expected(asked.prompt.sentences)
 
     def lacking(self, asked: Asked) -> float:
-        """Tokens that the count of this prompt is short of what was sent, beyond the error."""
+        """Tokens that the count of this prompt is short of what was sent, beyond the error; 0 if
+        that is less than a sentence."""
         counted = asked.counted
         return self.rate.lacking(counted) if self.rate and counted else 0.0
 

@@ -64,9 +64,11 @@ class Rate(NamedTuple):
         return max(0, self.near.sentences + math.floor(more))
 
     def lacking(self, found: Counted) -> float:
-        """How many tokens a count is short of what was sent, beyond the error; 0 if it is not."""
+        """How many tokens a count is short of what was sent, beyond the error; 0 if that is less
+        than a sentence."""
         least = self.expected(found.sentences) - self.error_at(found.sentences)
-        return max(0.0, least - found.most)
+        short = least - found.most
+        return short if short >= self.per_sentence else 0.0
 
 
 def find_rate(counts: Sequence[Counted]) -> Rate | None:

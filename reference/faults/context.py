@@ -246,11 +246,11 @@ ROWS: tuple[Fault, ...] = (
     ),
     row(
         "promise-differs",
-        "the deployment says another context than the operator",
+        "the deployment says a smaller context than the operator",
         "promise",
-        nothing,
+        promise(max_model_len=1000),
         "WARN",
-        ("--context", "1000", "--skip", "together"),
+        ("--context", "1024", "--skip", "together"),
     ),
     # what is remembered
     row(
@@ -306,6 +306,7 @@ ROWS: tuple[Fault, ...] = (
         "the beginning is dropped under load, and counted all the same",
         "together",
         all_of(under_load(keep_end(HALF)), on_events(as_sent)),
+        arguments=("--concurrency", "8"),
     ),
     row(
         "some-forgotten",
@@ -397,5 +398,12 @@ SOUND: tuple[SoundVariant, ...] = (
         only(after(1), on_events(cached_apart)),
     ),
     sound("one-at-once", "one request is served at once", max_concurrent_requests=1),
+    sound(
+        "larger-than-asked-for",
+        "the deployment says a larger context than the operator",
+        nothing,
+        "--context",
+        "1000",
+    ),
     sound("more-than-promised", "more has room than is promised", promise(max_model_len=900)),
 )

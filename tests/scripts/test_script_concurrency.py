@@ -171,9 +171,22 @@ def test_when_most_are_refused_nothing_is_decided() -> None:
     assert not [each for each in checks if each.status is Status.FAIL]
 
 
-def test_a_503_to_a_request_that_is_alone_is_a_failure() -> None:
-    evidence = compared(alone=refused)
+@pytest.mark.parametrize("status", [503, 529])
+def test_a_503_to_a_request_that_is_alone_is_a_failure(status: int) -> None:
+    said = {"error": {"message": "the model has crashed"}}
+    evidence = compared(alone=lambda own: answer(status, {}, said, request=REQUEST))
     assert status_of(concurrency.check_answered(evidence)) == "FAIL"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(503, "Server busy"), (529, "Overloaded"), (503, "the queue is full")]
+)
+def test_a_server_that_says_it_is_busy_refuses_also_what_is_alone(status: int, words: str) -> None:
+    said = {"error": {"message": words}}
+    alone = compared(alone=lambda own: answer(status, {}, said, request=REQUEST))
+    checks = concurrency.judge(alone)
+    assert exit_code_of(checks) is Exit.UNDECIDED
+    assert not [each for each in checks if each.status is Status.FAIL]
 
 
 def test_answers_that_waited_for_others_are_not_too_late() -> None:
@@ -183,6 +196,20 @@ def test_answers_that_waited_for_others_are_not_too_late() -> None:
     found = concurrency.check_answered(dataclasses.replace(slow, timeout_s=2))
     assert status_of(found) == "SKIP" and found.essential
     assert "give a larger --timeout" in found.detail
+
+
+def test_answers_that_waited_for_others_are_not_wrong() -> None:
+    evidence = compared(too_late, partial(text, spent_ms=900))
+    found = concurrency.check_correct(dataclasses.replace(evidence, timeout_s=60))
+    assert status_of(found) == "FAIL"
+    slow = dataclasses.replace(evidence, timeout_s=2)
+    found = concurrency.check_correct(slow)
+    assert status_of(found) == "SKIP" and found.essential and "12 more" in found.detail
+    assert not [each for each in concurrency.judge(slow) if each.status is Status.FAIL]
+    # what came in time is judged all the same
+    ask(slow, "together", slow.questions.mixed(["repeat"], 8), lambda own: text("!!!!"))
+    found = concurrency.check_correct(slow)
+    assert status_of(found) == "FAIL" and "0 of 8 right together" in found.detail
 
 
 def test_another_text_is_a_warning_unless_it_changes_alone_as_well() -> None:

@@ -70,6 +70,18 @@ def asked(
     return Asked(phase, prompt, 64, made)
 
 
+def wordless(phase: str, reason: str, tokens: int) -> Asked:
+    """A stream without text, of which so many tokens are counted."""
+    prompt = prompt_of(phase)
+    counted = BASE + EACH * prompt.sentences
+    usage = {"prompt_tokens": counted, "completion_tokens": tokens}
+    usage["total_tokens"] = counted + tokens
+    request = chat.completion("m", prompt.text, 64)
+    made = streamed(10.0, texts=[], usage=usage, request=request)
+    made.stream.finish_reason = reason
+    return Asked(phase, prompt, 64, made)
+
+
 def refused(phase: str, status: int, body: Any, failure: Failure | None = None) -> Asked:
     prompt = prompt_of(phase)
     request = chat.completion("m", prompt.text, 64)
@@ -113,6 +125,11 @@ def test_a_count_that_is_off_by_two_tokens_is_no_cut(seed: int) -> None:
 def test_a_cut_prompt_is_a_fail(tokens: int) -> None:
     check = context.check_taken(evidence(asked(LONG, tokens=tokens)))
     assert check.status is Status.FAIL and f"{tokens} are counted" in check.detail
+
+
+def test_less_than_a_sentence_is_not_missing() -> None:
+    found = evidence(asked(LONG, tokens=930))  # 944 were sent, ±6.3
+    assert context.check_taken(found).status is Status.PASS
 
 
 def test_tokens_of_a_cache_that_are_counted_apart_are_no_cut() -> None:
@@ -209,11 +226,53 @@ def test_a_model_that_cannot_repeat_short_texts_shows_nothing() -> None:
     assert check.status is Status.SKIP and "small model" in check.detail
 
 
+def test_thoughts_that_take_all_tokens_leave_it_undecided() -> None:
+    check = context.check_remembered(evidence(*[wordless(SHORT, "length", 64)] * 2))
+    assert check.status is Status.SKIP and check.essential and "--max-tokens" in check.detail
+
+
 def test_a_loss_that_only_load_brings_is_a_fail() -> None:
-    check = context.check_together(evidence(*[asked(TOGETHER, "-++")] * 2))
+    lost = [asked(TOGETHER, "-++")] * 4
+    check = context.check_together(evidence(*lost, *[asked(HALF)] * 5))
     assert check.status is Status.FAIL and "under load" in check.detail
+    read = [asked(TOGETHER, "-++", read=BASE + 46 * EACH)] * 4
+    assert context.check_together(evidence(*read, *[asked(HALF)] * 5)).status is Status.WARN
+
+
+def test_a_loss_that_may_be_chance_is_no_fail() -> None:
+    check = context.check_together(evidence(*[asked(TOGETHER, "-++")] * 2))
+    assert check.status is Status.WARN and "may be too weak" in check.detail
+    some = [asked(TOGETHER, "-++")] * 4 + [asked(TOGETHER)] * 4
+    assert context.check_together(evidence(*some, *[asked(HALF)] * 6)).status is Status.WARN
     weak = [asked(TOGETHER, "-++")] * 2 + [asked(HALF, "-++")] * 2
     assert context.check_together(evidence(*weak)).status is Status.PASS
+
+
+@pytest.mark.parametrize(
+    ("lost", "kept", "more"), [(0, 8, None), (2, 0, 3), (3, 1, 4), (8, 0, 0), (1, 2, None)]
+)
+def test_more_is_asked_only_where_it_can_decide(lost: int, kept: int, more: int | None) -> None:
+    found = evidence(*[asked(TOGETHER, "-++")] * lost, *[asked(TOGETHER)] * kept)
+    assert context.more_alone(found) == more
+    if more is None:
+        return
+    found.asked += [asked(HALF)] * more + found.of(TOGETHER)
+    assert context.check_together(found).status is Status.FAIL
+    assert context.more_alone(found) is None
+
+
+@pytest.mark.parametrize(
+    ("reasons", "expected"),
+    [
+        (("length",), Status.FAIL),
+        (("stop",), Status.WARN),
+        (("length", "stop"), Status.WARN),
+        (("length", ""), Status.WARN),
+    ],
+)
+def test_a_model_that_ends_at_once_has_room(reasons: tuple[str, ...], expected: Status) -> None:
+    found = [wordless(LONG, reason, 0) if reason else asked(LONG) for reason in reasons]
+    assert context.check_room(evidence(*found)).status is expected
 
 
 def test_a_number_is_found_however_it_is_written() -> None:
@@ -229,6 +288,26 @@ def test_what_a_cut_answer_did_not_come_to_is_not_lost() -> None:
 
 
 # --- beyond the context
+
+
+def cut_by_length(phase: str, found: str) -> Asked:
+    one = asked(phase, found)
+    one.answer.stream.finish_reason = "length"
+    return one
+
+
+def test_a_beginning_that_is_lost_beyond_is_compared_with_the_longest() -> None:
+    lost = asked(BEYOND, "-++")
+    assert context.check_beyond(evidence(lost)).status is Status.FAIL
+    weak = evidence(lost, asked(LONG, "-++"), asked(LONG))
+    assert context.check_beyond(weak).status is Status.WARN
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"), [("--+", Status.FAIL), ("-+-", Status.WARN), ("---", Status.PASS)]
+)
+def test_a_cut_answer_does_not_hide_a_lost_beginning(found: str, expected: Status) -> None:
+    assert context.check_beyond(evidence(cut_by_length(BEYOND, found))).status is expected
 
 
 def test_more_than_promised_is_not_a_fault() -> None:
@@ -261,6 +340,13 @@ def test_a_refusal_without_a_reason_is_a_warning() -> None:
 
 
 # --- what is promised
+
+
+@pytest.mark.parametrize(("said", "expected"), [(900, Status.WARN), (1100, Status.PASS)])
+def test_only_less_than_the_option_says_is_a_warning(said: int, expected: Status) -> None:
+    found = evidence()
+    found.said = Promise(said, "/v1/models")
+    assert context.check_promise(found).status is expected
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ requests at once, and what is too long is refused with a reason.
 Cost: about 12 requests and, in prompt tokens, 3.2 times the context, half a context for each of
 --concurrency requests. If a number is not repeated, it is two contexts more, or up to four and
 again half a context for each of --concurrency requests. The answers have up to --max-tokens each. A
-long context takes minutes without a GPU; after the first requests the script
-says how long. It wakes a sleeping worker.
+long context takes minutes without a GPU; after the first requests the script says how long. It
+wakes a sleeping worker.
 
 Examples:
     # the context that /v1/models or /props names
@@ -598,7 +598,7 @@ def judge_load(name: str, detail: str, evidence: Evidence) -> Check:
     table, asked = table_of_loss(evidence), evidence.of(TOGETHER)
     chance = chance_of_so_few([table])
     first, tries = table.other_right, table.other_asked
-    is_weak = not table.asked or table.right < table.asked
+    is_weak = 2 * table.right <= table.asked
     if not tries or not held_control(evidence) or (is_weak and chance >= LIMIT):
         return passed(name, f"{detail}; whether it remembers them, this model cannot show")
     alone = "all" if table.right == table.asked else f"{table.right} of {table.asked}"

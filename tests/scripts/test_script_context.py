@@ -244,6 +244,9 @@ def test_a_loss_that_may_be_chance_is_no_fail() -> None:
     assert check.status is Status.WARN and "may be too weak" in check.detail
     some = [asked(TOGETHER, "-++")] * 4 + [asked(TOGETHER)] * 4
     assert context.check_together(evidence(*some, *[asked(HALF)] * 6)).status is Status.WARN
+    unsure = [asked(TOGETHER, "-++")] * 2 + [asked(HALF)] * 2 + [asked(HALF, "-++")]
+    check = context.check_together(evidence(*unsure))
+    assert check.status is Status.WARN and "alone by 2 of 3" in check.detail
     weak = [asked(TOGETHER, "-++")] * 2 + [asked(HALF, "-++")] * 2
     assert context.check_together(evidence(*weak)).status is Status.PASS
 

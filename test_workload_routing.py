@@ -681,7 +681,11 @@ def check_rerouted(loss: Loss) -> Check:
         return Check("rerouted", Status.FAIL, detail, numbers)
     if failed:
         detail = f"{len(failed)} of {len(late)} that were sent later than {settle} were not served"
-        return Check("rerouted", Status.FAIL, f"{detail}: {problems(failed)}", numbers)
+        detail += f": {problems(failed)}"
+        if all(each.status == 503 for each in failed):  # they had no room, or no runner was known
+            detail += "; the others may be too few for so many, and none is known to have gone to "
+            return undecided("rerouted", f"{detail}a dead runner", numbers)
+        return Check("rerouted", Status.FAIL, detail, numbers)
     if not late:
         return undecided("rerouted", f"no request was sent later than {settle}", numbers)
     detail = f"all {len(late)} that were sent later than {settle} were served"

@@ -100,27 +100,29 @@ class Loss:
 
     @property
     def dead(self) -> list[str]:
-        """The runners that went offline between the two commands; where no list shows that, those
-        that served nothing more meanwhile, while others did."""
+        """The runners that went offline between the two commands, if there are any that served
+        before: another one may go for a reason of its own. Where no list shows that, those that
+        served nothing more meanwhile, while others did; or else whichever went offline."""
         if self.killed is None:
             return []
         end_s = self.revived.begun_s if self.revived else time.perf_counter()
         before = [each.online for each in self.sightings if each.at_s <= self.killed.begun_s]
         during = [each for each in self.sightings if self.killed.begun_s < each.at_s <= end_s]
         gone = {name for each in during for name in (before or [frozenset()])[-1] - each.online}
-        if gone:
-            return sorted(gone)
+        if known := gone & self.served_before:
+            return sorted(known)
         served = {
             each.runner
             for each in self.visits
             if not each.failed and self.killed.ended_s + CLOCK_S < each.sent_s < end_s - CLOCK_S
         }
-        return sorted(self.served_before - served) if served else []
+        return sorted((self.served_before - served if served else ()) or gone)
 
     @property
     def hit(self) -> list[Answer]:
-        """The requests that were not served, from the kill on."""
-        return [each for each in self.answers if each.completion.problem and not each.is_excluded]
+        """The requests that were not served, and ended after the kill command began."""
+        bad = [each for each in self.answers if each.completion.problem and not each.is_excluded]
+        return [each for each in bad if is_after(each, self.killed_s)]
 
     @property
     def last_hit_s(self) -> float | None:
@@ -179,6 +181,11 @@ class Loss:
 
 def sent_s(answer: Answer) -> float:
     return sent_ms(answer) / 1e3
+
+
+def is_after(answer: Answer, at_s: float) -> bool:
+    """Whether it had not ended yet at this time."""
+    return answer.ended_ns is None or answer.ended_ns / 1e9 > at_s
 
 
 def is_clean_error(answer: Answer) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -35,7 +36,11 @@ BURSTS = (BURST, AGAIN, RESTED)
 PLAIN = "plain"  # the request as it is; others are named after what is different
 COUNTERS = ("requests_total", "requests_success", "requests_error", "requests_authenticated")
 PREFIX = "gateway_"  # of each name in Prometheus text
-FULL = re.compile(r"queue_full|queue is full|server busy|overloaded", re.IGNORECASE)
+FULL = re.compile(
+    r"queue_full|queue is full|queue limit|server busy|overloaded|at capacity|concurren",
+    re.IGNORECASE,
+)
+LATE = (504, 524)  # a proxy did not wait longer
 SURPLUS = 5  # requests beyond the limit, at least
 LEAST_MARGIN_S = 0.1
 LEAST_PLACES = 1.5  # that a token bucket has got by then, so that it certainly has one
@@ -54,13 +59,22 @@ def fate_of(answer: Answer) -> Fate:
     status = answer.status
     if answer.failure is not None or status is None:
         return Fate.TROUBLE
-    if status == 429 or answer.looks_like_limit:
+    if status == 429:
+        return Fate.REFUSED
+    if is_full(answer):
+        return Fate.SERVED
+    if answer.looks_like_limit:
         return Fate.REFUSED
     if 200 <= status < 300:
         return Fate.TROUBLE if unreadable(answer) else Fate.SERVED
-    if status == 503 and answer.request.method == "POST" and FULL.search(answer.words):
-        return Fate.SERVED
     return Fate.REFUSED if 400 <= status < 500 else Fate.TROUBLE
+
+
+def is_full(answer: Answer) -> bool:
+    """Whether it says, in words that are known, that too many are being served already."""
+    if answer.status != 503 or answer.request.method != "POST" or answer.is_page:
+        return False
+    return not answer.names_rate_limit and FULL.search(answer.words) is not None
 
 
 def unreadable(answer: Answer) -> str | None:
@@ -132,6 +146,7 @@ class Evidence:
 
     `is_slow`: one after the other they came too slowly to reach the limit. `counters`: what
     /metrics said before the first request of the steps and after the last one; None: nothing.
+    `at_rest`: what it said after that, on other connections.
     """
 
     limit: int
@@ -141,6 +156,7 @@ class Evidence:
     proofs: list[Proof] = field(default_factory=list)
     before: dict[str, float] | None = None
     after: dict[str, float] | None = None
+    at_rest: list[dict[str, float]] = field(default_factory=list)
     is_slow: bool = False
     stopped: Stop | None = None
 
@@ -227,7 +243,7 @@ class Evidence:
         known."""
         grown, total = self.growth("requests_success"), self.growth("requests_total")
         served, sent = self.count_success(), len(self.of_deployment)
-        if grown is None or grown < served:
+        if grown is None or grown < served or self.is_many:
             return None
         return grown > served or (total is not None and total > sent)
 
@@ -240,6 +256,15 @@ class Evidence:
         return self.after[name] - self.before[name]
 
     @property
+    def is_many(self) -> bool:
+        """Whether /metrics is that of several gateways, each with its own count: it disagrees with
+        itself when nothing is asked, or has fallen."""
+        read = [each for each in (self.after, *self.at_rest) if each]
+        names = ("requests_success", "requests_authenticated")
+        differ = any(len({each.get(name) for each in read}) > 1 for name in names)
+        return differ or any((self.growth(name) or 0) < 0 for name in COUNTERS)
+
+    @property
     def of_deployment(self) -> list[Asked]:
         """What was sent to its API since `before`."""
         return [each for each in self.asked if each.step not in (CONTACT, PROBES)]
@@ -248,6 +273,20 @@ class Evidence:
     def counted(self) -> list[Asked]:
         """What a counter of requests with an accepted key has to have counted."""
         return [each for each in self.of_deployment if each.answer.status not in (401, 403)]
+
+    def is_of_load(self, asked: Asked) -> bool:
+        """Whether trouble may come from so many requests at once, and tells nothing of the limit:
+        a completion got a 503 beside others, or waited as long as so many take one by one."""
+        beside = sum(1 for each in self.asked if each.turn == asked.turn)
+        answer = asked.answer
+        if asked.fate is not Fate.TROUBLE or beside < 2:
+            return False
+        if answer.status == 503 and answer.request.method == "POST" and answer.failure is None:
+            return True
+        alone = [e.span.ended_s - e.span.sent_s for e in self.of(ALONE) if e.fate is Fate.SERVED]
+        if not alone or not (answer.timed_out or answer.status in LATE):
+            return False
+        return statistics.median(alone) * beside >= asked.span.ended_s - asked.span.sent_s
 
     def count_success(self) -> int:
         return sum(1 for each in self.counted if 200 <= (each.answer.status or 0) < 300)

@@ -46,8 +46,11 @@ from livecheck.wire.wire import Request, Wire
 IN_A_ROW = 3  # refusals one after the other: the limit is reached
 SLOW_SHARE = 0.8  # of a window: what was not refused until then never will be, one after the other
 AT_HALF = 5  # requests half a window later, at most
-EACH = 2  # requests of each kind, where ways around the limit are tried
+EACH = (2, 4)  # requests of each kind, where ways around the limit are tried: least and most
+AROUND_TRIES = 3  # of a way around
 TRIES = 2
+OTHER_TRIES = 3
+READINGS = 6  # of /metrics at rest, each on a connection of its own
 PINGS = 3
 SHIFT = 1 / 3  # of a window: a burst that comes so much later meets no fixed window's end again
 LATE_S = 1.0  # how much later than Retry-After a request is tried that was refused at its time
@@ -131,12 +134,14 @@ class LimitSession:
     def ask_around(self) -> None:
         """Each way around the limit, at once with plain requests, in any order: a place that
         becomes free meanwhile goes to any of them. What looks like a way around is tried again."""
+        each = each_around(self.evidence.limit)
         for name, change in self.ways.items():
-            for number in range(TRIES):
-                requests = [(name, change(self.question())) for _ in range(EACH)]
-                requests += [(PLAIN, self.question()) for _ in range(EACH)]
+            for number in range(AROUND_TRIES):
+                requests = [(name, change(self.question())) for _ in range(each)]
+                requests += [(PLAIN, self.question()) for _ in range(each)]
                 random.shuffle(requests)
-                if not is_let_around(self.ask(AROUND, requests), is_first=number == 0):
+                is_whole = number == 0 or self.evidence.limit >= each * AROUND_TRIES
+                if not is_let_around(self.ask(AROUND, requests), is_whole):
                     break
 
     def ask_other(self) -> Asked:
@@ -144,6 +149,15 @@ class LimitSession:
         assert self.other_key is not None
         request = chat.with_credential(self.question(), self.other_key)
         return self.ask(OTHER, [("other key", request)])[0]
+
+    def ask_other_again(self) -> None:
+        """With the other key, while this one is refused: a single answer may be an accident."""
+        pause_s = min(LATE_S, self.evidence.window_s / 20)
+        for number in range(OTHER_TRIES):
+            if number:
+                time.sleep(pause_s)
+            if self.ask_other().fate is Fate.SERVED:
+                return
 
     def ask_probes(self) -> None:
         """/ping and /health as a platform asks them: without a credential."""
@@ -251,8 +265,10 @@ class LimitSession:
             grown = evidence.growth("requests_success")
             late = time.perf_counter() > due_s
             if late or grown is None or grown >= evidence.count_success():
-                return
+                break
             time.sleep(COUNTED_S / 3)
+        answers = [Answer(each) for each in self.wire.exchange([METRICS] * READINGS, keep=False)]
+        evidence.at_rest = [each for each in map(read_counters, answers) if each]
 
     # waiting
 
@@ -271,12 +287,19 @@ class LimitSession:
                 step()
 
 
-def is_let_around(asked: Sequence[Asked], is_first: bool = True) -> bool:
-    """Whether the changed requests were served, and none of the plain ones beside them. At the
-    second try some places of the way around may be taken already."""
+def each_around(limit: int) -> int:
+    """How many requests of each kind are sent at once, where a way around the limit is tried: as
+    few as a limit of its own lets pass, so that all of them are served at each try."""
+    least, most = EACH
+    return max(least, min(most, limit // AROUND_TRIES))
+
+
+def is_let_around(asked: Sequence[Asked], is_whole: bool = True) -> bool:
+    """Whether the changed requests were served, and none of the plain ones beside them. Not
+    `is_whole`: a small limit of the way around may be used up already, so that one is enough."""
     changed = [each.fate is Fate.SERVED for each in asked if each.what != PLAIN]
     plain = [each.fate is Fate.REFUSED for each in asked if each.what == PLAIN]
-    is_served = all(changed) if is_first else any(changed)
+    is_served = all(changed) if is_whole else any(changed)
     return bool(changed) and is_served and all(plain)
 
 

@@ -466,7 +466,7 @@ ROWS: tuple[Fault, ...] = (
         check="probes",
         install=all_of(limiter(Sliding), around_with_gateway("ping", limited_ping)),
     ),
-    _fault(
+    _warn(
         "rate-count-served",
         "/metrics counts half of what is served",
         check="counters",

@@ -48,6 +48,10 @@ def bad(sent_s: float) -> Answer:
     return failed(sent_s * 1e3, sent_s * 1e3 + 5)
 
 
+def busy(sent_s: float) -> Answer:
+    return failed(sent_s * 1e3, sent_s * 1e3 + 5, 503, "no room")
+
+
 def stream(*pieces: bytes, **more: Any) -> Answer:
     """A stream that began before the kill."""
     times = [(100.0 * number, piece) for number, piece in enumerate(pieces, 1)]
@@ -64,6 +68,16 @@ def test_the_dead_runner_is_the_one_that_went_offline() -> None:
     assert loss(sightings=[]).dead == []  # nothing tells
 
 
+def test_a_runner_that_served_nothing_before_may_go_for_a_reason_of_its_own() -> None:
+    three = [Sighting(at(9), BOTH | {"attic"}), Sighting(at(12), ONE)]
+    assert loss(sightings=three).dead == ["tower"]
+    assert loss(sightings=three, served_before=frozenset()).dead == ["attic", "tower"]
+    only_attic = [three[0], Sighting(at(12), BOTH)]
+    assert loss(sightings=only_attic).dead == ["attic"]  # none of the others can be the one
+    visits = [Visit("desk", at(13), False)]
+    assert loss(sightings=only_attic, visits=visits).dead == ["tower"]
+
+
 def test_without_a_list_it_is_the_one_that_served_nothing_more() -> None:
     visits = [Visit("desk", at(each), False) for each in (9, 13, 14)]
     visits += [Visit("tower", at(9), False), Visit("tower", at(13), True)]
@@ -74,7 +88,8 @@ def test_it_is_counted_how_long_requests_were_hit() -> None:
     found = loss([good(9.5), bad(10.5), bad(12.5), good(12.7), bad(20.4)])
     assert len(found.hit) == 3
     assert found.last_hit_s == pytest.approx(2.5)
-    assert loss([bad(9.9)]).last_hit_s == 0.0
+    assert loss([bad(9.9965)]).hit and loss([bad(9.9965)]).last_hit_s == 0.0
+    assert not loss([bad(9.9)]).hit  # that was over before
     assert loss([good(12)]).last_hit_s is None
 
 
@@ -105,6 +120,9 @@ LATE = [good(15), good(16)]
     [
         (loss([bad(13.9), *LATE]), Status.PASS, "all 2 that were sent later than 3 s"),
         (loss([bad(14.1), *LATE]), Status.FAIL, "1 of 3 that were sent later than 3 s"),
+        (loss([busy(14.1), *LATE]), Status.SKIP, "may be too few"),
+        (loss([busy(14.1), bad(15.1)]), Status.FAIL, "2 of 2 that were sent later"),
+        (loss([busy(15)], [Visit("tower", at(15), True)]), Status.FAIL, "went to tower"),
         (loss(LATE, [Visit("tower", at(15), True)]), Status.FAIL, "went to tower"),
         (loss(LATE, [Visit("tower", at(13), True)]), Status.PASS, "all 2"),
         (loss(LATE, [Visit("tower", at(19.9), True)]), Status.PASS, "all 2"),  # the clocks differ

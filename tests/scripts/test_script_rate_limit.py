@@ -18,7 +18,12 @@ import test_rate_limit as script
 from common import Check, Status
 from livecheck.gateway import limit_evidence as steps
 from livecheck.gateway.limit_evidence import Asked, Evidence, Fate, Proof, fate_of, read_counters
-from livecheck.gateway.limit_session import cost_words, duration_words, ways_around
+from livecheck.gateway.limit_session import (
+    cost_words,
+    duration_words,
+    each_around,
+    ways_around,
+)
 from livecheck.wire import chat
 from livecheck.wire.wire import Failure, Request
 from reference import Deployment, running
@@ -103,7 +108,13 @@ def nobody_else(made: Made) -> Made:
         (429, b"", "GET", Fate.REFUSED),
         (503, PAGE, "GET", Fate.REFUSED),
         (503, {"error": {"message": "Server busy", "code": "queue_full"}}, "POST", Fate.SERVED),
+        (503, {"error": {"message": "Service at capacity"}}, "POST", Fate.SERVED),
+        (503, {"error": {"message": "Too many concurrent requests"}}, "POST", Fate.SERVED),
+        (503, {"error": {"message": "Too many requests"}}, "POST", Fate.REFUSED),
+        (503, b"Queue limit reached", "POST", Fate.SERVED),
+        (503, PAGE, "POST", Fate.REFUSED),
         (503, {"error": {"message": "loading"}}, "GET", Fate.TROUBLE),
+        (503, {"error": {"message": "loading"}}, "POST", Fate.TROUBLE),
         (403, b"", "GET", Fate.REFUSED),
         (500, b"", "GET", Fate.TROUBLE),
         (502, b"", "POST", Fate.TROUBLE),
@@ -208,6 +219,46 @@ def test_answers_that_take_longer_than_the_window_decide_nothing() -> None:
     assert (found.status, found.essential) == (SKIP, True)
 
 
+def loaded(status: int | None, waited_s: float, method: str = "POST", alone: int = LIMIT) -> Made:
+    """Completions that take 5 s each, and then 15 at once, of which 3 end with trouble."""
+    made, request = Made(), Request(method, "/v1/x")
+
+    def add(step: str, status: int | None, turn: int, spent_s: float, count: int = 1) -> None:
+        failure = Failure("timeout", "silent") if status is None else None
+        for _ in range(count):
+            one = answer(status, request=request, failure=failure, spent_ms=spent_s * 1e3)
+            made.evidence.asked.append(Asked(step, steps.PLAIN, turn, one))
+
+    for number in range(alone):
+        add(steps.ALONE, 200, number, 5.0)
+    add(steps.BURST, 200, 99, 20.0, LIMIT - 3)
+    add(steps.BURST, 429, 99, 0.01, 5)
+    add(steps.BURST, status, 99, waited_s, 3)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("made", "status"),
+    [
+        (loaded(503, 0.1), SKIP),
+        (loaded(503, 0.1, method="GET"), FAIL),
+        (loaded(500, 0.1), FAIL),
+        (loaded(502, 60), FAIL),
+        (loaded(504, 60), SKIP),
+        (loaded(504, 76), FAIL),  # 15 times 5 s are over
+        (loaded(None, 60), SKIP),
+        (loaded(None, 120), FAIL),
+        (loaded(None, 60, alone=0), FAIL),
+    ],
+)
+def test_too_many_at_once_for_a_slow_deployment_is_no_fault_of_its_limit(
+    made: Made, status: Status
+) -> None:
+    found = made.check("at_once")
+    assert (found.status, found.essential) == (status, status is SKIP), found
+    assert ("smaller --limit" in found.detail) is (status is SKIP)
+
+
 # --- what the refusals say
 
 
@@ -258,22 +309,46 @@ def test_whoever_comes_back_then_is_served(proofs: Sequence[Any], expected: Stat
 # --- ways around it, the other key, the probes, the counters
 
 
-def around(made: Made, served: int, plain: int, refused: int = 0) -> Made:
-    made.add(steps.AROUND, 5, served, refused, what="X-Forwarded-For")
-    return made.add(steps.AROUND, 5.01, plain, 2 - plain, new_turn=False)
+def around(*served: int, plain: int = 0, step_s: float = 0.1) -> Status:
+    """So many of 3 changed requests are served at each try; at the last one so many plain ones."""
+    made = Made().add(steps.ALONE, 0, LIMIT, 3)
+    for number, each in enumerate(served, 1):
+        at_s, last = number * step_s, plain if number == len(served) else 0
+        made.add(steps.AROUND, at_s, each, 3 - each, what="X-Forwarded-For")
+        made.add(steps.AROUND, at_s + 0.01, last, 3 - last, new_turn=False)
+    return made.status("dodges")
 
 
-def test_a_way_around_is_one_that_is_served_twice_while_the_plain_request_is_refused() -> None:
-    assert around(around(sound(), 2, 0), 2, 0).status("dodges") is FAIL
-    assert around(around(sound(), 2, 0), 1, 0, 1).status("dodges") is FAIL
-    assert around(around(sound(), 2, 0), 2, 1).status("dodges") is PASS
-    assert around(sound(), 1, 0, 1).status("dodges") is PASS
-    assert around(sound(), 2, 2).status("dodges") is SKIP
+def test_a_way_around_is_one_that_is_served_each_time_while_the_plain_request_is_refused() -> None:
+    assert each_around(LIMIT) == 3
+    assert around(3, 3, 3) is FAIL
+    assert around(3, 3, 2) is PASS
+    assert around(3, 3, 3, plain=1) is PASS
+    assert around(3, 3) is PASS
+    assert around(1) is PASS
+    assert around(3, plain=3) is SKIP
+
+
+def test_a_way_around_is_served_more_often_than_places_come_back() -> None:
+    assert around(3, 3, 3, step_s=18.0) is PASS  # 9 places, and one that was nearly there
+
+
+def test_a_small_limit_of_a_way_around_may_be_used_up_by_the_last_try() -> None:
+    made = Made().add(steps.ALONE, 0, 5, 3)
+    made.evidence.limit = 5
+    for number, served in enumerate((2, 2, 1), 1):
+        made.add(steps.AROUND, number / 10, served, 2 - served, what="X-Forwarded-For")
+        made.add(steps.AROUND, number / 10, 0, 2, new_turn=False)
+    assert made.status("dodges") is FAIL
 
 
 @pytest.mark.parametrize(
     ("statuses", "expected"),
-    [([200, 200], PASS), ([200, 429], FAIL), ([429], SKIP), ([401], SKIP), ([200], SKIP)],
+    [
+        *[([200, 200], PASS), ([429], SKIP), ([401], SKIP), ([200], SKIP)],
+        *[([200, 429], SKIP), ([200, 429, 429, 429], FAIL), ([200, 429, 200], PASS)],
+        *[([200, 500, 500, 500], SKIP), ([200, 429, 429, 500], SKIP)],
+    ],
 )
 def test_the_other_key_is_served_all_the_time(statuses: list[int], expected: Status) -> None:
     made = sound()
@@ -293,13 +368,28 @@ def test_probes_are_not_limited(status: int, body: object, expected: Status) -> 
 
 @pytest.mark.parametrize(
     ("success", "errors", "expected"),
-    [(20, 13, PASS), (25, 13, PASS), (19, 13, FAIL), (20, 0, WARN), (0, 0, SKIP)],
+    [
+        *[(20, 13, PASS), (25, 13, PASS), (20, 0, WARN), (0, 0, SKIP)],
+        *[(19, 13, WARN), (2, 13, WARN), (1, 13, FAIL), (-1, 13, SKIP)],
+    ],
 )
 def test_counters_agree_with_what_was_sent(success: int, errors: int, expected: Status) -> None:
     made = sound()
     made.evidence.before = {"requests_success": 5, "requests_error": 1}
     made.evidence.after = {"requests_success": 5 + success, "requests_error": 1 + errors}
     assert made.status("counters") is expected
+
+
+def test_gateways_with_a_count_each_are_not_accused() -> None:
+    made = sound()
+    made.evidence.before = {"requests_success": 0}
+    made.evidence.after = {"requests_success": 1}
+    made.evidence.at_rest = [{"requests_success": 1}, {"requests_success": 1}]
+    assert made.status("counters") is FAIL
+    made.evidence.at_rest.append({"requests_success": 19})
+    found = made.check("counters")
+    assert found.status is SKIP and "several gateways" in found.detail
+    assert made.evidence.others is None
 
 
 def test_counters_are_read_in_both_forms() -> None:

@@ -2,7 +2,7 @@
 # make demo-all the same with every script, each against a deployment it is for
 # make check    what one runs before a commit: lint, all tests that need no deployment, one sound run
 #               of each script (100 seconds)
-# make test     set up, run all tests (20 minutes)
+# make test     set up, run all tests (15 minutes)
 # make lint     set up, check form, types and which module imports which
 # make faults   set up, plant every fault and start every sound variant: a row for what each script
 #               says, and the counts (six minutes)

@@ -44,6 +44,8 @@ class Case:
         known = self.command.reads if self.mechanism.in_body else self.command.needs
         needed = self.endpoint in known or (self.endpoint == ALL and bool(known))
         needed = needed or (self.endpoint == LATER and self.command.asks_again)
+        if self.endpoint == "preflight" and self.mechanism.layer == "framing":
+            needed = False  # it is answered 204, which has no body
         return ENDS - {0} if self.mechanism.breaks and needed else ENDS
 
     def meet(self, server: HostileServer, sock: socket.socket) -> bool:

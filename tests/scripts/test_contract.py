@@ -61,6 +61,12 @@ def parser_of(script: str) -> argparse.ArgumentParser:
     return parser
 
 
+@pytest.mark.parametrize("script", [*SCRIPTS, "report.py"])
+def test_it_can_be_started_by_its_own_name(script: str) -> None:
+    assert os.access(ROOT / script, os.X_OK)
+    assert (ROOT / script).read_text().startswith("#!/usr/bin/env python3\n")
+
+
 def deployment_of(script: str) -> common.Deployment:
     deployment: common.Deployment = parser_of(script).get_default("deployment")
     return deployment

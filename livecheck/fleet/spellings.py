@@ -73,6 +73,12 @@ MARKS: tuple[tuple[str, str], ...] = (
 # Headers of one connection only, so that a proxy takes them away (RFC 9110, section 7.6.1).
 DROPPED = ("authorization", "x-forwarded-for", "x-real-ip")
 WRONG = "Bearer wrong"
+# what a server may cut off, or take for the end of the path; the dot by a name of its own
+ENDINGS = (
+    *(".json", ";", ";x=1", f";{OPEN_PATH}", "%00", "%20", "%09", "%0a", "."),
+    *("?", f"?{OPEN_PATH}", "?x=/public/", "%3f", "%3fx=1", "#", f"#{OPEN_PATH}", "%23"),
+)
+NAMED = {".": "a dot"}
 # The ones that are also tried on a second page.
 COMMON_PATHS = (
     "two slashes in front",
@@ -104,20 +110,46 @@ def other_paths(path: str, origin: str) -> dict[str, str]:
 
     `path` has two parts or more. `origin` is the scheme and host for the absolute form.
     """
+    found = {
+        **other_slashes(path),
+        **other_letters(path),
+        **dot_segments(path),
+        **capitals(path),
+        **{f"{NAMED.get(ending, ending)} at the end": path + ending for ending in ENDINGS},
+        **backslashes(path),
+        "the absolute form": f"{origin}{path}",
+    }
+    names = {spelled: name for name, spelled in reversed(found.items())}
+    return {name: spelled for name, spelled in found.items() if names[spelled] == name}
+
+
+def other_slashes(path: str) -> dict[str, str]:
     first, rest = path[1:].split("/", 1)
     head, last = path.rsplit("/", 1)
-    back = path.replace("/", "\\")
-    found = {
+    return {
         "two slashes in front": f"/{path}",
         "two slashes inside": f"/{first}//{rest}",
         "two slashes before the last part": f"{head}//{last}",
         "a slash at the end": f"{path}/",
         "two slashes at the end": f"{path}//",
+    }
+
+
+def other_letters(path: str) -> dict[str, str]:
+    first, rest = path[1:].split("/", 1)
+    head, last = path.rsplit("/", 1)
+    return {
         "the first letter encoded": f"/{encoded(path[1])}{path[2:]}",
         "the last letter encoded": path[:-1] + encoded(path[-1]),
         "the last letter encoded twice": f"{path[:-1]}%25{encoded(path[-1])[1:]}",
         "a slash encoded": f"/{first}%2f{rest}",
         "the last slash encoded": f"{head}%2f{last}",
+    }
+
+
+def dot_segments(path: str) -> dict[str, str]:
+    first, rest = path[1:].split("/", 1)
+    return {
         "a dot segment in front": f"/.{path}",
         "a dot segment inside": f"/{first}/./{rest}",
         "a dot segment at the end": f"{path}/.",
@@ -127,34 +159,27 @@ def other_paths(path: str, origin: str) -> dict[str, str]:
         "out of /health, dots encoded": f"{OPEN_PATH}/%2e%2e{path}",
         "out of /health, slash encoded": f"{OPEN_PATH}/..%2f{path[1:]}",
         "out of /health, with a semicolon": f"{OPEN_PATH}/..;{path}",
+    }
+
+
+def capitals(path: str) -> dict[str, str]:
+    first, rest = path[1:].split("/", 1)
+    head, last = path.rsplit("/", 1)
+    return {
         "in capitals": path.upper(),
         "the first part in capitals": f"/{first.upper()}/{rest}",
         "the last part in capitals": f"{head}/{last.upper()}",
         "one capital": f"{head}/{last.capitalize()}",
-        ".json at the end": f"{path}.json",
-        "; at the end": f"{path};",
-        ";x=1 at the end": f"{path};x=1",
-        ";/health at the end": f"{path};{OPEN_PATH}",
-        "%00 at the end": f"{path}%00",
-        "%20 at the end": f"{path}%20",
-        "%09 at the end": f"{path}%09",
-        "%0a at the end": f"{path}%0a",
-        "a dot at the end": f"{path}.",
-        "? at the end": f"{path}?",
-        "?/health at the end": f"{path}?{OPEN_PATH}",
-        "?x=/public/ at the end": f"{path}?x=/public/",
-        "%3f at the end": f"{path}%3f",
-        "%3fx=1 at the end": f"{path}%3fx=1",
-        "# at the end": f"{path}#",
-        "#/health at the end": f"{path}#{OPEN_PATH}",
-        "%23 at the end": f"{path}%23",
+    }
+
+
+def backslashes(path: str) -> dict[str, str]:
+    back = path.replace("/", "\\")
+    return {
         "backslashes": f"/{back[1:]}",
         "a backslash in front": f"/{back[0]}{path[1:]}",
         "backslashes encoded": f"/{back[1:]}".replace("\\", "%5c"),
-        "the absolute form": f"{origin}{path}",
     }
-    names = {spelled: name for name, spelled in reversed(found.items())}
-    return {name: spelled for name, spelled in found.items() if names[spelled] == name}
 
 
 def respelled(request: Request, paths: Mapping[str, str]) -> dict[str, Request]:

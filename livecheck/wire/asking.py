@@ -271,13 +271,8 @@ class Asker:
         with progress as step:
 
             def on_answer(answer: Answer) -> bool:
-                take_note(self.run, answer, single)
-                if condenser is None:
-                    answer.read_if_large()
-                stops = self._stops_after(answer, name(answer) if name else None, step)
-                if condenser:
-                    condenser.add(answer)
-                return stops
+                called = name(answer) if name else None
+                return self._take(answer, single, called, step, condenser)
 
             def send(on_reply: Callable[[Reply], bool]) -> None:
                 spare = condenser.work if condenser else None
@@ -315,12 +310,23 @@ class Asker:
                 keep(answers)
         return answers
 
-    def _stops_after(
-        self, answer: Answer, name: str | None, step: Callable[[], object] | None
+    def _take(
+        self,
+        answer: Answer,
+        alone: bool,
+        name: str | None,
+        step: Callable[[], object] | None,
+        condenser: Condenser | None,
     ) -> bool:
-        """Show an answer that has just ended. Whether it is the last one to ask for."""
+        """Take in an answer that has just ended, and show it. Whether it is the last one to ask
+        for."""
+        take_note(self.run, answer, alone)
+        if condenser is None:
+            answer.read_if_large()
         show(self.run, answer, name)
         self.stopped = self.stopped or self.reason(answer)
         if step:
             step()
+        if condenser:
+            condenser.add(answer)
         return self.stopped is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from helpers.hostile_server import Exchange
 
@@ -47,55 +48,60 @@ def as_json(**fields: object) -> bytes:
     return json.dumps(fields).encode()
 
 
+VALUES = {
+    "ESC": b"\x1b[31m5\x07",
+    "C1": "\x9b31m5\u0090".encode(),
+    "C1 bytes": b"\x9b31m5\x84",
+    "direction": "\u202e5\u2066".encode(),
+    "60 KB": b"5" * 60_000,
+    "10**400": b"1" + b"0" * 400,
+    "negative": b"-5",
+    "words": b"soon",
+    "a date": b"Fri, 31 Dec 9999 23:59:59 GMT",
+    "a bad date": b"Fri, 99 Zzz 0000 99:99:99 GMT",
+    "NaN": b"nan",
+}
+PLACES = {  # a header, and the status that it comes with, if not that of the sound answer
+    "Retry-After": "503 Busy",
+    "Retry-After of a limit": "429 Slow",
+    "Content-Type": "",
+    "Content-Type of an error": "500 Oh",
+    "Server": "",
+    "WWW-Authenticate": "401 Who",
+    "X-Request-Id": "500 Oh",
+    "Access-Control-Allow-Origin": "",
+    "X-Runner-Id": "",
+    "Via": "502 Bad",
+    "X-RateLimit-Remaining": "429 Slow",
+    "Allow": "405 No",
+    "Set-Cookie": "403 No",
+}
+
+
+def with_header(header: str, value: bytes, status: str) -> Act:
+    """The sound answer with this header, or an error with it."""
+
+    def act(exchange: Exchange) -> None:
+        content = exchange.sound.content if not status else b"no"
+        head = exchange.head(
+            header.encode() + b": " + value,
+            length=len(content),
+            status=status or None,
+            without=(header,),
+        )
+        exchange.send(head + content)
+
+    return act
+
+
 def headers() -> Iterator[Mechanism]:
     """Harmful words in headers, and what a run shows of them."""
-    texts = {
-        "ESC": b"\x1b[31m5\x07",
-        "C1": "\x9b31m5\u0090".encode(),
-        "C1 bytes": b"\x9b31m5\x84",
-        "direction": "\u202e5\u2066".encode(),
-        "60 KB": b"5" * 60_000,
-        "10**400": b"1" + b"0" * 400,
-        "negative": b"-5",
-        "words": b"soon",
-        "a date": b"Fri, 31 Dec 9999 23:59:59 GMT",
-        "a bad date": b"Fri, 99 Zzz 0000 99:99:99 GMT",
-        "NaN": b"nan",
-    }
-    places = {
-        "Retry-After": "503 Busy",
-        "Retry-After of a limit": "429 Slow",
-        "Content-Type": "",
-        "Content-Type of an error": "500 Oh",
-        "Server": "",
-        "WWW-Authenticate": "401 Who",
-        "X-Request-Id": "500 Oh",
-        "Access-Control-Allow-Origin": "",
-        "X-Runner-Id": "",
-        "Via": "502 Bad",
-        "X-RateLimit-Remaining": "429 Slow",
-        "Allow": "405 No",
-        "Set-Cookie": "403 No",
-    }
-    for number, (place, status) in enumerate(places.items()):
-        for turn, (name, value) in enumerate(texts.items()):
+    for number, (place, status) in enumerate(PLACES.items()):
+        for turn, (name, value) in enumerate(VALUES.items()):
             is_about_time = place.startswith("Retry-After")
             if not is_about_time and (turn > 4 or (number + turn) % 2):
                 continue
-            header = place.split(" ")[0]
-
-            def act(
-                exchange: Exchange, header: str = header, value: bytes = value, status: str = status
-            ) -> None:
-                content = exchange.sound.content if not status else b"no"
-                head = exchange.head(
-                    header.encode() + b": " + value,
-                    length=len(content),
-                    status=status or None,
-                    without=(header,),
-                )
-                exchange.send(head + content)
-
+            act = with_header(place.split(" ")[0], value, status)
             yield Mechanism("header", f"{place} with {name}", act, breaks=bool(status), commands=2)
 
 
@@ -285,53 +291,66 @@ def odd_streams() -> Iterator[Mechanism]:
         yield Mechanism("SSE", name, says(*parts), on=STREAMS, breaks=True)
 
 
+Cut = Callable[[str], str]
+PIECES: dict[str, Cut] = {
+    "whole": lambda secret: secret,
+    "its last 12": lambda secret: secret[-12:],
+    "its first 8": lambda secret: secret[:8],
+    "8 of its middle": lambda secret: secret[len(secret) // 2 :][:8],
+    "its last 8": lambda secret: secret[-8:],
+    "its end in upper case": lambda secret: secret[-14:].upper(),
+    "a piece after 200 letters": lambda secret: "y" * 195 + secret[-12:],
+}
+REFUSALS = ("500 Oh", "403 No", "400 Bad", "429 Slow", "503 Busy", "404 No", "422 X")
+
+
+def say_in_texts(exchange: Exchange, cut: Cut) -> None:
+    raw = f'"x {cut(exchange.secret)} y"'.encode()
+    exchange.say(spoil(exchange.sound.content, raw, payloads.is_text))
+
+
+def say_as_names(exchange: Exchange, cut: Cut) -> None:
+    raw = f'"{cut(exchange.secret)}"'.encode()
+    names = ("id", "name", "model", "system_fingerprint", "runner_id", "finish_reason")
+    exchange.say(spoil(exchange.sound.content, raw, lambda key, value: key in names))
+
+
+def say_in_error(exchange: Exchange, cut: Cut, status: str) -> None:
+    code = cut(exchange.secret)
+    error = dict(message=f"you sent {code}, no", code=code, type=code)
+    exchange.say(as_json(error=error), status=status)
+
+
+def say_in_headers(exchange: Exchange, cut: Cut) -> None:
+    said = cut(exchange.secret)
+    names = ("Server", "X-Request-Id", "Retry-After", "X-Runner-Id", "Via", "Set-Cookie")
+    lines = [f"{each}: {said}" for each in (*names, "WWW-Authenticate", "Location")]
+    status = None if len(said) % 2 else "503 Busy"
+    exchange.say(exchange.sound.content, *lines, status=status)
+
+
+def say_as_type(exchange: Exchange, cut: Cut) -> None:
+    content = exchange.sound.content
+    line = f"Content-Type: text/{cut(exchange.secret)}"
+    head = exchange.head(line, length=len(content), without=("Content-Type",))
+    exchange.send(head + content)
+
+
 def secrets() -> Iterator[Mechanism]:
     """The credential, whole and in pieces, wherever a server can say something."""
-    pieces: dict[str, Callable[[str], str]] = {
-        "whole": lambda secret: secret,
-        "its last 12": lambda secret: secret[-12:],
-        "its first 8": lambda secret: secret[:8],
-        "8 of its middle": lambda secret: secret[len(secret) // 2 :][:8],
-        "its last 8": lambda secret: secret[-8:],
-        "its end in upper case": lambda secret: secret[-14:].upper(),
-        "a piece after 200 letters": lambda secret: "y" * 195 + secret[-12:],
-    }
-    for number, (name, cut) in enumerate(pieces.items()):
-
-        def in_texts(exchange: Exchange, cut: Callable[[str], str] = cut) -> None:
-            raw = f'"x {cut(exchange.secret)} y"'.encode()
-            exchange.say(spoil(exchange.sound.content, raw, payloads.is_text))
-
-        def in_ids(exchange: Exchange, cut: Callable[[str], str] = cut) -> None:
-            raw = f'"{cut(exchange.secret)}"'.encode()
-            names = ("id", "name", "model", "system_fingerprint", "runner_id", "finish_reason")
-            exchange.say(spoil(exchange.sound.content, raw, lambda key, value: key in names))
-
-        def in_error(exchange: Exchange, cut: Callable[[str], str] = cut, n: int = number) -> None:
-            text = f"you sent {cut(exchange.secret)}, no"
-            code = cut(exchange.secret)
-            status = ("500 Oh", "403 No", "400 Bad", "429 Slow", "503 Busy", "404 No", "422 X")[n]
-            exchange.say(as_json(error=dict(message=text, code=code, type=code)), status=status)
-
-        def in_headers(exchange: Exchange, cut: Callable[[str], str] = cut) -> None:
-            said = cut(exchange.secret)
-            names = ("Server", "X-Request-Id", "Retry-After", "X-Runner-Id", "Via", "Set-Cookie")
-            lines = [f"{each}: {said}" for each in (*names, "WWW-Authenticate", "Location")]
-            status = None if len(said) % 2 else "503 Busy"
-            exchange.say(exchange.sound.content, *lines, status=status)
-
-        def in_type(exchange: Exchange, cut: Callable[[str], str] = cut) -> None:
-            content = exchange.sound.content
-            line = f"Content-Type: text/{cut(exchange.secret)}"
-            head = exchange.head(line, length=len(content), without=("Content-Type",))
-            exchange.send(head + content)
-
+    answers = (*BODIES, *STREAMS)
+    for (name, cut), status in zip(PIECES.items(), REFUSALS, strict=True):
+        in_texts, as_names, in_headers, as_type = (
+            partial(say, cut=cut)
+            for say in (say_in_texts, say_as_names, say_in_headers, say_as_type)
+        )
+        in_error = partial(say_in_error, cut=cut, status=status)
         is_named = dict(confirmed=name == "its last 12")
-        yield Mechanism("secrets", f"{name} in every text", in_texts, on=(*BODIES, *STREAMS))
-        yield Mechanism("secrets", f"{name} as names", in_ids, on=(*BODIES, *STREAMS), **is_named)
+        yield Mechanism("secrets", f"{name} in every text", in_texts, on=answers)
+        yield Mechanism("secrets", f"{name} as names", as_names, on=answers, **is_named)
         yield Mechanism("secrets", f"{name} in an error", in_error, breaks=True, **is_named)
         yield Mechanism("secrets", f"{name} in headers", in_headers, **is_named)
-        yield Mechanism("secrets", f"{name} as the type", in_type, on=(*BODIES, *STREAMS, "ping"))
+        yield Mechanism("secrets", f"{name} as the type", as_type, on=(*answers, "ping"))
 
 
 def metrics() -> Iterator[Mechanism]:

@@ -70,47 +70,52 @@ def certified(name: str = "127.0.0.1", days: int = 30) -> ssl.SSLContext:
     return context
 
 
-def tls_connections() -> Iterator[Mechanism]:
-    """What stands in the place of TLS, or is wrong with it."""
+def before_tls(data: Data, waits: bool = False) -> Meet:
+    """Says this in the place of a handshake."""
 
-    def says(data: Data, waits: bool = False) -> Meet:
-        def meet(server: HostileServer, sock: socket.socket) -> None:
-            sock.recv(1 << 16)  # the client's hello
-            sock.sendall(made(data))
+    def meet(server: HostileServer, sock: socket.socket) -> None:
+        sock.recv(1 << 16)  # the client's hello
+        sock.sendall(made(data))
+        if waits:
+            server.over.wait()
+
+    return meet
+
+
+def in_tls(data: Data, waits: bool = False, piece_s: float = 0.0) -> Meet:
+    """Says this after the handshake; `piece_s`: byte by byte, with such pauses."""
+
+    def meet(server: HostileServer, sock: socket.socket) -> None:
+        whole = made(data)
+        pieces = [whole[at : at + 1] for at in range(len(whole))] if piece_s else [whole]
+        with certified().wrap_socket(sock, server_side=True) as inner:
+            for each in pieces:
+                inner.sendall(each)
+                time.sleep(piece_s)
             if waits:
                 server.over.wait()
 
-        return meet
+    return meet
 
-    def in_tls(data: Data, waits: bool = False, piece_s: float = 0.0) -> Meet:
-        def meet(server: HostileServer, sock: socket.socket) -> None:
-            whole = made(data)
-            with certified().wrap_socket(sock, server_side=True) as inner:
-                for each in (
-                    [whole] if not piece_s else [whole[n : n + 1] for n in range(len(whole))]
-                ):
-                    inner.sendall(each)
-                    time.sleep(piece_s)
-                if waits:
-                    server.over.wait()
 
-        return meet
+def drips_the_handshake(server: HostileServer, sock: socket.socket) -> None:
+    sock.sendall(b"\x16\x03\x03\x40\x00")
+    while not server.over.wait(0.3):
+        sock.sendall(b"\2")
 
-    def drips(server: HostileServer, sock: socket.socket) -> None:
-        sock.sendall(b"\x16\x03\x03\x40\x00")
-        while not server.over.wait(0.3):
-            sock.sendall(b"\2")
 
+def tls_connections() -> Iterator[Mechanism]:
+    """What stands in the place of TLS, or is wrong with it."""
     record = b"\x16\x03\x03\x40\x00" + b"\x02\x00\x3f\xfc" + b"x" * 0x3FFC
     for name, meet in {
-        "plain HTTP": says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"),
-        "garbage": says(b"\x16\x03\x03garbage" * 100),
-        "silent in the handshake": says(b"", True),
-        "closes in the handshake": says(b""),
-        "an alert": says(b"\x15\x03\x03\x00\x02\x02\x28"),
-        "a million warnings": says(lambda: b"\x15\x03\x03\x00\x02\x01\x5a" * 1_000_000),
-        "31 MB of handshake": says(lambda: record * 2000, True),
-        "drips the handshake": drips,
+        "plain HTTP": before_tls(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"),
+        "garbage": before_tls(b"\x16\x03\x03garbage" * 100),
+        "silent in the handshake": before_tls(b"", True),
+        "closes in the handshake": before_tls(b""),
+        "an alert": before_tls(b"\x15\x03\x03\x00\x02\x02\x28"),
+        "a million warnings": before_tls(lambda: b"\x15\x03\x03\x00\x02\x01\x5a" * 1_000_000),
+        "31 MB of handshake": before_tls(lambda: record * 2000, True),
+        "drips the handshake": drips_the_handshake,
         "closes after the handshake": in_tls(b""),
         "silent after the handshake": in_tls(b"", True),
         "garbage after the handshake": in_tls(b"garbage" * 1000),
@@ -119,6 +124,10 @@ def tls_connections() -> Iterator[Mechanism]:
         "a flood in TLS": in_tls(lambda: b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (40 << 20)),
     }.items():
         yield Mechanism("TLS", name, meet=meet, breaks=True, tls=certified)
+
+
+def certificates() -> Iterator[Mechanism]:
+    """What no client has a reason to trust."""
     for name, context in {
         "an unknown authority": certified,
         "an old certificate": lambda: certified(days=-1),
@@ -458,7 +467,7 @@ def redirects() -> Iterator[Mechanism]:
 
 
 MAKERS = (
-    *(connections, tls_connections, endings),
+    *(connections, tls_connections, certificates, endings),
     *(status_lines, header_lines, interim_answers, other_heads),
     *(lengths, chunks, codings, redirects),
 )

@@ -37,7 +37,6 @@ import livecheck.core.interruption as interruption
 import argparse
 import dataclasses
 import math
-import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -86,6 +85,7 @@ from livecheck.gateway.queue_state import (
     speaks_of_queue,
     watch_target,
 )
+from livecheck.gateway.retry_after import read_retry_after
 from livecheck.wire import chat, form, notices, silence
 from livecheck.wire.access import no_access
 from livecheck.wire.answer import Answer
@@ -364,8 +364,10 @@ def measure_retry(client: QueueClient, burst: Burst) -> Answer:
 
 def retry_after_s(answer: Answer) -> int | None:
     """The header's value if it is a valid number of seconds (RFC 9110, section 10.2.3)."""
-    text = answer.header("retry-after") or ""
-    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
+    found = read_retry_after(answer)
+    if found.wait_s is None or found.is_date or not found.is_valid:
+        return None
+    return int(found.wait_s)
 
 
 # --- judge

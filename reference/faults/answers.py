@@ -88,6 +88,18 @@ def change_json(where: str, change: Callable[[dict[str, Any]], object]) -> Insta
     return around(where, wrapper)
 
 
+def change_status(status: int, change: Callable[[web.Response], object]) -> Install:
+    """Change every answer with this status in place; streams are not changed."""
+
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        response = await handler(request)
+        if response.status == status and isinstance(response, web.Response):
+            change(response)
+        return response
+
+    return around("all", wrapper)
+
+
 every_third_fails = only(every(3), instead("backend", status=500))
 
 

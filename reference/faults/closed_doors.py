@@ -12,17 +12,9 @@ from aiohttp import web
 
 from ..hooks import Handler
 from .answers import instead
-from .fault import ClosedDoor, Install
+from .fault import FLEET, GATEWAY, ClosedDoor, Install
 from .planting import around
 
-GATEWAY = (
-    "benchmark.py",
-    "test_openai_sdk.py",
-    "test_scale_to_zero.py",
-    "test_queue.py",
-    "test_cors.py",
-)
-FLEET = ("test_auth.py", "test_model_routing.py", "test_wol.py", "test_workload_routing.py")
 ALL = GATEWAY + FLEET
 SOME = ("benchmark.py", "test_openai_sdk.py", "test_auth.py")
 BENCHMARK = ("benchmark.py",)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..hooks import Hooks
-from .fault import Fault, Install, SoundVariant
+from .fault import FLEET, Fault, Install, SoundVariant
 
 NAME = "model.test"
 HERE, SILENT, UNUSED = "127.0.0.1", "127.0.0.2", "127.0.0.3"
@@ -50,7 +50,6 @@ OPTIONS: dict[str, dict[str, object]] = {
     "test_cors.py": {"cors_origins": "https://app.example"},
     "test_rate_limit.py": {"rate_limit": 5, "rate_window": 1},
 }
-FLEET = ("test_auth.py", "test_model_routing.py", "test_wol.py", "test_workload_routing.py")
 
 
 def named(*addresses: str, dead: str | None = None) -> Install:

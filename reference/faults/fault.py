@@ -11,6 +11,16 @@ from ..hooks import Hooks
 
 Install = Callable[[Hooks], None]
 
+# The scripts that meet what concerns each kind of deployment as a whole.
+GATEWAY = (
+    "benchmark.py",
+    "test_openai_sdk.py",
+    "test_scale_to_zero.py",
+    "test_queue.py",
+    "test_cors.py",
+)
+FLEET = ("test_auth.py", "test_model_routing.py", "test_wol.py", "test_workload_routing.py")
+
 
 @dataclass(frozen=True)
 class Fault:

@@ -16,7 +16,7 @@ from ..hooks import Handler, Hooks, Wrapper
 from ..refusals import queue_full
 from ..slots import QueueFull, Slots
 from . import departures, other_gateways, queue_figures
-from .answers import APP, DETAIL_200, change_json, error_500, instead
+from .answers import APP, DETAIL_200, change_json, change_status, error_500, instead
 from .conditions import only
 from .fault import Fault, Install
 from .gateway_parts import GgufGateway
@@ -57,16 +57,9 @@ def _leave(name: str, breaks: str, check: str, install: Install, **more: Any) ->
 # --- refusals
 
 
-def refusal(change: Callable[[web.Response], None]) -> Install:
+def refusal(change: Callable[[web.Response], object]) -> Install:
     """Change the refusals of the full queue."""
-
-    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
-        response = await handler(request)
-        if response.status == 503 and isinstance(response, web.Response):
-            change(response)
-        return response
-
-    return around("all", wrapper)
+    return change_status(503, change)
 
 
 def refusal_status(code: int) -> Install:
@@ -558,7 +551,7 @@ ROWS: tuple[Fault, ...] = (
         "health-active-stuck",
         "the figure `active` of /health never falls",
         "health",
-        queue_figures.active_stays,
+        queue_figures.keeps_highest("health", "queue", "active"),
     ),
     _burst(
         "health-active-forgotten",
@@ -577,7 +570,7 @@ ROWS: tuple[Fault, ...] = (
         "metrics-active-stuck",
         "requests_active of /metrics never falls",
         "metrics",
-        queue_figures.active_metric_stays,
+        queue_figures.keeps_highest("metrics", "gateway", "requests_active"),
     ),
     _burst(
         "metrics-active-0",

@@ -26,16 +26,19 @@ def active_never_counts(content: Fields) -> None:
     content["queue"]["active"] = 0
 
 
-def active_stays(hooks: Hooks) -> None:
-    """`active` keeps its highest value."""
-    most = 0
+def keeps_highest(where: str, group: str, name: str) -> Install:
+    """This figure never falls."""
 
-    def change(content: Fields) -> None:
-        nonlocal most
-        most = max(most, content["queue"]["active"])
-        content["queue"]["active"] = most
+    def install(hooks: Hooks) -> None:
+        most = 0
 
-    change_json("health", change)(hooks)
+        def change(content: Fields) -> None:
+            nonlocal most
+            most = content[group][name] = max(most, content[group][name])
+
+        change_json(where, change)(hooks)
+
+    return install
 
 
 def active_forgets_the_first(hooks: Hooks) -> None:
@@ -62,18 +65,6 @@ def active_below_zero(hooks: Hooks) -> None:
 
 def total_counts_only_errors(content: Fields) -> None:
     content["gateway"]["requests_total"] = content["gateway"]["requests_error"]
-
-
-def active_metric_stays(hooks: Hooks) -> None:
-    """requests_active of the JSON form never falls."""
-    most = 0
-
-    def change(content: Fields) -> None:
-        nonlocal most
-        most = max(most, content["gateway"]["requests_active"])
-        content["gateway"]["requests_active"] = most
-
-    change_json("metrics", change)(hooks)
 
 
 def active_metric_is_0(content: Fields) -> None:

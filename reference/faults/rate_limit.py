@@ -18,10 +18,10 @@ from aiohttp import web
 
 from ..hooks import Handler
 from ..refusals import JsonRefusal
-from .answers import change_json
+from .answers import change_json, change_status
 from .fault import Fault, Install, SoundVariant
 from .gateway_parts import GgufGateway, RateLimit
-from .planting import all_of, around, around_with_gateway, on_gateway
+from .planting import all_of, around_with_gateway, on_gateway
 
 SCRIPT = "test_rate_limit.py"
 LIMIT, WINDOW_S = 5, 1.0
@@ -242,14 +242,7 @@ async def limited_ping(
 
 def refusal(change: Callable[[web.Response], object]) -> Install:
     """Change every refusal of the limit."""
-
-    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
-        response = await handler(request)
-        if response.status == 429 and isinstance(response, web.Response):
-            change(response)
-        return response
-
-    return around("all", wrapper)
+    return change_status(429, change)
 
 
 def retry_after(value: Callable[[], str] | str) -> Install:

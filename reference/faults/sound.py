@@ -35,7 +35,7 @@ from . import (
 from .answers import MAX_TOKENS_REFUSED, TEMPERATURE_REFUSED, instead
 from .completions import writes_line
 from .conditions import header_has, only
-from .fault import Install, SoundVariant
+from .fault import FLEET, GATEWAY, Install, SoundVariant
 from .gateway_parts import FleetGateway
 from .planting import all_of, around, nothing, on_events, on_gateway, stream_header
 from .sound_texts import STREAMING
@@ -52,14 +52,6 @@ from .streams import (
     with_pings,
 )
 
-GATEWAY = (
-    "benchmark.py",
-    "test_openai_sdk.py",
-    "test_scale_to_zero.py",
-    "test_queue.py",
-    "test_cors.py",
-)
-FLEET = ("test_auth.py", "test_model_routing.py", "test_wol.py", "test_workload_routing.py")
 QUEUE = ("test_queue.py",)
 LIMIT = ("test_rate_limit.py",)
 SPLIT_DELAY_S = 0.0005  # so that the two halves of an event are two reads of the client

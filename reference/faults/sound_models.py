@@ -7,16 +7,8 @@ from typing import Any
 
 from .answers import change_json, instead
 from .conditions import Asked, only
-from .fault import Install, SoundVariant
+from .fault import GATEWAY, Install, SoundVariant
 from .planting import all_of
-
-GATEWAY = (
-    "benchmark.py",
-    "test_openai_sdk.py",
-    "test_scale_to_zero.py",
-    "test_queue.py",
-    "test_cors.py",
-)
 
 
 def listed_first(name: str, **hints: Any) -> Install:

@@ -33,6 +33,15 @@ def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
     return context
 
 
+def demanding(authority: trustme.CA, version: ssl.TLSVersion) -> ssl.SSLContext:
+    """What a server has that demands a certificate of this authority."""
+    context = server_context(authority.issue_cert("127.0.0.1"))
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(context)
+    context.minimum_version = context.maximum_version = version
+    return context
+
+
 def open_wire(server: RawServer, timeout_s: float = 10, **options: Any) -> Wire:
     return Wire(Target(server.url, verify=False), timeout_s, **options)
 

@@ -83,11 +83,11 @@ def sound_outcomes(
         yield outcomes
 
 
-@pytest.mark.parametrize(
-    ("script", "variant"),
-    fault_walk.SOUND_RUNS,
-    ids=lambda each: each.name if isinstance(each, SoundVariant) else each,
-)
+def name_of(each: str | SoundVariant | ClosedDoor) -> str:
+    return each if isinstance(each, str) else each.name
+
+
+@pytest.mark.parametrize(("script", "variant"), fault_walk.SOUND_RUNS, ids=name_of)
 def test_nothing_fails_in_a_deployment_that_is_only_unusual(
     script: str, variant: SoundVariant, sound_outcomes: Outcomes
 ) -> None:
@@ -95,11 +95,7 @@ def test_nothing_fails_in_a_deployment_that_is_only_unusual(
     assert not is_accused(outcome), outcome.finished.out
 
 
-@pytest.mark.parametrize(
-    ("script", "variant"),
-    fault_walk.CLOSED_RUNS,
-    ids=lambda each: each.name if isinstance(each, ClosedDoor) else each,
-)
+@pytest.mark.parametrize(("script", "variant"), fault_walk.CLOSED_RUNS, ids=name_of)
 def test_behind_a_closed_door_nothing_is_judged(
     script: str, variant: ClosedDoor, sound_outcomes: Outcomes
 ) -> None:

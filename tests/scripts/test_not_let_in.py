@@ -10,7 +10,7 @@ import pytest
 import trustme
 from helpers.fault_walk import SOUND_CASES
 from helpers.hostile import CHAT, HEAD, Call, Server, error, first, good_stream, in_turn, response
-from helpers.instrument import server_context
+from helpers.instrument import demanding
 from helpers.raw_server import Peer, RawServer, answer
 from helpers.scripts import Finished, run_script
 
@@ -58,14 +58,6 @@ def line_of(script: str, finished: Finished) -> str:
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
-
-
-def demanding(authority: trustme.CA, version: ssl.TLSVersion) -> ssl.SSLContext:
-    context = server_context(authority.issue_cert("127.0.0.1"))
-    context.verify_mode = ssl.CERT_REQUIRED
-    authority.configure_trust(context)
-    context.minimum_version = context.maximum_version = version
-    return context
 
 
 def refuse(peer: Peer) -> None:

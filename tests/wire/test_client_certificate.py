@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from helpers.instrument import GET, kind, server_context
+from helpers.instrument import GET, demanding, kind, server_context
 from helpers.raw_server import OK, Peer, RawServer, keep_answering
 
 from livecheck.core.certificate import ClientCertificate
@@ -23,15 +23,6 @@ both_versions = pytest.mark.parametrize("version", VERSIONS, ids=lambda each: ea
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
-
-
-def demanding(authority: trustme.CA, version: ssl.TLSVersion) -> ssl.SSLContext:
-    """What a server has that demands a certificate of this authority."""
-    context = server_context(authority.issue_cert("127.0.0.1"))
-    context.verify_mode = ssl.CERT_REQUIRED
-    authority.configure_trust(context)
-    context.minimum_version = context.maximum_version = version
-    return context
 
 
 def client(authority: trustme.CA) -> ClientCertificate:

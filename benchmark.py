@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any
 
 import common
-from common import CannotCheck, Check, Document, Run, Status
+from common import CannotCheck, Check, Document, NoAccess, Run, Status
 from livecheck.core.address import read_address
 from livecheck.core.checks import passed, skip, undecided, warned
 from livecheck.core.credentials import check_token
@@ -174,7 +174,7 @@ def send_level(session: Session, level: Level, probed: Any, document: Document) 
         document.requests = (document.requests if search else []) + [about | r for r in found]
         document.metrics = level_figures(session, level, found) | {"gateway": probed}
     if level.refused and (text := no_access(session.run, level.refused)):
-        raise CannotCheck(text)
+        raise NoAccess(text)
     return found
 
 
@@ -218,7 +218,7 @@ def send_pairs(
         document.requests, document.metrics = pair_figures(through, past)
         document.metrics |= {"gateway": probed}
     if through.level.refused and (text := no_access(run, through.level.refused)):
-        raise CannotCheck(text)
+        raise NoAccess(text)
     if past.level.stopped and not document.requests:
         raise CannotCheck(gateway_cost.nothing_to_compare(wire.target, past.level))
     return through, past

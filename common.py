@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from livecheck.core.checks import OF_ALL_ANSWERS, Check, Exit, Status
-from livecheck.core.credentials import CannotCheck
+from livecheck.core.credentials import CannotCheck, NoAccess
 from livecheck.core.options import (
     Parser,
     ca_file_option,
@@ -42,6 +42,7 @@ __all__ = [
     "Check",
     "Document",
     "Exit",
+    "NoAccess",
     "Parser",
     "Run",
     "Status",

@@ -43,7 +43,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import common
-from common import CannotCheck, Check, Run, Status
+from common import Check, NoAccess, Run, Status
 from livecheck.core.checks import skip, undecided
 from livecheck.core.json_value import pick
 from livecheck.core.text import plural, shorten
@@ -281,7 +281,7 @@ def ask_control(talk: Conversation) -> None:
     evidence.has_expired = is_expired(talk.token)
     if is_first and refusal:
         hint = "; its own exp is in the past" if evidence.has_expired else ""
-        raise CannotCheck(refusal + hint)
+        raise NoAccess(refusal + hint)
 
 
 def file_under(evidence: Evidence, group: str, found: Exchange) -> None:

@@ -35,7 +35,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import common
-from common import CannotCheck, Check, Run
+from common import CannotCheck, Check, NoAccess, Run
 from livecheck.core.checks import failed, passed, skip, undecided, warned
 from livecheck.core.json_value import pick, quoted
 from livecheck.core.text import counted, plural, shorten
@@ -297,7 +297,7 @@ def find_kinds(session: Session) -> tuple[str, ...]:
     tasks = session.tasks(KINDS, TRIALS * len(KINDS))
     first = session.ask("trial", tasks[:1])
     if first and (text := no_access(session.asker.run, first[0].answer)):
-        raise CannotCheck(text)
+        raise NoAccess(text)
     session.ask("trial", tasks[1:])
     right = Counter(a.question.kind for a in session.evidence.of("trial") if a.is_right)
     return tuple(kind for kind in KINDS if right[kind] >= ENOUGH)

@@ -37,7 +37,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import common
-from common import CannotCheck, Check, Run
+from common import CannotCheck, Check, NoAccess, Run
 from livecheck.core.checks import failed, passed, skip, undecided, warned
 from livecheck.core.text import counted as count_texts
 from livecheck.core.text import duration, listed, plural, shorten
@@ -180,7 +180,7 @@ def find_rate_of(session: Session) -> None:
     if first is None or session.is_over:
         return
     if text := no_access(session.run, first.answer):
-        raise CannotCheck(text)
+        raise NoAccess(text)
     if first.counted is None and (first.trouble is None or first.refuses_usage):
         session.run.note("no count of tokens in a stream: asking without streaming")
         session.streams = False

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import common
-from common import CannotCheck, Check, Exit, Run, Status
+from common import CannotCheck, Check, Exit, NoAccess, Run, Status
 from livecheck.core.checks import failed, passed, undecided, warned
 from livecheck.core.json_value import number
 from livecheck.core.options import option_type
@@ -302,7 +302,7 @@ def ask_all(
         if any(run.wants(name) for name in OF_MODEL):
             ask(asker, evidence, long[:1])
             if text := refused_to_all(asker, evidence):
-                raise CannotCheck(text)
+                raise NoAccess(text)
             ask(asker, evidence, long[1:])
         step()
 

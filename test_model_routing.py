@@ -39,7 +39,7 @@ from functools import partial
 from typing import Any
 
 import common
-from common import CannotCheck, Check, Run, Status
+from common import CannotCheck, Check, NoAccess, Run, Status
 from livecheck.core.checks import skip, undecided
 from livecheck.core.text import duration, listed, plural, shorten
 from livecheck.fleet import api, roles
@@ -287,7 +287,7 @@ def ask_all(talk: Conversation) -> None:
             step()
             found = talk.evidence.exchanges
             if {each.status for each in found} == {401}:  # every answer until now
-                raise CannotCheck(access.refused_credential(run, found[0].answer))
+                raise NoAccess(access.refused_credential(run, found[0].answer))
         talk.list_models()
         step()
     names = [name for name, check in ROLE_CHECKS.items() if run.wants(check)]
@@ -316,7 +316,7 @@ def expect_access(talk: Conversation) -> None:
             found = talk.complete(CONTROL, token, refused[0].asked, stream=False)
             if found is None or found.is_answered:
                 return
-    raise CannotCheck(str(lines[0]))
+    raise NoAccess(str(lines[0]))
 
 
 # --- judge

@@ -44,7 +44,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import common
-from common import CannotCheck, Check, Document, Run, Status
+from common import CannotCheck, Check, Document, NoAccess, Run, Status
 from livecheck.core.checks import undecided
 from livecheck.core.json_value import pick, pick_text
 from livecheck.core.text import counted, plural, shorten
@@ -243,7 +243,7 @@ def measure_single(client: QueueClient) -> Answer:
     client.choose_endpoints()
     answer = client.send_one("single", client.request(client.args.max_tokens), "one request")
     if text := no_access(client.run, answer):
-        raise CannotCheck(text)
+        raise NoAccess(text)
     if notices.silent([answer]):
         raise CannotCheck(f"no first token to measure: {notices.of_thoughts([answer])}")
     start_s = first_output_s(answer)

@@ -39,7 +39,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import common
-from common import CannotCheck, Check, Run, Status
+from common import CannotCheck, Check, NoAccess, Run, Status
 from livecheck.core.checks import undecided
 from livecheck.core.credentials import check_token
 from livecheck.core.options import option_type
@@ -161,7 +161,7 @@ def warm_up(session: Session) -> None:
     session.run.note(f"sending {1 + WARM_REQUESTS} requests; the first one may be a cold start")
     first = session.ask("first", args.cold_start_timeout).answer
     if text := no_access(session.run, first):
-        raise CannotCheck(text)
+        raise NoAccess(text)
     if first.is_rate_limited or first.timed_out:
         return  # more requests would only cost more time
     for _ in range(WARM_REQUESTS):

@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import common
-from common import CannotCheck, Check, Run, Status
+from common import Check, NoAccess, Run, Status
 from livecheck.core.checks import failed, passed, skip, undecided, warned
 from livecheck.core.json_value import quoted
 from livecheck.core.options import option_type
@@ -133,7 +133,7 @@ class Session:
         request = scenario.request(self.model, self.max_tokens, streamed, call_id, is_greedy)
         for answer in self.asker.ask([request], name=lambda _: scenario.name):
             if not self.evidence.answers and (text := no_access(self.asker.run, answer)):
-                raise CannotCheck(text)
+                raise NoAccess(text)
             found = read_answer(scenario, answer, call_id)
             answer.let_go()
             self.evidence.answers.append(found)

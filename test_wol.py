@@ -36,7 +36,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import common
-from common import CannotCheck, Check, Run, Status
+from common import Check, NoAccess, Run, Status
 from livecheck.core.checks import skip, undecided
 from livecheck.core.json_value import number
 from livecheck.core.options import option_type
@@ -195,7 +195,7 @@ def wake(session: Session, before: State) -> None:
         session.ask(args.burst or 1, evidence.answers.extend)
         refusals = [api.no_access(run, answer, args.model) for answer in evidence.answers]
         if refusals and None not in refusals:
-            raise CannotCheck(str(refusals[0]))
+            raise NoAccess(str(refusals[0]))
         chat.confirm_limit(run, session.lists, evidence.answers, session.token)
         watch_on(session)
     if not any(answer.is_rate_limited for answer in evidence.answers):

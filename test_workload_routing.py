@@ -47,7 +47,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import common
-from common import CannotCheck, Check, Run, Status
+from common import CannotCheck, Check, NoAccess, Run, Status
 from livecheck.core.checks import skip, undecided
 from livecheck.core.options import positive_number
 from livecheck.core.text import counted, duration, listed, percent, plural, shorten
@@ -342,7 +342,7 @@ def expect_service(run: Run, answer: Answer, asleep: bool) -> None:
     refused credential, a missing role, a timeout too short to wake a runner."""
     args = run.args
     if text := api.no_access(run, answer, args.model):
-        raise CannotCheck(text)
+        raise NoAccess(text)
     if roles.is_concrete(args.model) and answer.is_denied and not run.credentials.has_binary:
         hint = f"this needs the role {roles.SPECIFIC} (--token-binary); or use --model class:fast"
         raise CannotCheck(f"{args.model}: {answer.outcome()}: {hint}")

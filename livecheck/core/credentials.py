@@ -24,6 +24,10 @@ class CannotCheck(Exception):
     """Nothing can be said about the deployment: exit 3. The text is the line the operator reads."""
 
 
+class NoAccess(CannotCheck):
+    """Nor could any other command say something: nothing answers, or nobody is let in."""
+
+
 def check_token(token: str, source: str) -> str:
     """ValueError unless the token can stand in a header line."""
     if not token:
@@ -118,5 +122,5 @@ class Credentials:
         self._latest = self._token
         if self._token is None and self._needed:
             options = "--token, --token-binary or SIMPLEAI_TEST_TOKEN"
-            raise CannotCheck(f"No JWT token available: use {options}")
+            raise NoAccess(f"No JWT token available: use {options}")
         return self._token

@@ -89,7 +89,8 @@ class Document:
 
     `wants` says whether --only and --skip leave a check in; `main`: --output json prints it.
     `is_incidental`: the deployment does not promise what it is about, so that the run is decided
-    without it; its own verdict is still that nothing was decided.
+    without it; its own verdict is still that nothing was decided. `has_no_access`: it ended because
+    nothing answers, or nobody is let in, so that the other commands would say the same.
     """
 
     def __init__(self, name: str, wants: Callable[[str], bool], strict: bool, main: bool = True):
@@ -97,7 +98,7 @@ class Document:
         self.checks: list[Check] = []
         self.metrics: dict[str, Any] = {}
         self.requests: list[dict[str, Any]] = []
-        self.finished = self.is_incidental = False
+        self.finished = self.is_incidental = self.has_no_access = False
         self._wants, self._strict = wants, strict
         self._stopped: tuple[Exit, str] | None = None
         self._duration_s = 0.0
@@ -156,6 +157,7 @@ class Document:
             "exit_code": int(code),
             "interrupted": code.is_interruption,
             "error": self._stopped[1] if self._stopped else None,
+            "no_access": self.has_no_access,
             "started_at": self._started_at.isoformat(timespec="milliseconds"),
             "duration_s": round(self._duration_s, 3),
             **about,

@@ -24,7 +24,7 @@ from livecheck.core.address import Address, read_address
 from livecheck.core.certificate import ClientCertificate, read_client_certificate
 from livecheck.core.checks import VERDICTS, Check, Exit, worst
 from livecheck.core.cleaning import Cleaner
-from livecheck.core.credentials import CannotCheck, Credentials, check_token
+from livecheck.core.credentials import CannotCheck, Credentials, NoAccess, check_token
 from livecheck.core.options import Parser, is_wanted
 from livecheck.core.redaction import Secrets
 from livecheck.core.result_file import Document, to_json, to_json_bytes, write_atomically
@@ -178,10 +178,10 @@ class Run(Screen):
         if error is not None:
             if INTERRUPTION.first is not None:  # whatever a library has made of it
                 error = INTERRUPTION.exception()
-            self.stop(*reason_of(error, self))
+            self.stop(*reason_of(error, self), has_no_access=isinstance(error, NoAccess))
         self.close()
 
-    def stop(self, code: Exit, error: str) -> None:
+    def stop(self, code: Exit, error: str, has_no_access: bool = False) -> None:
         """End the run early: every unfinished document says why, in one line."""
         error = one_line(error)
         self.note_always(f"{self.args.script}.py: {error}")
@@ -189,6 +189,7 @@ class Run(Screen):
             self.document(self.args.script)  # without a document nothing could say why
         for document in self.documents:
             document.stop(code, error)
+            document.has_no_access = has_no_access
         self.exit_code = code
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from livecheck.core.checks import Status
-from livecheck.core.credentials import CannotCheck
+from livecheck.core.credentials import NoAccess
 from livecheck.core.json_value import as_line, pick
 from livecheck.gateway import rhythm, same_text
 from livecheck.gateway.openai_client import CHAT, OpenAIClient, SdkCall
@@ -96,7 +96,7 @@ class Session:
         was_served = any(each.error is None for each in self.client.calls)
         if own_key and not was_served and not self.asker.stopped:
             if text := no_access(run, call.answer):
-                raise CannotCheck(text)
+                raise NoAccess(text)
 
 
 def ask_pacing(session: Session) -> list[Paced]:

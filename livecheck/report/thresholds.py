@@ -17,8 +17,6 @@ The file is TOML: a section for each result file, in it the objectives of `bench
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -26,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from livecheck.core.checks import Status
+from livecheck.core.toml_file import UnreadableToml, read_toml
 from livecheck.report.result_files import LEVEL, ResultFile, kind_of, short_name, target_url
 from livecheck.wire.metrics import Objective, parse_objective
 
@@ -38,7 +37,6 @@ DEFAULTS: Mapping[str, Mapping[str, str]] = {  # the guide's table, step 8
 PROBES = ("ping_", "health_")  # objectives on probes, which are measured without the model
 MAX_SHARE = 1e6  # of the target, also where the target is 0
 REFUSALS = {"429", "503"}  # the errors by which a full queue refuses a request
-MAX_FILE_BYTES = 64 << 10  # a file with a line for each threshold has 1 KB
 MIN_SAMPLES = 5  # of a percentile, so that it is judged
 SAMPLES_BEYOND = {"p95": 20, "p99": 100}  # with fewer samples, the percentile is about the slowest
 
@@ -123,23 +121,10 @@ def read_thresholds(path: Path | None) -> Thresholds:
 
 
 def load_toml(path: Path) -> dict[str, Any]:
-    """Unlike a result file it may be a pipe, `<(…)` of a shell, and its writer is waited for."""
-    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise MistakeInThresholds(f"{path} has more than {MAX_FILE_BYTES >> 10} KB")
-        content: dict[str, Any] = toml.loads(data.decode())
-    except OSError as error:
-        raise MistakeInThresholds(f"cannot read {path} ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise MistakeInThresholds(f"{path} is not TOML: it is not UTF-8") from None
-    except MistakeInThresholds:
-        raise
-    except (ValueError, RecursionError) as error:  # also of a number with too many digits
-        raise MistakeInThresholds(f"{path} is not TOML: {error}") from None
-    return content
+        return read_toml(path)[0]
+    except UnreadableToml as error:
+        raise MistakeInThresholds(str(error)) from None
 
 
 def parse_thresholds(content: Mapping[str, Any]) -> Thresholds:

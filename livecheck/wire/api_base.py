@@ -13,7 +13,7 @@ import dataclasses
 import re
 
 from livecheck.core.address import Address
-from livecheck.core.credentials import CannotCheck
+from livecheck.core.credentials import CannotCheck, NoAccess
 from livecheck.core.json_value import pick
 from livecheck.core.run import Run
 from livecheck.wire.access import LINES, Refusal, refusal_of
@@ -76,10 +76,10 @@ def search(run: Run, wire: Wire, listing: Answer, completions: str, option: str)
     address.base = address.bases[0]
     refusal = refusal_of(listing)
     if refusal in (Refusal.LOGIN, Refusal.EDGE):  # a page with status 200
-        raise CannotCheck(LINES[refusal](listing, str(address)))
+        raise NoAccess(LINES[refusal](listing, str(address)))
     hint = "" if run.credentials.given else "; some servers say so to whoever has no key"
     text = nothing_there(tried, option) + hint
-    raise CannotCheck(listing.reply.proxy.in_words(text) if listing.reply.proxy else text)
+    raise NoAccess(listing.reply.proxy.in_words(text) if listing.reply.proxy else text)
 
 
 def look_at(run: Run, wire: Wire, address: Address, base: str, request: Request) -> Answer:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from livecheck.core.address import API
-from livecheck.core.credentials import CannotCheck
+from livecheck.core.credentials import CannotCheck, NoAccess
 from livecheck.core.run import Run
 from livecheck.core.settings import FLEET
 from livecheck.wire.access import no_access
@@ -86,9 +86,9 @@ def first_contact(run: Run, wire: Wire, requests: Sequence[Request]) -> list[Ans
         take_note(run, answer, alone=len(requests) == 1)
         show(run, answer)
     if text := wrong_scheme(wire.target, answers):
-        raise CannotCheck(text)
+        raise NoAccess(text)
     if all(answer.is_unreachable for answer in answers):
-        raise CannotCheck(unreachable(run.url, answers[0]))
+        raise NoAccess(unreachable(run.url, answers[0]))
     if text := doubt_of_proxy(wire.target, answers):
         raise CannotCheck(text)
     confirm_passage(answers)
@@ -98,7 +98,7 @@ def first_contact(run: Run, wire: Wire, requests: Sequence[Request]) -> list[Ans
     if len(requests) > 1 and (stop := confirm_limit(run, wire, answers)):
         raise CannotCheck(str(stop))
     if text := moved(wire.target, answers, MODELS) or not_let_in(run, answers):
-        raise CannotCheck(text)
+        raise NoAccess(text)
     answers = [locate(run, wire, each) if each.path == MODELS else each for each in answers]
     return settle_root(run, wire, answers)
 
@@ -122,7 +122,7 @@ def locate(run: Run, wire: Wire, listing: Answer) -> Answer:
     run.target["api_base"] = wire.target.api_base
     is_needed = run.args.deployment is FLEET or getattr(run.args, "model", None) is None
     if (listing.status != 403 or is_needed) and (text := no_access(run, listing)):
-        raise CannotCheck(text)
+        raise NoAccess(text)
     return listing
 
 

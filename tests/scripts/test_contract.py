@@ -239,6 +239,7 @@ def test_a_refused_connection_is_exit_3_and_one_line_that_helps(
     assert (ended.code, len(said)) == (3, 1)
     assert "refused" in said[0] and closed_port in said[0] and "--url" in said[0]
     is_sound(ended, output)
+    assert has_no_access(ended)
 
 
 class Server(QuietServer):
@@ -358,6 +359,11 @@ def is_sound(ended: Finished, output: str) -> None:
     assert not [path for path in ended.results.iterdir() if path.suffix not in (".json", ".log")]
 
 
+def has_no_access(ended: Finished) -> bool:
+    """Whether the results say that the other scripts need not be tried."""
+    return any(json.loads(path.read_text())["no_access"] for path in ended.results.glob("*.json"))
+
+
 @every_script
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_whatever_the_server_answers_it_is_no_pass_and_no_credential_shows(
@@ -381,6 +387,7 @@ def test_a_refused_credential_is_exit_3_and_says_what_to_do(
     assert (ended.code, len(said)) == (3, 1)
     assert "401" in said[0] and "--" in said[0]
     is_sound(ended, "text")
+    assert has_no_access(ended)
 
 
 @every_script

@@ -50,6 +50,7 @@ from livecheck.load import capacity, client_delay, gateway_cost, gateway_probes,
 from livecheck.load.arrivals import CONSTANT, POISSON, Load
 from livecheck.load.client_delay import client_metrics
 from livecheck.load.level import Level, Session, cannot_recover, measure_level
+from livecheck.load.plans import plan_benchmark
 from livecheck.wire import chat, form, metrics, silence
 from livecheck.wire.access import no_access
 from livecheck.wire.asking import Cause, open_wire, rate_limit_words
@@ -72,7 +73,7 @@ Fair = tuple[dict[str, Any], Records]  # figures and records without this progra
 
 
 def build_parser() -> common.Parser:
-    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
+    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, plan=plan_benchmark)
     group = parser.add_argument_group("what to measure")
     add = group.add_argument
     number, count = common.whole_number(1), common.whole_number(0)

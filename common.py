@@ -1,6 +1,6 @@
 """What every check script imports first: its options, its run, its exit code.
 
-    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
+    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, plan=plan_queue)
     ...
     def measure(run: Run) -> None:
         document = run.document("queue_behavior")
@@ -30,6 +30,7 @@ from livecheck.core.options import (
     seconds,
     whole_number,
 )
+from livecheck.core.plan import Plan, show
 from livecheck.core.result_file import Document
 from livecheck.core.run import Run, run, run_to_end
 from livecheck.core.settings import FLEET, GATEWAY, Deployment
@@ -61,15 +62,18 @@ def new_parser(
     deployment: Deployment,
     checks: Sequence[str],
     timeout_s: float = 120,
+    *,
+    plan: Callable[[argparse.Namespace], Plan] = lambda _: Plan(),
 ) -> Parser:
     """A parser with the options that all scripts share.
 
     `file` and `doc` are the script's `__file__` and docstring: the text before "Examples:" becomes
     the description of --help, the rest its epilog. `checks` are the names that --only and --skip
-    take, besides those that every script has.
+    take, besides those that every script has. `plan` estimates from the options what a run would
+    send, for --plan.
     """
     parser = Parser.from_manual(file, doc)
-    parser.set_defaults(deployment=deployment, script=Path(file).stem)
+    parser.set_defaults(deployment=deployment, script=Path(file).stem, estimate=plan)
     variable = deployment.url_variable
     default = f", default {deployment.default_url}" if deployment.default_url else ""
     token = f"credential; - reads it from stdin (or {deployment.token_variable})"
@@ -95,6 +99,7 @@ def new_parser(
     add("--results", type=Path, default=Path("results"), metavar="DIR", help=folder)
     add("--only", nargs="+", choices=checks, metavar="CHECK", help=f"run only these: {names}")
     add("--skip", nargs="+", choices=checks, default=[], metavar="CHECK", help="leave these out")
+    add("--plan", action="store_true", help="show what this would send, and how long it takes")
     add("--strict", action="store_true", help="treat every WARN as a FAIL")
     return parser
 
@@ -108,11 +113,13 @@ def main(
     """The end of every script: parse the command line, run, and return the exit code.
 
     `prepare` checks the options against each other before anything is sent; its ValueError is a
-    mistake on the command line. What it returns is `run.prepared`.
+    mistake on the command line. What it returns is `run.prepared`. With --plan nothing is run.
     """
     args = parser.parse_args(argv)
     try:
         prepared = prepare(args) if prepare else None
     except ValueError as error:
         parser.error(str(error))
+    if args.plan:
+        return int(show(args.script, args.estimate(args), args.output))
     return int(run_to_end(args, measure, prepared))

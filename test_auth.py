@@ -55,6 +55,15 @@ from livecheck.fleet.credential_questions import ENDPOINTS, Exchange, Question
 from livecheck.fleet.exchange_words import MAX_NAMED, NAME_LENGTH, counted, named, variants
 from livecheck.fleet.findings import Finding, merge
 from livecheck.fleet.jwt import claims, read_jwt
+from livecheck.fleet.plans import (
+    AT_ONCE,
+    MAX_KEYS,
+    MAX_TRIED,
+    MAX_WAIT_S,
+    WAIT_S,
+    WATCH_S,
+    plan_auth,
+)
 from livecheck.fleet.public_keys import find_public_keys
 from livecheck.fleet.roles import ADMIN, SPECIFIC, Identities
 from livecheck.wire import asking, chat
@@ -71,17 +80,11 @@ ACCEPTED_FORMS = ("bearer_case",)  # those of them that a server should accept
 WAYS_AROUND = ("other_paths", "other_methods", "proxy_headers")  # of a request, to its own answer
 CHECKS = (CONTROL, *REFUSED, *OPTIONAL_FORMS, *WAYS_AROUND, ENDPOINTS, *ROLES, "echo", "cost")
 
-AT_ONCE = 2
 TOGETHER = 20  # questions, before their answers are read and let go of
 CONTROLS = 3  # in a run without the ways around
 LEAST_PATIENCE_S = 10.0  # for an answer that need not come
 PATIENCE = 5  # the same, in times of the slowest answer to the valid credential
 USER_LENGTH = 200  # characters of the user's name in a token
-MAX_MODELS = 4  # asked for by name with the role for it: each may have to be loaded
-MAX_KEYS = 2  # of a JWKS, when none of them has the kid of the token
-WATCH_S = 2.0  # how long a sleeping fleet is watched after requests that must be refused
-WAIT_S = 2.0  # before the valid credential is asked with once more
-MAX_WAIT_S = 10.0  # when the server says how long to wait
 MODEL_LENGTH = 40
 
 FULL_ACCESS = 'the guide says of the admin role: "Full access"'
@@ -112,7 +115,7 @@ ADVICE = {
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = common.new_parser(__file__, __doc__, common.FLEET, CHECKS, timeout_s=30)
+    parser = common.new_parser(__file__, __doc__, common.FLEET, CHECKS, 30, plan=plan_auth)
     add = parser.add_argument_group("what to check").add_argument
     text = "model to ask for by its name (default: the first listed)"
     add("--model", type=one_model, metavar="NAME", help=text)
@@ -344,7 +347,7 @@ def find_models(talk: Conversation, contact: Answer) -> None:
             listed = api.listed_models(contact)
         named = [name for name in listed if roles.is_concrete(name)]
         chats = which_chat(contact)
-        evidence.models = ([each for each in named if chats.get(each)] or named)[:MAX_MODELS]
+        evidence.models = ([each for each in named if chats.get(each)] or named)[:MAX_TRIED]
     except Unreadable as error:
         evidence.models_problem = str(error)
     if named := talk.run.args.model:
@@ -396,7 +399,7 @@ def ask_roles(talk: Conversation) -> None:
         if evidence.has_binary and not identity.reason:  # some tokens live for seconds
             identity = evidence.identities[name] = talk.identities.find(role, fresh=True)
         if identity.token:
-            models = roles.models_to_try(role, evidence.models, MAX_MODELS)
+            models = roles.models_to_try(role, evidence.models, MAX_TRIED)
             talk.ask(questions.of_role(name, identity.token, models), 1)
     # A runner may have come meanwhile: only a role that is told so twice is at a disadvantage.
     again = [each.question for each in evidence.exchanges if is_treated_worse(evidence, each)]

@@ -43,6 +43,18 @@ from livecheck.gateway import characters
 from livecheck.gateway.burst import Limits
 from livecheck.gateway.exact_test import Table, chance_of_so_few
 from livecheck.gateway.own_questions import KINDS, Question, Questions, foreign
+from livecheck.gateway.plans import (
+    ASKED_AGAIN,
+    AT_ONCE,
+    COMPARISONS,
+    FOR_EACH_PLACE,
+    LEAST_IN_ROUND,
+    LONG_TOKENS,
+    ROUNDS,
+    SENDINGS,
+    TRIALS,
+    plan_concurrency,
+)
 from livecheck.wire import chat, dialect, form, notices
 from livecheck.wire.access import no_access
 from livecheck.wire.answer import Answer, ms
@@ -53,20 +65,13 @@ from livecheck.wire.wire import Request
 
 OF_ROUNDS = ("answered", "crosstalk", "correct", "same_text", "characters")
 CHECKS = ("alone", *OF_ROUNDS, "leftovers", form.NAME)
-AT_ONCE = 8  # where /health does not say it
 MOST_AT_ONCE = 32  # of our own accord, whatever /health says
-TRIALS, ENOUGH = 4, 3  # questions of each kind to begin with; so many right answers: it can do it
-ROUNDS = 3
-FOR_EACH_PLACE = 2  # questions in a round: the second one gets the place of one that has ended
-LEAST_IN_ROUND = 8
-ASKED_AGAIN = 2  # of those asked alone: is the text the same each time?
+ENOUGH = 3  # right answers of TRIALS questions of a kind: the model can do it
 LENGTHS = (1 / 3, 2 / 3, 1)  # of --max-tokens, in turn
 LEAST_TOKENS = 24  # of an answer: a right one has fewer, with nearly any tokenizer
-LONG_TOKENS = 256  # of an answer that is to be cancelled, unless --max-tokens is more
 LEAST_CANCELLED_BYTES = 600  # of the answer: its head, and the first event or two
 LIMIT = 0.01  # a chance that is smaller than this is a FAIL
 CERTAIN = 0.0001  # of a larger one than this, all is asked once more before it is believed
-ATTEMPTS = 3  # to send what was refused because there was no room
 PAUSE_S = 0.5  # before it is sent again
 SEED = 1
 TEXT_LENGTH = 60  # characters of an answer in a line
@@ -77,7 +82,7 @@ CROWDED = ("together", "cancelled", "after")  # steps in which several requests 
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
+    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, plan=plan_concurrency)
     add = parser.add_argument_group("what to ask").add_argument
     number = common.whole_number
     at_once = f"requests at once (default: as /health says, at most {MOST_AT_ONCE}, else {AT_ONCE})"
@@ -321,7 +326,7 @@ def ask_together(session: Session, known: Sequence[Task]) -> None:
 def ask_round(session: Session, tasks: Sequence[Task]) -> None:
     """All of these questions. Those for which there was no room are asked again, and half as many
     at once."""
-    for _ in range(ATTEMPTS):
+    for _ in range(SENDINGS):
         session.evidence.at_once.append(session.at_once)
         asked = session.ask("together", tasks, session.at_once)
         tasks = [each.task for each in asked if each.is_refused]
@@ -333,7 +338,7 @@ def ask_round(session: Session, tasks: Sequence[Task]) -> None:
 
 def compare(session: Session) -> None:
     """The same kinds of questions alone and together; twice when the first time leaves a doubt."""
-    for attempt in range(2):
+    for attempt in range(COMPARISONS):
         tasks = ask_alone(session)
         if attempt == 0:
             session.ask("again", tasks[:ASKED_AGAIN])

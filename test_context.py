@@ -66,6 +66,7 @@ from livecheck.gateway.context_size import (
     slots_of_props,
 )
 from livecheck.gateway.exact_test import Table, chance_of_so_few
+from livecheck.gateway.plans import MORE_ALONE, MORE_TRIES, MOST_CONTEXTS, REPEATS, plan_context
 from livecheck.gateway.token_rate import Rate, find_rate, stalls
 from livecheck.wire import chat, form, notices
 from livecheck.wire.access import no_access
@@ -76,16 +77,12 @@ from livecheck.wire.model_choice import model_to_ask
 CHECKS = ("promise", "taken", "remembered", "room", "together", "beyond", form.NAME)
 DEFAULT_TOKENS = 64  # twice what an answer with the three numbers has
 MOST = 2_000_000  # tokens of context: a longer prompt takes hours, or the server is wrong
-MOST_AT_ONCE = 8  # requests at once, unless --concurrency says otherwise: each costs half a context
 USUAL_AT_ONCE = 4  # where the deployment does not say how many it serves at once
 ABOUT_S = 10.0  # timeout of /health and /props
 # The first prompts, in sentences of about nine tokens. The longest of them has to be well below the
 # context, and long enough for the count of a sentence to be exact.
 SHORTEST, FAR, LEAST_FAR = 8, 64, 16
 FAR_SHARE, USUAL_BASE, USUAL_SENTENCE = 0.3, 150, 12
-REPEATS = 2  # prompts of 10 and of 50 percent
-MORE_TRIES = 2  # of 95 percent, when the first number was not repeated
-MORE_ALONE = 4  # at most, of 50 percent, when the first number is lost only together
 LIMIT = 0.01  # a loss under load whose chance is smaller than this is a FAIL
 MOST_SLOTS = 64  # among which a context may be divided
 SPARE = 8  # tokens between the end of an answer and the end of the context
@@ -94,7 +91,7 @@ PLACES = ("beginning", "middle", "end")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=600)
+    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, 600, plan=plan_context)
     add = parser.add_argument_group("what to check").add_argument
     size = "tokens that one request may have (default: what the deployment says)"
     add("--context", type=common.whole_number(LEAST, MOST), metavar="N", help=size)
@@ -350,7 +347,7 @@ def find_promise(run: Run, token: str | None, listing: Answer, model: str) -> Ev
             props = fetch(run, wire, chat.get("/props"))
             said = said or promise_of_props(props)
             at_once = at_once or slots_of_props(props)
-    at_once = args.concurrency or min(MOST_AT_ONCE, at_once or USUAL_AT_ONCE)
+    at_once = args.concurrency or min(MOST_CONTEXTS, at_once or USUAL_AT_ONCE)
     if args.context:
         return Evidence(Promise(args.context, "--context"), said, at_once, args.timeout)
     if said is None:

@@ -35,6 +35,7 @@ from livecheck.core.checks import failed, passed, undecided, warned
 from livecheck.core.json_value import number
 from livecheck.core.options import option_type
 from livecheck.core.text import counted, plural, shorten
+from livecheck.gateway.plans import plan_cors
 from livecheck.wire import chat, form
 from livecheck.wire.access import no_access
 from livecheck.wire.answer import ERROR_200, Answer
@@ -87,7 +88,7 @@ DEFAULT_PORTS = {("http", "80"), ("https", "443")}
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
+    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, plan=plan_cors)
     add = parser.add_argument_group("what to check").add_argument
     origin = option_type(parse_origin)
     add("--origin", type=origin, help="web page that should be allowed (or CORS_ORIGIN)")

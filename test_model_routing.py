@@ -46,15 +46,14 @@ from livecheck.fleet import api, roles
 from livecheck.fleet.api import ADMIN_PATHS, CLASSES
 from livecheck.fleet.findings import Finding, merge
 from livecheck.fleet.model_answers import SHOWN_LENGTH, Exchange, Listing, Question
+from livecheck.fleet.plans import ANSWER_TOKENS, MAX_MODELS, ROUNDS, plan_model_routing
 from livecheck.fleet.roles import ADMIN, BASIC, SPECIFIC, Identities, in_words, is_concrete
 from livecheck.wire import access, asking, chat, form, notices
 from livecheck.wire.answer import Answer
 from livecheck.wire.asking import COSTLY, Asker, Cause, Stop
 from livecheck.wire.wire import Request
 
-ROUNDS = 3  # a class may have several models: each round asks once whole, once streamed
 PROMPT = "Say yes."
-MAX_TOKENS = 32  # some models think before they answer
 UNKNOWN_MODEL = "no-such-model:0b"
 UNKNOWN_CLASS = "class:no-such-class"
 # what a question is for, unless it is for one of the roles
@@ -65,7 +64,6 @@ ROLE_CHECKS = {NO_ROLE: "role_none", SPECIFIC: "role_specific", ADMIN: "role_adm
 ROUTING_CHECKS = ("class", "classes_differ", "model", "listing", "stream", form.NAME)
 UNKNOWN_CHECKS = {"unknown_model": UNKNOWN_MODEL, "unknown_class": UNKNOWN_CLASS}
 CHECKS = (*ROUTING_CHECKS, *UNKNOWN_CHECKS, *ROLE_CHECKS.values(), "full_access")
-MAX_MODELS = 8  # that model:specific is tried with: each may have to be loaded
 STOPPING = (Cause.RATE_LIMIT, Cause.UNREACHABLE, *COSTLY)
 SHOWN_MODELS = 6  # in a line
 NO_ADMIN_API = (404, 405, 501)  # statuses of a path that nobody serves
@@ -74,7 +72,7 @@ WIDTH = 80  # characters of a line
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = common.new_parser(__file__, __doc__, common.FLEET, CHECKS, timeout_s=60)
+    parser = common.new_parser(__file__, __doc__, common.FLEET, CHECKS, 60, plan=plan_model_routing)
     add = parser.add_argument_group("what to check").add_argument
     add("--model", type=roles.model_option, metavar="MODEL", help="class or model to ask for")
     several = "several classes or models (default class:fast class:big)"
@@ -177,7 +175,7 @@ class Conversation:
     def complete(self, part: str, token: str, model: str, stream: bool) -> Exchange | None:
         """Ask for a completion. The prompt is new: an answer from a cache would ask no model."""
         prompt = chat.unique(PROMPT)
-        return self.ask(part, token, model, chat.completion(model, prompt, MAX_TOKENS, stream))
+        return self.ask(part, token, model, chat.completion(model, prompt, ANSWER_TOKENS, stream))
 
     def ask(self, part: str, token: str, asked: str, request: Request) -> Exchange | None:
         """Send a request, and keep the answer, also when interrupted. None when nothing more is to

@@ -44,6 +44,7 @@ from livecheck.core.text import counted, plural
 from livecheck.gateway import answer_parts as parts
 from livecheck.gateway import characters, rhythm
 from livecheck.gateway.openai_client import UNREADABLE, OpenAIClient, SdkCall, unfinished
+from livecheck.gateway.plans import plan_openai_sdk
 from livecheck.gateway.refusal_words import refused_for
 from livecheck.gateway.rhythm import Paced
 from livecheck.gateway.sdk_failures import (
@@ -83,7 +84,7 @@ SAME_VECTOR = 0.999  # parts.cosine of the same text, computed twice
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
+    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, plan=plan_openai_sdk)
     add = parser.add_argument_group("what to ask").add_argument
     add("--model", metavar="NAME", help="model to ask for (default: the first listed for chat)")
     longest = "longest answer, in tokens (default %(default)s)"

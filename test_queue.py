@@ -69,11 +69,14 @@ from livecheck.gateway.contradictions import (
     lasting_contradiction,
 )
 from livecheck.gateway.disconnection import (
+    ATTEMPTS,
     NOTICE_S,
+    SETTLE_S,
     Disconnection,
     Disconnections,
     measure_disconnections,
 )
+from livecheck.gateway.plans import DISCONNECTING, IDLE_WAIT_S, plan_queue
 from livecheck.gateway.queue_client import QueueClient
 from livecheck.gateway.queue_metrics import growth, metrics_problems, queue_depths
 from livecheck.gateway.queue_state import (
@@ -98,18 +101,14 @@ from livecheck.wire.starvation import Starvation
 
 OVERFLOW = ("refusals", "retry_after", "error_body", "refused_fast", "served", "concurrency")
 BURST = ("burst", *OVERFLOW, "health", "metrics", "probes")
-DISCONNECTING = ("left_streaming", "left_queued", "order")
 CHECKS = ("limits", "idle", "single", *BURST, "retry", *DISCONNECTING, silence.NAME, form.NAME)
 
-IDLE_WAIT_S = 60.0  # for the requests of others to end, before the first one of ours
-ATTEMPTS = 3  # each with answers twice as long, until they overlap
-SETTLE_S = 10.0  # for the gauges to be 0 again, after the last answer
 NO_QUEUE = "none"  # as --max-queue: what is not served at once is refused
 MOST_AT_ONCE = 1000  # requests
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
+    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, plan=plan_queue)
     group = parser.add_argument_group("what to expect and what to send")
 
     def add(option: str, least: int, default: int | None, text: str, metavar: str = "N") -> None:

@@ -59,6 +59,7 @@ from livecheck.gateway.limit_session import (
     is_let_around,
     ways_around,
 )
+from livecheck.gateway.plans import plan_rate_limit
 from livecheck.gateway.retry_after import read_retry_after
 from livecheck.wire import chat
 from livecheck.wire.asking import open_wire, rate_limit_words
@@ -91,7 +92,7 @@ ROWS = {  # of what is shown: a step, and what it is
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
+    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, plan=plan_rate_limit)
     add = parser.add_argument_group("the limit").add_argument
     limit = "requests that the key may send in a window (default %(default)s)"
     add("--limit", type=common.whole_number(1, MOST), default=100, metavar="N", help=limit)

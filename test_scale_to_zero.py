@@ -47,6 +47,13 @@ from livecheck.core.settings import check_url
 from livecheck.core.text import counted, plural
 from livecheck.core.text import duration as show_ms
 from livecheck.gateway.idle_wait import COLD, Session, wait_in_silence, watching
+from livecheck.gateway.plans import (
+    AFTER_REQUESTS,
+    ANSWER_S,
+    STAY_PROBES,
+    WARM_REQUESTS,
+    plan_scale_to_zero,
+)
 from livecheck.gateway.sleep_evidence import (
     COLD_FACTOR,
     ZERO_READINGS,
@@ -86,11 +93,7 @@ CHECKS = (
     silence.NAME,
     form.NAME,
 )
-WARM_REQUESTS = 3  # after the first, which may be cold
-AFTER_REQUESTS = 3  # at most, after the cold one: the second and third only if it is slow
 LIKE_WARM = 1.5  # a cold start within this many times the slowest warm TTFT is hard to believe
-STAY_PROBES = 12  # probes at zero workers: a minute by default
-ANSWER_S = 10.0  # timeout of the health URL and the control planes, unless --timeout is less
 COMMAND_S = 30.0  # the same for the workers command
 LONG_WAIT_S = 60.0  # before a longer wait the worst case is announced
 RUNPOD_PROXY = ".proxy.runpod.net"
@@ -100,7 +103,7 @@ RUNPOD_HEALTH = "https://api.runpod.ai"
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
+    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, plan=plan_scale_to_zero)
     add = parser.add_argument_group("scale to zero").add_argument
     probed = "URL to probe, or a path of --url (default: /ping on its port 8001)"
     add("--health-url", type=health_location, metavar="URL", help=probed)

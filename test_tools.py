@@ -39,6 +39,7 @@ from livecheck.core.options import option_type
 from livecheck.core.text import counted, listed, plural, shorten
 from livecheck.gateway import tool_calls, tool_questions
 from livecheck.gateway.exact_test import Table, chance_of_so_few
+from livecheck.gateway.plans import plan_tools
 from livecheck.gateway.tool_answers import (
     ToolAnswer,
     arguments_of,
@@ -70,7 +71,7 @@ ABOUT_TOOLS = re.compile(r"\btools?\b|function.?call|jinja|template", re.I)
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, timeout_s=120)
+    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, plan=plan_tools)
     add = parser.add_argument_group("what to ask").add_argument
     add("--model", metavar="NAME", help="model to ask for (default: the first listed for chat)")
     times = "how often each scenario is asked, streamed and not (default %(default)s)"

@@ -45,6 +45,7 @@ from livecheck.fleet import api, magic_packet
 from livecheck.fleet.jwt import claims
 from livecheck.fleet.magic_packet import Heard
 from livecheck.fleet.online import SLOW_POLL_S, Changes, Observer, State, macs, may_serve, names
+from livecheck.fleet.plans import WAKE_TOKENS, plan_wol
 from livecheck.fleet.roles import SPECIFIC, is_concrete, model_option, role_for
 from livecheck.fleet.wake_evidence import MIN_WAKE_S, Evidence, is_refused, is_served, problem_of
 from livecheck.wire import chat, form, notices
@@ -56,7 +57,6 @@ CHECKS = (
     form.NAME,
 )
 PROMPT = "Say hello."
-MAX_TOKENS = 16
 READ_S = 5.0  # longest answer of the gateway's own lists, unless --timeout is less
 MAX_BURST = 1000
 CONFIRM_S = 1.0  # until "nobody is online" is read again: a gateway in trouble may say so too
@@ -75,7 +75,7 @@ MAX_REPEATS = 3  # a sender may send a packet this often, as nobody confirms it
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = common.new_parser(__file__, __doc__, common.FLEET, CHECKS, timeout_s=120)
+    parser = common.new_parser(__file__, __doc__, common.FLEET, CHECKS, plan=plan_wol)
     add = parser.add_argument_group("wake-on-LAN").add_argument
     model = "class or model to ask for (default %(default)s)"
     wait = "wait up to this long until the runners are asleep"
@@ -133,7 +133,7 @@ class Session:
     def ask(self, count: int, keep: Callable[[list[Answer]], object]) -> None:
         """Send `count` requests at once. Each prompt is new, so that no cache answers."""
         prompts = [chat.unique(PROMPT) for _ in range(count)]
-        requests = [chat.completion(self.run.args.model, text, MAX_TOKENS) for text in prompts]
+        requests = [chat.completion(self.run.args.model, text, WAKE_TOKENS) for text in prompts]
         self.asker.ask([chat.with_credential(r, self.token) for r in requests], count, keep=keep)
 
     def read_log(self) -> list[api.LogEntry] | None:

@@ -55,6 +55,7 @@ from livecheck.fleet import api, attribution, roles, runner_loss
 from livecheck.fleet import busy_times as times
 from livecheck.fleet.api import NAME_LENGTH
 from livecheck.fleet.attribution import Attribution, KnownRunners, Requests, succeeded
+from livecheck.fleet.plans import ALONE_TIMES, plan_workload
 from livecheck.fleet.request_log import LogReader, RequestLog, clock_ahead_ms, latest
 from livecheck.fleet.request_timing import Timing, find_timing, timing_lines
 from livecheck.fleet.runner_loss import Loss, Pace, RunnerLoss, Source
@@ -70,7 +71,6 @@ OF_LOSS = ("clean_errors", "rerouted", "revived")
 CHECKS = ("requests", "distribution", "expect_runners", "idle", *OF_LOSS, form.NAME)
 PROMPT = "Count from 1 to 30, in words."  # the answer is long enough for requests to overlap
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
-ALONE_TIMES = 3  # requests one after the other, to know how long one takes
 CHANCE = 0.05  # a result that pure chance gives more often than this is not a verdict
 STARVED = "this program could not run meanwhile: repeat it on a less busy machine"
 IDLE_SHARE = 0.5  # of a request: a runner that also served was idle, if it had no work for longer
@@ -81,7 +81,7 @@ T = TypeVar("T")
 
 
 def build_parser() -> common.Parser:
-    parser = common.new_parser(__file__, __doc__, common.FLEET, CHECKS, timeout_s=60)
+    parser = common.new_parser(__file__, __doc__, common.FLEET, CHECKS, 60, plan=plan_workload)
     add = parser.add_argument_group("what to send, and what to expect").add_argument
     number = common.whole_number(1)
     of_default = "(default %(default)s)"

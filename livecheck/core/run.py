@@ -277,6 +277,7 @@ class Run(Screen):
 
     def _as_dict(self, document: Document) -> dict[str, Any]:
         hidden = {"deployment", "script", "token", "token_binary", "direct_key", "other_key"}
+        hidden |= {"plan", "estimate"}
         options = {key: plain(value) for key, value in vars(self.args).items() if key not in hidden}
         about = {
             "script": self.args.script,

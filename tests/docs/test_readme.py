@@ -21,6 +21,7 @@ from tools.soak import settings_of
 
 import test_tools
 from common import OF_ALL_ANSWERS
+from livecheck.core.plan import Plan
 from livecheck.wire import metrics, shares
 from reference import __main__ as reference_main
 from reference import running
@@ -43,6 +44,7 @@ LOADS = {  # what one run of the benchmark does not show
         "direct": "--direct-url {engine_url}",
     }.items()
 }
+EXPORTED = re.compile(r"\{\w+\}")
 DYNAMIC = {  # figures whose keys are names of the server's, or kinds of error
     "errors",
     "token_sources",
@@ -234,6 +236,15 @@ def sound_run(script: str, arguments: str, results: Path) -> Finished:
         return run_script(script, *words, env=deployment.environment, results=results)
 
 
+def plan_of(script: str, arguments: str) -> Plan:
+    """What --plan says of these arguments; a stand-in is put where they name what is exported."""
+    parser = module(script).build_parser()
+    words = EXPORTED.sub(lambda m: "9" if "port" in m[0] else "http://127.0.0.1:9", arguments)
+    args = parser.parse_args(shlex.split(words))
+    plan: Plan = args.estimate(args)
+    return plan
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Finished]]]:
     """A sound run of each script, several at a time: most of each is waiting."""
@@ -252,6 +263,21 @@ def test_a_sound_deployment_passes(run: str, runs: dict[str, Future[Finished]]) 
     documents = [finished.document(path.stem) for path in finished.results.glob("*.json")]
     failed = [c for document in documents for c in document["checks"] if c["status"] == "FAIL"]
     assert (finished.code, failed) == (0, []), finished.out
+
+
+@pytest.mark.parametrize("run", [*WITH_CHECKS, *LOADS])
+def test_a_run_keeps_to_its_plan(run: str, runs: dict[str, Future[Finished]]) -> None:
+    finished = runs[run].result()
+    documents = [finished.document(path.stem) for path in finished.results.glob("*.json")]
+    sent = [each for document in documents for each in document["requests"]]
+    sent = [each for each in sent if each.get("kind") != "workers"]  # read from elsewhere
+    took_s = sum(document["duration_s"] for document in documents)
+    script, arguments = LOADS.get(run) or (run, SOUND_CASES[run].arguments)
+    plan = plan_of(script, arguments)
+    assert len(sent) <= plan.requests
+    assert took_s <= plan.at_most_s
+    # the simulated model is faster than the one that a plan is made for
+    assert took_s / 3 <= plan.typical_s <= plan.at_most_s
 
 
 @pytest.mark.parametrize("run", [*WITH_CHECKS, *LOADS])

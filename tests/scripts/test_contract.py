@@ -39,6 +39,7 @@ BRIEF = {
 }
 SHARED = "--url --token --api-key --token-binary --timeout --ca-file --cert --cert-key"
 SHARED += " --no-verify-ssl --verbose --debug --output --results --only --skip --strict --help"
+SHARED += " --plan"
 HEAVY = {
     "requests",
     "urllib3",
@@ -147,6 +148,32 @@ def test_the_docstring_says_what_pass_means_and_what_it_costs(script: str) -> No
 def test_nothing_in_a_script_looks_like_a_test_to_pytest(script: str) -> None:
     names = [name for name in vars(load_script(script)) if name.startswith(("test", "Test"))]
     assert not names
+
+
+# --- the plan
+
+
+@every_script
+def test_the_plan_needs_no_deployment_and_sends_nothing(
+    script: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert load_script(script).main(["--plan", *brief(script)]) == 0
+    out, err = capsys.readouterr()
+    assert (out.splitlines()[0], err) == (f"{script}: this is a plan, nothing is sent", "")
+    assert max(map(len, out.splitlines())) <= 100
+    assert not Path("results").exists()
+
+
+@every_script
+def test_the_plan_as_json_says_the_same(script: str, capsys: pytest.CaptureFixture[str]) -> None:
+    told = ["--token", SECRET, "--token-binary", "exit 1"]  # which is not run
+    assert load_script(script).main(["--plan", "--output", "json", *told, *brief(script)]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["script"] == script.removesuffix(".py")
+    assert plan["requests"] > 8  # those that any run may need besides its own
+    assert plan["tokens_at_most"] > 0
+    assert isinstance(plan["wakes"], str)
+    assert 0 < plan["typical_s"] <= plan["at_most_s"]
 
 
 # --- exit 2

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import Any
+from itertools import islice
+from typing import Any, Protocol
 
 # Checks that every script has. They are about all answers and connections of a run together, and
 # appear only where there is something to say: they do not decide what a script exists for.
@@ -52,15 +53,49 @@ class Status(str, Enum):
     SKIP = "SKIP"
 
 
+Exchange = Mapping[str, Any]  # a question and its answer, bounded: see wire/shown_exchange.py
+MAX_OF_CHECK = 4  # exchanges that are shown for one check
+LOOKED_AT = 500  # answers among which these are chosen
+
+
+class Answered(Protocol):
+    """A request and what became of it; those of one `kind` would show a reader the same."""
+
+    @property
+    def exchange(self) -> Exchange: ...
+
+    @property
+    def kind(self) -> str: ...
+
+
 @dataclass
 class Check:
-    """One promise and what was seen. `essential`: while it is a SKIP, the run is undecided."""
+    """One promise and what was seen. `essential`: while it is a SKIP, the run is undecided.
+
+    `exchanges`: what was asked and answered, of the requests that a failure or a warning rests on.
+    """
 
     name: str
     status: Status
     detail: str
     evidence: dict[str, Any] = field(default_factory=dict)
     essential: bool = False
+    exchanges: list[Exchange] = field(default_factory=list, repr=False, compare=False)
+
+    def shown_by(self, answers: Iterable[Answered | None]) -> Check:
+        """The same check, with the answers that show what it says; the most telling ones first.
+        Of many, those are kept that differ in kind. None stands for a request without an answer."""
+        if self.status in (Status.FAIL, Status.WARN):
+            found = [each for each in islice(answers, LOOKED_AT) if each is not None]
+            self.exchanges = [each.exchange for each in differing(found)[:MAX_OF_CHECK]]
+        return self
+
+
+def differing(answers: Sequence[Answered]) -> list[Answered]:
+    """The same answers, but first one of each kind."""
+    first = {each.kind: each for each in reversed(answers)}
+    chosen = {id(each) for each in first.values()}
+    return sorted(answers, key=lambda each: id(each) not in chosen)
 
 
 def passed(name: str, detail: str, evidence: dict[str, Any] | None = None) -> Check:

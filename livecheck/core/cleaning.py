@@ -23,6 +23,7 @@ MAX_TEXT = 1000  # of a text in a result file
 # MAX_LATER: thousands of requests may be refused with the same long words.
 MAX_TEXTS = 1_000_000
 MAX_LATER = 120
+MAX_LINES = 2048  # of a text that is saved line by line
 MAX_ITEMS = 1000  # of a list of texts, and of names in an object
 MAX_OBJECTS = 20_000  # of a list of objects: those of readings over time are long
 MAX_DEPTH = 30
@@ -42,6 +43,22 @@ def clean_line(text: str, redact: Callable[[str], str], most: int = MAX_LINE) ->
     # server repeats a credential so often is a reason to show less.
     line = visible(redact(text[: 4 * most]))
     return line if len(line) <= most else line[: most - 3] + "..."
+
+
+class Lines(str):
+    """A text of which the lines are kept: it is saved as a list of them."""
+
+
+def clean_lines(text: str, redact: Callable[[str], str], most: int = MAX_LINES) -> list[str]:
+    """A text of several lines as a list of them, together of at most `most` characters."""
+    lines, left = [], most
+    for line in redact(text[: 2 * most]).split("\n"):
+        shown = visible(line)
+        lines.append(shown if len(shown) <= left else shown[:left] + "...")
+        left -= len(shown) + 1
+        if left <= 0:
+            break
+    return lines
 
 
 class Cleaner:
@@ -80,6 +97,8 @@ class Cleaner:
             return self._object(value, depth)
         if isinstance(value, (list, tuple, set, frozenset)):
             return self._list(value, key, whole, depth)
+        if isinstance(value, Lines):
+            return clean_lines(value, self._secrets.redact)
         return self._text(value, key)
 
     def _text(self, value: object, key: str = "") -> str:

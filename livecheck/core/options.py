@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -15,6 +16,13 @@ from livecheck.core.text import one_line
 
 QUOTED = re.compile(r"'([^']*)'")
 MAX_SECONDS = 1e6  # eleven days; the timeout of a socket overflows somewhere beyond
+
+# What is left out of the line that repeats a run: the URL, which is shown as it was understood,
+# credentials, where the output goes, and which checks were chosen.
+NOT_REPEATED = {
+    *("url", "token", "token_binary", "direct_key", "other_key"),
+    *("verbose", "debug", "output", "results", "only", "skip"),
+}
 
 T = TypeVar("T")
 
@@ -45,7 +53,18 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             names = [each.partition("=")[0] for each in unknown if each.startswith("-")]
             self.error(f"unknown option {names[0]}" if names else "an argument without its option")
+        parsed.typed = self._repeatable(sys.argv[1:] if args is None else args)
         return parsed
+
+    def _repeatable(self, words: Sequence[str]) -> list[str]:
+        """These words of a command line without the options of NOT_REPEATED and their values."""
+        kept, is_kept = [], True
+        for word in words:
+            if action := self._option_string_actions.get(word.partition("=")[0]):
+                is_kept = action.dest not in NOT_REPEATED
+            if is_kept:
+                kept.append(word)
+        return kept
 
     def error(self, message: str) -> NoReturn:
         shown = QUOTED.sub(lambda m: m[0] if HARMLESS.fullmatch(m[1]) else "'…'", message)

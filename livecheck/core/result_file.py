@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from livecheck.core.checks import VERDICTS, Check, Exit, Status, exit_code_of, worst
+from livecheck.core.exchanges import Exchanges, Noted
 
 SCHEMA_VERSION = 1
 
@@ -93,8 +94,16 @@ class Document:
     nothing answers, or nobody is let in, so that the other commands would say the same.
     """
 
-    def __init__(self, name: str, wants: Callable[[str], bool], strict: bool, main: bool = True):
+    def __init__(
+        self,
+        name: str,
+        wants: Callable[[str], bool],
+        strict: bool,
+        main: bool = True,
+        noted: Noted | None = None,
+    ):
         self.name, self.main = name, main
+        self.exchanges = Exchanges(noted or Noted())
         self.checks: list[Check] = []
         self.metrics: dict[str, Any] = {}
         self.requests: list[dict[str, Any]] = []
@@ -111,13 +120,13 @@ class Document:
 
     def add(self, *checks: Check) -> None:
         """Take checks in, as --only, --skip and --strict want it."""
-        for check in checks:
-            if not self._wants(check.name):
-                continue
+        wanted = [check for check in checks if self._wants(check.name)]
+        for check in wanted:
             if check.status is Status.WARN and self._strict:
                 check.status = Status.FAIL
                 check.detail += " (a warning, but --strict)"
-            self.checks.append(check)
+        self.checks += wanted
+        self.exchanges.take(wanted)
 
     def finish(self) -> None:
         """All was measured and judged: what happens later does not touch this document."""
@@ -161,7 +170,13 @@ class Document:
             "started_at": self._started_at.isoformat(timespec="milliseconds"),
             "duration_s": round(self._duration_s, 3),
             **about,
-            "checks": [vars(check) for check in self.checks],
+            "checks": [as_saved(check) for check in self.checks],
+            "exchanges": self.exchanges.as_list(self._started_ns),
             "metrics": self.metrics,
             "requests": self.requests,
         }
+
+
+def as_saved(check: Check) -> dict[str, Any]:
+    """A check without its exchanges, which several checks may share."""
+    return {key: value for key, value in vars(check).items() if key != "exchanges"}

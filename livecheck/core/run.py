@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import platform
+import shlex
 import sys
 import traceback
 from collections import Counter
@@ -25,6 +26,7 @@ from livecheck.core.certificate import ClientCertificate, read_client_certificat
 from livecheck.core.checks import VERDICTS, Check, Exit, worst
 from livecheck.core.cleaning import Cleaner
 from livecheck.core.credentials import CannotCheck, Credentials, NoAccess, check_token
+from livecheck.core.exchanges import Noted
 from livecheck.core.options import Parser, is_wanted
 from livecheck.core.redaction import Secrets
 from livecheck.core.result_file import Document, to_json, to_json_bytes, write_atomically
@@ -45,6 +47,7 @@ class Run(Screen):
         self.documents: list[Document] = []
         self.exit_code = Exit.OK
         self.prepared: Any = None  # what the script's own check of its options returned
+        self.noted = Noted()  # answers that failed, for checks that name none
         self.has_served = False  # whether the deployment has answered a request with success
         self.has_completed = False  # whether one of these was for a completion or the like
         # checks about all answers together, which are judged when the run ends; and what they are
@@ -143,7 +146,7 @@ class Run(Screen):
 
     def document(self, name: str, main: bool = True) -> Document:
         """Begin a result file. It is saved when the run ends, however the run ends."""
-        document = Document(name, self.wants, self.args.strict, main)
+        document = Document(name, self.wants, self.args.strict, main, self.noted)
         self.documents.append(document)
         return document
 
@@ -276,17 +279,23 @@ class Run(Screen):
             self.say_always(f"{word} (exit {int(self.exit_code)}): {', '.join(parts)}")
 
     def _as_dict(self, document: Document) -> dict[str, Any]:
-        hidden = {"deployment", "script", "token", "token_binary", "direct_key", "other_key"}
-        hidden |= {"plan", "estimate"}
+        hidden = {"deployment", "script", "typed", "plan", "estimate"}
+        hidden |= {"token", "token_binary", "direct_key", "other_key"}
         options = {key: plain(value) for key, value in vars(self.args).items() if key not in hidden}
         about = {
             "script": self.args.script,
             "tool_version": TOOL_VERSION,
             "target": self.target,
             "client": self.client,
+            "command": self._command(),
             "options": options,
         }
         return Cleaner(self.secrets).document(document.as_dict(about))
+
+    def _command(self) -> str:
+        """The line that repeats this run, without a credential, --only and --skip."""
+        typed = getattr(self.args, "typed", ())
+        return shlex.join(["python3", f"{self.args.script}.py", "--url", self.url, *typed])
 
     def _save(self, contents: Iterable[tuple[str, str | bytearray]]) -> None:
         """Save these files. Those that cannot be saved are told in one line for each reason."""

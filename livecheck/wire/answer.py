@@ -29,6 +29,7 @@ from livecheck.wire.error_words import (
     words_of_text,
 )
 from livecheck.wire.proxy import BARRED, DOUBTFUL
+from livecheck.wire.shown_exchange import shown_exchange
 from livecheck.wire.spoken import content_in, thoughts_in
 from livecheck.wire.thoughts import Ending, Spent, asked_tokens, spent
 from livecheck.wire.wire import MAX_BYTES, Failure, Handshake, Reply, Request
@@ -607,6 +608,16 @@ class Answer:
         return silence.longest(self.reply, self.stream)
 
     # as it is saved
+
+    @cached_property
+    def exchange(self) -> dict[str, Any]:
+        """The question and the answer, for a check that rests on it (`Check.shown_by`)."""
+        return shown_exchange(self.reply, self.body)
+
+    @property
+    def kind(self) -> str:
+        """What it has in common with others that would show a reader the same."""
+        return f"{self.request.method} {self.path[:40]} {self.status} {self.failure_kind}"
 
     def record(self, start_ns: int) -> dict[str, Any]:
         """The answer as a flat record, times in ms: `sent_ms` and `ended_ms` from `start_ns` on,

@@ -116,6 +116,14 @@ def take_note(run: Run, answer: Answer, alone: bool) -> None:
     note_coding(run, answer)
 
 
+def note_failures(run: Run, answers: Iterable[Answer]) -> None:
+    """Note those that failed whatever was asked, for checks that name no answer. Not while requests
+    run: what is kept of an answer takes time."""
+    for answer in answers:
+        if answer.failure is not None or (answer.status or 0) >= 500:
+            run.noted.add(answer)
+
+
 def rate_limit_words(answer: Answer) -> str:
     """The line for a reached rate limit: what the server said, when to come back, what to do."""
     wait = answer.shown_header("retry-after")
@@ -158,6 +166,7 @@ def fetch(run: Run, wire: Wire, request: Request, name: str | None = None) -> An
     answer = Answer(wire.exchange([request])[0])
     take_note(run, answer, alone=True)
     answer.read_if_large()
+    note_failures(run, [answer])
     show(run, answer, name)
     confirm_passage([answer])
     return answer
@@ -306,6 +315,7 @@ class Asker:
         finally:
             answers += [made.get(each.index) or Answer(each) for each in self.wire.replies]
             self.answers += answers
+            note_failures(self.run, answers)
             if keep:
                 keep(answers)
         return answers

@@ -545,7 +545,7 @@ def judge_level(
         *(check_objective(each, figures, found, limited, fair) for each in objectives),
         check_edge(session, found, figures["client"]["client_bound"]),
     ]
-    return [check for check in checks if check]
+    return [check.shown_by(level.behind(check.name, found)) for check in checks if check]
 
 
 def check_edge(session: Session, found: Records, client_bound: bool) -> Check | None:

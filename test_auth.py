@@ -50,7 +50,13 @@ from livecheck.core.text import plural, shorten
 from livecheck.fleet import api, engine_endpoints, forged_tokens, roles
 from livecheck.fleet import credential_questions as questions
 from livecheck.fleet.api import CLASSES, Unreadable
-from livecheck.fleet.credential_evidence import CONTROL, ROLES, Evidence, is_treated_worse
+from livecheck.fleet.credential_evidence import (
+    CONTROL,
+    ROLES,
+    Evidence,
+    behind,
+    is_treated_worse,
+)
 from livecheck.fleet.credential_questions import ENDPOINTS, Exchange, Question
 from livecheck.fleet.exchange_words import MAX_NAMED, NAME_LENGTH, counted, named, variants
 from livecheck.fleet.findings import Finding, merge
@@ -809,7 +815,7 @@ def spent(evidence: Evidence) -> str:
 
 
 def judge(evidence: Evidence) -> list[Check]:
-    control = check_control(evidence)
+    control = check_control(evidence).shown_by(behind(CONTROL, evidence))
     controls = evidence.of(CONTROL)
     if not controls or not controls[0].completes:
         why = f" ({controls[0].said})" if controls else ""
@@ -821,7 +827,8 @@ def judge(evidence: Evidence) -> list[Check]:
     checks.append(check_endpoints(ENDPOINTS, evidence))
     for name in ROLES:
         checks += check_role(name, evidence)
-    return [*checks, check_echo(evidence), check_cost(evidence)]
+    checks += [check_echo(evidence), check_cost(evidence)]
+    return [check.shown_by(behind(check.name, evidence)) for check in checks]
 
 
 # --- show

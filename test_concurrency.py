@@ -478,7 +478,7 @@ def check_answered(evidence: Evidence) -> Check:
         detail += counted(each.problem or "" for each in bad)
         if wait := explained_wait(bad, evidence):
             return undecided(name, f"{detail}; {wait}", facts)
-        return failed(name, detail, facts)
+        return failed(name, detail, facts).shown_by(each.answer for each in bad)
     if not tried or len(evidence.counted("together")) < len(evidence.refused):
         return undecided(name, f"most requests were refused{refusals(evidence)}", facts)
     if stopped:
@@ -539,7 +539,7 @@ def check_crosstalk(evidence: Evidence) -> Check:
             f"({in_steps(each for each, _ in found)}): {ask_words(asked.question)} was answered "
         )
         detail += f"{answer_words(asked)}, and {words[0]} is of {ask_words(owners[words[0]])}"
-        return failed(name, detail, facts)
+        return failed(name, detail, facts).shown_by(each.answer for each, _ in found)
     if missing := not_compared(name, evidence):
         return missing
     return passed(name, f"no word of another request in {facts['answers']} answers", facts)
@@ -572,7 +572,8 @@ def check_correct(evidence: Evidence) -> Check:
     is_certain = chance < (CERTAIN if evidence.stopped else LIMIT)
     if is_certain:
         detail = f"{said}: the chance of so few is {chance:.2g}{example_of_wrong(evidence)}"
-        return failed(name, detail, {**facts, "chance": chance})
+        wrong = (each.answer for each in evidence.counted("together") if not each.is_right)
+        return failed(name, detail, {**facts, "chance": chance}).shown_by(wrong)
     if missing := not_compared(name, evidence):
         return missing
     if not asked:
@@ -609,13 +610,15 @@ def check_same_text(evidence: Evidence) -> Check:
         detail = f"{len(unsteady)} of {len(again)} texts differ alone as well: cannot tell"
         return skip(name, detail, facts)
     if differ:
+        same = evidence.of("alone", "together")
+        shown = [next(a.answer for a in same if a.text == text) for text in differ[0]]
         one, other = differ[0]
         detail = f"{len(differ)} of {len(pairs)} texts at temperature 0 differ, as "
         start = max(0, len(os.path.commonprefix([one, other])) - TEXT_LENGTH // 2)
         one, other = (quoted(text[start : start + TEXT_LENGTH]) for text in (one, other))
         detail += f"{one} alone and {other} together: "
         detail += "other requests in its batch may change how the engine rounds"
-        return warned(name, detail, facts)
+        return warned(name, detail, facts).shown_by(shown)
     return passed(name, f"{plural(len(pairs), 'text')} at temperature 0, the same together", facts)
 
 
@@ -643,7 +646,8 @@ def check_characters(evidence: Evidence) -> Check:
     if broken:
         parts.append(f"{len(broken)} are not UTF-8 ({in_steps(broken)})")
     if parts:
-        return warned(name, f"of {plural(len(whole), 'answer')}, {'; '.join(parts)}", facts)
+        detail = f"of {plural(len(whole), 'answer')}, {'; '.join(parts)}"
+        return warned(name, detail, facts).shown_by(each.answer for each in lost + broken)
     return passed(name, f"{plural(len(whole), 'answer')} without U+FFFD, all of them UTF-8", facts)
 
 
@@ -659,7 +663,8 @@ def check_leftovers(evidence: Evidence) -> Check:
         asked, words = found[0]
         detail = f"{len(found)} of {len(after)} answers hold a word of a request that was cancelled"
         detail += f": {ask_words(asked.question)} was answered {answer_words(asked)}, and "
-        return failed(name, f"{detail}{words[0]} is of {ask_words(owners[words[0]])}", facts)
+        detail = f"{detail}{words[0]} is of {ask_words(owners[words[0]])}"
+        return failed(name, detail, facts).shown_by(each.answer for each, _ in found)
     if not evidence.kinds:
         return skip(name, "the model can answer none of the questions")
     if evidence.stopped:

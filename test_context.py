@@ -671,8 +671,25 @@ JUDGES = (
 )
 
 
+OF_CHECK = {  # the phases that a check looks at
+    "taken": (RATE, SHORT, HALF, LONG),
+    "remembered": (LONG, SHORT),
+    "room": (LONG,),
+    "together": (TOGETHER,),
+    "beyond": (BEYOND,),
+}
+
+
+def behind(name: str, evidence: Evidence) -> list[Answer]:
+    """The answers that a check rests on: what was refused, cut or lost comes first."""
+    asked = evidence.of(*OF_CHECK[name])
+    asked.sort(key=lambda a: not (a.trouble or evidence.lacking(a) or a.found[0] is False))
+    return [each.answer for each in asked]
+
+
 def judge(evidence: Evidence) -> list[Check]:
-    return [check(evidence) for check in JUDGES]
+    checks = [check(evidence) for check in JUDGES]
+    return [c.shown_by(behind(c.name, evidence)) if c.name in OF_CHECK else c for c in checks]
 
 
 # --- show

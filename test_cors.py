@@ -542,10 +542,11 @@ def check_errors(evidence: Evidence) -> Check:
 
 def check_readable(name: str, found: Sequence[Asked]) -> Check:
     """The page can read all of these answers."""
-    problems = [f"{a.status} to {a.what}: {blocked(a)}" for a in found if blocked(a)]
+    kept_back = [a for a in found if blocked(a)]
+    problems = [f"{a.status} to {a.what}: {blocked(a)}" for a in kept_back]
     facts = {a.question.name: {"status": a.status, "allow_origin": a.allow_origin} for a in found}
     if problems:
-        return failed(name, "; ".join(problems), facts)
+        return failed(name, "; ".join(problems), facts).shown_by(a.answer for a in kept_back)
     statuses = ", ".join(f"{a.status} to {a.what}" for a in found)
     value = " or ".join(sorted({a.allow_origin[0] for a in found}))
     return passed(name, f"{statuses}: {value}", facts)
@@ -560,7 +561,7 @@ def check_credentials(evidence: Evidence) -> Check:
     if both:
         where = f"{plural(len(both), 'answer')}, as {both[0].status} to {both[0].what}"
         detail = f"Access-Control-Allow-Origin * together with credentials in {where}"
-        return failed("credentials", detail)
+        return failed("credentials", detail).shown_by(asked.answer for asked in both)
     if evidence.stopped:
         return undecided("credentials", f"not decided: {evidence.stopped}")
     if not evidence.answered("preflight", "answer", "stream"):
@@ -594,7 +595,9 @@ def check_others(evidence: Evidence) -> Check:
     facts = {"asked": count, "let_in": let_in}
     if let_in:
         named = "; ".join(f"{page} on {', '.join(names)}" for page, names in let_in.items())
-        return failed("others", f"{len(let_in)} of {count} other pages are let in: {named}", facts)
+        detail = f"{len(let_in)} of {count} other pages are let in: {named}"
+        read = (asked.answer for asked in others if blocked(asked) is None)
+        return failed("others", detail, facts).shown_by(read)
     for asked in others:
         if asked.answer.failure:
             return failed("others", f"{asked.what} as {asked.origin}: {asked.error_text}", facts)
@@ -616,12 +619,13 @@ def check_vary(evidence: Evidence) -> Check:
     lacking = [asked for asked in specific if not has_name(asked, "vary", "origin")]
     if not lacking:
         return passed("vary", f"Vary: Origin on all {len(specific)} answers")
+    shown = [asked.answer for asked in lacking]
     detail = f"no Vary: Origin on {len(lacking)} of {len(specific)} answers that carry the origin"
     detail += f", as {lacking[0].status} to {lacking[0].what}"
     if is_static(evidence):
         detail += "; harmless while all pages are sent this same origin, not with a second one"
-        return warned("vary", detail)
-    return failed("vary", f"{detail}: a cache may give it to another page")
+        return warned("vary", detail).shown_by(shown)
+    return failed("vary", f"{detail}: a cache may give it to another page").shown_by(shown)
 
 
 def is_static(evidence: Evidence) -> bool:
@@ -643,7 +647,7 @@ def check_exposed(evidence: Evidence) -> Check:
     said = brief(hidden[0].values(EXPOSE_HEADERS)) or "none"
     detail = f"Retry-After is not in {EXPOSE_HEADERS} ({said}) of {len(hidden)} of "
     detail += f"{len(readable)} answers: a page that is refused cannot see how long to wait"
-    return warned("exposed", detail)
+    return warned("exposed", detail).shown_by(asked.answer for asked in hidden)
 
 
 def check_sdk_headers(evidence: Evidence) -> Check:
@@ -672,7 +676,8 @@ def check_disabled(evidence: Evidence) -> Check:
         name, asked = next(iter(found.items()))
         detail = f"{', '.join(sorted(found))} though CORS should be off, as {name}: "
         detail += f"{brief(asked.headers[name])} on {asked.status} to {asked.what}"
-        return failed("disabled", f"{detail} for {asked.origin}", {"headers": sorted(found)})
+        check = failed("disabled", f"{detail} for {asked.origin}", {"headers": sorted(found)})
+        return check.shown_by(each.answer for each in found.values())
     for question in ("preflight", "answer", "stream"):
         if missing := without_answer("disabled", question, evidence):
             return missing
@@ -688,10 +693,19 @@ def check_form(evidence: Evidence) -> Check:
     answers = [asked.answer for asked in evidence.judged if asked.answer.path == chat.COMPLETIONS]
     bad = [each.completion.problem for each in answers if each.is_ok and each.completion.has_output]
     if problems := list(filter(None, bad)):
-        return failed(form.NAME, counted(problems), {"completions": len(answers)})
+        check = failed(form.NAME, counted(problems), {"completions": len(answers)})
+        return check.shown_by(each for each in answers if each.completion.problem)
     return form.check_form(answers)
 
 
+OF_CHECK = {  # where the question has another name
+    "preflight_origin": "preflight",
+    "methods": "preflight",
+    "headers": "preflight",
+    "sdk_headers": "sdk",
+    "errors": "401",
+    "disabled": "answer",
+}
 JUDGES = (
     check_preflight,
     check_preflight_origin,
@@ -714,7 +728,13 @@ def judge(evidence: Evidence, expect_disabled: bool) -> list[Check]:
     if not evidence.asked and stopped and stopped.cause in FAILURES:
         return [check_first_contact(stopped)]
     judges = (check_disabled,) if expect_disabled else JUDGES
-    return [check(evidence) for check in judges]
+    return [with_answers(check(evidence), evidence) for check in judges]
+
+
+def with_answers(check: Check, evidence: Evidence) -> Check:
+    """A check that is about one question of the allowed page, with its answer."""
+    asked = evidence.find(OF_CHECK.get(check.name, check.name))
+    return check if check.exchanges or asked is None else check.shown_by([asked.answer])
 
 
 # --- show

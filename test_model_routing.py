@@ -687,6 +687,21 @@ def check_full_access(evidence: Evidence) -> Check:
     return skip(name, f"{asked} not decided: {found.busy or found.problem}")
 
 
+def behind(name: str, evidence: Evidence) -> list[Answer]:
+    """The answers that a check rests on; what was not answered as it should be comes first."""
+    roles = {check: role for role, check in ROLE_CHECKS.items()} | {"full_access": ADMIN}
+    if name in UNKNOWN_CHECKS:
+        found = evidence.find(UNKNOWN, UNKNOWN_CHECKS[name])
+    elif name in roles:
+        found = evidence.find(roles[name])
+    else:
+        models = {"class": evidence.classes, "model": evidence.names}.get(name, ())
+        found = evidence.find(ROUTING, *models)
+        wrong = wrong_for_class if name == "class" else wrong_for_name
+        found.sort(key=lambda each: wrong(each, evidence) is None)
+    return [each.answer for each in found]
+
+
 def judge(evidence: Evidence, permissions: bool) -> list[Check]:
     """Those checks that can be decided by what was asked for."""
     checks = [check_class(evidence)] if evidence.classes else []
@@ -698,7 +713,7 @@ def judge(evidence: Evidence, permissions: bool) -> list[Check]:
     if permissions:
         checks += [check_role(role, evidence) for role in ROLES]
         checks.append(check_full_access(evidence))
-    return checks
+    return [c if c.exchanges else c.shown_by(behind(c.name, evidence)) for c in checks]
 
 
 # --- show

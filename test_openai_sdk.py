@@ -822,6 +822,7 @@ def ask_and_judge(session: Session, name: str) -> Check:
     found = ASK[name](session) if name in ASK else session.ask(name)
     reason = f"not asked: {session.asker.stopped}"
     check = judge(name, found) if found else undecided(name, reason)
+    check.shown_by(session.behind(name))
     for call in session.client.calls:
         if call.check == name:
             call.forget_content()
@@ -848,7 +849,8 @@ def decide(run: Run, document: Document, session: Session) -> None:
         damaged = damaged_answers(client.calls, session.at_wire)
         run.say()
         run.say("All answers")
-        run.decide(document, check_answers(asked, failed, damaged))
+        check = check_answers(asked, failed, damaged)
+        run.decide(document, check.shown_by(session.behind_failures()))
 
 
 def measure(run: Run) -> None:

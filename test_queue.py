@@ -391,7 +391,7 @@ def check_limits(health: Answer, limits: Limits | None, of_guide: bool) -> Check
         detail = f"/health announces {announced}; expected: {limits}"
     else:
         status, detail, evidence = Status.PASS, str(limits), dataclasses.asdict(announced)
-    return Check("limits", status, detail, evidence)
+    return Check("limits", status, detail, evidence).shown_by([health])
 
 
 def check_idle(reading: Reading | None, untrue: str | None) -> Check:
@@ -812,7 +812,7 @@ def go_through_steps(client: QueueClient, document: Document) -> None:
     try:
         decide_step_by_step(client, document, evidence)
         if not any(check.name == form.NAME for check in document.checks):
-            client.run.decide(document, *judge_all(client))
+            client.decide(document, *judge_all(client))
     finally:
         document.requests = client.records()
         document.metrics = metrics(client, evidence)
@@ -840,35 +840,35 @@ def decide_step_by_step(client: QueueClient, document: Document, evidence: Evide
     wanted -= set() if args.edge_idle else {silence.NAME}
     idle, untrue = idle_or_untrue(client)
     checked = check_idle(idle, untrue)
-    run.decide(document, checked)
+    client.decide(document, checked)
     if checked.status is Status.FAIL:
         end_early(run, document, checked)
         return
     if wanted <= {"limits", "idle"}:
         return
     checked = check_single(measure_single(client))
-    run.decide(document, checked)
+    client.decide(document, checked)
     if checked.status is not Status.PASS:
         end_early(run, document, checked)
         return
     if left := left_by_nobody(client, idle):
         checked = Check("health", Status.FAIL, left)
-        run.decide(document, checked)
+        client.decide(document, checked)
         end_early(run, document, checked)
         return
     if wanted & {*BURST, "retry", silence.NAME}:
         burst = measure_burst(client, evidence)
         checks = judge_burst(burst, args.retry_after)
-        run.decide(document, *checks)
+        client.decide(document, *checks)
         if not burst.is_conclusive:
             end_early(run, document, checks[0])
             return
         if burst.refused and run.wants("retry"):
             again = measure_retry(client, burst)
-            run.decide(document, check_retry(again, time_to_retry(burst, args.retry_after)[0]))
+            client.decide(document, check_retry(again, time_to_retry(burst, args.retry_after)[0]))
     if wanted & set(DISCONNECTING):
         measure_disconnections(client, evidence.disconnections)
-        run.decide(document, *judge_disconnections(client, evidence.disconnections))
+        client.decide(document, *judge_disconnections(client, evidence.disconnections))
 
 
 def end_early(run: Run, document: Document, cause: Check) -> None:

@@ -62,6 +62,7 @@ from livecheck.gateway.limit_session import (
 from livecheck.gateway.plans import plan_rate_limit
 from livecheck.gateway.retry_after import read_retry_after
 from livecheck.wire import chat
+from livecheck.wire.answer import Answer
 from livecheck.wire.asking import open_wire, rate_limit_words
 from livecheck.wire.model_choice import model_to_ask
 from livecheck.wire.wire import Request
@@ -597,6 +598,15 @@ def check_counters(evidence: Evidence, _: Sequence[str]) -> Check:
     return passed(name, f"{seen}; {served} served and {refused} refused here{others}", facts)
 
 
+OF_CHECK = {  # the steps that a check looks at
+    "one_by_one": (steps.ALONE, steps.NOW),
+    "at_once": (*steps.BURSTS, steps.NOW),
+    "window": (steps.HALF, steps.PRESS, steps.BURST),
+    "charged": (steps.BURST, steps.AGAIN),
+    "dodges": (steps.AROUND,),
+    "other_key": (steps.OTHER,),
+    "probes": (steps.PROBES,),
+}
 JUDGES = (
     check_one_by_one,
     check_at_once,
@@ -620,9 +630,30 @@ def not_decided(name: str, evidence: Evidence, reason: str = NOT_ASKED) -> Check
     return undecided(name, reason) if name == "at_once" else skip(name, reason)
 
 
+def behind(name: str, evidence: Evidence) -> list[Answer]:
+    """The answers that a check rests on: what was neither served nor refused comes first, then
+    what was served last."""
+    if name in ("refusal", "retry_after"):
+        odd = [e for e in evidence.refusals if e.answer.status != 429 or not has_advice(e)]
+        return [each.answer for each in odd or evidence.refusals]
+    found = evidence.of(*OF_CHECK.get(name, ()), what=None)[::-1]
+    if name in ("other_key", "probes"):
+        found.sort(key=lambda each: not is_limit(each))
+    else:
+        order = (Fate.TROUBLE, Fate.SERVED, Fate.REFUSED)
+        found.sort(key=lambda each: (order.index(each.fate), each.what == PLAIN))
+    return [each.answer for each in found]
+
+
+def has_advice(asked: Asked) -> bool:
+    is_json = isinstance(asked.answer.json, dict) and error_code(asked.answer) == CODE
+    return is_json and read_retry_after(asked.answer).is_valid
+
+
 def judge(evidence: Evidence) -> list[Check]:
     kinds = evidence.kinds
-    return [check(evidence, kinds) for check in JUDGES]
+    checks = [check(evidence, kinds) for check in JUDGES]
+    return [check.shown_by(behind(check.name, evidence)) for check in checks]
 
 
 # --- show

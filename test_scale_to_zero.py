@@ -641,7 +641,27 @@ def check_warm_again(evidence: Evidence) -> Check:
     return Check("warm_again", Status.PASS, f"first token after {times}")
 
 
+def behind(name: str, evidence: Evidence, url: str) -> list[Answer]:
+    """The answers that a check rests on; what failed or came late comes first."""
+    cold = [trial.cold for trial in evidence.trials if trial.cold]
+    found = {"warm": evidence.of("first") + evidence.of("warm"), "warm_again": evidence.of("after")}
+    found |= {"scale_down": cold, "cold_start": cold}
+    if name in found:
+        return [a.answer for a in sorted(found[name], key=lambda asked: not asked.error)]
+    probes = [probe for trial in evidence.trials for probe in trial.probes]
+    paces = zip(probes, pace_of(probes, url), strict=True)
+    shown = [probe.answer for probe, is_slow in paces if is_slow or not probe.answer.is_ok]
+    return shown or [probe.answer for probe in probes[-1:]] if name == "health" else []
+
+
 def judge(session: Session, url: str) -> list[Check]:
+    """All verdicts that the evidence allows, with the answers behind them."""
+    evidence = session.evidence
+    checks = judge_all(session, url)
+    return [c if c.exchanges else c.shown_by(behind(c.name, evidence, url)) for c in checks]
+
+
+def judge_all(session: Session, url: str) -> list[Check]:
     """All verdicts that the evidence allows."""
     evidence, limit_s = session.evidence, session.run.args.cold_start_timeout
     warm = check_warm(evidence, session.run.url)

@@ -238,7 +238,7 @@ def check_bound(bound: Bound, evidence: Evidence) -> Check:
         return undecided(name, f"not measured in this run ({expected})", facts)
     if bound.holds(share):
         return passed(name, f"{share}, {expected}", facts)
-    return failed(name, f"{share}, {expected}", facts)
+    return failed(name, f"{share}, {expected}", facts).shown_by(a.answer for a in evidence.usable)
 
 
 # --- judge: what the server does
@@ -258,9 +258,12 @@ def told(found: Findings) -> str:
 def settle(name: str, breaches: Findings, oddities: Findings, good: str, of: int) -> Check:
     """FAIL for breaches, else WARN for oddities, else PASS in the words of `good`."""
     facts = {"answers": of, "breaches": len(breaches), "oddities": len(oddities)}
+    bad = (each.answer for each, _ in breaches or oddities)
     if breaches:
-        return failed(name, told(breaches), facts)
-    return warned(name, told(oddities), facts) if oddities else passed(name, good, facts)
+        return failed(name, told(breaches), facts).shown_by(bad)
+    return (
+        warned(name, told(oddities), facts).shown_by(bad) if oddities else passed(name, good, facts)
+    )
 
 
 def check_calls(evidence: Evidence) -> Check:
@@ -466,10 +469,11 @@ def check_same_shape(evidence: Evidence) -> Check:
     certain = [each.text for each in found if each.is_certain]
     facts = {"answers": len(calling), "differences": len(certain), "oddities": len(found)}
     facts["oddities"] -= len(certain)
+    both = [form[0].answer for form in both_forms(evidence.usable) if form]
     if certain:
-        return failed(name, listed(certain, limit=160), facts)
+        return failed(name, listed(certain, limit=160), facts).shown_by(both)
     if found:
-        return warned(name, listed([each.text for each in found], limit=160), facts)
+        return warned(name, listed([each.text for each in found], limit=160), facts).shown_by(both)
     return passed(name, f"in {plural(len(calling), 'answer')} with calls", facts)
 
 

@@ -332,6 +332,8 @@ def judge(evidence: Evidence, args: argparse.Namespace) -> list[Check]:
             checks.append(check(evidence))
         elif name in (args.only or ()):
             checks.append(undecided(name, reason))
+    answers = sorted(evidence.answers, key=is_served)  # what was not served comes first
+    checks = [each.shown_by([*answers, *evidence.warm]) for each in checks]
     return [*checks, form.check_form([*evidence.answers, *evidence.warm])]
 
 

@@ -362,8 +362,12 @@ def judge(evidence: Evidence) -> list[Check]:
     if evidence.args.kill_command:
         checks += judge_loss(evidence)
     asked = [*evidence.requests.sent_alone, *evidence.requests.sent_together]
-    asked += evidence.loss.answers if evidence.loss else []
-    return [*checks, form.check_form(asked)]
+    lost = evidence.loss.answers if evidence.loss else []
+    for check in checks:
+        shown = [*(lost if check.name in OF_LOSS else asked)]
+        shown.sort(key=lambda each: each.completion.problem is None)
+        check.shown_by(shown)
+    return [*checks, form.check_form([*asked, *lost])]
 
 
 def check_requests(evidence: Evidence) -> Check:

@@ -10,6 +10,7 @@ from livecheck.fleet.api import CLASSES
 from livecheck.fleet.credential_questions import Exchange
 from livecheck.fleet.request_log import RefusalCost
 from livecheck.fleet.roles import ADMIN, BASIC, SPECIFIC, Identity
+from livecheck.wire.answer import Answer
 from livecheck.wire.asking import Cause, Stop
 
 CONTROL = "control"  # the group of the questions with the valid credential
@@ -90,6 +91,23 @@ class Evidence:
         last = max(at for at, each in enumerate(self.exchanges) if each.group == group)
         after = next((each for each in self.exchanges[last:] if each.group == CONTROL), None)
         return after is not None and after.completes
+
+
+def behind(name: str, evidence: Evidence) -> list[Answer]:
+    """The answers that a check rests on: first what was let in although it must not be, or was
+    refused although it must not be, then what is neither."""
+    role, _, right = name.partition(":")
+    asked = evidence.of(role)
+    if name == "echo":
+        asked = [each for each in evidence.exchanges if each.is_echo]
+    elif right:
+        names = {"classes": CLASSES, "models": evidence.models}.get(right, questions.ADMIN_PAGES)
+        asked = [each for each in asked if each.name in names]
+    elif name == CONTROL:
+        asked.sort(key=lambda each: each.completes)
+    else:
+        asked.sort(key=lambda each: (not (each.reaches or each.is_accepted), each.is_refused))
+    return [each.answer for each in asked]
 
 
 def is_treated_worse(evidence: Evidence, found: Exchange) -> bool:

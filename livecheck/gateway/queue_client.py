@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from livecheck.core.checks import Check
+from livecheck.core.result_file import Document
 from livecheck.core.run import Run
 from livecheck.gateway.burst import Limits
 from livecheck.gateway.queue_state import Reading, Watcher, take_places
@@ -24,6 +26,17 @@ PROMPT = "Write a very long story about the sea, in many chapters."
 PAUSE_S = 0.2
 LONG_PROBE_MS = 200.0  # for a probe that waits in a queue, at least; and half of an answer
 SHORT_ANSWER_S = 0.5  # of which nothing matters but that it comes
+
+
+OF_REFUSALS = ("retry_after", "error_body", "refused_fast")
+OF_BURST = ("burst", "refusals", *OF_REFUSALS, "served", "concurrency")
+STEPS = {  # of the checks about other steps
+    "single": ("single",),
+    "retry": ("retry",),
+    "left_streaming": ("left_streaming", "holders"),
+    "left_queued": ("holders", "left_queued", "refill"),
+    "order": ("queued", "queued_after"),
+}
 
 
 @dataclass
@@ -154,6 +167,23 @@ class QueueClient:
         background = Background(self.asker.wire, self.args.timeout, requests)
         self.steps.append(Step(name, background=background))
         return background
+
+    def decide(self, document: Document, *checks: Check) -> None:
+        """As the run does; a check that names no answers gets those of its step."""
+        for check in checks:
+            if not check.exchanges:
+                check.shown_by(self._behind(check.name))
+        self.run.decide(document, *checks)
+
+    def _behind(self, check: str) -> list[Answer]:
+        """The answers of the steps of this check; what was not served comes first, and where it is
+        about refusals nothing else."""
+        steps = STEPS.get(check, ("burst",) if check in OF_BURST else ())
+        found = [each for step in self.steps if step.name in steps for each in step.answers]
+        failed = [each for each in found if each.stream_error and not each.reply.cancelled]
+        if check in OF_REFUSALS:
+            return failed
+        return failed + [each for each in found if each not in failed]
 
     def records(self) -> list[dict[str, Any]]:
         """A record for each request of each step, with times from the first request of the run."""

@@ -52,6 +52,12 @@ def failed_requests(calls: Sequence[SdkCall], at_wire: AtWire, first: Answer) ->
     return failed
 
 
+def has_failed(call: SdkCall) -> bool:
+    """Whether `failed_requests` names it."""
+    is_bad = call.error is not None and not is_in_order(call)
+    return is_bad or call.was_empty or call.unfinished is not None
+
+
 def is_in_order(call: SdkCall) -> bool:
     """Whether a failure says nothing about the deployment, or is what should come of this call."""
     is_4xx = 400 <= (call.answer.status or 0) < 500

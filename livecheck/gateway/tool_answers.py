@@ -77,6 +77,7 @@ class ToolAnswer:
     asked_id: str = ""
     spent_ms: float | None = None
     is_limit: bool = False
+    answer: Answer | None = field(default=None, repr=False, compare=False)
 
     @property
     def calls(self) -> list[ToolCall]:
@@ -178,6 +179,7 @@ def read_answer(scenario: Scenario, answer: Answer, asked_id: str = "") -> ToolA
         "asked_id": asked_id,
         "spent_ms": answer.spent_ms,
         "is_limit": answer.is_rate_limited,
+        "answer": answer,
     }
     is_empty = says_nothing(answer)
     if problem is not None and not is_empty and spent is None:

@@ -232,15 +232,18 @@ def check_probes(
         return check_missing(answers[0], evidence, gateway)
     if outcomes:
         detail = f"{len(outcomes)} of {len(answers)} probes failed: {counted(outcomes)}"
-        return failed(name, detail, evidence)
+        bad = (a for a in counted_ones if not a.is_ok or a.is_web_page)
+        return failed(name, detail, evidence).shown_by(bad)
     if stopped and (not answers or len(counted_ones) < len(answers)):
         return undecided(name, str(stopped), evidence)
     if probes.reason:
         detail = f"each probe is a load: {probes.reason}; not probed again after {len(answers)}"
-        return warned(name, detail, evidence)
+        return warned(name, detail, evidence).shown_by(answers)
     if probes.slow:
         detail = f"{probes.slow} of {len(answers)} probes took more than {PROBE_LIMIT_S:g} s, p99 "
-        return warned(name, f"{detail}{duration(p99_ms)}: {PROBE_RULE}", evidence)
+        check = warned(name, f"{detail}{duration(p99_ms)}: {PROBE_RULE}", evidence)
+        slowest = sorted(answers, key=lambda each: each.spent_ms or 0.0, reverse=True)
+        return check.shown_by(slowest)
     detail = f"{len(answers)} of {len(answers)} answered 200, p99 {p99_ms:.2f} ms"
     if p99_net_ms is not None:
         detail += f", net of the network {p99_net_ms:.2f} ms"
@@ -266,11 +269,11 @@ def check_missing(answer: Answer, evidence: dict[str, Any], gateway: str | None)
         seen = f"there is no {path}: a web page answers with 200 ({shorten(answer.words, 60)})"
     if gateway:
         detail = f"{seen}, but this is the guide's gateway, which has one: "
-        return failed(PROBED[path], detail + gateway, evidence)
+        return failed(PROBED[path], detail + gateway, evidence).shown_by([answer])
     evidence |= {"missing": True}
     if answer.is_ok:
         detail = f"{seen}, and a platform that probes it sees no failure"
-        return warned(PROBED[path], detail, evidence)
+        return warned(PROBED[path], detail, evidence).shown_by([answer])
     return skip(PROBED[path], seen, evidence)
 
 

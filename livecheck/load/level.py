@@ -79,6 +79,19 @@ class Level:
         is_refused = self.stop_for(Cause.CREDENTIAL)
         return next((a for a in answers if is_refused and refusal_of(a)), None)
 
+    def behind(self, check: str, found: Sequence[dict[str, Any]]) -> list[Answer]:
+        """The answers that a check of the level rests on, by their records `found`: those with a
+        fault of its kind; for a bound of time the slowest ones."""
+        pairs = list(zip(self.answers, found, strict=False))
+        if check.startswith("slo:"):
+            by_time = sorted(pairs, key=lambda pair: pair[1]["e2e_ms"] or float("inf"))
+            return [answer for answer, _ in by_time[::-1]]
+        fault = {"stream": "complaints", "tokens": "token_doubts"}.get(check, "error")
+        shown = [answer for answer, record in pairs if record[fault]]
+        if check == "requests":
+            shown += [answer for answer in self.warmup if not answer.is_ok]
+        return shown or (self.answers if check == "pacing" else [])
+
     @property
     def most_timeouts(self) -> int:
         """How many time-outs in a row it takes to believe that there will be no answer."""

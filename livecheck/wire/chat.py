@@ -19,6 +19,7 @@ from livecheck.wire.asking import (
     Cause,
     Stop,
     fetch,
+    note_failures,
     rate_limit_words,
     show,
     take_note,
@@ -85,6 +86,7 @@ def first_contact(run: Run, wire: Wire, requests: Sequence[Request]) -> list[Ans
     for answer in answers:
         take_note(run, answer, alone=len(requests) == 1)
         show(run, answer)
+    note_failures(run, answers)
     if text := wrong_scheme(wire.target, answers):
         raise NoAccess(text)
     if all(answer.is_unreachable for answer in answers):

@@ -38,6 +38,7 @@ class Codings:
     found: list[Answer] = field(default_factory=list)
     problems: Reasons = field(default_factory=dict)
     doubts: Reasons = field(default_factory=dict)
+    examples: list[Answer] = field(default_factory=list)  # of these; problems before doubts
     _kept: Counter[str] = field(default_factory=Counter)  # by request
 
     def note(self, answer: Answer) -> None:
@@ -60,6 +61,8 @@ class Codings:
             self.problems.setdefault(decoded.problem, {})[name] = None
         elif decoded and decoded.doubt:
             self.doubts.setdefault(decoded.doubt, {})[name] = None
+        if decoded and (decoded.problem or decoded.doubt) and len(self.examples) < MOST_OF_ONE:
+            self.examples.append(answer)
 
     def judge(self, is_asked_for: bool) -> Check | None:
         """FAIL: clients fail on a body. WARN: it is compressed although the request accepts none.
@@ -68,9 +71,11 @@ class Codings:
             self.look_at(self.found.pop(0))
         evidence = {"answers": self.looked_at, "compressed": self.compressed}
         if self.problems:
-            return failed(CONTENT_ENCODING, in_words(self.problems), evidence)
+            return failed(CONTENT_ENCODING, in_words(self.problems), evidence).shown_by(
+                self.examples
+            )
         if self.doubts:
-            return warned(CONTENT_ENCODING, in_words(self.doubts), evidence)
+            return warned(CONTENT_ENCODING, in_words(self.doubts), evidence).shown_by(self.examples)
         good = f"{plural(self.looked_at, 'answer')}, {self.compressed} of them compressed, as asked"
         return passed(CONTENT_ENCODING, good, evidence) if is_asked_for else None
 

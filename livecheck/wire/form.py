@@ -26,7 +26,15 @@ def check_form(answers: Iterable[Answer]) -> Check:
     found = [complaint for each in good for complaint in each.form]
     evidence = {"completions": len(good), "complaints": len(found)}
     words = f"{plural(len(good), 'completion')} in the form of OpenAI's API"
-    return judge(NAME, [f"{each.kind}: {each.text}" for each in found], words, evidence)
+    check = judge(NAME, [f"{each.kind}: {each.text}" for each in found], words, evidence)
+    odd = [each for each in good if each.form]
+    odd.sort(key=is_only_odd)
+    return check.shown_by(odd)
+
+
+def is_only_odd(answer: Answer) -> bool:
+    """Whether it has oddities, and no breach."""
+    return all(each.kind in sse.ODDITIES for each in answer.form)
 
 
 def judge(name: str, found: Sequence[str], good: str, evidence: dict[str, Any]) -> Check:

@@ -38,7 +38,7 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, NoAccess, Run
-from livecheck.core.checks import failed, passed, skip, undecided, warned
+from livecheck.core.checks import failed, passed, skip, telling, undecided, warned
 from livecheck.core.text import counted as count_texts
 from livecheck.core.text import duration, listed, plural, shorten
 from livecheck.gateway.burst import Limits
@@ -681,10 +681,10 @@ OF_CHECK = {  # the phases that a check looks at
 
 
 def behind(name: str, evidence: Evidence) -> list[Answer]:
-    """The answers that a check rests on: what was refused, cut or lost comes first."""
+    """The answers that a check rests on: what was refused, cut or lost, if anything was."""
     asked = evidence.of(*OF_CHECK[name])
-    asked.sort(key=lambda a: not (a.trouble or evidence.lacking(a) or a.found[0] is False))
-    return [each.answer for each in asked]
+    wrong = telling(asked, lambda a: a.trouble or evidence.lacking(a) or a.found[0] is False)
+    return [each.answer for each in wrong]
 
 
 def judge(evidence: Evidence) -> list[Check]:

@@ -40,7 +40,7 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, NoAccess, Run, Status
-from livecheck.core.checks import skip, undecided
+from livecheck.core.checks import skip, telling, undecided
 from livecheck.core.text import duration, listed, plural, shorten
 from livecheck.fleet import api, roles
 from livecheck.fleet.api import ADMIN_PATHS, CLASSES
@@ -688,7 +688,7 @@ def check_full_access(evidence: Evidence) -> Check:
 
 
 def behind(name: str, evidence: Evidence) -> list[Answer]:
-    """The answers that a check rests on; what was not answered as it should be comes first."""
+    """The answers that a check rests on: those that are not as they should be, if there are any."""
     roles = {check: role for role, check in ROLE_CHECKS.items()} | {"full_access": ADMIN}
     if name in UNKNOWN_CHECKS:
         found = evidence.find(UNKNOWN, UNKNOWN_CHECKS[name])
@@ -698,7 +698,7 @@ def behind(name: str, evidence: Evidence) -> list[Answer]:
         models = {"class": evidence.classes, "model": evidence.names}.get(name, ())
         found = evidence.find(ROUTING, *models)
         wrong = wrong_for_class if name == "class" else wrong_for_name
-        found.sort(key=lambda each: wrong(each, evidence) is None)
+        found = telling(found, lambda each: wrong(each, evidence))
     return [each.answer for each in found]
 
 

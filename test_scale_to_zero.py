@@ -40,7 +40,7 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, NoAccess, Run, Status
-from livecheck.core.checks import undecided
+from livecheck.core.checks import telling, undecided
 from livecheck.core.credentials import check_token
 from livecheck.core.options import option_type
 from livecheck.core.settings import check_url
@@ -642,12 +642,12 @@ def check_warm_again(evidence: Evidence) -> Check:
 
 
 def behind(name: str, evidence: Evidence, url: str) -> list[Answer]:
-    """The answers that a check rests on; what failed or came late comes first."""
+    """The answers that a check rests on: those that failed or came late, if there are any."""
     cold = [trial.cold for trial in evidence.trials if trial.cold]
     found = {"warm": evidence.of("first") + evidence.of("warm"), "warm_again": evidence.of("after")}
     found |= {"scale_down": cold, "cold_start": cold}
     if name in found:
-        return [a.answer for a in sorted(found[name], key=lambda asked: not asked.error)]
+        return [each.answer for each in telling(found[name], lambda asked: asked.error)]
     probes = [probe for trial in evidence.trials for probe in trial.probes]
     paces = zip(probes, pace_of(probes, url), strict=True)
     shown = [probe.answer for probe, is_slow in paces if is_slow or not probe.answer.is_ok]

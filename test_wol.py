@@ -37,7 +37,7 @@ from typing import Any
 
 import common
 from common import Check, NoAccess, Run, Status
-from livecheck.core.checks import skip, undecided
+from livecheck.core.checks import skip, telling, undecided
 from livecheck.core.json_value import number
 from livecheck.core.options import option_type
 from livecheck.core.text import duration, listed, plural, shorten
@@ -332,8 +332,8 @@ def judge(evidence: Evidence, args: argparse.Namespace) -> list[Check]:
             checks.append(check(evidence))
         elif name in (args.only or ()):
             checks.append(undecided(name, reason))
-    answers = sorted(evidence.answers, key=is_served)  # what was not served comes first
-    checks = [each.shown_by([*answers, *evidence.warm]) for each in checks]
+    shown = telling([*evidence.answers, *evidence.warm], lambda each: not is_served(each))
+    checks = [each.shown_by(shown) for each in checks]
     return [*checks, form.check_form([*evidence.answers, *evidence.warm])]
 
 

@@ -48,7 +48,7 @@ from typing import Any, TypeVar
 
 import common
 from common import CannotCheck, Check, NoAccess, Run, Status
-from livecheck.core.checks import skip, undecided
+from livecheck.core.checks import skip, telling, undecided
 from livecheck.core.options import positive_number
 from livecheck.core.text import counted, duration, listed, percent, plural, shorten
 from livecheck.fleet import api, attribution, roles, runner_loss
@@ -364,9 +364,9 @@ def judge(evidence: Evidence) -> list[Check]:
     asked = [*evidence.requests.sent_alone, *evidence.requests.sent_together]
     lost = evidence.loss.answers if evidence.loss else []
     for check in checks:
-        shown = [*(lost if check.name in OF_LOSS else asked)]
-        shown.sort(key=lambda each: each.completion.problem is None)
-        check.shown_by(shown)
+        shown = lost if check.name in OF_LOSS else asked
+        wrong = telling(shown, lambda each: each.completion.problem)
+        check.shown_by(wrong)
     return [*checks, form.check_form([*asked, *lost])]
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 # Checks that every script has. They are about all answers and connections of a run together, and
 # appear only where there is something to say: they do not decide what a script exists for.
@@ -53,6 +53,7 @@ class Status(str, Enum):
     SKIP = "SKIP"
 
 
+T = TypeVar("T")
 Exchange = Mapping[str, Any]  # a question and its answer, bounded: see wire/shown_exchange.py
 MAX_OF_CHECK = 4  # exchanges that are shown for one check
 LOOKED_AT = 500  # answers among which these are chosen
@@ -96,6 +97,12 @@ def differing(answers: Sequence[Answered]) -> list[Answered]:
     first = {each.kind: each for each in reversed(answers)}
     chosen = {id(each) for each in first.values()}
     return sorted(answers, key=lambda each: id(each) not in chosen)
+
+
+def telling(found: Iterable[T], is_wrong: Callable[[T], object]) -> list[T]:
+    """Those in which something is wrong; all of them where that is in none."""
+    everything = list(found)
+    return [each for each in everything if is_wrong(each)] or everything
 
 
 def passed(name: str, detail: str, evidence: dict[str, Any] | None = None) -> Check:

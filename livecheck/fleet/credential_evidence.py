@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from livecheck.core.checks import telling
 from livecheck.fleet import credential_questions as questions
 from livecheck.fleet.api import CLASSES
 from livecheck.fleet.credential_questions import Exchange
@@ -94,8 +95,8 @@ class Evidence:
 
 
 def behind(name: str, evidence: Evidence) -> list[Answer]:
-    """The answers that a check rests on: first what was let in although it must not be, or was
-    refused although it must not be, then what is neither."""
+    """The answers that a check rests on: what was let in although it must not be or was refused
+    wrongly, if there is any."""
     role, _, right = name.partition(":")
     asked = evidence.of(role)
     if name == "echo":
@@ -104,9 +105,10 @@ def behind(name: str, evidence: Evidence) -> list[Answer]:
         names = {"classes": CLASSES, "models": evidence.models}.get(right, questions.ADMIN_PAGES)
         asked = [each for each in asked if each.name in names]
     elif name == CONTROL:
-        asked.sort(key=lambda each: each.completes)
+        asked = telling(asked, lambda each: not each.completes)
     else:
-        asked.sort(key=lambda each: (not (each.reaches or each.is_accepted), each.is_refused))
+        asked = telling(asked, lambda each: not each.is_refused)
+        asked = telling(asked, lambda each: each.reaches or each.is_accepted)
     return [each.answer for each in asked]
 
 

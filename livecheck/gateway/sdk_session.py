@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from livecheck.core.checks import Status
+from livecheck.core.checks import Status, telling
 from livecheck.core.credentials import NoAccess
 from livecheck.core.json_value import as_line, pick
 from livecheck.gateway import rhythm, same_text
@@ -77,10 +77,11 @@ class Session:
         return self.asker.ask(requests, keep=self.at_wire.setdefault(check, []).extend)
 
     def behind(self, check: str) -> list[Answer]:
-        """The answers that a check rests on; what failed comes first."""
+        """The answers that a check rests on: those of failed calls, if there are any."""
         calls = [call for call in self.client.calls if call.check == check]
-        calls.sort(key=lambda call: call.error is None)
-        at_wire = self.at_wire.get("pacing" if check == "wire" else check, [])
+        calls = telling(calls, lambda call: call.error)
+        of_wire = self.at_wire.get("pacing", [])[:1] if check == "wire" else []
+        at_wire = self.at_wire.get(check) or of_wire
         listing = [self.listing] if check == "models" else []
         return [*(call.answer for call in calls), *at_wire, *listing]
 

@@ -21,7 +21,7 @@ MAX_SECONDS = 1e6  # eleven days; the timeout of a socket overflows somewhere be
 # credentials, where the output goes, and which checks were chosen.
 NOT_REPEATED = {
     *("url", "token", "token_binary", "direct_key", "other_key"),
-    *("verbose", "debug", "output", "results", "only", "skip"),
+    *("verbose", "debug", "output", "results", "only", "skip", "plan"),
 }
 
 T = TypeVar("T")

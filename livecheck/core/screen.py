@@ -7,14 +7,16 @@ import io
 import os
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TextIO
+from typing import Any, TextIO
 
 from livecheck.core.checks import Check, Status
 from livecheck.core.cleaning import MAX_LINE, clean_line
 
 COLOURS = {Status.PASS: 32, Status.FAIL: 31, Status.WARN: 33, Status.SKIP: 36}
 WIDTH = 80
+REDRAW_S = 0.2  # between two drawings of a bar: each takes up to a millisecond
 # Characters that a run shows at most, of its result and of its notes each: no server makes more.
 # What comes after them is left out on the screen and in the log. Result files have all of it.
 MAX_SHOWN = 400_000
@@ -128,14 +130,43 @@ class Screen:
     def progress(self, label: str, total: int | None) -> Iterator[Callable[[], object]]:
         """A bar on a terminal, one line elsewhere. Call what it yields after each step."""
         label = self.clean(label)
-        if not sys.stderr.isatty():
+        if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
             self._note(label)
             yield lambda: None
             return
-        from tqdm import tqdm
+        with progress_bar(label, total) as step:
+            yield step
 
-        with tqdm(total=total, desc=label, file=sys.stderr, leave=False) as bar:
-            yield bar.update
+
+@contextlib.contextmanager
+def progress_bar(label: str, total: int | None) -> Iterator[Callable[[], None]]:
+    """A bar on the terminal of stderr, which disappears at its end; what is written on stderr
+    meanwhile stands above it. It is drawn by the steps themselves: a thread that draws would take
+    the processor away from what is measured."""
+    from rich.console import Console  # here: a run without a terminal does not need it
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    class SteadyConsole(Console):
+        def show_cursor(self, show: bool = True) -> bool:
+            return False  # a hidden cursor would stay hidden if the run is killed
+
+    # a label may have the words of a server in it: they are no markup
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    options: dict[str, Any] = {"auto_refresh": False, "redirect_stdout": False, "transient": True}
+    bar = Progress(*columns, TimeElapsedColumn(), console=SteadyConsole(stderr=True), **options)
+    drawn_s = time.monotonic()
+
+    def step() -> None:
+        nonlocal drawn_s
+        bar.advance(task)
+        if time.monotonic() >= drawn_s + REDRAW_S:
+            bar.refresh()
+            drawn_s = time.monotonic()
+
+    with bar:
+        task = bar.add_task(label, total=total)
+        bar.refresh()
+        yield step
 
 
 def open_streams(output: str) -> None:

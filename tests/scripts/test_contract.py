@@ -50,7 +50,7 @@ HEAVY = {
     "numpy",
     "matplotlib",
     "dotenv",
-    "tqdm",
+    "rich",
 }
 SECRET = "sk-T0p/5ecret+key=and\"more'&"
 

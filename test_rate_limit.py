@@ -61,7 +61,7 @@ from livecheck.gateway.limit_session import (
 )
 from livecheck.gateway.plans import plan_rate_limit
 from livecheck.gateway.retry_after import read_retry_after
-from livecheck.wire import chat
+from livecheck.wire import chat, dialect
 from livecheck.wire.answer import Answer
 from livecheck.wire.asking import open_wire, rate_limit_words
 from livecheck.wire.model_choice import model_to_ask
@@ -76,6 +76,7 @@ CODE = "rate_limit_exceeded"  # in the error of the guide's gateway, as in OpenA
 NOT_ASKED = "not asked"
 MOST = 2000  # requests of a limit that this script tries: they are all sent at once
 LEAST_COUNTED = 0.1  # of what was served: with a smaller share of it no gateway is content
+COUNTED = ("at_once", "counters", "refusal", "retry_after")  # checks that need /metrics
 # the checks for which a window has to be over
 OVER_TIME = ("one_by_one", "at_once", "window", "retry_after", "charged", "counters")
 ROWS = {  # of what is shown: a step, and what it is
@@ -88,6 +89,7 @@ ROWS = {  # of what is shown: a step, and what it is
     steps.AGAIN: "at once, another time",
     steps.RESTED: "at once, after two windows",
     steps.CONTROL: "one after that burst",
+    steps.EARLY: "half way to Retry-After",
     steps.PROOF: "after Retry-After",
 }
 
@@ -196,7 +198,7 @@ def ask_all(session: LimitSession) -> None:
 def why_none(evidence: Evidence) -> str:
     """The line that ends the run when not a single request was served."""
     first = evidence.of(steps.ALONE)[0]
-    if is_limit(first):
+    if first.is_limit:
         return rate_limit_words(first.answer)
     return f"{evidence.path} is not served ({first.outcome}): --path asks for something else"
 
@@ -204,13 +206,14 @@ def why_none(evidence: Evidence) -> str:
 def measure_path(session: LimitSession) -> None:
     """All that is found out about one path. What was asked is kept, also when interrupted."""
     evidence, run = session.evidence, session.run
-    if run.wants("counters") or run.wants("at_once"):
+    if any(map(run.wants, COUNTED)):
         evidence.before = session.read_counters()
     try:
         ask_all(session)
         session.read_counters_at_last()
     except Ended:
         pass
+    evidence.earlier += len(dialect.of_run(run).refused)  # each was a request that was refused
 
 
 def measure(run: Run) -> None:
@@ -288,8 +291,8 @@ def check_one_by_one(evidence: Evidence, kinds: Sequence[str]) -> Check:
         if kinds:
             return passed(name, f"{seen}, the limit is {limit}: {why_more(kinds)}", facts)
         return failed(name, f"{seen}, expected {limit}: no limiter may let so many pass", facts)
-    if served >= limit - 1:  # the list of models may have taken a place before
-        counts = "" if served == limit else ", and the list of models before them"
+    if served >= limit - evidence.earlier:  # what was sent before may have taken places
+        counts = "" if served == limit else f", and {limit - served} before them"
         return passed(name, f"{seen}{counts}; the limit is {limit}", facts)
     detail = f"{seen}, expected {limit}: the key was used before this script began, others use it,"
     return skip(name, f"{detail} or fewer are allowed", facts)
@@ -341,8 +344,9 @@ def check_shortage(evidence: Evidence, seen: str, facts: dict[str, Any]) -> Chec
         return passed(name, f"{detail} counter", facts)
     if rested is None:
         return not_decided(name, evidence)
-    if evidence.is_early and len(set(bursts.values())) == 1:
-        detail = f"{seen}; places come back little by little: the limiter lets a burst of {rested}"
+    if evidence.is_early and is_steady(evidence):
+        least = min(bursts.values())
+        detail = f"{seen}; places come back little by little: the limiter lets a burst of {least}"
         return warned(name, f"{detail} pass, so that a client that sends {limit} is refused", facts)
     if evidence.others is False:
         detail = f"{seen}, though nobody else was served meanwhile: the limit is lower"
@@ -350,6 +354,18 @@ def check_shortage(evidence: Evidence, seen: str, facts: dict[str, Any]) -> Chec
     most = max(bursts.values())
     detail = f"{seen}: others use the key, or the limit is lower (--limit {most}?)"
     return undecided(name, detail, facts)
+
+
+def is_steady(evidence: Evidence) -> bool:
+    """Whether all bursts were served as by one bucket: they differ by no more than the places that
+    come back during a burst, and by one that was nearly there."""
+    bursts = [evidence.of(step) for step in count_of_bursts(evidence)]
+    times_s = [
+        max(each.span.ended_s for each in burst) - min(each.span.sent_s for each in burst)
+        for burst in bursts
+    ]
+    counts = count_of_bursts(evidence).values()
+    return max(counts) - min(counts) <= 1 + max(times_s) * evidence.limit / evidence.window_s
 
 
 def check_window(evidence: Evidence, kinds: Sequence[str]) -> Check:
@@ -382,7 +398,8 @@ def check_window(evidence: Evidence, kinds: Sequence[str]) -> Check:
 
 
 def check_refusal(evidence: Evidence, _: Sequence[str]) -> Check:
-    """A refusal is a 429 with the error of OpenAI's API."""
+    """A refusal is a 429 with the error of OpenAI's API. What the guide's gateway promises of it
+    nobody else has to keep: clients look at the status."""
     name, refused = "refusal", evidence.refusals
     if not refused:
         return not_decided(name, evidence, "no request was refused")
@@ -392,18 +409,29 @@ def check_refusal(evidence: Evidence, _: Sequence[str]) -> Check:
     proxied = [each for each in refused if each.answer.status == 503]
     if proxied:
         detail = f"refused with {statuses_of(proxied)}, expected 429: clients take a 503 for a"
-        return warned(name, f"{detail} failure of the server (nginx: limit_req_status 429)")
+        detail += " failure of the server (nginx: limit_req_status 429)"
+        return promised(name, evidence, detail)
     plain = [each for each in refused if not isinstance(each.answer.json, dict)]
     if plain:
         kind = plain[0].answer.shown_header("content-type") or "missing"
         detail = f"429, and no JSON (Content-Type {kind}): {statuses_of(plain)}"
-        return warned(name, f"{detail}; clients cannot read why")
+        return promised(name, evidence, f"{detail}; clients cannot read why")
     codes = [error_code(each.answer) for each in refused]
     bad = [shorten(str(code), 40) for code in codes if code != CODE]
     if bad:
-        return warned(name, f"429, JSON with error.code {counted(bad)}, expected {CODE}")
+        detail = f"429, JSON with error.code {counted(bad)}, expected {CODE}"
+        return promised(name, evidence, detail)
     said = refused[0].answer.words
     return passed(name, f"{plural(len(refused), 'refusal')}: 429, JSON, {CODE}: {said}")
+
+
+def promised(
+    name: str, evidence: Evidence, detail: str, facts: dict[str, Any] | None = None
+) -> Check:
+    """A promise that the guide's gateway makes is not kept: a FAIL for it, for others a WARN."""
+    if evidence.is_of_guide:
+        return failed(name, f"{detail}: the guide's gateway promises it", facts)
+    return warned(name, detail, facts)
 
 
 def check_retry_after(evidence: Evidence, _: Sequence[str]) -> Check:
@@ -414,16 +442,13 @@ def check_retry_after(evidence: Evidence, _: Sequence[str]) -> Check:
     said = [read_retry_after(each.answer) for each in refused]
     shown = counted(str(each.shown) for each in said)
     facts = {"values": dict(Counter(str(each.shown) for each in said).most_common(9))}
-    if bad := [each for each in said if each.shown is not None and each.wait_s is None]:
-        if not all(each.is_valid for each in bad):
-            detail = f"Retry-After {bad[0].shown!r} is neither a number of seconds nor a date"
-            return failed(name, detail, facts)
+    if bad := [each for each in said if each.shown is not None and not each.is_valid]:
+        detail = f"Retry-After {bad[0].shown!r} is neither a whole number of seconds nor a date"
+        return failed(name, f"{detail}: some clients fail on it", facts)
     missing = sum(1 for each in said if each.shown is None)
     if missing:
         detail = f"no Retry-After in {missing} of {plural(len(said), 'refusal')}: clients guess"
-        return warned(name, f"{detail} when to come back", facts)
-    if not all(each.is_valid for each in said):
-        return warned(name, f"Retry-After {shown}: not a whole number of seconds", facts)
+        return promised(name, evidence, f"{detail} when to come back", facts)
     return check_proofs(evidence, shown, facts)
 
 
@@ -438,9 +463,13 @@ def check_proofs(evidence: Evidence, shown: str, facts: dict[str, Any]) -> Check
             return skip(name, f"after a burst that was too much for it, {bad.detail}")
         return bad
     facts["waited_s"] = round(last.waited_s, 3)
-    if last.is_cut and last.is_kept:
+    has_all = evidence.count(steps.BURST) >= evidence.limit  # so that nobody else takes places
+    if last.is_cut and last.is_kept and (has_all or last.waited_s > evidence.window_s):
         detail = f"Retry-After {last.shown}, and a request after {last.waited_s:.3g} s was served:"
         return warned(name, f"{detail} clients wait longer than they need to", facts)
+    if last.is_cut and not last.is_kept:
+        detail = f"Retry-After {last.shown}, longer than a window, was not tried out"
+        return not_decided(name, evidence, detail)
     if last.is_kept:
         first = f"; {len(proofs) - 1} try before was refused" if len(proofs) > 1 else ""
         detail = f"Retry-After {shown}; a request after {last.waited_s:.3g} s was served{first}"
@@ -448,7 +477,6 @@ def check_proofs(evidence: Evidence, shown: str, facts: dict[str, Any]) -> Check
     if all(each.is_nearly_kept for each in proofs):
         detail = f"Retry-After {last.shown}: refused then, served a second later"
         return warned(name, f"{detail} (rounded down?)", facts)
-    has_all = evidence.count(steps.BURST) >= evidence.limit  # so that nobody else takes places
     if len(proofs) < TRIES or not (has_all or evidence.others is False):
         detail = f"Retry-After {last.shown}: refused then, but others may have taken the places"
         return not_decided(name, evidence, detail)
@@ -474,9 +502,13 @@ def check_charged(evidence: Evidence, _: Sequence[str]) -> Check:
     if first >= limit:
         return passed(name, seen, facts)
     missing = limit - first
-    if again is not None and again >= limit and sure <= missing <= possible and missing > 1:
+    is_exact = again is not None and again >= limit and sure <= missing <= possible
+    if is_exact and missing > 1 and not evidence.others:
         detail = f"{seen}; {again} served after a window without refusals: refusals take places"
-        return failed(name, f"{detail}, and a client that asks again is shut out for ever", facts)
+        detail += ", and a client that asks again is shut out for ever"
+        if evidence.others is False:
+            return failed(name, detail, facts)
+        return warned(name, f"{detail}; or others have used the key just so often", facts)
     return skip(name, f"{seen}: it is not known what has taken the places", facts)
 
 
@@ -538,7 +570,7 @@ def check_other_key(evidence: Evidence, _: Sequence[str]) -> Check:
         return not_decided(name, evidence)
     if any(each.fate is Fate.SERVED for each in later):
         return passed(name, "served with the other key, while this one was refused")
-    if len(later) < OTHER_TRIES or not all(map(is_limit, later)):
+    if len(later) < OTHER_TRIES or not all(each.is_limit for each in later):
         detail = f"the other key was not served, once this one was refused: {statuses_of(later)}"
         return skip(name, f"{detail}; that is not the answer of a limit each time")
     detail = "refused with the other key as well, once this one had reached its limit: "
@@ -550,17 +582,13 @@ def check_probes(evidence: Evidence, _: Sequence[str]) -> Check:
     name, asked = "probes", evidence.of(steps.PROBES, what=None)
     if not asked:
         return not_decided(name, evidence)
-    limited = [each for each in asked if each.fate is Fate.REFUSED and is_limit(each)]
+    limited = [each for each in asked if each.fate is Fate.REFUSED and each.is_limit]
     if limited:
         detail = "; ".join(f"{each.what}: {each.outcome}" for each in limited[:2])
         return failed(name, f"{detail}, while the key is refused: they must not be limited")
     by_path = {each.what: each.answer.status or each.answer.failure_kind for each in asked}
     seen = ", ".join(f"{path} {status}" for path, status in by_path.items())
     return passed(name, f"not limited: {seen}")
-
-
-def is_limit(asked: Asked) -> bool:
-    return asked.answer.status == 429 or asked.answer.looks_like_limit
 
 
 def check_counters(evidence: Evidence, _: Sequence[str]) -> Check:
@@ -570,7 +598,7 @@ def check_counters(evidence: Evidence, _: Sequence[str]) -> Check:
         return skip(name, "/metrics does not count requests as the guide's gateway does")
     if evidence.after is None:
         return not_decided(name, evidence, "/metrics did not answer at the end")
-    refused = sum(1 for each in evidence.counted if is_limit(each))
+    refused = evidence.count_limited()
     grown = {each: evidence.growth(each) for each in steps.COUNTERS}
     least = {"requests_success": served, "requests_authenticated": served}
     least["requests_total"] = served
@@ -586,14 +614,13 @@ def check_counters(evidence: Evidence, _: Sequence[str]) -> Check:
             if growth < expected * LEAST_COUNTED:
                 return failed(name, detail, facts)
             return warned(name, f"{detail} (or several gateways, each with its own count)", facts)
-    errors, total = grown["requests_error"], grown["requests_total"]
-    is_in_front = total is not None and total < served + refused  # they did not come so far
-    if errors is not None and errors < refused and not is_in_front:
+    errors = grown["requests_error"]
+    if errors is not None and errors < refused and not evidence.is_in_front:
         detail = f"requests_error +{errors:g}, but {refused} were refused: the limit does not show"
         return warned(name, f"{detail} in /metrics", facts)
     seen = ", ".join(f"{n} +{value:g}" for n, value in grown.items() if value is not None)
     others = " (others asked it meanwhile, or it counts more)" if evidence.others else ""
-    if is_in_front:
+    if evidence.is_in_front:
         others += "; something in front refuses, and is not counted"
     return passed(name, f"{seen}; {served} served and {refused} refused here{others}", facts)
 
@@ -635,10 +662,11 @@ def behind(name: str, evidence: Evidence) -> list[Answer]:
     what was served last."""
     if name in ("refusal", "retry_after"):
         odd = [e for e in evidence.refusals if e.answer.status != 429 or not has_advice(e)]
-        return [each.answer for each in odd or evidence.refusals]
+        proofs = [each.first for each in evidence.proofs[::-1] if name == "retry_after"]
+        return [each.answer for each in odd or [*proofs, *evidence.refusals]]
     found = evidence.of(*OF_CHECK.get(name, ()), what=None)[::-1]
     if name in ("other_key", "probes"):
-        found.sort(key=lambda each: not is_limit(each))
+        found.sort(key=lambda each: not each.is_limit)
     else:
         order = (Fate.TROUBLE, Fate.SERVED, Fate.REFUSED)
         found.sort(key=lambda each: (order.index(each.fate), each.what == PLAIN))

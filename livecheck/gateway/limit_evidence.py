@@ -30,6 +30,7 @@ CONTROL = "control"  # one after that burst: is the limit reached now?
 PRESS = "press"  # again, half a window after that burst
 AGAIN = "again"  # another burst, after another window
 RESTED = "rested"  # another one, after two windows of silence
+EARLY = "early"  # half way to Retry-After
 PROOF = "proof"  # after Retry-After
 BURSTS = (BURST, AGAIN, RESTED)
 
@@ -40,6 +41,8 @@ FULL = re.compile(
     r"queue_full|queue is full|queue limit|server busy|overloaded|at capacity|concurren",
     re.IGNORECASE,
 )
+# how OpenAI's reasoning models say in a 400 that so few tokens leave no room for an answer
+NO_ROOM = re.compile(r"max_(?:completion_)?tokens or model output limit", re.IGNORECASE)
 LATE = (504, 524)  # a proxy did not wait longer
 SURPLUS = 5  # requests beyond the limit, at least
 LEAST_MARGIN_S = 0.1
@@ -55,13 +58,14 @@ class Fate(Enum):
 
 
 def fate_of(answer: Answer) -> Fate:
-    """A completion that finds the queue full has passed the limiter."""
+    """A completion that finds the queue full has passed the limiter, and so has one for which the
+    model needs more tokens than the one that is asked for."""
     status = answer.status
     if answer.failure is not None or status is None:
         return Fate.TROUBLE
     if status == 429:
         return Fate.REFUSED
-    if is_full(answer):
+    if is_full(answer) or has_no_room(answer):
         return Fate.SERVED
     if answer.looks_like_limit:
         return Fate.REFUSED
@@ -75,6 +79,12 @@ def is_full(answer: Answer) -> bool:
     if answer.status != 503 or answer.request.method != "POST" or answer.is_page:
         return False
     return not answer.names_rate_limit and FULL.search(answer.words) is not None
+
+
+def has_no_room(answer: Answer) -> bool:
+    """Whether a model has worked, and had too few tokens for an answer."""
+    is_refused = answer.status == 400 and answer.request.method == "POST"
+    return is_refused and NO_ROOM.search(answer.words) is not None
 
 
 def unreadable(answer: Answer) -> str | None:
@@ -108,6 +118,11 @@ class Asked:
         return Span((self.answer.sent_ns or 0) / 1e9, (self.answer.ended_ns or 0) / 1e9)
 
     @property
+    def is_limit(self) -> bool:
+        """Whether its answer has one of the forms in which limits refuse."""
+        return self.answer.status == 429 or self.answer.looks_like_limit
+
+    @property
     def outcome(self) -> str:
         """The status, or the kind of failure; equal ones are equal."""
         answer = self.answer
@@ -122,7 +137,7 @@ class Proof:
     """One trial of a Retry-After: asked `waited_s` after the refusal that said `shown`.
 
     `later`: the answer a second later, where the first one was a refusal. `is_cut`: it says more
-    than a window, which was not waited for.
+    than was waited for, because that is more than a window, or because the first one was served.
     """
 
     shown: str
@@ -144,7 +159,9 @@ class Proof:
 class Evidence:
     """All that was asked and answered; `stopped`: why the rest was not asked.
 
-    `is_slow`: one after the other they came too slowly to reach the limit. `counters`: what
+    `is_slow`: one after the other they came too slowly to reach the limit. `earlier`: how many
+    requests were sent that are not in `asked` and may have taken places: for the list of models,
+    and what the model refused for a parameter. `before`, `after`: what
     /metrics said before the first request of the steps and after the last one; None: nothing.
     `at_rest`: what it said after that, on other connections.
     """
@@ -158,6 +175,7 @@ class Evidence:
     after: dict[str, float] | None = None
     at_rest: list[dict[str, float]] = field(default_factory=list)
     is_slow: bool = False
+    earlier: int = 1
     stopped: Stop | None = None
 
     @property
@@ -242,7 +260,7 @@ class Evidence:
         """Whether other clients were served meanwhile, by the deployment's own count; None: not
         known."""
         grown, total = self.growth("requests_success"), self.growth("requests_total")
-        served, sent = self.count_success(), len(self.of_deployment)
+        served, sent = self.count_success(), len(self.of_deployment) + self.earlier - 1
         if grown is None or grown < served or self.is_many:
             return None
         return grown > served or (total is not None and total > sent)
@@ -263,6 +281,19 @@ class Evidence:
         names = ("requests_success", "requests_authenticated")
         differ = any(len({each.get(name) for each in read}) > 1 for name in names)
         return differ or any((self.growth(name) or 0) < 0 for name in COUNTERS)
+
+    @property
+    def is_in_front(self) -> bool:
+        """Whether something in front of the gateway refuses: it did not count so many requests."""
+        total = self.growth("requests_total")
+        return total is not None and total < self.count_success() + self.count_limited()
+
+    @property
+    def is_of_guide(self) -> bool:
+        """Whether the guide's gateway itself refuses, as its counters show. It promises the form of
+        its refusals; others promise nothing."""
+        is_known = self.growth("requests_total") is not None and not self.is_many
+        return is_known and not self.is_in_front
 
     @property
     def of_deployment(self) -> list[Asked]:
@@ -290,6 +321,10 @@ class Evidence:
 
     def count_success(self) -> int:
         return sum(1 for each in self.counted if 200 <= (each.answer.status or 0) < 300)
+
+    def count_limited(self) -> int:
+        """How many requests a limit has refused."""
+        return sum(1 for each in self.counted if each.is_limit)
 
 
 def last_end_s(asked: Iterable[Asked], default: float) -> float:

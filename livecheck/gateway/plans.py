@@ -287,7 +287,7 @@ def plan_limit(args: argparse.Namespace, evidence: Evidence, tokens: int) -> Pla
     prompt = prompt_tokens("Say yes.") if tokens else 0
     ways, each, burst = len(steps.ways_around("key")), steps.each_around(limit), limit
     burst += evidence.surplus
-    others = 1 + steps.OTHER_TRIES + steps.PINGS + 1 + steps.AT_HALF + 1 + 3 * steps.TRIES
+    others = 1 + steps.OTHER_TRIES + steps.PINGS + 1 + steps.AT_HALF + 1 + 4 * steps.TRIES
     around = ways * steps.AROUND_TRIES * 2 * each
     total = plan_use_up(args, evidence, tokens)
     total += ask(around, timeout_s, tokens, prompt, 2 * each, usual=0)

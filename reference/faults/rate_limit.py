@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import functools
 import itertools
 import json
 import math
@@ -18,17 +17,20 @@ from aiohttp import web
 
 from ..hooks import Handler
 from ..refusals import JsonRefusal
-from .answers import change_json, change_status
+from ..telemetry import Counters
+from .answers import MAX_TOKENS_REFUSED, change_json, change_status, instead
 from .fault import Fault, Install, SoundVariant
 from .gateway_parts import GgufGateway, RateLimit
-from .planting import all_of, around_with_gateway, on_gateway
+from .planting import all_of, around, around_with_gateway, on_gateway
 
 SCRIPT = "test_rate_limit.py"
 LIMIT, WINDOW_S = 5, 1.0
 # Longer windows: one in which a second more is still too early, and one of which a part is enough
 # for requests that wait for a busy processor.
 LONGER_S, LONG_S, LONGEST_S = 1.5, 2.0, 3.0
-COUNTED_LATE_S = 0.05
+EARLY_S = 4.0  # a Retry-After of so much can be told from one that has been rounded up
+ANSWERED_S = 0.1  # longer than it takes until ten requests at once have come
+HOLDS = 3  # completions at once, where there are places for so many only
 NGINX = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center></body></html>"
 UNAVAILABLE = NGINX.format("503 Service Temporarily Unavailable")
 TOO_MANY = NGINX.format("429 Too Many Requests")
@@ -75,8 +77,72 @@ class Charging(Sliding):
 class CountsLate(Sliding):
     """It looks first and counts later, so that requests at the same time do not see each other."""
 
+    def __init__(self, limit: int, window_s: float) -> None:
+        super().__init__(limit, window_s)
+        self.answered: list[tuple[deque[float], float]] = []
+
     def count(self, times_s: deque[float], now_s: float) -> None:
-        asyncio.get_running_loop().call_later(COUNTED_LATE_S, times_s.append, now_s)
+        self.answered.append((times_s, now_s))
+
+    def count_answered(self) -> None:
+        """Count what has been answered until now."""
+        for times_s, now_s in self.answered:
+            times_s.append(now_s)
+        self.answered = []
+
+
+async def answers_then_counts(
+    gateway: Any, handler: Handler, request: web.BaseRequest
+) -> web.StreamResponse:
+    response = await handler(request)
+    if response.status != 429:
+        await asyncio.sleep(ANSWERED_S)
+        gateway.rate_limit.count_answered()
+    return response
+
+
+class Rounds(Sliding):
+    """`rounds`: how often the limit has been reached, after all places had been free."""
+
+    rounds = 0
+
+    def allows(self, key: str) -> bool:
+        is_allowed, times_s = super().allows(key), self.times_s[key]
+        if len(times_s) == 1 and is_allowed:
+            self.begin_round(times_s)
+        if len(times_s) == self.limit and is_allowed:
+            self.rounds += 1
+        return is_allowed
+
+    def begin_round(self, times_s: deque[float]) -> None:
+        """The first request is served, when all places are free."""
+
+
+class FailsAtLast(Rounds):
+    """What comes after a burst is over fails."""
+
+    def begin_round(self, times_s: deque[float]) -> None:
+        if self.rounds > 1:
+            raise JsonRefusal(500, "planted", "server_error", "internal_error")
+
+
+class Bystander(Rounds):
+    """Another client takes two places of the first burst."""
+
+    def __init__(self, limits: RateLimit, counters: Counters) -> None:
+        super().__init__(limits.limit, limits.window_s)
+        self.counters = counters
+
+    def begin_round(self, times_s: deque[float]) -> None:
+        if self.rounds == 1:
+            times_s.extend([times_s[0]] * 2)
+            self.rounds += 1
+            self.counters.requests_total += 2
+            self.counters.requests_success += 2
+
+
+def beside_another(gateway: GgufGateway) -> None:
+    gateway.rate_limit = Bystander(gateway.rate_limit, gateway.counters)
 
 
 class Workers(Sliding):
@@ -110,6 +176,9 @@ class Fixed(Sliding):
         times_s.append(number)
         return True
 
+    def wait_s(self) -> float:
+        return self.window_s - time.time() % self.window_s
+
 
 class Bucket(Sliding):
     """Places for `limit` at once, which come back one by one."""
@@ -130,6 +199,9 @@ class Bucket(Sliding):
             return False
         self.left[key] -= 1
         return True
+
+    def wait_s(self) -> float:
+        return self.window_s / self.limit
 
 
 class SmallBucket(Bucket):
@@ -171,6 +243,19 @@ def limiter(make: Callable[[int, float], RateLimit]) -> Install:
         gateway.rate_limit = make(gateway.rate_limit.limit, gateway.rate_limit.window_s)
 
     return on_gateway(change)
+
+
+async def says_wait(gateway: Any, handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+    """Retry-After says when the next place is free."""
+    response = await handler(request)
+    if response.status == 429:
+        response.headers["Retry-After"] = str(math.ceil(gateway.rate_limit.wait_s()))
+    return response
+
+
+def exact(make: Callable[[int, float], RateLimit]) -> Install:
+    """The gateway limits its keys with this, and says exactly how long a client has to wait."""
+    return all_of(limiter(make), around_with_gateway("all", says_wait))
 
 
 def other_numbers(limits: float = 1, more: int = 0, windows: float = 1) -> Install:
@@ -229,7 +314,7 @@ def limits_completions_only(gateway: GgufGateway) -> None:
     gateway.authorize = other
 
 
-async def limited_ping(
+async def limited_probe(
     gateway: Any, handler: Handler, request: web.BaseRequest
 ) -> web.StreamResponse:
     if gateway.rate_limit.is_full:
@@ -267,6 +352,10 @@ def page(status: int, text: str) -> Install:
     return refusal(change)
 
 
+def plain_words(response: web.Response) -> None:
+    response.text, response.content_type = "slow down", "text/plain"
+
+
 def other_code(response: web.Response) -> None:
     fields = json.loads(response.text or "{}")
     fields["error"] |= {"type": "throttling_error", "code": "429"}
@@ -281,29 +370,127 @@ def half_counted(fields: dict[str, Any]) -> None:
     fields["gateway"]["requests_success"] //= 2
 
 
+def few_counted(fields: dict[str, Any]) -> None:
+    fields["gateway"]["requests_success"] //= 16
+
+
 def no_errors_counted(fields: dict[str, Any]) -> None:
     fields["gateway"]["requests_error"] = 0
 
 
-def in_window(window_s: float) -> dict[str, Any]:
+def refusals_uncounted(fields: dict[str, Any]) -> None:
+    """As where a proxy in front refuses: the gateway never sees those requests."""
+    counters = fields["gateway"]
+    counters["requests_total"] -= counters["requests_error"]
+    counters["requests_error"] = 0
+
+
+def of_proxy(status: int, text: str) -> Install:
+    """A proxy in front refuses with its own page."""
+    return all_of(page(status, text), change_json("metrics", refusals_uncounted))
+
+
+def of_two_gateways() -> Callable[[dict[str, Any]], None]:
+    """Each reading is that of another one than the reading before; the second one has served
+    fewer requests."""
+    turns = itertools.cycle([0, 3])
+
+    def change(fields: dict[str, Any]) -> None:
+        fewer = next(turns)
+        for name in ("requests_total", "requests_success", "requests_authenticated"):
+            fields["gateway"][name] -= fewer
+
+    return change
+
+
+# --- a deployment that has its own reasons
+
+
+def holding(most: int, where: str, status: int) -> Install:
+    """More requests than these at the same time get this status, in words that name no limit."""
+    running = 0
+
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal running
+        if running >= most:
+            return JsonRefusal(status, "no server is free", "server_error", "503").response()
+        running += 1
+        try:
+            await asyncio.sleep(ANSWERED_S)
+            return await handler(request)
+        finally:
+            running -= 1
+
+    return around(where, wrapper)
+
+
+class StumblesOver(Sliding):
+    """One key is refused by mistake, a single time, when it comes for the second time."""
+
+    def __init__(self, key: str, limit: int, window_s: float) -> None:
+        super().__init__(limit, window_s)
+        self.key, self.number = key, 0
+
+    def allows(self, key: str) -> bool:
+        self.number += key == self.key
+        is_mistake = key == self.key and self.number == 2
+        return not is_mistake and super().allows(key)
+
+
+def stumbles_over_other_key(gateway: GgufGateway) -> None:
+    limits, other = gateway.rate_limit, gateway.keys[-1].decode()
+    gateway.rate_limit = StumblesOver(other, limits.limit, limits.window_s)
+
+
+NO_ROOM = {
+    "message": "Could not finish the message because max_tokens or model output limit was reached. "
+    "Please try again with higher max_tokens.",
+    "type": "invalid_request_error",
+}
+
+
+# --- the table
+
+
+def in_window(window_s: float, limit: int = LIMIT) -> dict[str, Any]:
     """The settings and the arguments for a window of this length."""
     return {
-        "options": {"rate_limit": LIMIT, "rate_window": window_s},
-        "arguments": ("--limit", str(LIMIT), "--window", f"{window_s:g}"),
+        "options": {"rate_limit": limit, "rate_window": window_s},
+        "arguments": ("--limit", str(limit), "--window", f"{window_s:g}"),
     }
 
 
 def _fault(
+    name: str,
+    breaks: str,
+    check: str,
+    install: Install,
+    window_s: float = WINDOW_S,
+    limit: int = LIMIT,
+) -> Fault:
+    return Fault(name, breaks, SCRIPT, check, install, **in_window(window_s, limit))
+
+
+def _warn(
     name: str, breaks: str, check: str, install: Install, window_s: float = WINDOW_S
 ) -> Fault:
-    return Fault(name, breaks, SCRIPT, check, install, **in_window(window_s))
+    return dataclasses.replace(_fault(name, breaks, check, install, window_s), status="WARN")
 
 
-def _warn(name: str, breaks: str, check: str, install: Install) -> Fault:
-    return dataclasses.replace(_fault(name, breaks, check, install), status="WARN")
+def _sound(
+    name: str,
+    shows: str,
+    install: Install,
+    window_s: float = WINDOW_S,
+    arguments: tuple[str, ...] = (),
+) -> SoundVariant:
+    usual = in_window(window_s)
+    given = (*usual["arguments"], *arguments)
+    return SoundVariant(name, shows, (SCRIPT,), install, usual["options"], given)
 
 
-_sound = functools.partial(SoundVariant, scripts=(SCRIPT,))
+COMPLETIONS = ("--path", "/v1/chat/completions")
+NO_METRICS = instead("metrics", status=404)
 
 ROWS: tuple[Fault, ...] = (
     _fault(
@@ -317,6 +504,12 @@ ROWS: tuple[Fault, ...] = (
         "what is beyond the limit is a 500",
         check="one_by_one",
         install=refusal(lambda response: response.set_status(500)),
+    ),
+    _fault(
+        "rate-double",
+        "twice as many requests are served as the limit allows",
+        check="one_by_one",
+        install=other_numbers(limits=2),
     ),
     _fault(
         "rate-off-by-one",
@@ -334,7 +527,14 @@ ROWS: tuple[Fault, ...] = (
         "rate-race",
         "requests at the same time do not see each other",
         check="at_once",
-        install=limiter(CountsLate),
+        install=all_of(limiter(CountsLate), around_with_gateway("all", answers_then_counts)),
+        window_s=LONG_S,
+    ),
+    _fault(
+        "rate-burst-500",
+        "requests at the same time fail with a 500",
+        check="at_once",
+        install=holding(HOLDS, "models", 500),
     ),
     _fault(
         "rate-lower",
@@ -367,23 +567,35 @@ ROWS: tuple[Fault, ...] = (
         check="refusal",
         install=refusal(lambda response: response.set_status(403)),
     ),
+    _fault(
+        "rate-429-text",
+        "the guide's gateway refuses in plain text",
+        check="refusal",
+        install=refusal(plain_words),
+    ),
+    _fault(
+        "rate-other-code",
+        "a refusal of the guide's gateway has the code 429",
+        check="refusal",
+        install=refusal(other_code),
+    ),
     _warn(
         "rate-503-page",
         "a proxy refuses with a web page and a 503",
         check="refusal",
-        install=page(503, UNAVAILABLE),
+        install=of_proxy(503, UNAVAILABLE),
     ),
     _warn(
         "rate-429-page",
         "a proxy refuses with a web page and a 429",
         check="refusal",
-        install=page(429, TOO_MANY),
+        install=of_proxy(429, TOO_MANY),
     ),
     _warn(
-        "rate-other-code",
-        "the error of a refusal has the code 429",
+        "rate-code-elsewhere",
+        "a refusal of another gateway has the code 429",
         check="refusal",
-        install=refusal(other_code),
+        install=all_of(refusal(other_code), NO_METRICS),
     ),
     _fault(
         "rate-retry-soon",
@@ -398,6 +610,24 @@ ROWS: tuple[Fault, ...] = (
         install=retry_after("0"),
         window_s=LONGER_S,
     ),
+    _fault(
+        "rate-retry-fraction",
+        "Retry-After has a fraction",
+        check="retry_after",
+        install=retry_after("0.9"),
+    ),
+    _fault(
+        "rate-retry-missing",
+        "refusals of the guide's gateway have no Retry-After",
+        check="retry_after",
+        install=refusal(no_retry_after),
+    ),
+    _fault(
+        "rate-retry-500",
+        "whoever comes back after Retry-After gets a 500",
+        check="retry_after",
+        install=limiter(FailsAtLast),
+    ),
     _warn(
         "rate-retry-rounded",
         "Retry-After is rounded down",
@@ -411,16 +641,17 @@ ROWS: tuple[Fault, ...] = (
         install=retry_after("30"),
     ),
     _warn(
-        "rate-retry-fraction",
-        "Retry-After has a fraction",
+        "rate-retry-window",
+        "Retry-After is always a whole window, though a place comes back every second",
         check="retry_after",
-        install=retry_after("0.9"),
+        install=limiter(Bucket),
+        window_s=EARLY_S,
     ),
     _warn(
-        "rate-retry-missing",
-        "refusals have no Retry-After",
+        "rate-retry-elsewhere",
+        "refusals of another gateway have no Retry-After",
         check="retry_after",
-        install=refusal(no_retry_after),
+        install=all_of(refusal(no_retry_after), NO_METRICS),
     ),
     _fault(
         "rate-charged",
@@ -429,11 +660,30 @@ ROWS: tuple[Fault, ...] = (
         install=limiter(Charging),
         window_s=LONG_S,
     ),
+    _warn(
+        "rate-charged-uncounted",
+        "refused requests take places, and nothing tells whether others use the key",
+        check="charged",
+        install=all_of(limiter(Charging), NO_METRICS),
+        window_s=LONG_S,
+    ),
     _fault(
         "rate-by-address",
         "requests with another X-Forwarded-For are counted apart",
         check="dodges",
         install=counted_by(lambda request: request.headers.get("X-Forwarded-For", "")),
+    ),
+    _fault(
+        "rate-by-real-ip",
+        "requests with another X-Real-IP are counted apart",
+        check="dodges",
+        install=counted_by(lambda request: request.headers.get("X-Real-IP", "")),
+    ),
+    _fault(
+        "rate-by-agent",
+        "requests with another User-Agent are counted apart",
+        check="dodges",
+        install=counted_by(lambda request: request.headers.get("User-Agent", "")),
     ),
     _fault(
         "rate-by-spelling",
@@ -457,7 +707,20 @@ ROWS: tuple[Fault, ...] = (
         "rate-ping",
         "/ping is refused as well",
         check="probes",
-        install=all_of(limiter(Sliding), around_with_gateway("ping", limited_ping)),
+        install=all_of(limiter(Sliding), around_with_gateway("ping", limited_probe)),
+    ),
+    _fault(
+        "rate-health",
+        "/health is refused as well",
+        check="probes",
+        install=all_of(limiter(Sliding), around_with_gateway("health", limited_probe)),
+    ),
+    _fault(
+        "rate-count-few",
+        "/metrics counts one request of sixteen that are served",
+        check="counters",
+        install=change_json("metrics", few_counted),
+        limit=20,
     ),
     _warn(
         "rate-count-served",
@@ -474,8 +737,19 @@ ROWS: tuple[Fault, ...] = (
 )
 
 SOUND: tuple[SoundVariant, ...] = (
-    _sound("limit-fixed", "the limit's windows are those of the clock", install=limiter(Fixed)),
-    _sound("limit-bucket", "the limit is a token bucket", install=limiter(Bucket)),
+    _sound(
+        "limit-fixed",
+        "the limit's windows are those of the clock",
+        install=exact(Fixed),
+        window_s=LONGEST_S,
+    ),
+    _sound("limit-bucket", "the limit is a token bucket", install=exact(Bucket)),
+    _sound(
+        "limit-longer",
+        "Retry-After is a whole window, which is true where the window slides",
+        install=limiter(Sliding),
+        window_s=EARLY_S,
+    ),
     _sound(
         "limit-weighted",
         "the window before counts in part for the limit",
@@ -484,7 +758,7 @@ SOUND: tuple[SoundVariant, ...] = (
     _sound(
         "limit-of-proxy",
         "a proxy limits by address, with web pages",
-        install=all_of(limiter(OfAddress), page(503, UNAVAILABLE)),
+        install=all_of(limiter(OfAddress), of_proxy(503, UNAVAILABLE)),
         arguments=("--skip", "other_key"),
     ),
     _sound("limit-date", "Retry-After is a date", install=retry_after(in_date)),
@@ -492,5 +766,41 @@ SOUND: tuple[SoundVariant, ...] = (
         "limit-completions",
         "only completions are limited",
         install=on_gateway(limits_completions_only),
+    ),
+    _sound(
+        "limit-bystander",
+        "another client takes two places of the first burst",
+        install=on_gateway(beside_another),
+    ),
+    _sound(
+        "limit-of-slow-model",
+        "so many completions at once are too much, as the server says in words of its own",
+        install=holding(HOLDS, "backend", 503),
+        window_s=LONG_S,
+        arguments=(*COMPLETIONS, "--skip", "at_once"),
+    ),
+    _sound(
+        "limit-of-thinker",
+        "the model takes max_completion_tokens only, and a single one is not enough for it",
+        install=all_of(
+            instead(
+                "backend",
+                status=400,
+                text=json.dumps({"error": NO_ROOM}),
+                content_type="application/json",
+            ),
+            MAX_TOKENS_REFUSED,
+        ),
+        arguments=COMPLETIONS,
+    ),
+    _sound(
+        "limit-stumbles",
+        "the other key is refused once, and served when it comes again",
+        install=on_gateway(stumbles_over_other_key),
+    ),
+    _sound(
+        "limit-two-gateways",
+        "two gateways answer in turn, each with its own /metrics",
+        install=change_json("metrics", of_two_gateways()),
     ),
 )

@@ -59,6 +59,8 @@ def build_parser() -> Parser:
     percent, hours = positive_number(MAX_PERCENT), positive_number(MAX_HOURS)
     margin = "how much worse than the baseline is too much (default %(default)g)"
     add("--margin", type=percent, default=5.0, metavar="PERCENT", help=margin)
+    spread = "how much sessions may differ, until several show it (default %(default)g)"
+    add("--session-spread", type=percent, default=5.0, metavar="PERCENT", help=spread)
     age = "refuse results older than this (default %(default)g)"
     add("--max-age", type=hours, default=72.0, metavar="HOURS", help=age)
 
@@ -87,6 +89,7 @@ def judge(args: argparse.Namespace, thresholds: Thresholds) -> verdict.Report:
     settings = verdict.Settings(
         profile=args.profile,
         margin=args.margin / 100,
+        session_spread=args.session_spread / 100,
         max_age_h=args.max_age,
         gpu=args.gpu,
         model=args.model_name,

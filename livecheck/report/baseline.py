@@ -17,33 +17,44 @@ tell less than their number suggests. When the autocorrelation r of their ranks 
 significant, the variance is multiplied by (1 + r) / (1 - r), and the interval is Student's, with
 the degrees of freedom reduced by the same factor.
 
-**Several baseline runs.** The ratio is the mean of the ratios to each run, on the logarithms. What
-these ratios differ by, beyond the noise within runs, is the run-to-run variance (method of moments,
-as in DerSimonian and Laird 1986). It counts once for this run and once for each baseline run. The
-interval is Student's, with degrees of freedom by Satterthwaite (1946): with two or three runs that
-differ it is wide, as it should be. With one baseline run nobody knows that spread: the interval
-shows the noise within runs alone, and the margin has to cover the rest.
+**Several baseline runs** are combined in `session_spread.py`: repeats of one session (sessions.py)
+show the noise between repeats, and only several sessions show the spread between sessions.
 
 **Findings**, for a margin of M per cent ("worse by M %": a time is M % longer; for a rate, each
-token takes M % longer). *Worse*: more than M % worse, at a one-sided error of 2.5 % over all
-comparisons of the report together (Holm 1979). *Same*: the 95 % interval excludes that it is M %
-worse. *Better*: the interval excludes that it is not better at all, and the estimate is better by
-M %. Otherwise there is not enough data to see M %: the finding then says how many requests in each
-run would exclude M % in four of five comparisons of equal systems.
+token takes M % longer). *Worse*: more than M % worse, beyond the noise within the sessions at a
+one-sided error of 2.5 % over all comparisons of the report together (Holm 1979), and beyond the
+spread between sessions at 2.5 %. That second error is not divided by the number of comparisons,
+because all of them share the same sessions: tests/tools/power.py counts the false alarms. *Needs
+another session*: beyond the noise, but the spread between sessions could explain it. *Same*: the
+95 % interval excludes that it is M % worse. *Better*: the interval excludes that it is not better
+at all, and the estimate is better by M %. Otherwise there is not enough data to see M %: the
+finding then says how many requests in each run would exclude M % in four of five comparisons of
+equal systems.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from livecheck.core.text import shorten
 from livecheck.report.result_files import ResultFile
+from livecheck.report.session_spread import (
+    ALPHA,
+    SESSION_SPREAD,
+    Between,
+    Shift,
+    Z,
+    by_session,
+    combined,
+    spread_between,
+    student_shift,
+)
 from livecheck.wire.metrics import percentile, tokens_of
 
 if TYPE_CHECKING:
@@ -51,7 +62,6 @@ if TYPE_CHECKING:
 
     Array = numpy.ndarray[Any, Any]
 
-ALPHA = 0.025  # one-sided error level; that of a 95 % interval
 POWER = 0.8  # of "how many requests would be enough"
 MIN_REQUESTS_P95 = 60  # three of them lie above the p95
 MIN_REQUESTS_R = 10  # the autocorrelation of fewer requests is noise
@@ -61,7 +71,6 @@ MIN_VALUE = 1e-3  # in the metric's unit: the clock cannot tell less from 0
 MAX_ADVICE = 10_000  # requests; to advise more would help nobody
 NOTABLE = 0.05  # from this difference on, change and medians visibly disagree
 PROMPT_SHARE, PROMPT_TOKENS = 0.05, 2  # a prompt's own first line has a token more or less
-Z = statistics.NormalDist().inv_cdf(1 - ALPHA)
 Z_AUTOCORRELATION = statistics.NormalDist().inv_cdf(0.95)
 
 
@@ -69,6 +78,7 @@ class Finding(str, Enum):
     """The result of one comparison."""
 
     WORSE = "worse"
+    SESSION = "needs another session"
     UNCLEAR = "not enough data"
     SAME = "same"
     BETTER = "better"
@@ -122,8 +132,10 @@ class Change:
     change, low, high: now / then - 1 by the estimate, and its 95 % interval; None: not bounded.
     worsening, worsening_high: the same, but above 0 is worse, whatever the metric.
     margin: the share that counts (--margin, or the metric's floor if that is more).
-    samples, samples_then: requests, in the smallest run of the baseline. runs: of the baseline.
-    p: of the hypothesis that it is worse by the margin at most.
+    samples, samples_then: requests, in the smallest run of the baseline. runs, sessions: of the
+    baseline.
+    p: of the hypothesis that it is worse by the margin at most, by the noise within the sessions.
+    p_sessions: the same, by the spread between sessions as well.
     noise, spread: variances of the logarithm, of one request and between runs.
     needed: requests in each run that would decide; None when decided, or when no number would.
     comparisons: how many the report makes, for which the findings are corrected.
@@ -142,7 +154,9 @@ class Change:
     samples: int
     samples_then: int
     runs: int
+    sessions: int
     p: float
+    p_sessions: float
     noise: float
     spread: float
     finding: Finding = Finding.UNCLEAR
@@ -162,21 +176,6 @@ class Change:
     def differs_from_medians(self) -> bool:
         """Whether a reader who divides `now` by `then` gets another change."""
         return bool(self.then) and abs(self.now / self.then - 1 - self.change) > NOTABLE
-
-
-@dataclass(frozen=True)
-class Shift:
-    """How far one run lies from another on the logarithms; above 0 is worse.
-
-    tail(x) is the p of "it is x or less". var_now and var_then add up to the estimate's variance.
-    """
-
-    estimate: float
-    var_now: float
-    var_then: float
-    low: float
-    high: float
-    tail: Callable[[float], float]
 
 
 # --- what is compared
@@ -354,104 +353,77 @@ def variance_of_ratio(pairs: Sequence[tuple[float, float]]) -> float:
     return float(residuals.var(ddof=1)) / len(a) * inflation(residuals)
 
 
-def student_shift(estimate: float, var_now: float, var_then: float, df: float) -> Shift:
-    """A shift whose estimate has Student's distribution; the normal one for infinite `df`."""
-    from scipy import special  # quick to import, and to compute: scipy.stats is neither
-
-    is_normal = not math.isfinite(df)
-    error = max(math.sqrt(var_now + var_then), 1e-12)
-    half = (Z if is_normal else float(special.stdtrit(df, 1 - ALPHA))) * error
-
-    def tail(x: float) -> float:
-        z = (x - estimate) / error
-        return float(special.ndtr(z) if is_normal else special.stdtr(df, z))
-
-    return Shift(estimate, var_now, var_then, estimate - half, estimate + half, tail)
-
-
 # --- several runs
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One metric of one result file, and its shift from each baseline run that has it."""
+    """One metric of one result file, and its shift from each baseline run that has it.
+
+    sessions: the number of each of these runs' session.
+    """
 
     now: ResultFile
     metric: Metric
     then: Sequence[ResultFile]
     shifts: Sequence[Shift]
+    sessions: Sequence[int]
 
     @property
-    def excess(self) -> float:
-        """By how much the runs differ beyond the noise within them, as a variance."""
-        spread = statistics.variance(each.estimate for each in self.shifts)
-        return spread - statistics.fmean(each.var_then for each in self.shifts)
+    def grouped(self) -> list[list[Shift]]:
+        return by_session(self.shifts, self.sessions)
 
 
-@dataclass(frozen=True)
-class RunSpread:
-    """The run-to-run variance of a metric's logarithm, and its degrees of freedom."""
-
-    variance: float = 0.0
-    df: int = 0
-
-
-def run_spreads(compared: Sequence[Compared]) -> defaultdict[Metric, RunSpread]:
-    """For each metric with several baseline runs, from all the levels together."""
-    found = defaultdict[Metric, RunSpread](RunSpread)
-    for metric in {each.metric for each in compared}:
-        several = [
-            each
-            for each in compared
-            if each.metric is metric
-            and len(each.shifts) > 1
-            and all(math.isfinite(one.var_then) for one in each.shifts)
-        ]
-        if df := sum(len(each.shifts) - 1 for each in several):
-            excess = sum((len(each.shifts) - 1) * each.excess for each in several) / df
-            found[metric] = RunSpread(max(0.0, excess), df)
-    return found
-
-
-def shift_over_runs(shifts: Sequence[Shift], between: RunSpread) -> Shift:
-    """The shift from all runs of the baseline together."""
-    if len(shifts) == 1 or not all(math.isfinite(each.var_now) for each in shifts):
-        return shifts[0]
-    runs = len(shifts)
-    estimate = statistics.fmean(each.estimate for each in shifts)
-    var_now = statistics.fmean(each.var_now for each in shifts) + between.variance
-    var_then = (statistics.fmean(each.var_then for each in shifts) + between.variance) / runs
-    share = between.variance * (1 + 1 / runs) / (var_now + var_then)
-    return student_shift(estimate, var_now, var_then, between.df / share**2 if share else math.inf)
+def spreads_of(compared: Sequence[Compared]) -> dict[Metric, Between]:
+    """For each metric, from all the levels together."""
+    return {
+        metric: spread_between([each.grouped for each in compared if each.metric is metric])
+        for metric in {each.metric for each in compared}
+    }
 
 
 # --- judge
 
 
 def compare(
-    pairs: Sequence[tuple[ResultFile, Sequence[ResultFile]]], margin: float
+    pairs: Sequence[tuple[ResultFile, Sequence[ResultFile]]],
+    margin: float,
+    sessions: Mapping[Path, int] | None = None,
+    session_spread: float = SESSION_SPREAD,
 ) -> list[Change]:
     """Every file of a run beside the same file of each baseline run; the worst change first.
 
-    margin is a share. One call has to get everything that the report compares: the findings are
-    corrected for the number of comparisons.
+    margin and session_spread are shares. sessions: the number of each baseline folder's session;
+    without it each folder is a session. One call has to get everything that the report compares:
+    the findings are corrected for the number of comparisons.
     """
-    found = (compare_metric(now, then, metric) for now, then in pairs for metric in metrics_of(now))
+    number = sessions or {e.path.parent: i for _, then in pairs for i, e in enumerate(then)}
+    found = (
+        compare_metric(now, then, metric, number)
+        for now, then in pairs
+        for metric in metrics_of(now)
+    )
     compared = [each for each in found if each]
-    spreads = run_spreads(compared)
-    return judge([change_of(each, spreads[each.metric], margin) for each in compared])
+    spreads = spreads_of(compared)
+    assumed = math.log1p(session_spread) ** 2
+    changes = [change_of(each, spreads[each.metric], margin, assumed) for each in compared]
+    return judge(changes)
 
 
 def metrics_of(file: ResultFile) -> Sequence[Metric]:
     return LEVEL_METRICS if file.is_level else GATEWAY_METRICS
 
 
-def compare_metric(now: ResultFile, then: Sequence[ResultFile], metric: Metric) -> Compared | None:
+def compare_metric(
+    now: ResultFile, then: Sequence[ResultFile], metric: Metric, sessions: Mapping[Path, int]
+) -> Compared | None:
     shifts = [(each, shift_between(now, each, metric)) for each in then]
     known = [(each, shift) for each, shift in shifts if shift]
     if not known:
         return None
-    return Compared(now, metric, [each for each, _ in known], [shift for _, shift in known])
+    files = [each for each, _ in known]
+    numbers = [sessions[each.path.parent] for each in files]
+    return Compared(now, metric, files, [shift for _, shift in known], numbers)
 
 
 def missing_metric(now: ResultFile, then: Sequence[ResultFile]) -> str | None:
@@ -465,17 +437,17 @@ def missing_metric(now: ResultFile, then: Sequence[ResultFile]) -> str | None:
     return None
 
 
-def change_of(compared: Compared, between: RunSpread, margin: float) -> Change:
+def change_of(compared: Compared, between: Between, margin: float, assumed: float) -> Change:
     now, metric = compared.now, compared.metric
-    whole = shift_over_runs(compared.shifts, between)
+    found = combined(compared.grouped, between, assumed)
+    whole = found.whole
     usual = statistics.median(figure_of(each, metric) for each in compared.then)
     least = max(margin, metric.floor / max(usual, MIN_VALUE))
     counts = [len(samples_of(each, metric)) for each in (now, *compared.then)]
     bounds = (whole.low, whole.estimate, whole.high)
     if metric.higher_is_better:  # a shift above 0 is worse, so this rate has fallen
         bounds = (-whole.high, -whole.estimate, -whole.low)
-    runs = len(compared.shifts)
-    spread = between.variance * (1 + 1 / runs) if runs > 1 else 0.0
+    variance = whole.var_now + whole.var_then
     return Change(
         document=now.name,
         metric=metric,
@@ -489,10 +461,12 @@ def change_of(compared: Compared, between: RunSpread, margin: float) -> Change:
         margin=least,
         samples=counts[0],
         samples_then=min(counts[1:]),
-        runs=runs,
-        p=whole.tail(math.log1p(least)),
-        noise=max(0.0, whole.var_now + whole.var_then - spread) * statistics.harmonic_mean(counts),
-        spread=spread,
+        runs=len(compared.shifts),
+        sessions=len(compared.grouped),
+        p=found.within.tail(math.log1p(least)),
+        p_sessions=found.sessions.tail(math.log1p(least)),
+        noise=max(0.0, variance - found.spread) * statistics.harmonic_mean(counts),
+        spread=found.spread,
     )
 
 
@@ -535,7 +509,7 @@ def judge(changes: Sequence[Change]) -> list[Change]:
     is_worse = holm([change.p for change in changes], ALPHA)
     found = []
     for change, worse in zip(changes, is_worse, strict=True):
-        finding = Finding.WORSE if worse else finding_unless_worse(change)
+        finding = finding_if_worse(change) if worse else finding_unless_worse(change)
         needed = requests_needed(change, len(changes)) if finding is Finding.UNCLEAR else None
         found.append(replace(change, finding=finding, needed=needed, comparisons=len(changes)))
     return sorted(found, key=severity(found))
@@ -549,6 +523,11 @@ def holm(ps: Sequence[float], level: float) -> list[bool]:
             break
         rejected[index] = True
     return rejected
+
+
+def finding_if_worse(change: Change) -> Finding:
+    """Of a change beyond the noise: whether the spread between sessions could explain it."""
+    return Finding.WORSE if change.p_sessions <= ALPHA else Finding.SESSION
 
 
 def finding_unless_worse(change: Change) -> Finding:

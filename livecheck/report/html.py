@@ -18,7 +18,7 @@ WORDS_BY_CLASS: Mapping[str, Sequence[Verdict | Status | Finding]] = {  # classe
     "good": (Verdict.PASS, Status.PASS, Finding.BETTER),
     "bad": (Verdict.FAIL, Status.FAIL, Finding.WORSE),
     "warn": (Status.WARN,),
-    "open": (Verdict.UNDECIDED, Status.SKIP, Finding.UNCLEAR),
+    "open": (Verdict.UNDECIDED, Status.SKIP, Finding.UNCLEAR, Finding.SESSION),
     "muted": (Verdict.REPORTED, Finding.SAME),
 }
 CLASSES = {word: name for name, members in WORDS_BY_CLASS.items() for word in members}
@@ -165,8 +165,9 @@ def criterion_table(columns: Sequence[str], criteria: Sequence[Criterion]) -> It
 
 def comparison_parts(comparison: Comparison) -> Iterator[str]:
     changes = comparison.changes
-    about = f" ({words.about_runs(changes)})" if changes else ""
-    yield f"<p>{escape(comparison.paths + about)}</p>"
+    yield from bullets([words.baseline_run(each) for each in comparison.runs])
+    if changes:
+        yield f"<p>{escape(words.about_runs(changes))}</p>"
     yield from criterion_table(RESULT_COLUMNS, comparison.criteria)
     rows = [row(CHANGE_COLUMNS, words.change_cells(e), CLASSES[e.finding]) for e in changes]
     yield from table(CHANGE_COLUMNS, rows)

@@ -117,6 +117,9 @@ def case_of_change(change: Change) -> xml.Element:
     if change.finding is Finding.WORSE:
         message = f"worse by more than {margin_text(change.margin)}: {said}"
         return make_case(name, "failure", message, change.finding.value)
+    if change.finding is Finding.SESSION:
+        message = f"{said}: the spread between sessions could explain it"
+        return make_case(name, "error", message, change.finding.value)
     if change.finding is Finding.UNCLEAR:
         return make_case(name, "skipped", unclear_in_words(change))
     return make_case(name, words=f"{change.finding.value}: {said}")

@@ -130,7 +130,8 @@ def threshold_row(criterion: Criterion) -> dict[str, str]:
 
 
 def comparison_lines(comparison: Comparison) -> Iterator[str]:
-    yield f"### Against the baseline {escape(comparison.paths)}"
+    yield "### Against the baseline"
+    yield from map(item, map(words.baseline_run, comparison.runs))
     changes = comparison.changes
     about = (
         [words.about_runs(changes), *words.legend(changes, comparison.margin)] if changes else []

@@ -146,6 +146,7 @@ def comparison_pictures(comparison: Comparison | None) -> Iterator[Picture]:
         return
     changes = comparison.changes[:MAX_CHANGES]
     colours = {Finding.WORSE: BAD, Finding.BETTER: GOOD, Finding.SAME: MUTED, Finding.UNCLEAR: OPEN}
+    colours[Finding.SESSION] = OPEN
     reach = 100 * REACH * max(comparison.margin, *(abs(each.change) for each in changes))
 
     def plot(axes: Axes) -> None:
@@ -166,7 +167,8 @@ def comparison_pictures(comparison: Comparison | None) -> Iterator[Picture]:
     caption = (
         f"Point: the change; line: its 95 % interval. First row: {change_label(worst)}, "
         f"{percent(worst.change)}. Red: worse by more than {margin_text(comparison.margin)}; "
-        "green: better; grey: the same; violet: not enough data. For a rate, more is better."
+        "green: better; grey: the same; violet: not enough data or "
+        "sessions. For a rate, more is better."
     )
     height_in = FRAME_IN + ROW_IN * len(changes)
     yield draw("What changed since the baseline?", caption, plot, height_in)

@@ -39,6 +39,7 @@ MAX_TEXT = 2000  # characters of a text that is shown
 MAX_SPAN_H = 72.0  # from the first file of a test to the last, unless --max-age says otherwise
 TOLERANCE = 2e-3  # figures are saved rounded: a recomputed one may differ by this or by 1 in 1000
 SHARE_TOLERANCE = 1e-5  # a share is saved with six digits, and one error in 1000 has to show
+RUN_FILE = "run.json"  # of run_all.py
 REPORT = "report"  # the script that report.py's own JSON names; that file may lie in the folder too
 EARLY_ENDS = (Exit.USAGE, Exit.UNDECIDED, Exit.INTERRUPTED, Exit.TERMINATED)
 LEVEL = re.compile(r"inference_(c(?=[0-9]+$)|r)([0-9]{1,9}(?:\.[0-9]{1,9})?(?:e[+-][0-9]{1,2})?)")
@@ -174,14 +175,41 @@ def guide_order(name: str) -> tuple[int, float, str]:
     return KINDS.index(kind) if kind else len(KINDS), float(level[2]) if level else 0.0, name
 
 
+@dataclass(frozen=True)
+class RunFile:
+    """What run_all.py saves about the run whose results lie in the same folder.
+
+    session: the same for the repeats of one invocation; repeat: which of them. verdict: None while
+    the run is not finished.
+    """
+
+    session: str
+    repeat: int
+    started_at: datetime
+    title: str | None
+    url: str | None
+    model: str | None
+    settings: Mapping[str, Any]
+    verdict: str | None
+
+
 @dataclass
 class Folder:
-    """The result files of a folder in the guide's order, and what is wrong with the others."""
+    """The result files of a folder in the guide's order, and what is wrong with the others.
+
+    run: what run_all.py says about the run; None when it was not started by that script.
+    """
 
     path: Path
     files: list[ResultFile] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    run: RunFile | None = None
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When the run began; None without a usable result."""
+        return min((each.started_at for each in self.files), default=None)
 
     def find(self, name: str) -> ResultFile | None:
         return next((each for each in self.files if each.name == name), None)
@@ -212,7 +240,9 @@ def read_folder(
             continue
         try:
             content = read_document(each, allowance)
-            if "levels" in content and "script" not in content:
+            if each.name == RUN_FILE:
+                folder.run = read_run(content)
+            elif "levels" in content and "script" not in content:
                 level_lists[each.name] = {level_name(e) for e in get_objects(content, "levels")}
             elif content.get("script") != REPORT:
                 folder.files.append(read_content(each, content))
@@ -388,6 +418,30 @@ def find_kind(name: str, script: str) -> Kind:
     if name.startswith("inference_") and not LEVEL.fullmatch(name):
         raise Unusable("contradictory: no level has this name")
     return (named or kinds)[0]
+
+
+def read_run(content: Mapping[str, Any]) -> RunFile:
+    """What run_all.py says about its run. Raises Unusable."""
+    version, repeat = content.get("schema_version"), content.get("repeat")
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise Unusable(f"schema_version {brief(version)}, but this report reads {SCHEMA_VERSION}")
+    if type(repeat) is not int or repeat < 0:
+        raise Unusable(f"its repeat is {brief(repeat)}, not a whole number of at least 0")
+    names = ("title", "url", "model", "verdict")
+    texts = {e: None if content.get(e) is None else get_text(content, e) for e in names}
+    verdict = texts["verdict"] = texts["verdict"] and texts["verdict"].lower()
+    if verdict not in (None, *VERDICTS.values()):
+        raise Unusable(f"its verdict is {brief(verdict)}, which no run ends with")
+    session = get_text(content, "session")
+    if not session:
+        raise Unusable("its session is empty")
+    return RunFile(
+        session=session,
+        repeat=repeat,
+        started_at=read_time(get(content, "started_at", str)),
+        settings=get(content, "settings", dict) if "settings" in content else {},
+        **texts,
+    )
 
 
 # --- contradictions within a file

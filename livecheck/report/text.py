@@ -69,7 +69,9 @@ def threshold_row(each: Criterion) -> str:
 
 
 def comparison_lines(comparison: Comparison) -> Iterator[str]:
-    yield from wrapped(f"Against the baseline {comparison.paths}")
+    yield "Against the baseline"
+    for run in comparison.runs:
+        yield from wrapped(words.baseline_run(run), "  ", DETAIL)
     if comparison.changes:
         yield from wrapped(words.about_runs(comparison.changes), "  ", "  ")
         yield f"{'':25}{'then':>8}{'now':>8}{'change':>9}{'95 % interval':>17}  verdict"
@@ -87,5 +89,5 @@ def change_row(change: Change) -> str:
     interval = words.interval(change).replace(" %", "")  # a narrow column
     return (
         f"  {words.change_label(change):23}{figure(change.then):>8}{figure(change.now):>8}"
-        f"{change.change:>+9.1%}{interval:>17}  {words.finding_word(change)}"
+        f"{change.change:>+9.1%}{interval:>17}  {words.short_finding_word(change)}"
     )

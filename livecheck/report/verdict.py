@@ -29,6 +29,8 @@ from livecheck.report.result_files import (
     target_url,
     title_of,
 )
+from livecheck.report.session_spread import SESSION_SPREAD
+from livecheck.report.sessions import are_repeats, session_numbers
 from livecheck.report.thresholds import (
     OVERHEAD,
     Criterion,
@@ -44,6 +46,7 @@ from livecheck.report.words import (
     NOT_DECIDED,
     change_in_words,
     margin_text,
+    session_in_words,
     shown,
     unclear_in_words,
 )
@@ -59,15 +62,18 @@ WORDS = {Exit.OK: "PASS", Exit.FAIL: "FAIL", Exit.UNDECIDED: NOT_DECIDED}
 MAX_AHEAD_H = 0.25  # so much may two clocks differ
 LENGTH_SHARE = 0.05  # answers that differ in length by more are not the same work
 REQUIREMENTS = "requirements-report.txt"
+OWN_REPEAT = "a repeat of this run, in the same session: take a run of an earlier session"
 MAX_GATE_LINE = 160  # characters
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line says. margin: a share. max_age_h: of the oldest result file."""
+    """What the command line says. margin, session_spread: shares. max_age_h: of the oldest result
+    file."""
 
     profile: str | None = None
     margin: float = 0.05
+    session_spread: float = SESSION_SPREAD
     max_age_h: float = 72.0
     gpu: str | None = None
     model: str | None = None
@@ -88,23 +94,36 @@ class About:
     measured_at: datetime | None
 
 
+@dataclass(frozen=True)
+class BaselineRun:
+    """A run that is compared with. session: its number within the baseline, from 1 for the oldest.
+
+    started_at, title: None when no usable file says it. verdict: of run.json, or else of its files.
+    """
+
+    path: str
+    started_at: datetime | None
+    title: str | None
+    session: int
+    verdict: str
+
+
 @dataclass
 class Comparison:
     """This run beside the baseline: the changes, the worst first, and a criterion for each file.
 
+    runs: the baseline's, in the order of `folders`. session_spread: the share that is assumed.
     error: why nothing could be compared.
     """
 
     folders: list[Folder]
+    runs: list[BaselineRun]
     margin: float
+    session_spread: float
     changes: list[Change] = field(default_factory=list)
     criteria: list[Criterion] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     error: str | None = None
-
-    @property
-    def paths(self) -> str:
-        return ", ".join(str(each.path) for each in self.folders)
 
 
 @dataclass
@@ -192,7 +211,7 @@ def build(
         folder=folder,
         results=judge_results(folder, required, settings.max_age_h, now),
         thresholds=judge_thresholds(thresholds, folder.files, required),
-        comparison=compare_folders(folder, baselines, settings.margin) if baselines else None,
+        comparison=compare_folders(folder, baselines, settings) if baselines else None,
         notes=[*folder.notes, *notes_about_client(folder.files)],
     )
 
@@ -356,29 +375,25 @@ def judge_missing(name: str, folder: Folder) -> Criterion:
 # --- the baseline
 
 
-def compare_folders(folder: Folder, baselines: Sequence[Folder], margin: float) -> Comparison:
-    found = Comparison(list(baselines), margin)
-    pairs: list[tuple[ResultFile, list[ResultFile]]] = []
-    for name in names_to_compare(baselines):
-        now, then = folder.find(name), [e for e in (b.find(name) for b in baselines) if e]
-        if now is None:
-            found.criteria.append(undecided(name, "in the baseline, but not in this run", margin))
-        elif reason := why_not_comparable(now, then):
-            found.criteria.append(undecided(name, reason, margin))
-        else:
-            pairs.append((now, then))
-            found.notes += cautions(now, then)
-            if len(then) < len(baselines):
-                count = f"{len(then)} of the {len(baselines)} baseline runs"
-                found.notes.append(f"{name} is only in {count}")
+def compare_folders(folder: Folder, given: Sequence[Folder], settings: Settings) -> Comparison:
+    runs, margin = describe_baseline(given), settings.margin
+    found = Comparison(list(given), runs, margin, settings.session_spread)
+    found.criteria = [
+        undecided("baseline", f"{each.path}: {OWN_REPEAT}", margin)
+        for each in given
+        if are_repeats(folder, each)
+    ]
+    baselines = [each for each in given if not are_repeats(folder, each)]
+    pairs = find_pairs(folder, baselines, found)
+    sessions = {e.path: run.session for e, run in zip(given, runs, strict=True)}
     try:
-        found.changes = compare(pairs, margin)
+        found.changes = compare(pairs, margin, sessions, settings.session_spread)
     except ModuleNotFoundError as error:
         found.error = missing(error, REQUIREMENTS)
         found.criteria = [undecided("baseline", found.error, margin)]
         return found
     found.criteria += [
-        judge_changes(now.name, found.changes, margin, missing_metric(now, then))
+        judge_changes(now.name, found.changes, settings, missing_metric(now, then))
         for now, then in pairs
     ]
     found.criteria += list(judge_baseline_problems(baselines, margin))
@@ -390,6 +405,50 @@ def compare_folders(folder: Folder, baselines: Sequence[Folder], margin: float) 
         if each.script == "benchmark" and each.name not in known
     ]
     return found
+
+
+def describe_baseline(folders: Sequence[Folder]) -> list[BaselineRun]:
+    return [
+        BaselineRun(
+            path=str(each.path),
+            started_at=each.started_at,
+            title=each.run.title if each.run else None,
+            session=number,
+            verdict=verdict_of_run(each),
+        )
+        for each, number in zip(folders, session_numbers(folders), strict=True)
+    ]
+
+
+def verdict_of_run(folder: Folder) -> str:
+    """What run_all.py said of it; otherwise the worst verdict of its files."""
+    if folder.run and folder.run.verdict:
+        return folder.run.verdict
+    if not folder.files:
+        return VERDICTS[Exit.UNDECIDED]
+    return VERDICTS[worst([each.exit_code for each in folder.files])]
+
+
+def find_pairs(
+    folder: Folder, baselines: Sequence[Folder], found: Comparison
+) -> list[tuple[ResultFile, list[ResultFile]]]:
+    """The files that can be compared, with the same file of each baseline run that has it; for the
+    others a criterion in `found` says why they cannot."""
+    pairs: list[tuple[ResultFile, list[ResultFile]]] = []
+    for name in names_to_compare(baselines):
+        now, then = folder.find(name), [e for e in (b.find(name) for b in baselines) if e]
+        if now is None:
+            why = "in the baseline, but not in this run"
+            found.criteria.append(undecided(name, why, found.margin))
+        elif reason := why_not_comparable(now, then):
+            found.criteria.append(undecided(name, reason, found.margin))
+        else:
+            pairs.append((now, then))
+            found.notes += cautions(now, then)
+            if len(then) < len(baselines):
+                count = f"{len(then)} of the {len(baselines)} baseline runs"
+                found.notes.append(f"{name} is only in {count}")
+    return pairs
 
 
 def names_to_compare(baselines: Sequence[Folder]) -> list[str]:
@@ -437,9 +496,10 @@ def aim(margin: float) -> str:
 
 
 def judge_changes(
-    name: str, changes: Sequence[Change], margin: float, missing: str | None
+    name: str, changes: Sequence[Change], settings: Settings, missing: str | None
 ) -> Criterion:
-    """The changes of one result file as one criterion. Only required metrics leave it undecided.
+    """The changes of one result file as one criterion. It is left undecided by a required metric
+    that is unclear, and by any that needs another session: that one may well be slower.
 
     missing: a required metric that not all runs have, in words.
     """
@@ -453,6 +513,9 @@ def judge_changes(
     if counts[Finding.WORSE]:
         most = own[0]
         verdict, why = Verdict.FAIL, change_in_words(most)
+    elif counts[Finding.SESSION]:
+        most = own[0]
+        verdict, why = Verdict.UNDECIDED, session_in_words(most, settings.session_spread)
     elif missing:
         verdict, why = Verdict.UNDECIDED, missing
     elif unclear:
@@ -460,7 +523,8 @@ def judge_changes(
     elif not own:
         verdict, why = Verdict.UNDECIDED, "there is nothing to compare"
     share = most.worsening / most.margin if most else None
-    return Criterion(name, against(name), aim(margin), value, len(own), verdict, why, share)
+    target = aim(settings.margin)
+    return Criterion(name, against(name), target, value, len(own), verdict, why, share)
 
 
 def wider_margin(unclear: Sequence[Change]) -> str:
@@ -541,12 +605,19 @@ def raw_dict(report: Report) -> dict[str, Any]:
 def comparison_as_dict(comparison: Comparison) -> dict[str, Any]:
     return {
         "folders": [str(each.path) for each in comparison.folders],
+        "runs": [run_as_dict(each) for each in comparison.runs],
         "margin": comparison.margin,
+        "session_spread": comparison.session_spread,
         "error": comparison.error,
         "criteria": [asdict(each) for each in comparison.criteria],
         "changes": [change_as_dict(each) for each in comparison.changes],
         "notes": comparison.notes,
     }
+
+
+def run_as_dict(run: BaselineRun) -> dict[str, Any]:
+    time = run.started_at
+    return {**asdict(run), "started_at": time.isoformat(timespec="seconds") if time else None}
 
 
 def change_as_dict(change: Change) -> dict[str, Any]:

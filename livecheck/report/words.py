@@ -12,7 +12,7 @@ from livecheck.report.result_files import short_name
 from livecheck.report.thresholds import Criterion, Verdict
 
 if TYPE_CHECKING:  # verdict.py takes its words from here
-    from livecheck.report.verdict import About
+    from livecheck.report.verdict import About, BaselineRun
 
 NOT_DECIDED = "NOT DECIDED"
 MAX_SHOWN = 2000  # characters of one text
@@ -55,6 +55,11 @@ def finding_word(change: Change) -> str:
         return f"needs {change.needed}" if change.needed else "unclear"
     word: str = change.finding.value
     return word.upper() if change.finding is Finding.WORSE else word
+
+
+def short_finding_word(change: Change) -> str:
+    """The same in a narrow column."""
+    return "+1 session" if change.finding is Finding.SESSION else finding_word(change)
 
 
 def change_label(change: Change) -> str:
@@ -104,16 +109,36 @@ def interval(change: Change) -> str:
 
 
 def about_runs(changes: Sequence[Change]) -> str:
-    """What the intervals contain, which depends on the number of baseline runs."""
-    runs = max(each.runs for each in changes)
-    if runs > 1:
-        return f"{runs} baseline runs: the intervals include the spread between runs"
-    return "one baseline run: the intervals show only the noise within the runs"
+    """What the intervals contain, which depends on the number of baseline sessions and runs."""
+    runs, sessions = (max(getattr(e, key) for e in changes) for key in ("runs", "sessions"))
+    several = f" of {runs} runs" if runs > sessions else ""
+    if sessions > 1:
+        count = f"{sessions} baseline sessions{several and f' ({runs} runs)'}"
+        return f"{count}: the intervals include the spread between sessions"
+    return f"one baseline session{several}: the intervals show only the noise within it"
+
+
+def baseline_run(run: BaselineRun) -> str:
+    """A run that was compared with, in a line."""
+    time = f"{run.started_at:%Y-%m-%d %H:%M} UTC" if run.started_at else "time not known"
+    about = [time, run.verdict.upper(), f"session {run.session}", run.title]
+    return f"{run.path}: {', '.join(filter(None, about))}"
 
 
 def change_in_words(change: Change) -> str:
     """A change without its level, which is already named beside it."""
     return f"{change.metric.label} {percent(change.change)} ({interval(change)})"
+
+
+def session_in_words(change: Change, assumed: float) -> str:
+    """Why a change beyond the noise is not called worse, and what would decide it."""
+    seen = f"{change_in_words(change)} needs another session"
+    if change.sessions > 1:
+        doubt = "the spread between the sessions of the baseline could explain it"
+    else:
+        doubt = f"sessions of the same system may differ by {margin_text(assumed)}"
+    advice = "measure the baseline's release again on another day, as a further --baseline"
+    return f"{seen}: {doubt}; {advice}"
 
 
 def unclear_in_words(change: Change) -> str:
@@ -141,6 +166,9 @@ def legend(changes: Sequence[Change], margin: float) -> list[str]:
     lines = []
     if Finding.WORSE in findings:
         lines.append(f"WORSE: by more than {least}, beyond doubt among {len(changes)} comparisons")
+    if Finding.SESSION in findings:
+        text = "needs another session (+1 session): more than the noise within a session explains"
+        lines.append(f"{text}, but two sessions of the same system may differ by as much")
     if any(each.needed for each in undecided):
         text = f"needs N: not enough data to see {least}; N requests in each run would be enough"
         lines.append(text)

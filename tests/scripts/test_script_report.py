@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -393,23 +394,109 @@ def test_the_same_release_is_the_same(tmp_path: Path) -> None:
     now = gateway_folder(tmp_path / "now", inference_c4=level(4, seed=5))
     finished = report(now, "--baseline", old)
     assert finished.code == 0, finished.out
-    assert "one baseline run: the intervals show only the noise within the runs" in finished.out
+    assert "one baseline session: the intervals show only the noise within it" in finished.out
 
 
-def test_several_runs_of_a_baseline_are_one_baseline(tmp_path: Path) -> None:
-    runs = [
-        gateway_folder(
-            tmp_path / f"old{i}", inference_c1=level(1, seed=i), inference_c4=level(4, seed=i)
-        )
-        for i in range(10, 13)
-    ]
+def baseline_runs(folder: Path, *days_ago: float, ttft_ms: float = 100) -> list[Path]:
+    """Runs of one release, made so many days ago, and alike but for noise."""
+    found = []
+    for i, days in enumerate(days_ago, 10):
+        age = timedelta(days=days)
+        levels = {f"inference_c{c}": level(c, 30, ttft_ms, seed=i, age=age) for c in (1, 4)}
+        found.append(write_results(folder / f"old{i}", **levels))
+    return found
+
+
+def run_file(session: str, repeat: int = 0, **other: object) -> dict[str, Any]:
+    now = datetime.now(timezone.utc).isoformat()
+    about = {"session": session, "repeat": repeat, "started_at": now, "title": "v1", **other}
+    return {"schema_version": 1, "verdict": "pass", "settings": {}, **about}
+
+
+def test_several_sessions_of_a_baseline_are_one_baseline(tmp_path: Path) -> None:
+    runs = baseline_runs(tmp_path, 1, 2, 3)
     now = gateway_folder(tmp_path / "now", inference_c4=level(4, seed=5))
     content = as_json(now, "--baseline", runs[0], runs[1], "--baseline", runs[2])
     assert content["exit_code"] == 0
-    assert {change["runs"] for change in content["baseline"]["changes"]} == {3}
-    assert (
-        "3 baseline runs: the intervals include the spread" in report(now, "--baseline", *runs).out
-    )
+    assert {change["sessions"] for change in content["baseline"]["changes"]} == {3}
+    assert [each["session"] for each in content["baseline"]["runs"]] == [3, 2, 1]
+    said = "3 baseline sessions: the intervals include the spread between sessions"
+    assert said in report(now, "--baseline", *runs).out
+
+
+@pytest.mark.parametrize("shared", ["the hour", "the session of run.json"])
+def test_repeats_are_one_session(shared: str, tmp_path: Path) -> None:
+    days = (1, 1.01, 1.02) if shared == "the hour" else (1, 2, 3)
+    runs = baseline_runs(tmp_path, *days)
+    if shared != "the hour":
+        for repeat, each in enumerate(runs):
+            write_results(each, run=run_file("s-1", repeat))
+    now = gateway_folder(tmp_path / "now", inference_c4=level(4, seed=5))
+    content = as_json(now, "--baseline", *runs)
+    assert {(c["runs"], c["sessions"]) for c in content["baseline"]["changes"]} == {(3, 1)}
+    assert {each["session"] for each in content["baseline"]["runs"]} == {1}
+    assert "one baseline session of 3 runs: the int" in report(now, "--baseline", *runs).out
+
+
+def test_what_the_spread_between_sessions_could_explain_needs_another_session(
+    tmp_path: Path,
+) -> None:
+    """In every form, and with an exit code that is neither a pass nor a failure."""
+    (old,) = baseline_runs(tmp_path, 1)
+    levels = {"inference_c1": level(1, ttft_ms=112), "inference_c4": level(4, seed=5)}
+    now = gateway_folder(tmp_path / "now", **levels)
+    junit_xml, page = tmp_path / "junit.xml", tmp_path / "page.html"
+    finished = report(now, "--baseline", old, "--junit", junit_xml, "--html", page)
+    out = " ".join(finished.out.split())
+    assert finished.code == 3 and "+1 session" in out
+    assert "needs another session: sessions of the same system may differ by 5 %" in out
+    assert max(map(len, finished.out.splitlines()[:-1])) <= 80
+    assert "needs another session" in (now / "baseline_report.md").read_text()
+    assert "needs another session" in page.read_text()
+    errors = etree.parse(junit_xml).xpath("//testsuite[@name='baseline']//error/@type")
+    assert "needs another session" in errors
+    content = as_json(now, "--baseline", old)
+    worst = content["baseline"]["changes"][0]
+    assert (worst["finding"], worst["metric"]) == ("needs another session", "ttft_ms")
+    assert report(now, "--baseline", old, "--session-spread", 1).code == 1
+    others = baseline_runs(tmp_path / "more", 2, 3, 4)
+    assert report(now, "--baseline", old, *others).code == 1
+
+
+def test_a_repeat_of_this_run_is_not_a_baseline(tmp_path: Path) -> None:
+    (old,) = baseline_runs(tmp_path, 0.01)
+    now = gateway_folder(tmp_path / "now", inference_c4=level(4, seed=5))
+    for repeat, each in enumerate((old, now)):
+        write_results(each, run=run_file("s-1", repeat))
+    finished = report(now, "--baseline", old)
+    assert finished.code == 3 and "a repeat of this run" in " ".join(finished.out.split())
+
+
+def test_the_report_says_which_runs_are_the_baseline(tmp_path: Path) -> None:
+    old, older = baseline_runs(tmp_path, 1, 2)
+    write_results(old, run=run_file("s-2", title="v1.3", verdict="fail"))
+    now = gateway_folder(tmp_path / "now", inference_c4=level(4, seed=5))
+    out = " ".join(report(now, "--baseline", old, older).out.split())
+    assert re.search(rf"{old}: \d{{4}}-\d\d-\d\d \d\d:\d\d UTC, FAIL, session 2, v1.3", out)
+    assert re.search(rf"{older}: .{{20}}, PASS, session 1", out)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"schema_version": 2}, "schema_version 2"),
+        ({"session": None}, "its session is missing"),
+        ({"session": ""}, "its session is empty"),
+        ({"repeat": -1}, "its repeat is -1"),
+        ({"started_at": "yesterday"}, "which is not a time"),
+        ({"verdict": "fine"}, "which no run ends with"),
+        ({"settings": []}, "its settings is []"),
+    ],
+)
+def test_a_damaged_run_json_is_named(change: dict[str, Any], said: str, tmp_path: Path) -> None:
+    folder = gateway_folder(tmp_path, run={**run_file("s-1"), **change})
+    finished = report(folder)
+    assert finished.code == 3 and said in " ".join(finished.out.split())
 
 
 def test_with_too_few_requests_it_is_undecided_and_says_how_many(tmp_path: Path) -> None:
@@ -427,7 +514,9 @@ def test_the_margin_can_be_set(tmp_path: Path) -> None:
         gateway_folder(tmp_path / "old"),
         gateway_folder(tmp_path / "now", inference_c1=level(1, ttft_ms=125)),
     )
-    assert report(now, "--baseline", old, "--margin", 20).code == 1
+    steady = ("--session-spread", 1)
+    assert report(now, "--baseline", old, *steady, "--margin", 20).code == 1
+    assert report(now, "--baseline", old, "--margin", 20).code == 3
     assert report(now, "--baseline", old, "--margin", 30).code == 0
 
 
@@ -838,7 +927,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def worse(folder: Path, name: str) -> list[tuple[str, str]]:
-    content = as_json(folder / name, "--baseline", folder / "old")
+    # the same machine within a minute: by far steadier than sessions of different days
+    content = as_json(folder / name, "--baseline", folder / "old", "--session-spread", 1)
     changes = content["baseline"]["changes"]
     return [(c["document"], c["metric"]) for c in changes if c["finding"] == "worse"]
 

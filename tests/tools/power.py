@@ -4,8 +4,9 @@ Not collected by pytest. Simulates whole reports: three levels of lognormal reco
 and decoding vary by --noise and everything else follows from them, as in real ones.
 
 Examples:
-    python tests/tools/power.py                       # the table of docs/report.md
-    python tests/tools/power.py --runs 3 --spread 5   # three baseline runs that differ by 5 %
+    python tests/tools/power.py                          # the first table of docs/report.md
+    python tests/tools/power.py --table sessions         # the second one
+    python tests/tools/power.py --sessions 3 --spread 5  # three sessions that differ by 5 %
 """
 
 from __future__ import annotations
@@ -43,8 +44,10 @@ METRICS = {"ttft": "ttft_ms", "tpot": "tokens_per_s"}  # in which a planted slow
 class World:
     """What a simulated run is drawn from.
 
-    noise: of a request; spread: between runs; both are sigmas of logarithms. memory: correlation of
-    a request's noise with that of the request before. slower: factors by (level, "ttft" or "tpot").
+    noise: of a request; spread: between sessions; repeat_spread: between repeats of a session; all
+    are sigmas of logarithms. is_shared: whether a session is as slow at one level as at another.
+    memory: correlation of a request's noise with that of the request before. slower: factors by
+    (level, "ttft" or "tpot").
     """
 
     noise: float
@@ -52,17 +55,39 @@ class World:
     spread: float = 0.0
     memory: float = 0.0
     slower: tuple[tuple[int, str, float], ...] = ()
+    repeat_spread: float = 0.0
+    is_shared: bool = True
 
 
-def run(world: World, chance: numpy.random.Generator, slow: bool = False) -> list[ResultFile]:
-    """One run: a result file for each level."""
-    factors = {(c, what): by for c, what, by in world.slower} if slow else {}
-    own = {what: math.exp(chance.normal(0, world.spread)) for what in METRICS}
+def session(
+    world: World, chance: numpy.random.Generator, name: str, repeats: int = 1, slow: bool = False
+) -> list[list[ResultFile]]:
+    """The repeats of one session, each a result file for each level."""
+    planted = {(c, what): by for c, what, by in world.slower} if slow else {}
+    state = draw_factors(world, world.spread, chance)
     found = []
-    for level in LEVELS:
-        scale = {what: own[what] * factors.get((level, what), 1.0) for what in own}
-        found.append(result_file(level, records(world, level, scale, chance)))
+    for repeat in range(repeats):
+        own = draw_factors(world, world.repeat_spread, chance)
+        files = []
+        for level in LEVELS:
+            keys = {what: (level, what) for what in METRICS}
+            scale = {w: state[k] * own[k] * planted.get(k, 1.0) for w, k in keys.items()}
+            rows = records(world, level, scale, chance)
+            files.append(result_file(level, rows, Path(f"{name}-{repeat}")))
+        found.append(files)
     return found
+
+
+def draw_factors(
+    world: World, spread: float, chance: numpy.random.Generator
+) -> dict[tuple[int, str], float]:
+    """By how much longer everything takes on this occasion: by level and part of a request."""
+    shared = {what: chance.normal(0, spread) for what in METRICS}
+    return {
+        (level, what): math.exp(shared[what] if world.is_shared else chance.normal(0, spread))
+        for level in LEVELS
+        for what in METRICS
+    }
 
 
 def records(
@@ -111,11 +136,11 @@ def record(index: int, sent_ms: float, ended_ms: float, times: list[float]) -> d
     }
 
 
-def result_file(level: int, rows: Sequence[dict[str, Any]]) -> ResultFile:
+def result_file(level: int, rows: Sequence[dict[str, Any]], folder: Path) -> ResultFile:
     wall_s = (max(r["ended_ms"] for r in rows) - min(r["sent_ms"] for r in rows)) / 1e3
     return ResultFile(
         name=f"inference_c{level}",
-        path=Path("simulated.json"),
+        path=folder / f"inference_c{level}.json",
         kind=KINDS[1],
         script="benchmark",
         tool_version="0",
@@ -136,12 +161,15 @@ def result_file(level: int, rows: Sequence[dict[str, Any]]) -> ResultFile:
     )
 
 
-def report(world: World, margin: float, runs: int, chance: numpy.random.Generator) -> list[Change]:
+def report(
+    world: World, margin: float, sessions: int, chance: numpy.random.Generator, repeats: int = 1
+) -> list[Change]:
     """The changes of one simulated report."""
-    then = [run(world, chance) for _ in range(runs)]
-    now = run(world, chance, slow=True)
-    pairs = [(each, [old[i] for old in then]) for i, each in enumerate(now)]
-    return compare(pairs, margin)
+    groups = [session(world, chance, f"session {i}", repeats) for i in range(sessions)]
+    ((*now,),) = session(world, chance, "now", slow=True)
+    runs = [(number, run) for number, group in enumerate(groups) for run in group]
+    pairs = [(each, [run[i] for _, run in runs]) for i, each in enumerate(now)]
+    return compare(pairs, margin, {run[0].path.parent: number for number, run in runs})
 
 
 @dataclass
@@ -149,59 +177,122 @@ class Rates:
     """In which share of the simulated reports …"""
 
     worse: float  # … something is called worse
+    open: float  # … nothing is, but something needs another session
     found: float  # … the planted slowdown is called worse
     first: float  # … it is named first
+    noticed: float  # … the planted slowdown is called worse, or needs another session
     decided: float  # … every required metric is decided
     needed: int  # the median number of requests advised for those that are not
 
 
-def rates(world: World, margin: float, runs: int, reports: int, seed: int = 1) -> Rates:
+def rates(
+    world: World, margin: float, sessions: int, reports: int, seed: int = 1, repeats: int = 1
+) -> Rates:
     chance = numpy.random.default_rng(seed)
-    planted = [(f"inference_c{level}", METRICS[what]) for level, what, _ in world.slower]
+    planted = {(f"inference_c{level}", METRICS[what]) for level, what, _ in world.slower}
     outcomes, advice = [], []
     for _ in range(reports):
-        changes = report(world, margin, runs, chance)
-        worse = [(c.document, c.metric.key) for c in changes if c.finding is Finding.WORSE]
+        changes = report(world, margin, sessions, chance, repeats)
+        worse, waiting = (
+            [(c.document, c.metric.key) for c in changes if c.finding is finding]
+            for finding in (Finding.WORSE, Finding.SESSION)
+        )
         unclear = [c for c in changes if c.finding is Finding.UNCLEAR and c.metric.required]
         advice += [c.needed for c in unclear if c.needed]
-        is_found, is_first = set(planted) <= set(worse), worse[:1] == planted[:1]
-        outcomes.append((bool(worse), is_found, is_first, not unclear))
+        outcomes.append(
+            (
+                bool(worse),
+                bool(waiting) and not worse,
+                planted <= {*worse},
+                bool(planted & {*worse[:1]}),
+                planted <= {*worse, *waiting},
+                not unclear and not waiting,
+            )
+        )
     shares = [sum(column) / reports for column in zip(*outcomes, strict=True)]
     return Rates(*shares, needed=int(numpy.median(advice or [0])))
 
 
+# --- the tables
+
+
 def main() -> None:
+    args = build_parser().parse_args()
+    if args.table == "sessions":
+        print_sessions(args)
+    else:
+        print_requests(args)
+
+
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--noise", type=float, nargs="+", default=[5, 10, 20, 30, 50])
-    parser.add_argument("--requests", type=int, nargs="+", default=[10, 30, 100, 300])
-    parser.add_argument("--margin", type=float, default=5.0)
-    parser.add_argument(
-        "--slower", type=float, default=20.0, help="per cent planted in TTFT at c=4"
-    )
-    parser.add_argument("--runs", type=int, default=1, help="number of baseline runs")
-    parser.add_argument("--spread", type=float, default=0.0, help="per cent between runs")
-    parser.add_argument(
-        "--memory", type=float, default=0.0, help="correlation with the request before"
-    )
-    parser.add_argument("--reports", type=int, default=200)
-    args = parser.parse_args()
-    print(f"{args.reports} reports a row, {args.runs} baseline run(s), margin {args.margin:g} %:")
-    print(f"equal systems, then TTFT at c=4 slower by {args.slower:g} %\n")
-    print("noise  requests  false alarms  all decided  needed  found  named first")
-    planted = ((4, "ttft", 1 + args.slower / 100),)
+    add = parser.add_argument
+    add("--table", choices=("requests", "sessions"), default="requests")
+    add("--noise", type=float, nargs="+", default=[5, 10, 20, 30, 50])
+    add("--requests", type=int, nargs="+", default=[10, 30, 100, 300])
+    add("--margin", type=float, default=5.0)
+    add("--slower", type=float, nargs="+", default=[20.0], help="per cent planted in TTFT at c=4")
+    add("--sessions", type=int, nargs="+", default=[1], help="number of baseline sessions")
+    add("--repeats", type=int, default=1, help="runs of each baseline session")
+    add("--spread", type=float, nargs="+", default=[0.0], help="per cent between sessions")
+    add("--repeat-spread", type=float, default=0.0, help="per cent between repeats of a session")
+    add("--each-level", action="store_true", help="a spread of its own for each level")
+    add("--memory", type=float, default=0.0, help="correlation with the request before")
+    add("--reports", type=int, default=200)
+    return parser
+
+
+def print_requests(args: argparse.Namespace) -> None:
+    """How many requests it takes."""
+    slower, sessions, spread = args.slower[0], args.sessions[0], args.spread[0]
+    print(f"{args.reports} reports a row, {sessions} baseline session(s), spread {spread:g} %")
+    print(f"margin {args.margin:g} %: equal systems, then TTFT at c=4 slower by {slower:g} %\n")
+    print("noise  requests  false alarms  all decided  needed  found  noticed  named first")
     for share in args.noise:
         for count in args.requests:
-            even = World(share / 100, count, args.spread / 100, args.memory)
-            slow = replace(even, slower=planted)
-            a = rates(even, args.margin / 100, args.runs, args.reports)
-            b = rates(slow, args.margin / 100, args.runs, args.reports)
+            a, *_, b = rates_of(args, World(share / 100, count, spread / 100), sessions, [slower])
             print(
                 f"{share:4g} %  {count:8}  {a.worse:11.1%}  {a.decided:11.1%}  {a.needed:6}"
-                f"  {b.found:5.1%}  {b.first:11.1%}",
+                f"  {b.found:5.1%}  {b.noticed:7.1%}  {b.first:11.1%}",
                 flush=True,
             )
+
+
+def print_sessions(args: argparse.Namespace) -> None:
+    """What several sessions tell, with enough requests that their noise does not matter."""
+    noise, count = 5, 60
+    spreads = args.spread if args.spread != [0.0] else [1, 2, 5, 7.5, 10]
+    slower = args.slower if len(args.slower) > 1 else [10, 20, 30, 50]
+    numbers = args.sessions if len(args.sessions) > 1 else [1, 2, 3, 5]
+    print(f"{args.reports} reports a row, {args.repeats} run(s) a session, noise {noise} %,")
+    print(
+        f"{count} requests, margin {args.margin:g} %: equal systems, then TTFT at c=4 slower by\n"
+    )
+    heads = "".join(f"  found {each:g} %" for each in slower)
+    print(f"spread  sessions  false alarms  needs another{heads}  noticed {slower[0]:g} %")
+    for spread in spreads:
+        for number in numbers:
+            a, *found = rates_of(args, World(noise / 100, count, spread / 100), number, slower)
+            cells = "".join(f"  {each.found:10.1%}" for each in found)
+            row = f"{spread:4g} %  {number:8}  {a.worse:12.1%}  {a.open:13.1%}{cells}"
+            print(f"{row}  {found[0].noticed:12.1%}", flush=True)
+
+
+def rates_of(
+    args: argparse.Namespace, world: World, sessions: int, slower: Sequence[float]
+) -> list[Rates]:
+    """Those of equal systems, and of each slowdown in per cent."""
+    even = replace(
+        world,
+        memory=args.memory,
+        repeat_spread=args.repeat_spread / 100,
+        is_shared=not args.each_level,
+    )
+    worlds = [even, *(replace(even, slower=((4, "ttft", 1 + e / 100),)) for e in slower)]
+    margin, count = args.margin / 100, args.reports
+    return [rates(each, margin, sessions, count, repeats=args.repeats) for each in worlds]
 
 
 if __name__ == "__main__":

@@ -27,7 +27,6 @@ import livecheck.core.interruption as interruption
 
 import argparse
 import os.path
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -57,7 +56,8 @@ from livecheck.gateway.plans import (
 )
 from livecheck.wire import chat, dialect, form, notices
 from livecheck.wire.access import no_access
-from livecheck.wire.answer import Answer, ms
+from livecheck.wire.answer import BUSY, Answer
+from livecheck.wire.answer import records as answer_records
 from livecheck.wire.asking import Asker, Cause, Stop, open_wire, reason_to_stop
 from livecheck.wire.model_choice import model_to_ask
 from livecheck.wire.spoken import without_thoughts
@@ -76,8 +76,6 @@ PAUSE_S = 0.5  # before it is sent again
 SEED = 1
 TEXT_LENGTH = 60  # characters of an answer in a line
 SAVED_LENGTH = 160  # in the results
-BUSY = (503, 529)  # statuses of a server that has no room
-SAYS_BUSY = re.compile(r"\b(busy|full|overload(ed)?|at capacity)\b", re.I)
 CROWDED = ("together", "cancelled", "after")  # steps in which several requests run
 
 
@@ -153,8 +151,8 @@ class Asked:
         answer = self.answer
         if answer.status not in BUSY or answer.failure is not None:
             return False
-        says_so = answer.retry_after_s is not None or SAYS_BUSY.search(answer.words)
-        return self.step in CROWDED or bool(says_so)
+        says_so = answer.retry_after_s is not None or answer.says_busy
+        return self.step in CROWDED or says_so
 
     @property
     def counts(self) -> bool:
@@ -404,6 +402,11 @@ def how_many(run: Run, health: Answer | None) -> int:
                 "there together: raise its limit, or give --concurrency"
             )
         run.note("the deployment serves one request at a time: of two at once, one waits")
+    if limits.max_concurrent > MOST_AT_ONCE:
+        run.note(
+            f"the deployment serves {limits.max_concurrent} requests at once: {MOST_AT_ONCE} are "
+            "sent, --concurrency sends more"
+        )
     return max(2, min(limits.max_concurrent, MOST_AT_ONCE))
 
 
@@ -581,6 +584,10 @@ def check_correct(evidence: Evidence) -> Check:
     if late := [each for each in evidence.counted("together") if evidence.waited(each)]:
         detail = f"not decided: {said}, and {len(late)} more came too late"
         return undecided(name, f"{detail}; {explained_wait(late, evidence)}", facts)
+    worst = [table._replace(other_right=0) for table in tables]
+    if other_right < other_asked and chance_of_so_few(worst) >= LIMIT:
+        detail = f"not decided: {said}; chance could explain it even if all were wrong"
+        return undecided(name, detail, facts)
     return passed(name, f"{said} (the chance of so few: {chance:.2g})", {**facts, "chance": chance})
 
 
@@ -707,8 +714,7 @@ def metrics(evidence: Evidence) -> dict[str, Any]:
 
 
 def records(evidence: Evidence) -> list[dict[str, Any]]:
-    sent = [each.answer.sent_ns for each in evidence.asked]
-    start_ns = min((each for each in sent if each is not None), default=0)
+    at_wire = answer_records([each.answer for each in evidence.asked])
     return [
         {
             "index": index,
@@ -720,17 +726,13 @@ def records(evidence: Evidence) -> list[dict[str, Any]]:
             "error_text": each.problem,
             "rate_limited": each.answer.is_rate_limited,
             "cancelled": not each.is_whole,
-            "sent_ms": since(each.answer.sent_ns, start_ns),
-            "ended_ms": since(each.answer.ended_ns, start_ns),
+            "sent_ms": row["sent_ms"],
+            "ended_ms": row["ended_ms"],
             "right": each.is_right if each.counts and not evidence.waited(each) else None,
             "text": shorten(each.text, SAVED_LENGTH),
         }
-        for index, each in enumerate(evidence.asked)
+        for index, (each, row) in enumerate(zip(evidence.asked, at_wire, strict=True))
     ]
-
-
-def since(stamp_ns: int | None, start_ns: int) -> float | None:
-    return None if stamp_ns is None else ms(stamp_ns - start_ns)
 
 
 def lines(evidence: Evidence, url: str) -> list[str]:

@@ -60,9 +60,9 @@ from livecheck.gateway.context_size import (
     LEAST,
     Promise,
     limits_named,
-    names_limit,
     promise_of_models,
     promise_of_props,
+    says_too_long,
     slots_of_props,
 )
 from livecheck.gateway.exact_test import Table, chance_of_so_few
@@ -77,7 +77,6 @@ from livecheck.wire.model_choice import model_to_ask
 CHECKS = ("promise", "taken", "remembered", "room", "together", "beyond", form.NAME)
 DEFAULT_TOKENS = 64  # twice what an answer with the three numbers has
 MOST = 2_000_000  # tokens of context: a longer prompt takes hours, or the server is wrong
-USUAL_AT_ONCE = 4  # where the deployment does not say how many it serves at once
 ABOUT_S = 10.0  # timeout of /health and /props
 # The first prompts, in sentences of about nine tokens. The longest of them has to be well below the
 # context, and long enough for the count of a sentence to be exact.
@@ -95,7 +94,9 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("what to check").add_argument
     size = "tokens that one request may have (default: what the deployment says)"
     add("--context", type=common.whole_number(LEAST, MOST), metavar="N", help=size)
-    at_once = "requests at once with half a context each (default: its own limit, at most 8)"
+    at_once = (
+        f"requests at once with half a context each (default: its limit, at most {MOST_CONTEXTS})"
+    )
     add("--concurrency", type=common.whole_number(1, 1000), metavar="C", help=at_once)
     longest = "longest answer, in tokens (default %(default)s)"
     number = common.whole_number(ANSWER_TOKENS)
@@ -269,7 +270,8 @@ def announce(session: Session) -> None:
         together = SHARES[HALF] * evidence.concurrency * evidence.size
     spent = [a for a in evidence.good(SHORT) if a.answer.spent_ms and a.counted]
     rates = [a.counted.tokens / (a.answer.spent_ms or 1) for a in spent if a.counted]
-    pace = f", about {duration((alone + together) / statistics.median(rates))}" if rates else ""
+    spent_s = (alone + together) / statistics.median(rates) / 1e3 if rates else None
+    pace = "" if spent_s is None else f", about {max(1, spent_s):,.0f} s"
     more = MORE_TRIES * SHARES[LONG] * evidence.size
     if together:
         more += together + MORE_ALONE * SHARES[HALF] * evidence.size
@@ -347,9 +349,12 @@ def find_promise(run: Run, token: str | None, listing: Answer, model: str) -> Ev
             props = fetch(run, wire, chat.get("/props"))
             said = said or promise_of_props(props)
             at_once = at_once or slots_of_props(props)
-    at_once = args.concurrency or min(MOST_CONTEXTS, at_once or USUAL_AT_ONCE)
+    serves = at_once
+    if args.concurrency is None:
+        at_once = min(MOST_CONTEXTS, serves or MOST_CONTEXTS)
     if args.context:
-        return Evidence(Promise(args.context, "--context"), said, at_once, args.timeout)
+        promised = Promise(args.context, "--context")
+        return Evidence(promised, said, at_once, args.timeout, serves=serves)
     if said is None:
         raise CannotCheck(
             "how large is the context of one request? Neither the list of models nor /props says "
@@ -358,7 +363,7 @@ def find_promise(run: Run, token: str | None, listing: Answer, model: str) -> Ev
     if not LEAST <= said.tokens <= MOST:
         text = f"{said.source} promises {said.tokens:,} tokens, and this script can test a context "
         raise CannotCheck(f"{text}of {LEAST:,} to {MOST:,}: --context says another one")
-    return Evidence(said, None, at_once, args.timeout)
+    return Evidence(said, None, at_once, args.timeout, serves=serves)
 
 
 def measure(run: Run) -> None:
@@ -498,6 +503,14 @@ def held_control(evidence: Evidence, place: int = 0) -> bool:
     return bool(control) and all(each.found[place] for each in control)
 
 
+def cannot_show(name: str, reason: str, asked: Sequence[Asked], evidence: Evidence) -> Check:
+    """The verdict where the model does not show what it remembers: the count may be that of a
+    gateway which has not looked whether the engine reads everything."""
+    if evidence.are_read(asked):
+        return skip(name, f"{reason}; the engine has read all of it (timings)")
+    return undecided(name, reason)
+
+
 def check_remembered(evidence: Evidence) -> Check:
     """The beginning of a long prompt is there when the model answers."""
     name, control, found = "remembered", evidence.good(SHORT), evidence.good(LONG)
@@ -510,7 +523,8 @@ def check_remembered(evidence: Evidence) -> Check:
         said = notices.of_thoughts([each.answer for each in control])
         if said and not seen:
             return undecided(name, f"not decided: at 10 % no number is repeated; {said}")
-        return skip(name, reason + (f"; {said}" if said else ": a small model cannot show this"))
+        more = said or "a small model cannot show this"
+        return cannot_show(name, f"{reason}; {more}", found, evidence)
     if not found:
         return not_told(name, evidence)
     times = {place: repeated(found, place) for place in held}
@@ -518,7 +532,10 @@ def check_remembered(evidence: Evidence) -> Check:
     facts = {"repeated": {PLACES[place]: n for place, (n, _) in times.items()}}
     detail, (first, tries), (last, _) = f"repeated at 95 %: {told}", times[0], times[2]
     if tries == 0:
-        return skip(name, "cannot tell: the answers at 95 % end before they come to the numbers")
+        reason = "cannot tell: the answers at 95 % end before they come to the numbers"
+        said = notices.of_thoughts([each.answer for each in found])
+        more = said or f"{plural(found[0].most, 'token')} at most"
+        return cannot_show(name, f"{reason}; {more}", found, evidence)
     if all(n == of for n, of in times.values()):
         return passed(name, detail, facts)
     if first or not last or tries <= MORE_TRIES:
@@ -530,7 +547,7 @@ def check_remembered(evidence: Evidence) -> Check:
 
 def judge_loss(name: str, detail: str, facts: dict[str, Any], evidence: Evidence) -> Check:
     """The beginning is lost every time, and the end never. Is it the model or the deployment?"""
-    if all(evidence.is_read(each) for each in evidence.good(LONG)):
+    if evidence.are_read(evidence.good(LONG)):
         why = "the engine has read all of it (timings), so it is the model that cannot"
     elif evidence.prefill_grew:
         why = "the prefill took as long as it should for all of it, so the model cannot"
@@ -587,7 +604,8 @@ def check_together(evidence: Evidence) -> Check:
     counts = [each.counted.tokens for each in asked if each.counted]
     if len(counts) < len(asked):
         return undecided(name, "not decided: some answers have no usage.prompt_tokens")
-    return judge_load(name, f"{count} at once, each {min(counts):g} tokens or more", evidence)
+    more = f" (it serves {evidence.serves})" if (evidence.serves or 0) > count else ""
+    return judge_load(name, f"{count} at once{more}, each {min(counts):g} tokens or more", evidence)
 
 
 def judge_load(name: str, detail: str, evidence: Evidence) -> Check:
@@ -597,7 +615,8 @@ def judge_load(name: str, detail: str, evidence: Evidence) -> Check:
     first, tries = table.other_right, table.other_asked
     is_weak = 2 * table.right <= table.asked
     if not tries or not held_control(evidence) or (is_weak and chance >= LIMIT):
-        return passed(name, f"{detail}; whether it remembers them, this model cannot show")
+        reason = f"{detail}; whether they are remembered, this model cannot show"
+        return cannot_show(name, reason, asked, evidence)
     alone = "all" if table.right == table.asked else f"{table.right} of {table.asked}"
     detail += f"; the beginning is repeated by {first} of {tries}, alone by {alone}"
     if first == tries:
@@ -605,12 +624,13 @@ def judge_load(name: str, detail: str, evidence: Evidence) -> Check:
     detail += f" (the chance of so few: {chance:.2g})"
     facts = {"chance": chance, **table._asdict()}
     lost = [each for each in asked if each.found[0] is False]
-    if all(evidence.is_read(each) for each in asked):
+    if evidence.are_read(asked):
         return warned(name, f"{detail}; the engine has read all of them (timings)", facts)
     if chance < LIMIT and 2 * repeated(lost, 2)[0] >= len(lost):
         detail += ", and the end is: the beginning is dropped under load"
         return failed(name, detail, facts)
-    return warned(name, f"{detail}; the model may be too weak, or text is lost", facts)
+    detail += "; the model may be too weak, or text is lost (a larger --concurrency can tell)"
+    return warned(name, detail, facts)
 
 
 def check_beyond(evidence: Evidence) -> Check:
@@ -630,10 +650,11 @@ def check_beyond(evidence: Evidence) -> Check:
         return failed(name, f"{told}: expected a 4xx that names the limit", facts)
     if answer.status == 200:
         return warned(name, f"{told}: the refusal comes inside of a 200 stream", facts)
-    is_named = names_limit(answer) or evidence.size in limits_named(answer)
-    if is_named or answer.status == 413:
-        return passed(name, told, facts)
-    return warned(name, f"{told}: it does not say what the limit is", facts)
+    if evidence.size in limits_named(answer):
+        return passed(name, f"{told}; it names the limit of {evidence.size}", facts)
+    if says_too_long(answer):
+        return passed(name, f"{told}; it says that the prompt is too long", facts)
+    return warned(name, f"{told}; it does not say that the prompt is too long", facts)
 
 
 def judge_served(
@@ -746,7 +767,9 @@ def metrics(evidence: Evidence) -> dict[str, Any]:
 
 
 def pace(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0f} tok/s"
+    if value is None:
+        return "-"
+    return f"{value:.0f} tok/s" if value < 99_999.5 else f"{value / 1e3:.0f}k tok/s"
 
 
 def row(asked: Asked, evidence: Evidence) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 
 from livecheck.core.json_value import number, pick
 from livecheck.gateway.context_prompt import Prompt
-from livecheck.gateway.context_size import Promise, names_limit
+from livecheck.gateway.context_size import Promise, says_too_long
 from livecheck.gateway.token_rate import Counted, Rate
-from livecheck.wire.answer import WORDS_BYTES, Answer
+from livecheck.wire.answer import BUSY, WORDS_BYTES, Answer
 from livecheck.wire.asking import Stop
 from livecheck.wire.chunk_form import means_length
 from livecheck.wire.decode_figures import cached_tokens
@@ -23,8 +23,6 @@ from livecheck.wire.spoken import content_in, thoughts_in
 PROBE, RATE, SHORT, HALF, LONG = "probe", "rate", "short", "half", "long"
 TOGETHER, BEYOND = "together", "beyond"
 SHARES = {SHORT: 0.1, HALF: 0.5, LONG: 0.95, TOGETHER: 0.5, BEYOND: 1.05}
-# Statuses of a server that is busy now: Retry-After or not, they say nothing about a context.
-BUSY = (503, 529)
 USAGE = b"include_usage"
 LEAST_GROWTH_MS = 100.0  # between two prefills: less may be anything else
 SAME_PACE = 0.6  # of the time per token up to half of the context, from there on
@@ -127,7 +125,7 @@ class Asked:
     def is_refused(self) -> bool:
         """Whether it was refused for what it asks, with a 4xx or in an error event."""
         status = self.answer.status or 0
-        is_error = bool(self.trouble) and status == 200 and names_limit(self.answer)
+        is_error = bool(self.trouble) and status == 200 and says_too_long(self.answer)
         return self.answer.failure is None and (400 <= status < 500 or is_error)
 
     @property
@@ -138,6 +136,7 @@ class Asked:
 
     @property
     def is_busy(self) -> bool:
+        """Whether the server has no room now: that says nothing about a context."""
         return self.answer.failure is None and self.answer.status in BUSY
 
     # times
@@ -177,7 +176,7 @@ class Evidence:
 
     `rate`: how the server counts; None when it does not. `stalled`: the counts of the first prompts
     that should differ by more. `untold`: why deeper prompts were not sent. `stopped`: why nothing
-    more was.
+    more was. `serves`: how many requests at once the deployment says that it serves.
     """
 
     promise: Promise
@@ -189,6 +188,7 @@ class Evidence:
     stalled: str | None = None
     untold: str | None = None
     stopped: Stop | None = None
+    serves: int | None = None
 
     @property
     def size(self) -> int:
@@ -219,6 +219,10 @@ class Evidence:
         if read is None or self.rate is None:
             return False
         return not self.rate.lacking(Counted(asked.prompt.sentences, read))
+
+    def are_read(self, asked: Sequence[Asked]) -> bool:
+        """The same of all of these, if there are any."""
+        return bool(asked) and all(map(self.is_read, asked))
 
     @property
     def prefill_grew(self) -> bool:

@@ -26,10 +26,17 @@ PROPS = ("default_generation_settings", "n_ctx")  # of llama.cpp's /props: of on
 SLOTS = "total_slots"
 LEAST_LIMIT = 128  # a number of tokens in an error; less may be anything
 LEAST = 512  # less has no room for these prompts
-NAMES_LIMIT = re.compile(
-    r"context|max_model_len|too (long|large|many tokens)|token limit|input (length|tokens)"
-    r"|maximum.{0,40}(length|tokens)|(length|tokens?|prompt).{0,60}(exceed|maximum|limit|longer)"
-    r"|exceed.{0,60}(length|tokens)",
+# How servers say that a prompt is too long: llama.cpp, vLLM, SGLang, TGI, TensorRT-LLM, Ollama,
+# LM Studio, TabbyAPI, LiteLLM and the large providers. The word "context" alone says nothing: that
+# is also what a request or an error has.
+SAYS_TOO_LONG = re.compile(
+    r"too (long|large|big|many tokens)|max_(model|seq|input|total|num|context)_?(len|tokens|length)"
+    r"|context[ _-]?(length|size|window|limit|overflow)|maximum context"
+    r"|(input|prompt|sequence)[ _]length|(input|prompt)s?\b.{0,20}overflow|context overflow"
+    r"|(context|input|prompt|message|sequence|length|tokens?|body)s?\b.{0,60}"
+    r"(exceed|maximum|\blimit|longer|greater|at most|must be <|more than|less than)"
+    r"|(exceed|maximum|at most|limit of|longer than|reduce|shorten).{0,60}"
+    r"(context|input|prompt|length|tokens?\b|bytes)",
     re.IGNORECASE | re.DOTALL,
 )
 A_NUMBER = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?![\d,])|(?<![\d.,])\d{3,9}(?![\d.]\d)")
@@ -71,9 +78,9 @@ def said_by(answer: Answer) -> Any:
     return answer.json if answer.is_ok else None
 
 
-def names_limit(answer: Answer) -> bool:
+def says_too_long(answer: Answer) -> bool:
     """Whether an error says that the prompt is too long, in whichever words."""
-    return NAMES_LIMIT.search(text_of(answer)) is not None
+    return SAYS_TOO_LONG.search(text_of(answer)) is not None
 
 
 def limits_named(answer: Answer) -> list[int]:

@@ -37,10 +37,6 @@ BURSTS = (BURST, AGAIN, RESTED)
 PLAIN = "plain"  # the request as it is; others are named after what is different
 COUNTERS = ("requests_total", "requests_success", "requests_error", "requests_authenticated")
 PREFIX = "gateway_"  # of each name in Prometheus text
-FULL = re.compile(
-    r"queue_full|queue is full|queue limit|server busy|overloaded|at capacity|concurren",
-    re.IGNORECASE,
-)
 # how OpenAI's reasoning models say in a 400 that so few tokens leave no room for an answer
 NO_ROOM = re.compile(r"max_(?:completion_)?tokens or model output limit", re.IGNORECASE)
 LATE = (504, 524)  # a proxy did not wait longer
@@ -78,7 +74,7 @@ def is_full(answer: Answer) -> bool:
     """Whether it says, in words that are known, that too many are being served already."""
     if answer.status != 503 or answer.request.method != "POST" or answer.is_page:
         return False
-    return not answer.names_rate_limit and FULL.search(answer.words) is not None
+    return not answer.names_rate_limit and answer.says_busy
 
 
 def has_no_room(answer: Answer) -> bool:

@@ -43,9 +43,9 @@ COMPARISONS = 2  # the second one when the first leaves a doubt
 
 # test_context.py
 USUAL_CONTEXT = 32_768  # assumed here, where only the deployment says how large it is
-MOST_CONTEXTS = (
-    8  # requests at once, unless --concurrency says otherwise: each costs half a context
-)
+# Requests at once, where the deployment serves more or does not say how many: each of them costs
+# half a context of prefill, and a context that is divided by the slots shows in a single one.
+MOST_CONTEXTS = 8
 REPEATS = 2  # prompts of 10 and of 50 percent
 MORE_TRIES = 2  # of 95 percent, when the first number was not repeated
 MORE_ALONE = 4  # at most, of 50 percent, when the first number is lost only together

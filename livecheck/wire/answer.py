@@ -49,6 +49,11 @@ DESCRIPTION = re.compile(r'error_description="([^"]*)"', re.IGNORECASE)  # RFC 6
 # how an API's error says that the server limits the number of requests
 RATE_LIMIT = re.compile(r"rate.?limit|throttl|quota", re.I)
 TOO_MANY = re.compile(r"too many requests", re.I)
+# statuses of a server that has no room for a request now (529: Anthropic's API), and its words
+BUSY = (503, 529)
+SAYS_BUSY = re.compile(
+    r"\bbusy\b|\boverload|at (full )?capacity|queue[ _](is )?full|queue limit|concurren", re.I
+)
 OUTCOME = ("status", "error", "error_text")  # of a record: they stand before its times
 ERROR_200 = "200, but an error in place of the answer"
 
@@ -334,6 +339,11 @@ class Answer:
         """Whether the body of an error says that a rate limit is reached."""
         text = self.body[:WORDS_BYTES].decode("utf-8", "replace")
         return not self.is_page and RATE_LIMIT.search(text) is not None
+
+    @property
+    def says_busy(self) -> bool:
+        """Whether the words of an error say that too many requests are being served already."""
+        return SAYS_BUSY.search(self.words) is not None
 
     @property
     def is_page(self) -> bool:

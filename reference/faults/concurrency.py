@@ -17,11 +17,12 @@ from aiohttp import web
 
 from ..hooks import Handler
 from ..skills import repeating
-from .answers import never_answer, refuses_parameter, server_error
+from .answers import instead, never_answer, refuses_parameter, server_error
 from .completions import chunk_of, completion
+from .conditions import only
 from .fault import Fault, Install, SoundVariant
 from .planting import around, nothing, on_events
-from .streams import DONE, no_done
+from .streams import DONE, finish, no_done
 
 SCRIPT = "test_concurrency.py"
 PLAYS: dict[str, Any] = {"skills": "repeat"}
@@ -135,6 +136,11 @@ def cached_by_likeness() -> Install:
     return always(change)
 
 
+def in_thoughts(fields: Fields, mine: Running, others: list[Running]) -> web.Response:
+    """The answer to another request, as what the model has thought before its own answer."""
+    return says(fields, f"<think>{others[0].text}</think>{mine.text}", mine.reason)
+
+
 def given_up(fields: Fields, mine: Running, others: list[Running]) -> web.Response:
     return server_error()
 
@@ -165,6 +171,12 @@ ROWS: tuple[Fault, ...] = (
         "an answer has some of another one after it",
         check="crosstalk",
         install=under_load(lambda mine, others: f"{mine} {others[-1]}"),
+    ),
+    _fault(
+        "thoughts-mixed",
+        "the thoughts of an answer are those of another request",
+        check="crosstalk",
+        install=among_others(in_thoughts),
     ),
     _fault(
         "cached-by-likeness",
@@ -210,6 +222,14 @@ ROWS: tuple[Fault, ...] = (
         install=under_load(lambda mine, others: mine.encode() + b" \xc3\x28"),
     ),
     _fault(
+        "not-utf8-under-load",
+        "characters are not UTF-8 while other requests run",
+        check="characters",
+        status="WARN",
+        install=under_load(lambda mine, others: mine.encode() + b" caf\xe9"),
+        arguments=(*FEW, "--only", "characters"),
+    ),
+    _fault(
         "lost-under-load",
         "answers have U+FFFD in them while other requests run",
         check="characters",
@@ -242,6 +262,21 @@ ROWS: tuple[Fault, ...] = (
         install=on_events(no_done),
         arguments=(*FEW, "--only", "form"),
     ),
+    _fault(
+        "concurrency-eos",
+        "streams end with the finish_reason eos",
+        check="form",
+        status="WARN",
+        install=on_events(finish("eos")),
+        arguments=(*FEW, "--only", "form"),
+    ),
+    _fault(
+        "concurrency-models-silent",
+        "the list of models never comes",
+        check="answered",
+        install=around("models", never_answer),
+        arguments=("--timeout", "1"),
+    ),
 )
 
 
@@ -273,6 +308,16 @@ def unsteady() -> Install:
     return always(lambda text, fields: f"{text} ({next(count)})")
 
 
+def short_answers(most_tokens: int) -> Install:
+    """A model with so little context that it refuses longer answers, as vLLM says it."""
+    message = f"max_tokens is too large: the maximum context length is {most_tokens} tokens"
+    content = {"error": {"message": message, "type": "BadRequestError", "code": 400}}
+    refusal = instead(
+        "backend", status=400, text=json.dumps(content), content_type="application/json"
+    )
+    return only(lambda asked: (asked.fields.get("max_tokens") or 0) > most_tokens, refusal)
+
+
 _sound = functools.partial(SoundVariant, scripts=(SCRIPT,), options=PLAYS, arguments=FEW)
 
 SOUND: tuple[SoundVariant, ...] = (
@@ -294,6 +339,17 @@ SOUND: tuple[SoundVariant, ...] = (
         "of four requests at once some are refused, because only three have room",
         install=nothing,
         options={**PLAYS, "max_concurrent_requests": 2, "max_queue_size": 1},
+    ),
+    _sound(
+        "one-in-turn",
+        "one request is served at a time, and the others wait",
+        install=nothing,
+        options={**PLAYS, "max_concurrent_requests": 1},
+    ),
+    _sound(
+        "short-answers",
+        "an answer of 200 tokens is too long, so that none can be cancelled in mid-stream",
+        install=short_answers(199),
     ),
     _sound(
         "no-seed",

@@ -7,6 +7,7 @@ word is a token. One request has SIZE of them.
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import json
 import re
@@ -16,9 +17,9 @@ from typing import Any, Literal
 from aiohttp import web
 
 from ..hooks import Handler, Hooks
-from .answers import change_json, error_500, instead, never_answer
+from .answers import change_json, error_500, instead, json_200, never_answer
 from .completions import Fields, chunk_of
-from .conditions import Asked, Condition, after, given, only
+from .conditions import Asked, Condition, after, given, on_path, only
 from .fault import Fault, Install, SoundVariant
 from .planting import all_of, around, nothing, on_events
 from .streams import DONE, Events, as_event, finish, no_done, payload
@@ -28,9 +29,11 @@ OPTIONS: dict[str, object] = {"skills": "context", "slots": 4, "context_size": 4
 SIZE = 1024
 HALF, LONG = 400, 900  # tokens: prompts of half the context, and of nearly all of it, have more
 KEPT = 700
+PREFILL_S = 0.0004  # for a token: 160 ms from a tenth of the context to the half of it
 CACHED = 24  # tokens of a template that the engine has in its cache
 SENT: contextvars.ContextVar[int] = contextvars.ContextVar("sent", default=0)
 BODY_BYTES = 4200  # less than a prompt of nearly all of the context has
+BEYOND_BYTES = 5150  # more than such a prompt has, and less than one of 105 percent
 
 
 # --- requests
@@ -156,6 +159,25 @@ async def cached_apart(stream: Events) -> Events:
         yield as_event(fields) if fields else event
 
 
+async def without_timings(stream: Events) -> Events:
+    """The engine's own figures are not passed on."""
+    async for event in stream:
+        fields = payload(event)
+        is_there = fields.pop("timings", None) is not None
+        yield as_event(fields) if is_there else event
+
+
+def slow_prefill() -> Install:
+    """Each token of a prompt takes its time."""
+
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        fields = json.loads(await request.read())
+        await asyncio.sleep(tokens_of(fields) * PREFILL_S)
+        return await handler(request)
+
+    return around("inference", wrapper)
+
+
 def empty(reason: str, tokens: int) -> Install:
     """A stream without a token of text."""
 
@@ -200,6 +222,7 @@ VLLM = (
 )
 FORM = ("--only", "form")
 RESERVED = 40  # tokens that a gateway keeps for itself
+PROPS = {"default_generation_settings": {"n_ctx": SIZE}, "total_slots": 4}
 GROWS = "Input length exceeds the context"
 
 
@@ -238,6 +261,38 @@ ROWS: tuple[Fault, ...] = (
         arguments=("--context", "4096"),
     ),
     row(
+        "cuts-all",
+        "every prompt is cut to a tenth of the context",
+        "taken",
+        keep_end(SIZE // 10),
+    ),
+    row(
+        "half-500",
+        "a prompt of half of the context is a 500",
+        "taken",
+        only(longer_than(HALF), error_500("backend")),
+    ),
+    row(
+        "long-500",
+        "a prompt of nearly all of the context is a 500",
+        "taken",
+        large(error_500("backend")),
+    ),
+    row(
+        "long-hangs",
+        "a prompt of nearly all of the context is never answered",
+        "taken",
+        large(around("backend", never_answer)),
+        arguments=("--timeout", "1"),
+    ),
+    row(
+        "models-silent",
+        "the list of models never comes",
+        "taken",
+        around("models", never_answer),
+        arguments=("--timeout", "1"),
+    ),
+    row(
         "body-limit",
         "the longest body that is accepted is shorter than the context",
         "taken",
@@ -267,6 +322,34 @@ ROWS: tuple[Fault, ...] = (
         "WARN",
         ("--skip", "together"),
     ),
+    row(
+        "overlooks",
+        "the model does not repeat the number in the middle of a long text",
+        "remembered",
+        large(forget("second")),
+        "WARN",
+        ("--skip", "together"),
+    ),
+    row(
+        "weak",
+        "the model overlooks numbers that are nearer to the end than others that it finds",
+        "remembered",
+        all_of(
+            only(longer_than(HALF, LONG), forget("second")),
+            large(forget("first")),
+            on_events(without_timings),
+        ),
+        "WARN",
+        ("--skip", "together"),
+    ),
+    row(
+        "reads-and-forgets",
+        "the model does not repeat the beginning of a long text, for which it took its time",
+        "remembered",
+        all_of(large(forget("first")), slow_prefill(), on_events(without_timings)),
+        "WARN",
+        ("--skip", "together"),
+    ),
     # room
     row(
         "no-room",
@@ -285,6 +368,22 @@ ROWS: tuple[Fault, ...] = (
             ),
             refuse(400, GROWS),
         ),
+        "WARN",
+        ("--skip", "together"),
+    ),
+    row(
+        "room-unseen",
+        "the tokens of a long prompt's answer are counted, and none of them is shown",
+        "room",
+        large(empty("stop", 8)),
+        "WARN",
+        ("--skip", "together"),
+    ),
+    row(
+        "says-nothing",
+        "the model ends its answer to a long prompt before the first token",
+        "room",
+        large(empty("stop", 0)),
         "WARN",
         ("--skip", "together"),
     ),
@@ -315,6 +414,19 @@ ROWS: tuple[Fault, ...] = (
         only(second_of_three, forget("first")),
         "WARN",
         ("--concurrency", "3"),
+    ),
+    row(
+        "forgets-under-load",
+        "under load the model does not repeat the beginning, which the engine has read",
+        "together",
+        under_load(forget("first")),
+        "WARN",
+    ),
+    row(
+        "500-under-load",
+        "under load a prompt of half of the context is a 500",
+        "together",
+        only(longer_than(HALF, LONG), under_load(instead("inference", status=500))),
     ),
     # the form
     row("no-done", "streams have no [DONE]", "form", on_events(no_done), arguments=FORM),
@@ -352,6 +464,30 @@ ROWS: tuple[Fault, ...] = (
         "what is too long is a 400 that does not say why",
         "beyond",
         too_long(refuse(400, "bad request")),
+        "WARN",
+        ("--skip", "together"),
+    ),
+    row(
+        "beyond-other-context",
+        "what is too long is a 400 that speaks of another context",
+        "beyond",
+        too_long(refuse(400, "invalid field in the context of this request")),
+        "WARN",
+        ("--skip", "together"),
+    ),
+    row(
+        "beyond-413",
+        "what is too long is a 413 without a word",
+        "beyond",
+        too_long(instead("inference", status=413)),
+        "WARN",
+        ("--skip", "together"),
+    ),
+    row(
+        "beyond-read",
+        "what is longer than promised is read, and its beginning is not repeated",
+        "beyond",
+        all_of(promise(max_model_len=LONG), large(forget("first"))),
         "WARN",
         ("--skip", "together"),
     ),
@@ -404,6 +540,16 @@ SOUND: tuple[SoundVariant, ...] = (
         nothing,
         "--context",
         "1000",
+    ),
+    sound(
+        "body-limit-beyond",
+        "what is too long is refused by the gateway, whose limit of a body is beyond the context",
+        max_body_bytes=BEYOND_BYTES,
+    ),
+    sound(
+        "promised-by-props",
+        "only /props says how large the context is",
+        all_of(promise(), only(on_path("/props"), json_200("all", PROPS))),
     ),
     sound("more-than-promised", "more has room than is promised", promise(max_model_len=900)),
 )

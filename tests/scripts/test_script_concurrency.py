@@ -135,7 +135,7 @@ def test_crosstalk_is_a_failure_although_a_rate_limit_ended_the_run() -> None:
     [
         (lambda own: text("!!!!"), text, "FAIL"),
         (lambda own: text(""), text, "FAIL"),
-        (lambda own: text("!!!!"), lambda own: text("no idea"), "PASS"),  # wrong alone as well
+        (lambda own: text("!!!!"), lambda own: text("no idea"), "SKIP"),  # wrong alone as well
         (text, lambda own: text("no idea"), "PASS"),
         (lambda own: text(f"<think>what? {own}</think>I do not know"), text, "FAIL"),
         (lambda own: text(f"<think>hm</think> It is {own.upper()}."), text, "PASS"),
@@ -152,6 +152,19 @@ def test_a_few_wrong_answers_are_chance() -> None:
     ask(evidence, "together", evidence.questions.mixed(["repeat"], 2), lambda own: text("no"))
     found = concurrency.check_correct(evidence)
     assert status_of(found) == "PASS" and found.evidence["together_right"] == 20
+
+
+def test_where_so_few_can_show_nothing_it_is_not_decided() -> None:
+    evidence = compared(count=4)
+    ask(evidence, "together", evidence.questions.mixed(["repeat"], 1), lambda own: text("no"))
+    assert status_of(concurrency.check_correct(evidence)) == "PASS"  # 4 of 5
+    evidence.asked = [each for each in evidence.asked if each.step != "together"]
+    ask(evidence, "together", evidence.questions.mixed(["repeat"], 2), lambda own: text("no"))
+    found = concurrency.check_correct(evidence)  # 0 of 2, and 8 of 8 alone: 1 in 45
+    assert status_of(found) == "SKIP" and found.essential
+    evidence.asked = [each for each in evidence.asked if each.step != "together"]
+    ask(evidence, "together", evidence.questions.mixed(["repeat"], 2))
+    assert status_of(concurrency.check_correct(evidence)) == "PASS"  # none is wrong
 
 
 def test_refused_requests_are_neither_right_nor_wrong() -> None:
@@ -179,7 +192,8 @@ def test_a_503_to_a_request_that_is_alone_is_a_failure(status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "words"), [(503, "Server busy"), (529, "Overloaded"), (503, "the queue is full")]
+    ("status", "words"),
+    [(503, "Server busy"), (529, "Overloaded"), (503, "the queue is full"), (503, "at capacity")],
 )
 def test_a_server_that_says_it_is_busy_refuses_also_what_is_alone(status: int, words: str) -> None:
     said = {"error": {"message": words}}

@@ -27,9 +27,9 @@ from livecheck.gateway.context_prompt import Prompt, make_prompt
 from livecheck.gateway.context_size import (
     Promise,
     limits_named,
-    names_limit,
     promise_of_models,
     promise_of_props,
+    says_too_long,
 )
 from livecheck.gateway.token_rate import Counted, find_rate, stalls
 from livecheck.wire import chat
@@ -247,12 +247,27 @@ def test_a_loss_that_may_be_chance_is_no_fail() -> None:
     unsure = [asked(TOGETHER, "-++")] * 2 + [asked(HALF)] * 2 + [asked(HALF, "-++")]
     check = context.check_together(evidence(*unsure))
     assert check.status is Status.WARN and "alone by 2 of 3" in check.detail
-    weak = [asked(TOGETHER, "-++")] * 2 + [asked(HALF, "-++")] * 2
-    assert context.check_together(evidence(*weak)).status is Status.PASS
 
 
+@pytest.mark.parametrize("shown", ["---", "-++"])
+def test_what_a_weak_model_cannot_show_is_not_decided(shown: str) -> None:
+    """Unless the engine itself says that it has read all of it."""
+    for phase, check in ((TOGETHER, context.check_together), (LONG, context.check_remembered)):
+        weak = [asked(SHORT, shown)] * 2 + [asked(HALF, shown)] * 2
+        found = check(evidence(*weak, asked(phase, shown), asked(phase, shown)))
+        assert found.status is Status.SKIP and found.essential, found
+        tokens = BASE + EACH * LENGTHS[phase]
+        found = check(evidence(*weak, *[asked(phase, shown, read=tokens)] * 2))
+        assert found.status is Status.SKIP and not found.essential, found
+        assert "the engine has read all of it" in found.detail
+    lost_alone = [asked(TOGETHER, "-++")] * 2 + [asked(HALF, "-++")] * 2
+    assert context.check_together(evidence(*lost_alone)).status is Status.SKIP
+
+
+# one of two at once is lost each time: to show that it is not chance would cost twelve contexts
 @pytest.mark.parametrize(
-    ("lost", "kept", "more"), [(0, 8, None), (2, 0, 3), (3, 1, 4), (8, 0, 0), (1, 2, None)]
+    ("lost", "kept", "more"),
+    [(0, 8, None), (2, 0, 3), (3, 1, 4), (8, 0, 0), (1, 2, None), (1, 1, None)],
 )
 def test_more_is_asked_only_where_it_can_decide(lost: int, kept: int, more: int | None) -> None:
     found = evidence(*[asked(TOGETHER, "-++")] * lost, *[asked(TOGETHER)] * kept)
@@ -326,20 +341,46 @@ def test_more_than_promised_is_not_a_fault() -> None:
         "Input length (1100) exceeds the maximum allowed length",
         "prompt is too long: 1100 tokens > 1000 maximum",
         "The input token count (1100) exceeds the maximum number of tokens allowed (1000).",
-        "`inputs` tokens + `max_new_tokens` must be <= 1000. Given: 1100 `inputs` tokens; the "
-        "length exceeds the limit",
+        "`inputs` tokens + `max_new_tokens` must be <= 1000. Given: 1100 `inputs` tokens and 64 "
+        "`max_new_tokens`",
+        "The input (1100 tokens) is longer than the model's context length (1000 tokens).",
+        "Requested tokens (1100) exceed context window of 1000",
+        "Prompt length 1100 is greater than max_seq_len 1000",
+        "Prompt contains 1100 tokens, too large for model with 1000 maximum context length",
+        "litellm.ContextWindowExceededError",
+        "Range of input length should be [1, 1000]",
+        "Please reduce the length of the messages or completion.",
+        "the request exceeds the available context size, try increasing it",
+        "Trying to keep the first 1100 tokens when context overflows",
+        "the body exceeds 5000 bytes",
+        "Payload Too Large",
     ],
 )
 def test_a_refusal_that_names_the_limit_passes(words: str) -> None:
     one = refused(BEYOND, 400, {"error": {"message": words}})
-    assert names_limit(one.answer)
+    assert says_too_long(one.answer)
     assert context.check_beyond(evidence(one)).status is Status.PASS
 
 
-def test_a_refusal_without_a_reason_is_a_warning() -> None:
-    for words in ("bad request", "invalid JSON", "the model is not loaded"):
-        one = refused(BEYOND, 400, {"error": {"message": words}})
-        assert context.check_beyond(evidence(one)).status is Status.WARN
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_refusal_without_a_reason_is_a_warning(status: int) -> None:
+    for words in WITHOUT_REASON:
+        one = refused(BEYOND, status, {"error": {"message": words}})
+        assert context.check_beyond(evidence(one)).status is Status.WARN, words
+
+
+WITHOUT_REASON = (
+    *("", "bad request", "invalid JSON", "the model is not loaded", "no context is available"),
+    "an error in the context of this request",
+)
+
+
+def test_a_refusal_says_what_it_names() -> None:
+    named = refused(BEYOND, 400, TOO_LONG)
+    assert "it names the limit of 1000" in context.check_beyond(evidence(named)).detail
+    page = b"<html><title>413 Request Entity Too Large</title><hr>nginx</html>"
+    found = context.check_beyond(evidence(refused(BEYOND, 413, page)))
+    assert found.status is Status.PASS and "says that the prompt is too long" in found.detail
 
 
 # --- what is promised

@@ -12,12 +12,14 @@ from ..hooks import Hooks
 Install = Callable[[Hooks], None]
 
 # The scripts that meet what concerns each kind of deployment as a whole.
+OF_WORDS = ("test_concurrency.py", "test_context.py")  # they judge the words of an answer
 GATEWAY = (
     "benchmark.py",
     "test_openai_sdk.py",
     "test_scale_to_zero.py",
     "test_queue.py",
     "test_cors.py",
+    *OF_WORDS,
 )
 FLEET = ("test_auth.py", "test_model_routing.py", "test_wol.py", "test_workload_routing.py")
 

@@ -35,7 +35,7 @@ from . import (
 from .answers import MAX_TOKENS_REFUSED, TEMPERATURE_REFUSED, instead
 from .completions import writes_line
 from .conditions import header_has, only
-from .fault import FLEET, GATEWAY, Install, SoundVariant
+from .fault import FLEET, GATEWAY, OF_WORDS, Install, SoundVariant
 from .gateway_parts import FleetGateway
 from .planting import all_of, around, nothing, on_events, on_gateway, stream_header
 from .sound_texts import STREAMING
@@ -267,7 +267,7 @@ SOUND: tuple[SoundVariant, ...] = (
     SoundVariant(
         "line-separators",
         "the text has U+2028, not escaped",
-        STREAMING,
+        (*STREAMING, *OF_WORDS),
         all_of(on_events(with_line_separators), thinking.in_whole_answers(separated)),
     ),
     SoundVariant(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import stream_texts as texts
-from .fault import SoundVariant
+from .fault import OF_WORDS, SoundVariant
 from .planting import on_events
 
 # The scripts whose verdicts depend on what is in a stream.
@@ -43,7 +43,7 @@ ROWS: tuple[SoundVariant, ...] = (
     SoundVariant(
         "thoughts-of-its-own",
         "thoughts come before the content, and they repeat a word",
-        ("benchmark.py", "test_model_routing.py", "test_workload_routing.py"),
+        ("benchmark.py", "test_model_routing.py", "test_workload_routing.py", *OF_WORDS),
         on_events(texts.thoughts_first(copies=False)),
     ),
 )

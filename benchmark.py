@@ -1,4 +1,8 @@
 #!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["requests>=2.31,<3", "python-dotenv>=1.0,<2", "rich>=13.7,<16"]
+# ///
 """How fast is the deployment, and does every request succeed?
 
 Measures the gateway's overhead (/ping, /health) and streamed chat completions at one or several

@@ -1,4 +1,8 @@
 #!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["scipy>=1.11,<2", "matplotlib>=3.8,<4", 'tomli>=2,<3; python_version < "3.11"']
+# ///
 """Is this deployment good enough to go on, and is it as fast as the last one was?
 
 Reads what the other scripts saved, judges it by the guide's thresholds or by yours, compares the

@@ -1,4 +1,8 @@
 #!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["requests>=2.31,<3", "python-dotenv>=1.0,<2", "rich>=13.7,<16"]
+# ///
 """Who is let in, what may each role do, and is everybody else refused?
 
 It asks with a valid credential, with none, with broken headers, and with everything that can be
@@ -61,15 +65,7 @@ from livecheck.fleet.credential_questions import ENDPOINTS, Exchange, Question
 from livecheck.fleet.exchange_words import MAX_NAMED, NAME_LENGTH, counted, named, variants
 from livecheck.fleet.findings import Finding, merge
 from livecheck.fleet.jwt import claims, read_jwt
-from livecheck.fleet.plans import (
-    AT_ONCE,
-    MAX_KEYS,
-    MAX_TRIED,
-    MAX_WAIT_S,
-    WAIT_S,
-    WATCH_S,
-    plan_auth,
-)
+from livecheck.fleet.plans import AT_ONCE, MAX_KEYS, MAX_WAIT_S, NAMED, WAIT_S, WATCH_S, plan_auth
 from livecheck.fleet.public_keys import find_public_keys
 from livecheck.fleet.roles import ADMIN, SPECIFIC, Identities
 from livecheck.wire import asking, chat
@@ -353,7 +349,7 @@ def find_models(talk: Conversation, contact: Answer) -> None:
             listed = api.listed_models(contact)
         named = [name for name in listed if roles.is_concrete(name)]
         chats = which_chat(contact)
-        evidence.models = ([each for each in named if chats.get(each)] or named)[:MAX_TRIED]
+        evidence.models = ([each for each in named if chats.get(each)] or named)[:NAMED]
     except Unreadable as error:
         evidence.models_problem = str(error)
     if named := talk.run.args.model:
@@ -405,7 +401,7 @@ def ask_roles(talk: Conversation) -> None:
         if evidence.has_binary and not identity.reason:  # some tokens live for seconds
             identity = evidence.identities[name] = talk.identities.find(role, fresh=True)
         if identity.token:
-            models = roles.models_to_try(role, evidence.models, MAX_TRIED)
+            models = roles.models_to_try(role, evidence.models, NAMED)
             talk.ask(questions.of_role(name, identity.token, models), 1)
     # A runner may have come meanwhile: only a role that is told so twice is at a disadvantage.
     again = [each.question for each in evidence.exchanges if is_treated_worse(evidence, each)]

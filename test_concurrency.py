@@ -1,4 +1,8 @@
 #!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["requests>=2.31,<3", "python-dotenv>=1.0,<2", "rich>=13.7,<16"]
+# ///
 """Are the answers as right when requests run together as when each runs alone?
 
 Asks questions that only the one request can answer: repeat these made-up words, count on, pick from

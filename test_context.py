@@ -1,4 +1,8 @@
 #!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["requests>=2.31,<3", "python-dotenv>=1.0,<2", "rich>=13.7,<16"]
+# ///
 """Does the deployment keep the context that it promises, for one request and for several at once?
 
 Sends prompts of 10, 50 and 95 percent of the context, each with a number at its beginning, in its

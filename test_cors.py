@@ -1,4 +1,8 @@
 #!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["requests>=2.31,<3", "python-dotenv>=1.0,<2", "rich>=13.7,<16"]
+# ///
 """Can a web page on the allowed origin use the deployment, and no other page?
 
 Sends what a browser would send for such a page (a preflight, a chat completion, a stream, requests

@@ -1,4 +1,8 @@
 #!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["requests>=2.31,<3", "python-dotenv>=1.0,<2", "rich>=13.7,<16"]
+# ///
 """Is every request answered by the model that it asked for, and by no other?
 
 It asks for classes (class:fast, class:big) and for models by their names, streamed and not, and

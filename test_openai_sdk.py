@@ -1,4 +1,8 @@
 #!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["requests>=2.31,<3", "python-dotenv>=1.0,<2", "openai>=1.60,<4", "rich>=13.7,<16"]
+# ///
 """Does the openai Python package work against the deployment, unmodified?
 
 Calls the real SDK as an application would (without retries), and looks at one stream at the wire,

@@ -1,4 +1,8 @@
 #!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["requests>=2.31,<3", "python-dotenv>=1.0,<2", "rich>=13.7,<16"]
+# ///
 """Does the deployment queue what it can hold, and refuse the rest at once?
 
 C is the number of requests that are served at once, Q the number that may wait; both are read from

@@ -1,4 +1,8 @@
 #!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["requests>=2.31,<3", "python-dotenv>=1.0,<2", "rich>=13.7,<16"]
+# ///
 """Is the key's rate limit kept: never more requests than it allows, and never fewer?
 
 Uses the limit up, one request after the other, and tries to get around it; then it waits until the

@@ -1,4 +1,8 @@
 #!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["requests>=2.31,<3", "python-dotenv>=1.0,<2", "rich>=13.7,<16"]
+# ///
 """Does an idle worker scale down while its health URL is probed, and does it wake when needed?
 
 Sends a few requests, then sends none to the model and probes the health URL as a platform does,

@@ -1,4 +1,8 @@
 #!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["requests>=2.31,<3", "python-dotenv>=1.0,<2", "rich>=13.7,<16"]
+# ///
 """Can agents use tools with the deployment: are calls whole, well-formed, and the same in streams?
 
 Asks for tool calls in many scenarios, each streamed and not: one tool forced, one of three chosen,

@@ -1,4 +1,8 @@
 #!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["requests>=2.31,<3", "python-dotenv>=1.0,<2", "rich>=13.7,<16"]
+# ///
 """Does a request to a sleeping fleet wake a runner, and is that very request answered?
 
 Reads who is online, sends one small request, and watches what becomes of it: the magic packet (with

@@ -1,4 +1,8 @@
 #!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["requests>=2.31,<3", "python-dotenv>=1.0,<2", "rich>=13.7,<16"]
+# ///
 """Is the work spread over the runners, or does one of them do it all?
 
 Sends one request alone, then --requests of them, --workers at once. Then it finds out which runner

@@ -23,7 +23,7 @@ ADMIN_READS = "besides, who is online is read from the admin API and from the li
 WORDS = 32  # tokens at most of one of the fixed prompts here
 
 # test_auth.py
-MAX_TRIED = 4  # models asked for by name with the role for it: each may have to be loaded
+NAMED = 4  # models asked for by name with the role for it: each may have to be loaded
 MAX_KEYS = 2  # of a JWKS, when none of them has the kid of the token
 WATCH_S = 2.0  # how long a sleeping fleet is watched after requests that must be refused
 WAIT_S = 2.0  # before the valid credential is asked with once more
@@ -65,7 +65,7 @@ def plan_auth(args: argparse.Namespace) -> Plan:
         for group, count in asked.items()
         if is_wanted(args, group) or (is_about_all and group not in args.skip)
     )
-    roles = 3 * (len(CLASSES) + len(ADMIN_PATHS)) + MAX_TRIED + 2
+    roles = 3 * (len(CLASSES) + len(ADMIN_PATHS)) + NAMED + 2
     # any of them may be let in by mistake, or be asked once more because the server was busy
     twice = ask(2 * refused, args.timeout, 0, 0, AT_ONCE, usual=refused)
     written = Plan(tokens_at_most=2 * refused * (tokens + prompt))

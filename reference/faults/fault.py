@@ -16,6 +16,7 @@ OF_WORDS = ("test_concurrency.py", "test_context.py")  # they judge the words of
 GATEWAY = (
     "benchmark.py",
     "test_openai_sdk.py",
+    "test_tools.py",
     "test_scale_to_zero.py",
     "test_queue.py",
     "test_cors.py",

@@ -674,12 +674,6 @@ ROWS: tuple[Fault, ...] = (
         install=counted_by(lambda request: request.headers.get("X-Forwarded-For", "")),
     ),
     _fault(
-        "rate-by-real-ip",
-        "requests with another X-Real-IP are counted apart",
-        check="dodges",
-        install=counted_by(lambda request: request.headers.get("X-Real-IP", "")),
-    ),
-    _fault(
         "rate-by-agent",
         "requests with another User-Agent are counted apart",
         check="dodges",

@@ -9,12 +9,21 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .answers import change_json, error_500, instead
+from .answers import change_json, error_500, instead, never_answer
 from .completions import answer_text, as_stream, completion, when
 from .conditions import Asked, Condition, every, only
 from .fault import Fault, Install, SoundVariant
-from .planting import all_of, on_events
-from .streams import Events, as_event, change_chunks, payload, without_field
+from .planting import all_of, around, on_events
+from .streams import (
+    Events,
+    as_event,
+    change_chunks,
+    in_groups,
+    named_chunks,
+    payload,
+    with_pings,
+    without_field,
+)
 
 Fields = dict[str, Any]
 TOOLS = "test_tools.py"
@@ -169,10 +178,27 @@ def name_again(first: Fields, call: Fields) -> None:
     call["function"]["name"] = first["function"]["name"]
 
 
+def other_id(first: Fields, call: Fields) -> None:
+    call["id"] = "call_other"
+
+
 def nothing_in_later(first: Fields, call: Fields) -> None:
     """As some engines fill in the fields of later deltas."""
     call |= {"id": None, "type": "function"}
     call["function"]["name"] = None
+
+
+async def name_comes_late(stream: Events) -> Events:
+    """The name of a call comes with its second delta."""
+    names: list[str] = []
+    async for event in stream:
+        fields = payload(event)
+        for call in calls_in(fields):
+            if "name" in call["function"]:
+                names.append(call["function"].pop("name"))
+            elif names:
+                call["function"]["name"] = names.pop()
+        yield as_event(fields) if fields else event
 
 
 def in_one_chunk(stream: Events) -> Events:
@@ -256,6 +282,10 @@ def asks(**fields: Any) -> Condition:
     return lambda asked: all(asked.fields.get(name) == value for name, value in fields.items())
 
 
+def both(one: Condition, other: Condition) -> Condition:
+    return lambda asked: one(asked) and other(asked)
+
+
 def names_tool(asked: Asked) -> object:
     return isinstance(asked.fields.get("tool_choice"), dict)
 
@@ -307,6 +337,11 @@ def call_instead(name: str) -> Callable[[Fields], Any]:
     return make
 
 
+def whole_call(fields: Fields) -> Any:
+    """A call as a whole answer, whatever was asked for."""
+    return call_instead("get_weather")({**fields, "stream": False})
+
+
 def refusing(message: str, status: int = 400) -> Install:
     error = {"message": message, "type": "invalid_request_error", "code": status}
     text = json.dumps({"error": error})
@@ -336,6 +371,19 @@ ROWS: tuple[Fault, ...] = (
         "every third request fails",
         only(every(3), error_500("backend")),
         "required choice",
+    ),
+    row(
+        "requests",
+        "not-streamed",
+        "a whole answer comes in the place of a stream when there are tools",
+        when(asks(stream=True), whole_call),
+    ),
+    row(
+        "requests",
+        "silent",
+        "a request with tools gets no answer",
+        only(has_tools, around("backend", never_answer)),
+        arguments=("--timeout", "1"),
     ),
     warn(
         "requests",
@@ -403,6 +451,12 @@ ROWS: tuple[Fault, ...] = (
         "the arguments of whole calls are a JSON text inside of a JSON text",
         in_whole(on_arguments(json.dumps)),
     ),
+    warn(
+        "arguments",
+        "list",
+        "the arguments of whole calls are a list instead of an object",
+        in_whole(on_arguments(lambda text: f"[{text}]")),
+    ),
     row(
         "deltas",
         "without-index",
@@ -419,6 +473,18 @@ ROWS: tuple[Fault, ...] = (
     row("deltas", "id-in-each", "each delta of a call has its id", after_first_delta(id_again)),
     row(
         "deltas", "name-in-each", "each delta of a call has its name", after_first_delta(name_again)
+    ),
+    row(
+        "deltas",
+        "changing-id",
+        "later deltas of a call have another id",
+        after_first_delta(other_id),
+    ),
+    row(
+        "deltas",
+        "late-name",
+        "the name of a call is not in its first delta",
+        on_events(name_comes_late),
     ),
     warn(
         "deltas",
@@ -470,6 +536,29 @@ ROWS: tuple[Fault, ...] = (
         "characters of several bytes are U+FFFD in streamed arguments",
         in_streams(on_arguments(garbled)),
         "unicode",
+        repeat="2",
+    ),
+    warn(
+        "same_shape",
+        "few-lost-in-streams",
+        "two streams have no call, which may be chance",
+        in_streams(loses_calls),
+        repeat="2",
+    ),
+    warn(
+        "same_shape",
+        "few-second-lost-in-streams",
+        "two streams have only the first of two calls, which may be chance",
+        in_streams(first_call_only),
+        "required two",
+        repeat="2",
+    ),
+    warn(
+        "same_shape",
+        "few-thoughts-lost-in-streams",
+        "two streams show no thoughts before a call, which may be chance",
+        only(is_thinking, in_streams(thoughts_become(None))),
+        "thinking",
         repeat="2",
     ),
     warn(
@@ -542,6 +631,13 @@ ROWS: tuple[Fault, ...] = (
     ),
     warn(
         "result",
+        "result-refused-as-auto",
+        "the turn after a result is refused in the same words as a tool that is to be chosen",
+        only(asks(tool_choice="auto"), REFUSES_AUTO),
+        "required choice result",
+    ),
+    warn(
+        "result",
         "thoughts-wanted",
         "a call in the conversation is refused without the thoughts before it",
         only(has_result, refusing("reasoning_content is missing in assistant tool call message")),
@@ -584,9 +680,11 @@ ROWS: tuple[Fault, ...] = (
 )
 
 
-def sound(name: str, shows: str, install: Install, scenarios: str = "") -> SoundVariant:
-    """A deployment with tools. `scenarios`: those that show it, once each."""
-    given = ("--repeat", "1", *(("--scenarios", *scenarios.split()) if scenarios else ()))
+def sound(
+    name: str, shows: str, install: Install, scenarios: str = "", repeat: str = "1"
+) -> SoundVariant:
+    """A deployment with tools. `scenarios`: those that show it, so often each."""
+    given = ("--repeat", repeat, *(("--scenarios", *scenarios.split()) if scenarios else ()))
     return SoundVariant(f"tools-{name}", shows, (TOOLS,), install, options=SKILLED, arguments=given)
 
 
@@ -610,6 +708,29 @@ SOUND: tuple[SoundVariant, ...] = (
             after_first_delta(nothing_in_later),
         ),
         "required two again thinking",
+    ),
+    sound(
+        "named-differs",
+        "an answer with a call that is forced by its name ends with stop, a stream with tool_calls",
+        only(names_tool, in_whole(reason("tool_calls", "stop"))),
+        "required named",
+        repeat="2",
+    ),
+    sound(
+        "moody",
+        "every third answer has no call, and every fourth no thoughts",
+        all_of(
+            only(every(4), in_both(thoughts_become(None))),
+            only(both(every(3), asks(tool_choice="auto")), in_both(loses_calls)),
+        ),
+        "required array thinking",
+        repeat="3",
+    ),
+    sound(
+        "busy-streams",
+        "chunks are events with a name, pings stand between them, and four come at once",
+        on_events(lambda stream: in_groups(4)(with_pings(named_chunks(stream)))),
+        "required two thinking",
     ),
     sound(
         "marks-in-thoughts",

@@ -732,6 +732,7 @@ def records(evidence: Evidence) -> list[dict[str, Any]]:
             "cancelled": not each.is_whole,
             "sent_ms": row["sent_ms"],
             "ended_ms": row["ended_ms"],
+            **each.answer.silence_figures,
             "right": each.is_right if each.counts and not evidence.waited(each) else None,
             "text": shorten(each.text, SAVED_LENGTH),
         }

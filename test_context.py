@@ -749,6 +749,7 @@ def records(evidence: Evidence) -> list[dict[str, Any]]:
             "finish_reason": shorten(str(asked.finish_reason or ""), 40) or None,
             "output_tokens": asked.output_tokens,
             "spent_ms": asked.answer.spent_ms,
+            **asked.answer.silence_figures,
         }
         for asked in evidence.asked
     ]

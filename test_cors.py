@@ -769,6 +769,7 @@ def records(evidence: Evidence) -> list[dict[str, Any]]:
             "error": asked.answer.failure_kind,
             "error_text": asked.error_text,
             "answer_ms": asked.answer.first_byte_ms,
+            **asked.answer.silence_figures,
             "rate_limited": asked.answer.is_rate_limited,
             "headers": asked.headers,
         }

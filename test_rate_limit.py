@@ -720,6 +720,7 @@ def records(asked: Sequence[Asked]) -> list[dict[str, Any]]:
             "error_text": None if each.fate is Fate.SERVED else each.outcome,
             "fate": each.fate.value,
             "answer_ms": each.answer.first_byte_ms,
+            **each.answer.silence_figures,
             "retry_after": each.answer.shown_header("retry-after"),
         }
         for each in asked

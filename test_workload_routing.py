@@ -63,7 +63,7 @@ from livecheck.fleet.plans import ALONE_TIMES, plan_workload
 from livecheck.fleet.request_log import LogReader, RequestLog, clock_ahead_ms, latest
 from livecheck.fleet.request_timing import Timing, find_timing, timing_lines
 from livecheck.fleet.runner_loss import Loss, Pace, RunnerLoss, Source
-from livecheck.wire import chat, form, notices, silence
+from livecheck.wire import chat, form, notices
 from livecheck.wire.answer import Answer, ms, status_kind
 from livecheck.wire.asking import Asker, Stop, open_wire, reason_to_stop
 from livecheck.wire.metrics import Span, percentile
@@ -873,7 +873,7 @@ def records(evidence: Evidence) -> list[dict[str, Any]]:
             "ttft_ms": times.first_output_ms(answer),
             "e2e_ms": times.latency_ms(answer),
             "round_trip_ms": times.round_trip_ms(answer),
-            **silence.figures(answer.silence, answer.stream.comments),
+            **answer.silence_figures,
             "model": attribution.model_of(answer),
             "system_fingerprint": attribution.fingerprint_of(answer),
             "headers": attribution.naming_headers(answer, own),

@@ -214,6 +214,7 @@ class Exchange:
             "closed": self.is_closed,
             "said": self.said,
             "answer_ms": self.answer_ms,
+            **answer.silence_figures,
             "completes": self.completes,
             "is_html": self.is_html,
             "denied": answer.is_denied,

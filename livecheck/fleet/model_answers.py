@@ -179,6 +179,7 @@ class Exchange:
             "denied": self.answer.is_denied,
             "busy": self.busy,
             "answer_ms": self.answer_ms,
+            **self.answer.silence_figures,
             "hidden": self.is_hidden,
             "credential": self.question.credential,
         }

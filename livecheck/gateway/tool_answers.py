@@ -299,4 +299,5 @@ def record(answer: ToolAnswer) -> dict[str, Any]:
         "thought_characters": len(answer.thoughts),
         "prompt_tokens": answer.prompt_tokens,
         "spent_ms": answer.spent_ms,
+        **(answer.answer.silence_figures if answer.answer else {}),
     }

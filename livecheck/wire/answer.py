@@ -617,6 +617,12 @@ class Answer:
         """The longest time in which nothing came; None for a request that was not sent."""
         return silence.longest(self.reply, self.stream)
 
+    @property
+    def silence_figures(self) -> dict[str, Any]:
+        """The longest silence, its phase and the comments, as every record of an answer has them
+        (`silence.KEYS`)."""
+        return silence.figures(self.silence, self.stream.comments)
+
     # as it is saved
 
     @cached_property
@@ -662,7 +668,7 @@ class Answer:
             **decode_figures(stream, times, self.most_tokens),
             "finish_reason": stream.finish_reason,
             **handshake_figures(reply.handshake),
-            **silence.figures(self.silence, stream.comments),
+            **self.silence_figures,
             "late_ms": ms(reply.late_ns) if reply.late_ns is not None else None,
             "retry_after_s": self.retry_after_s,
             **server_figures(stream.timings or {}),

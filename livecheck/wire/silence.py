@@ -22,6 +22,7 @@ from livecheck.wire.request import Reply
 from livecheck.wire.sse import Stream
 
 NAME = "edge_idle"
+KEYS = ("silence_ms", "silence_phase", "comments")  # of every record of an answer
 
 # The phases of an answer in which it may be silent.
 QUEUE, PREFILL, UNCLEAR = "queue", "prefill", "queue or prefill"
@@ -85,11 +86,8 @@ def wait_or_prefill(silence_ms: float, prefill_ms: float) -> str:
 
 def figures(found: Silence | None, comments: int) -> dict[str, Any]:
     """What a record has of it."""
-    return {
-        "silence_ms": found.ms if found else None,
-        "silence_phase": found.phase if found else None,
-        "comments": comments,
-    }
+    values = (found.ms if found else None, found.phase if found else None, comments)
+    return dict(zip(KEYS, values, strict=True))
 
 
 # --- of many records

@@ -35,6 +35,7 @@ class Fault:
     arguments: options of the script with which it notices the fault, and soon. They may name
         what the deployment exports, in lower case: "{wol_port}".
     profile: the kind of deployment, "gateway" or "fleet".
+    says: what the line of the check must have in it.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Fault:
     options: Mapping[str, object] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
     profile: str = "gateway"
+    says: str = ""
 
 
 @dataclass(frozen=True)

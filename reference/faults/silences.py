@@ -39,6 +39,7 @@ ROWS: tuple[Fault, ...] = (
         "WARN",
         options={"itl_ms": 50},
         arguments=("--inference-only", *PATIENCE),
+        says="of 3 requests: between tokens, ",
     ),
     Fault(
         "silence-in-prefill",
@@ -49,6 +50,7 @@ ROWS: tuple[Fault, ...] = (
         "WARN",
         options={"ttft_ms": 800, "itl_ms": 50},
         arguments=("--inference-only", *PATIENCE),
+        says="of 3 requests: prefill, ",
     ),
     Fault(
         "silence-in-queue",
@@ -59,6 +61,7 @@ ROWS: tuple[Fault, ...] = (
         "WARN",
         options={"max_concurrent_requests": 1, "max_queue_size": 2, "output_tokens": 1600},
         arguments=("--max-tokens", "500", "--only", "edge_idle", *PATIENCE),
+        says="queue",
     ),
     Fault(
         "silence-of-cold-start",
@@ -69,6 +72,7 @@ ROWS: tuple[Fault, ...] = (
         "WARN",
         options=SLEEPY,
         arguments=(*WITHOUT_CONTROL, *PATIENCE),
+        says="cold start",
     ),
 )
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.scripts import ROOT, Finished, run_script
+from livecheck.wire import silence
 from reference import Deployment, running
 from reference.faults import CLOSED, SOUND, ClosedDoor, Fault, SoundVariant
 
@@ -176,16 +177,21 @@ def at_once(
 
 def statuses(finished: Finished, check: str | None = None) -> set[str]:
     """The statuses of this check, or of all checks, in all saved documents."""
+    return {each["status"] for each in checks_of(finished) if check in (None, each["name"])}
+
+
+def checks_of(finished: Finished) -> list[dict[str, Any]]:
     names = [path.stem for path in finished.results.glob("*.json")]
-    checks = [each for name in names for each in finished.document(name)["checks"]]
-    return {each["status"] for each in checks if check in (None, each["name"])}
+    return [each for name in names for each in finished.document(name)["checks"]]
 
 
 def is_noticed(fault: Fault, outcome: Outcome) -> bool:
     """Whether the check that must notice says so, with the exit code that belongs to it."""
     code = 1 if fault.status == "FAIL" else 0
     found = statuses(outcome.finished, fault.check)
-    return outcome.finished.code == code and found == {fault.status}
+    checks = [each for each in checks_of(outcome.finished) if each["name"] == fault.check]
+    is_told = any(fault.says in each["detail"] for each in checks)
+    return outcome.finished.code == code and found == {fault.status} and is_told
 
 
 def is_told(script: str, door: ClosedDoor, outcome: Outcome) -> bool:
@@ -193,6 +199,18 @@ def is_told(script: str, door: ClosedDoor, outcome: Outcome) -> bool:
     lines = [each for each in outcome.finished.err.splitlines() if each.startswith(f"{script}: ")]
     told = len(lines) == 1 and door.says in lines[0]
     return outcome.finished.code == 3 and told and "FAIL" not in statuses(outcome.finished)
+
+
+def without_silence(finished: Finished) -> list[str]:
+    """The records that do not say how long their answer was silent, by file and keys. Probes of a
+    health URL (`ttfb_ms`) and what the SDK has read itself (`resent`) need not."""
+    return [
+        f"{path.stem}: {sorted(record)}"
+        for path in finished.results.glob("*.json")
+        for record in finished.document(path.stem)["requests"]
+        if "status" in record and not {"ttfb_ms", "resent"} & set(record)
+        if not set(silence.KEYS) <= set(record)
+    ]
 
 
 def is_accused(outcome: Outcome) -> bool:

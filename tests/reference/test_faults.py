@@ -93,6 +93,7 @@ def test_nothing_fails_in_a_deployment_that_is_only_unusual(
 ) -> None:
     outcome = sound_outcomes[f"{script} {variant.name}"].result()
     assert not is_accused(outcome), outcome.finished.out
+    assert fault_walk.without_silence(outcome.finished) == []
 
 
 @pytest.mark.parametrize(("script", "variant"), fault_walk.CLOSED_RUNS, ids=name_of)

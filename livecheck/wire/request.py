@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from livecheck.core.redaction import PIECE_LENGTH
 from livecheck.wire import compression
 from livecheck.wire.connection import Failure, Handshake, Target
 from livecheck.wire.http1 import Marks, Message
@@ -208,9 +209,13 @@ class Reply:
     def masked(self, data: bytes) -> bytes:
         """The same number of bytes, with the credential replaced by asterisks.
 
-        Mask first, shorten afterwards: half a credential would not be recognised.
+        Mask first, shorten afterwards: half a credential would not be recognised. A short one, such
+        as the `x` or `test` of a server that takes any key, is a part of ordinary words: it is
+        left in what is judged, and taken out where a text is shown or saved (core/cleaning.py).
         """
-        return data.replace(self.secret, b"*" * len(self.secret)) if self.secret else data
+        if len(self.secret) < PIECE_LENGTH:
+            return data
+        return data.replace(self.secret, b"*" * len(self.secret))
 
     @cached_property
     def decoded(self) -> compression.Decoded | None:

@@ -208,6 +208,13 @@ SOUND: tuple[SoundVariant, ...] = (
         options={"connection": "keep-alive"},
     ),
     SoundVariant(
+        "short-key",
+        "the key is an ordinary word, as where a server takes any",
+        GATEWAY,
+        nothing,
+        options={"api_keys": ("data", "other")},
+    ),
+    SoundVariant(
         "far-away",
         "the gateway takes 30 ms more for each answer",
         ("benchmark.py", "test_openai_sdk.py", "test_queue.py"),

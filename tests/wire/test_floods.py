@@ -110,6 +110,17 @@ def test_a_credential_at_the_cut_of_a_large_answer_is_masked() -> None:
         assert b"sk-s" not in reply.body, before
 
 
+def test_a_credential_that_is_an_ordinary_word_changes_nothing_that_is_judged() -> None:
+    body = b'{"object": "chat.completion"}'
+    for key, seen in ((b"chat", body), (b"t", body), (b"sk-12345", body[:-1] + b', "********"}')):
+        reply = request.Reply(0, STREAM, secret=key)
+        sent = body if key in body else body[:-1] + b', "%s"}' % key
+        data = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(sent), sent)
+        reply.add(data, 1, 0)
+        reply.message.feed(data)
+        assert reply.body == seen
+
+
 def test_chunks_are_bounded() -> None:
     message = Message()
     message.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")

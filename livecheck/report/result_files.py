@@ -41,6 +41,7 @@ TOLERANCE = 2e-3  # figures are saved rounded: a recomputed one may differ by th
 SHARE_TOLERANCE = 1e-5  # a share is saved with six digits, and one error in 1000 has to show
 RUN_FILE = "run.json"  # of run_all.py
 REPORT = "report"  # the script that report.py's own JSON names; that file may lie in the folder too
+NO_RESULTS = (REPORT, "run_all")  # and run.json, which run_all.py keeps in the folder of its run
 EARLY_ENDS = (Exit.USAGE, Exit.UNDECIDED, Exit.INTERRUPTED, Exit.TERMINATED)
 LEVEL = re.compile(r"inference_(c(?=[0-9]+$)|r)([0-9]{1,9}(?:\.[0-9]{1,9})?(?:e[+-][0-9]{1,2})?)")
 T = TypeVar("T")
@@ -244,7 +245,7 @@ def read_folder(
                 folder.run = read_run(content)
             elif "levels" in content and "script" not in content:
                 level_lists[each.name] = {level_name(e) for e in get_objects(content, "levels")}
-            elif content.get("script") != REPORT:
+            elif content.get("script") not in NO_RESULTS:
                 folder.files.append(read_content(each, content))
         except Unusable as error:
             folder.problems.append(Problem(each.name, str(error)))

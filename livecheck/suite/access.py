@@ -32,7 +32,8 @@ DEPLOYMENTS = {GATEWAY: settings.GATEWAY, FLEET: settings.FLEET}
 
 @dataclass(frozen=True)
 class Finder:
-    """Finds what the steps need. `shared`: the options of run_all.py that it hands on, by name.
+    """Finds what the steps need. `shared`: the options of run_all.py that it hands on to every
+    script, by name; `of_one`: those that it hands on to one.
 
     is_plan: nothing will be sent, so that neither a URL nor a credential is missed.
     """
@@ -40,6 +41,7 @@ class Finder:
     args: argparse.Namespace
     live_test: LiveTest
     shared: Options
+    of_one: Mapping[str, Options]
     look_up: Callable[[str], str | None]
     secrets: Secrets
     is_plan: bool
@@ -58,7 +60,7 @@ class Finder:
         found: dict[str, Any] = {}
         for name in dict.fromkeys((step.script, step.name)):
             found |= self.live_test.scripts.get(name, {})
-        return found
+        return {**found, **self.of_one.get(step.script, {})}
 
     def access(self, step: Step, own: Options, table: Options) -> Access:
         deployment = DEPLOYMENTS[step.profile]

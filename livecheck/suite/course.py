@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from livecheck.core.interruption import INTERRUPTION
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ RUNNING = "running"
 FINDINGS = ("FAIL  ", "WARN  ")  # how such a line of a script begins
 INDENT = " " * 6  # of what belongs to the line before
 MAX_FINDINGS = 50  # lines that are kept of one script
-ENDING = "(exit "  # stands in the last line of a script: "PASS (exit 0): 12 PASS"
+ENDING = re.compile(r"[A-Z]+ \(exit \d+\): (.+)")  # what a script says last of its result
 
 
 @dataclass
@@ -41,6 +42,7 @@ class StepState:
     results: list[str] = field(default_factory=list)
     said: str = ""
     findings: list[str] = field(default_factory=list)
+    counts: str = ""  # how many checks had which status, in the script's words
 
     @property
     def name(self) -> str:
@@ -61,6 +63,8 @@ class StepState:
         is_more = bool(self.findings) and line.startswith(INDENT) and self.said in self.findings[-1]
         if (line.startswith(FINDINGS) or is_more) and len(self.findings) < MAX_FINDINGS:
             self.findings.append(line)
+        if match := ENDING.fullmatch(line):
+            self.counts = match[1]
         self.said = line
 
     def as_dict(self) -> dict[str, Any]:
@@ -133,17 +137,14 @@ class Course:
     def run_step(self, step: StepState) -> None:
         before = self.folder.documents()
         self.start(step)
-        try:
-            self.wait_for(step)
-        finally:
-            if self.current is not None:  # else it is stopped by `interrupt`
-                step.results = self.folder.changed_since(before)
+        self.wait_for(step)  # Ctrl-C leaves it here: then `interrupt` does the rest
+        step.results = self.folder.changed_since(before)
         self.finish(step)
 
     def start(self, step: StepState) -> None:
         words = step.command.words("--results", self.folder.path)
         step.started_at, step.started_s = utc_now(), time.monotonic()
-        step.why, step.said, step.findings = None, "", []
+        step.why, step.said, step.counts, step.findings = None, "", "", []
         INTERRUPTION.postpone()  # a script that nobody knows of would run on
         try:
             environment = step.command.environment()
@@ -171,7 +172,7 @@ class Course:
         step.exit_code, ending = self.current.exit_code, self.current.ending
         step.duration_s = time.monotonic() - step.started_s
         step.state = INTERRUPTED if step.exit_code.is_interruption else DONE
-        step.said = step.said.partition(ENDING)[2].partition("): ")[2] or step.said
+        step.said = step.counts or step.said
         self.read_heads(step)
         if ending:
             step.said = f"{ending}: {step.said}" if step.said else ending
@@ -230,7 +231,7 @@ class Course:
 
     def as_dict(self, code: Exit | None = None) -> dict[str, Any]:
         """run.json. Until the run has ended, there is no verdict."""
-        ended = {"ended_at": self.ended_at, "verdict": None, "exit_code": None}
+        ended: dict[str, Any] = {"ended_at": self.ended_at, "verdict": None, "exit_code": None}
         if self.ended_at is not None:
             code = self.exit_code if code is None else code
             ended |= {"verdict": VERDICTS[code], "exit_code": int(code)}

@@ -148,8 +148,7 @@ def evidence_of(step: StepState) -> str:
     if step.state == RUNNING:
         return step.said.strip()
     if step.exit_code is not None:
-        worst = next((each for each in step.findings if each.startswith("FAIL")), None)
-        return worst or step.said
+        return next((each for each in step.findings if each.startswith("FAIL")), step.said)
     return step.why or ""
 
 

@@ -87,7 +87,8 @@ def parse(text: str) -> Estimate | None:
 def total(found: Sequence[Estimate | None]) -> Estimate:
     """The sum of what is known."""
     known = [each for each in found if each]
-    wakes = list(dict.fromkeys(each.wakes for each in known if each.wakes))
+    parts = (part for each in known for part in (each.wakes or "").split(", and "))
+    wakes = [part for part in dict.fromkeys(parts) if part]
     return Estimate(
         sum(each.requests for each in known),
         sum(each.tokens_at_most for each in known),

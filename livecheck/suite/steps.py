@@ -25,6 +25,7 @@ POEM = {
     "max_tokens": 128,
     "warmup": 2,
 }
+CLASSES = ["class:fast", "class:big"]
 # Options of the guide that give way to one of the operator's, which says the same in another way.
 GIVE_WAY = {
     "prompt_file": ("prompt",),
@@ -41,7 +42,7 @@ class Step:
     name: as in --only and `[script.NAME]`: the script's, or for benchmark.py the result's.
     options: those of the guide, by name ("max_tokens"); True is an option without a value.
     needs: an option without which the step is left out; variable: where else it may come from;
-    hint: what to give, in words. "" for what nobody misses.
+    hint: what to give, in words. "" for what nobody misses. saves: see `result`.
     """
 
     name: str
@@ -51,6 +52,12 @@ class Step:
     needs: str | None = None
     variable: str | None = None
     hint: str = ""
+    saves: str | None = None
+
+    @property
+    def result(self) -> str:
+        """The name of the result file that it leaves behind."""
+        return self.saves or self.name.removeprefix("test_")
 
 
 def level(name: str, **options: Any) -> Step:
@@ -64,7 +71,7 @@ STEPS = (
         GATEWAY,
         {"gateway_only": True, "requests": 50, "warmup": 5},
     ),
-    Step("test_openai_sdk", "test_openai_sdk", GATEWAY),
+    Step("test_openai_sdk", "test_openai_sdk", GATEWAY, saves="openai_sdk_test"),
     Step(
         "test_cors",
         "test_cors",
@@ -87,7 +94,7 @@ STEPS = (
     Step("gateway_cost", BENCHMARK, GATEWAY, {"inference_only": True}, needs="direct_url"),
     Step("test_context", "test_context", GATEWAY),
     Step("test_concurrency", "test_concurrency", GATEWAY),
-    Step("test_queue", "test_queue", GATEWAY),
+    Step("test_queue", "test_queue", GATEWAY, saves="queue_behavior"),
     Step("test_scale_to_zero", "test_scale_to_zero", GATEWAY),
     Step(
         "test_rate_limit",
@@ -99,7 +106,7 @@ STEPS = (
     # Waking comes first, while the fleet may still be asleep.
     Step("test_wol", "test_wol", FLEET),
     Step("test_auth", "test_auth", FLEET),
-    Step("test_model_routing", "test_model_routing", FLEET, {"models": ["class:fast", "class:big"]}),
+    Step("test_model_routing", "test_model_routing", FLEET, {"models": CLASSES}),
     Step("test_workload_routing", "test_workload_routing", FLEET, {"requests": 20}),
 )
 SCRIPTS = tuple(dict.fromkeys(each.script for each in STEPS))
@@ -114,7 +121,7 @@ def is_step(name: str) -> bool:
 def with_other_levels(names: Collection[str]) -> list[Step]:
     """All steps, in order, and a level of benchmark.py for each name of one that is not there."""
     known = {each.name for each in STEPS}
-    others = sorted((name for name in names if name not in known and name not in NAMES), key=load_of)
+    others = sorted(set(names) - known - set(NAMES), key=load_of)
     steps: list[Step] = []
     for each in STEPS:
         steps.append(each)

@@ -65,6 +65,8 @@ def build_parser() -> Parser:
     add("--margin", type=percent, default=5.0, metavar="PERCENT", help=margin)
     spread = "how much sessions may differ, until several show it (default %(default)g)"
     add("--session-spread", type=percent, default=5.0, metavar="PERCENT", help=spread)
+    unclear = "do not judge what too little data cannot show"
+    add("--allow-unclear", action="store_true", help=unclear)
     age = "refuse results older than this (default %(default)g)"
     add("--max-age", type=hours, default=72.0, metavar="HOURS", help=age)
 
@@ -94,6 +96,7 @@ def judge(args: argparse.Namespace, thresholds: Thresholds) -> verdict.Report:
         profile=args.profile,
         margin=args.margin / 100,
         session_spread=args.session_spread / 100,
+        allow_unclear=args.allow_unclear,
         max_age_h=args.max_age,
         gpu=args.gpu,
         model=args.model_name,

@@ -1,4 +1,16 @@
 #!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = [
+#     "requests>=2.31,<3",
+#     "python-dotenv>=1.0,<2",
+#     "openai>=1.60,<4",
+#     "rich>=13.7,<16",
+#     'tomli>=2,<3; python_version < "3.11"',
+#     "scipy>=1.11,<2",
+#     "matplotlib>=3.8,<4",
+# ]
+# ///
 """Is this deployment good enough to go on? The whole live test, with one command.
 
 Runs the other scripts one after the other, in the order that makes sense: first what wakes nobody,

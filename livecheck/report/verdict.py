@@ -69,11 +69,12 @@ MAX_GATE_LINE = 160  # characters
 @dataclass(frozen=True)
 class Settings:
     """What the command line says. margin, session_spread: shares. max_age_h: of the oldest result
-    file."""
+    file. allow_unclear: what a comparison cannot show for lack of data is reported, not judged."""
 
     profile: str | None = None
     margin: float = 0.05
     session_spread: float = SESSION_SPREAD
+    allow_unclear: bool = False
     max_age_h: float = 72.0
     gpu: str | None = None
     model: str | None = None
@@ -519,7 +520,8 @@ def judge_changes(
     elif missing:
         verdict, why = Verdict.UNDECIDED, missing
     elif unclear:
-        verdict, why = Verdict.UNDECIDED, unclear_in_words(unclear[0]) + wider_margin(unclear)
+        verdict = Verdict.REPORTED if settings.allow_unclear else Verdict.UNDECIDED
+        why = unclear_in_words(unclear[0]) + wider_margin(unclear)
     elif not own:
         verdict, why = Verdict.UNDECIDED, "there is nothing to compare"
     share = most.worsening / most.margin if most else None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -43,14 +41,16 @@ def report(
     thresholds: Mapping[str, Any],
     options: Mapping[str, Any],
     baseline: Sequence[Path],
+    allow_unclear: bool,
 ) -> Reported:
     """Judge the results in the folder, and write the page. `options`: other options of report.py.
+    `allow_unclear`: a comparison for which there is too little data does not decide.
 
     A signal does not reach report.py: it is done in seconds, and an interrupted run needs it, too.
     """
     path = folder / THRESHOLDS
     write_atomically(path, as_toml(with_required(thresholds, steps)))
-    words = report_words(folder, path, options, baseline)
+    words = report_words(folder, path, options, baseline, allow_unclear)
     try:
         done = subprocess.run(
             [sys.executable, str(ROOT / "report.py"), *words],
@@ -70,19 +70,18 @@ def report(
 
 
 def report_words(
-    folder: Path, thresholds: Path, options: Mapping[str, Any], baseline: Sequence[Path]
+    folder: Path,
+    thresholds: Path,
+    options: Mapping[str, Any],
+    baseline: Sequence[Path],
+    allow_unclear: bool,
 ) -> list[str]:
     words = [str(folder), "--html", str(folder / PAGE), "--junit", str(folder / JUNIT)]
     words += ["--thresholds", str(thresholds)]
-    for name, value in options.items():
-        words.append(f"--{name.replace('_', '-')}={value}")
+    words += [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    if allow_unclear:
+        words.append("--allow-unclear")
     return words + (["--baseline", *map(str, baseline)] if baseline else [])
-
-
-def shown(words: Sequence[str]) -> str:
-    """The command as an operator would type it."""
-    script = os.path.relpath(ROOT / "report.py")
-    return shlex.join(["python3", script if not script.startswith("..") else str(ROOT), *words])
 
 
 def with_required(thresholds: Mapping[str, Any], steps: Sequence[StepState]) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def test_a_sound_deployment_is_a_go_with_a_page_and_is_the_next_baseline(
 
     second = run_all(*TWO, "--config", config, "--title", "two", env=sim.environment)
     assert latest()["baseline"] == [str(Path(page.split()[-1]).parent)]
-    assert "Against the baseline results/" in second.out
+    assert "Against the baseline\n" in second.out
 
 
 def test_a_failing_script_does_not_keep_the_others_from_running(config: Path) -> None:

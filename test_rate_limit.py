@@ -57,7 +57,6 @@ from livecheck.gateway.limit_session import (
     TRIES,
     Ended,
     LimitSession,
-    contact_of,
     cost_words,
     count_of_bursts,
     is_let_around,
@@ -229,7 +228,7 @@ def measure(run: Run) -> None:
     before: list[Asked] = []
     with open_wire(run, token) as wire:
         (contact,) = chat.first_contact(run, wire, [chat.get(chat.MODELS)])
-        before.append(contact_of(contact))
+        before.append(Asked(steps.CONTACT, PLAIN, 0, contact))
 
         def ask() -> None:
             is_cheap = evidence.path == chat.MODELS
@@ -344,8 +343,8 @@ def check_shortage(evidence: Evidence, seen: str, facts: dict[str, Any]) -> Chec
         detail = f"{seen}: the first time something else had taken places"
         return passed(name, detail, facts)
     if rested is not None and rested >= limit:
-        detail = f"{seen} after two windows: the window before counts in part, as in a sliding"
-        return passed(name, f"{detail} counter", facts)
+        detail = f"{seen}; all of them after two windows: the window before counts in part, as"
+        return passed(name, f"{detail} with a sliding counter", facts)
     if rested is None:
         return not_decided(name, evidence)
     if evidence.is_early and is_steady(evidence):
@@ -548,8 +547,7 @@ def is_way_around(tries: Sequence[Sequence[Asked]], evidence: Evidence) -> bool:
     spent_s = max(each.span.ended_s for turn in tries for each in turn) - since_s
     if served <= 1 + spent_s * limit / evidence.window_s or len(tries) < AROUND_TRIES:
         return False
-    is_enough = limit >= len(changed)
-    return all(is_let_around(turn, is_enough or n == 0) for n, turn in enumerate(tries))
+    return all(is_let_around(turn, number, limit) for number, turn in enumerate(tries))
 
 
 def has_told(tries: Sequence[Sequence[Asked]]) -> bool:

@@ -163,7 +163,7 @@ def ask_all(session: Session, chosen: Sequence[Scenario], repeat: int) -> None:
     """Ask everything. Where the first scenarios bring no call, the others are not asked."""
     first = [each for each in chosen if each.name in FIRST]
     others = [each for each in chosen if each not in first]
-    label = f"{plural(len(chosen), 'scenario')}, each {plural(repeat, 'time')} streamed and not"
+    label = f"{plural(len(chosen), 'scenario')}, each {plural(repeat, 'time')} whole and streamed"
     with session.asker.run.progress(label, 2 * repeat * len(chosen)) as step:
         for scenario in first:
             ask_both(session, scenario, step)
@@ -301,7 +301,7 @@ def why_no_calls(evidence: Evidence) -> str:
         return f"no calls: {plural(len(answers), 'answer')} ended at max_tokens (--max-tokens)"
     count = evidence.control and tokens_of(evidence.control)
     if count is not None and count in [each.prompt_tokens for each in answers]:
-        detail = f"ignored: the prompt has {count} tokens with and without the tool"
+        detail = f"the tools are ignored: the prompt has {count} tokens with and without the tool"
         return f"{detail}; does the chat template of the model know tools?"
     return f"the model calls no tool in {plural(len(answers), 'answer')}, although it must"
 
@@ -336,7 +336,9 @@ def check_requests(evidence: Evidence) -> Check:
     breaches = [(each, each.error or "") for each in bad if each.scenario.name not in refused]
     oddities = [(each, f"refused: {each.error}") for each in bad if each.scenario.name in refused]
     oddities += [(a, "empty: neither text nor a call") for a in answers if a.is_empty]
-    return settle(name, breaches, oddities, f"{len(answers)} answered", len(answers))
+    return settle(
+        name, breaches, oddities, f"{plural(len(answers), 'request')} answered", len(answers)
+    )
 
 
 def errors_of(answers: Iterable[ToolAnswer]) -> list[str]:
@@ -358,10 +360,10 @@ def check_tool_choice(evidence: Evidence) -> Check:
     for each in answers:
         named = each.scenario.named
         if each.scenario.is_forced and not each.calls:
-            oddities.append((each, "ignored: no call, although it is forced"))
+            oddities.append((each, "no call, although tool_choice forces one"))
         elif named and any(call.name != named for call in each.calls):
             made = quoted(each.calls[0].name)
-            oddities.append((each, f"ignored: it names {named!r}, and {made} is called"))
+            oddities.append((each, f"tool_choice names {named!r}, but {made} is called"))
     good = f"kept in {plural(len(answers), 'answer')}"
     return settle(name, breaches, oddities, good, len(answers))
 
@@ -399,7 +401,7 @@ def check_deltas(evidence: Evidence) -> Check:
     def of(kind: str) -> Findings:
         return [(a, p.text) for a in streams for p in a.found.problems if p.kind == kind]
 
-    good = f"they join to calls in {plural(len(streams), 'stream')}"
+    good = f"the deltas join to whole calls in {plural(len(streams), 'stream')}"
     return settle(name, of(tool_calls.DELTAS), of(tool_calls.GAPS), good, len(streams))
 
 
@@ -451,7 +453,7 @@ def by_scenario(answers: Iterable[ToolAnswer]) -> dict[Scenario, list[ToolAnswer
 def compared(answers: Sequence[ToolAnswer], holds: Callable[[ToolAnswer], bool]) -> Compared:
     tables = []
     for same in by_scenario(answers).values():
-        whole, streamed = ([holds(each) for each in form] for form in both_forms(same))
+        whole, streamed = ([holds(each) for each in of_form] for of_form in both_forms(same))
         tables.append(Table(sum(whole), len(whole), sum(streamed), len(streamed)))
     return Compared(tables)
 
@@ -478,7 +480,8 @@ def check_same_shape(evidence: Evidence) -> Check:
         return failed(name, listed(certain, limit=160), facts).shown_by(both)
     if found:
         return warned(name, listed([each.text for each in found], limit=160), facts).shown_by(both)
-    return passed(name, f"in {plural(len(calling), 'answer')} with calls", facts)
+    seen = f"streamed and whole, calls are the same: {plural(len(calling), 'answer')} with calls"
+    return passed(name, seen, facts)
 
 
 def lost_calls(evidence: Evidence) -> Iterator[Difference]:
@@ -506,9 +509,9 @@ def other_reasons(evidence: Evidence) -> Iterator[Difference]:
     """Beside a call that was forced by name, OpenAI says `stop`, and others say `tool_calls`."""
     for scenario, answers in by_scenario(evidence.calling).items():
         whole, streamed = both_forms(answers)
-        reasons = [{each.meaning for each in form} for form in (whole, streamed)]
+        reasons = [{each.meaning for each in of_form} for of_form in (whole, streamed)]
         if whole and streamed and not scenario.named and not reasons[0] & reasons[1]:
-            said = [quoted(form[0].finish_reason) for form in (whole, streamed)]
+            said = [quoted(of_form[0].finish_reason) for of_form in (whole, streamed)]
             text = f"{scenario.name}: finish_reason is {said[0]}, in streams {said[1]}"
             yield Difference(text, True)
 
@@ -521,7 +524,7 @@ def other_numbers(evidence: Evidence) -> Iterator[Difference]:
         yield Difference(f"there are as many calls as asked for in {found}", True)
         return
     for scenario, answers in by_scenario(evidence.calling).items():
-        whole, streamed = ([len(each.calls) for each in form] for form in both_forms(answers))
+        whole, streamed = ([len(each.calls) for each in of_form] for of_form in both_forms(answers))
         if min(len(whole), len(streamed)) >= TOLD_APART and not set(whole) & set(streamed):
             most = [plural(max(each), "call") for each in (whole, streamed)]
             text = f"{scenario.name}: {most[0]} in each whole answer, {most[1]} in each stream"
@@ -543,7 +546,7 @@ def other_arguments(evidence: Evidence) -> Iterator[Difference]:
 def garbled_arguments(evidence: Evidence) -> Iterator[Difference]:
     """U+FFFD in arguments: bytes that were no character. Once, it may be the model's own."""
     for scenario, answers in by_scenario(evidence.calling).items():
-        whole, streamed = ([each.is_garbled for each in form] for form in both_forms(answers))
+        whole, streamed = ([each.is_garbled for each in of_form] for of_form in both_forms(answers))
         if any(whole) or any(streamed):
             counts = f"{sum(whole)} of {len(whole)} whole answers and {sum(streamed)} of"
             text = f"{scenario.name}: U+FFFD in the arguments of {counts} {len(streamed)} streams"
@@ -619,7 +622,7 @@ def check_ids(evidence: Evidence) -> Check:
             breaches.append((each, "two calls of an answer have the same id"))
         if each.scenario.previous and each.asked_id in ids:
             breaches.append((each, "the id of an earlier call of the conversation comes again"))
-    good = f"unique in {plural(len(calling), 'answer')}"
+    good = f"each call has an id of its own, in {plural(len(calling), 'answer')}"
     return settle(name, breaches, [], good, len(calling))
 
 
@@ -634,9 +637,9 @@ def check_result(evidence: Evidence) -> Check:
     breaches = [(each, error) for each, error in bad if each.scenario not in refused]
     oddities = [(each, f"refused: {error}") for each, error in bad if each.scenario in refused]
     oddities += [(each, "empty: neither text nor a call") for each in answers if each.is_empty]
-    good = f"{plural(len(answers), 'turn')} after a result answered"
+    good = f"{plural(len(answers), 'turn')} after a result got an answer"
     share = rates(evidence)["uses_result"]
-    good += f", {share} say what it said" if share.of else ""
+    good += f"; {share} mention what the tool has said" if share.of else ""
     return settle(name, breaches, oddities, good, len(answers))
 
 

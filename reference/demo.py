@@ -28,6 +28,8 @@ from .process import ROOT, StartError
 
 SIM = {"ttft_ms": 20, "itl_ms": 4}  # a fast simulated engine, so that the demo is short
 HIGH_RATE_LIMIT = {"rate_limit": 1000}  # so that no script has to wait for the next minute
+# SmolLM2 calls no tool by itself: its own chat template has none.
+TOOLS = Path(__file__).with_name("tools.jinja")
 ENGINES = {"llama": "llama.cpp with SmolLM2-135M", "sim": "a simulated engine"}
 
 
@@ -42,11 +44,10 @@ class Step:
     command: str
     settings: Mapping[str, object] = field(default_factory=dict)
     profile: str = "gateway"
-    needs_sim: bool = False  # SmolLM2 cannot do it: the simulated engine plays a model that can
+    engine: str | None = None  # the only one with which it is run; None: with any
 
     def shares_deployment_with(self, other: Step) -> bool:
-        mine = self.profile, self.settings, self.needs_sim
-        return mine == (other.profile, other.settings, other.needs_sim)
+        return (self.profile, self.settings) == (other.profile, other.settings)
 
 
 STEPS = (
@@ -100,10 +101,17 @@ ALL_STEPS = (
         {**HIGH_RATE_LIMIT, "skills": "repeat"},
     ),
     Step(
+        "Tools: a small model with a chat template that shows it how to call them",
+        "test_tools.py --repeat 1 --max-tokens 48"
+        " --scenarios required two text none result again empty",
+        {"chat_template": TOOLS, **HIGH_RATE_LIMIT},
+        engine="llama",
+    ),
+    Step(
         "Tools: a model that calls them, played by the simulated engine",
         "test_tools.py --repeat 1",
         {"skills": "tools", **HIGH_RATE_LIMIT},
-        needs_sim=True,
+        engine="sim",
     ),
     Step(
         "A sleeping fleet: a request, a magic packet, an answer",
@@ -166,7 +174,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     what = "a gateway, then a fleet" if args.all else "a gateway"
     print(f"Starting {what} on this machine, with {ENGINES[args.engine]}", flush=True)
     try:
-        codes = run_steps(ALL_STEPS if args.all else STEPS, args.engine, results)
+        steps = ALL_STEPS if args.all else STEPS
+        codes = run_steps(
+            [s for s in steps if s.engine in (None, args.engine)], args.engine, results
+        )
         print(findings(results), flush=True)
         codes.append(run(report_command(tour, results, before)))
     except StartError as error:
@@ -185,9 +196,8 @@ def run_steps(steps: Sequence[Step], engine: str, results: Path) -> list[int]:
         first = steps[0]
         same = [step for step in steps if step.shares_deployment_with(first)]
         steps = [step for step in steps if not step.shares_deployment_with(first)]
-        of_step = "sim" if first.needs_sim else engine
-        options: dict[str, Any] = {**(SIM if of_step == "sim" else {}), **first.settings}
-        with running(engine=of_step, profile=first.profile, **options) as deployment:
+        options: dict[str, Any] = {**(SIM if engine == "sim" else {}), **first.settings}
+        with running(engine=engine, profile=first.profile, **options) as deployment:
             codes += [run_step(deployment, results, step) for step in same]
     return codes
 

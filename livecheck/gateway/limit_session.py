@@ -6,6 +6,7 @@ than a window: then a sound limiter has all its places free, whatever kind it is
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 import time
@@ -20,7 +21,6 @@ from livecheck.gateway.limit_evidence import (
     AROUND,
     BURST,
     BURSTS,
-    CONTACT,
     EARLY,
     HALF,
     NOW,
@@ -142,8 +142,7 @@ class LimitSession:
                 requests = [(name, change(self.question())) for _ in range(each)]
                 requests += [(PLAIN, self.question()) for _ in range(each)]
                 random.shuffle(requests)
-                is_whole = number == 0 or self.evidence.limit >= each * AROUND_TRIES
-                if not is_let_around(self.ask(AROUND, requests), is_whole):
+                if not is_let_around(self.ask(AROUND, requests), number, self.evidence.limit):
                     break
 
     def ask_other(self) -> Asked:
@@ -317,12 +316,16 @@ def each_around(limit: int) -> int:
     return max(least, min(most, limit // AROUND_TRIES))
 
 
-def is_let_around(asked: Sequence[Asked], is_whole: bool = True) -> bool:
-    """Whether the changed requests were served, and none of the plain ones beside them. Not
-    `is_whole`: a small limit of the way around may be used up already, so that one is enough."""
+def is_let_around(asked: Sequence[Asked], number: int, limit: int) -> bool:
+    """Whether the changed requests of a try were served, and none of the plain ones beside them.
+
+    `number` of the try, from 0. In a later one, a small limit that the way around has for itself
+    may be used up already, so that a single request is enough.
+    """
     changed = [each.fate is Fate.SERVED for each in asked if each.what != PLAIN]
     plain = [each.fate is Fate.REFUSED for each in asked if each.what == PLAIN]
-    is_served = all(changed) if is_whole else any(changed)
+    may_be_used_up = number > 0 and limit < len(changed) * AROUND_TRIES
+    is_served = any(changed) if may_be_used_up else all(changed)
     return bool(changed) and is_served and all(plain)
 
 
@@ -346,14 +349,7 @@ def with_headers(**headers: Callable[[], str]) -> Callable[[Request], Request]:
 
 
 def _changed(request: Request, headers: Mapping[str, str | None], secret: str = "") -> Request:
-    return Request(
-        request.method,
-        request.path,
-        request.body,
-        headers,
-        secret=secret or request.secret,
-        stream_bytes=request.stream_bytes,
-    )
+    return dataclasses.replace(request, headers=headers, secret=secret or request.secret)
 
 
 def ways_around(token: str | None) -> dict[str, Callable[[Request], Request]]:
@@ -403,11 +399,6 @@ def duration_words(seconds: float) -> str:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(whole, 60)
     return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-
-
-def contact_of(answer: Answer) -> Asked:
-    """The first contact, which counts for the limit as well."""
-    return Asked(CONTACT, PLAIN, 0, answer)
 
 
 def count_of_bursts(evidence: Evidence) -> dict[str, int]:

@@ -371,7 +371,9 @@ def test_a_deployment_without_tools_is_not_decided(tmp_path: Path) -> None:
         finished = run(deployment, tmp_path / "ignored")
         assert finished.code == 3
         calls = finished.check("tools", "calls")["detail"]
-        assert calls.startswith("ignored: the prompt has 9 tokens with and without the tool")
+        assert calls.startswith(
+            "the tools are ignored: the prompt has 9 tokens with and without the tool"
+        )
         assert len(finished.document("tools")["requests"]) == 6  # nothing else was asked
 
 
@@ -423,4 +425,7 @@ def test_llama_cpp_calls_with_a_template_that_has_tools(tmp_path: Path) -> None:
     for name in ("arguments", "deltas", "same_shape", "finish_reason", "leaks", "ids", "form"):
         assert checks[name]["status"] == "PASS", checks[name]
     # llama.cpp takes a tool_choice with a name for `auto`
-    assert "it names 'get_time', and 'get_weather' is called" in checks["tool_choice"]["detail"]
+    assert (
+        "tool_choice names 'get_time', but 'get_weather' is called"
+        in checks["tool_choice"]["detail"]
+    )

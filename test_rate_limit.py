@@ -433,7 +433,7 @@ def promised(
 ) -> Check:
     """A promise that the guide's gateway makes is not kept: a FAIL for it, for others a WARN."""
     if evidence.is_of_guide:
-        return failed(name, f"{detail}: the guide's gateway promises it", facts)
+        return failed(name, f"{detail}; the guide's gateway promises otherwise", facts)
     return warned(name, detail, facts)
 
 

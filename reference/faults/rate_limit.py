@@ -535,6 +535,7 @@ ROWS: tuple[Fault, ...] = (
         "requests at the same time fail with a 500",
         check="at_once",
         install=holding(HOLDS, "models", 500),
+        window_s=LONG_S,
     ),
     _fault(
         "rate-lower",

@@ -734,6 +734,7 @@ def records(evidence: Evidence) -> list[dict[str, Any]]:
             "ended_ms": row["ended_ms"],
             **each.answer.silence_figures,
             "right": each.is_right if each.counts and not evidence.waited(each) else None,
+            "crossed": bool(foreign(said_by(each), each.question, evidence.questions.owners)),
             "text": shorten(each.text, SAVED_LENGTH),
         }
         for index, (each, row) in enumerate(zip(evidence.asked, at_wire, strict=True))

@@ -8,6 +8,7 @@ less than 200 MB and less than half a minute, whatever the files hold.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from livecheck.core.exchanges import MAX_EXCHANGES
+from livecheck.core.text import shorten
 from livecheck.report.json_pieces import Pieces, Unusable
 
 # Ten minutes at 50 streams of 50 tokens a second are 1.5 million event times: 18 MB.
@@ -25,6 +28,9 @@ MAX_BYTES_IN_ALL = 128 << 20
 MAX_RECORDS = 100_000  # ten minutes at 50 streams of 1 s each are 30,000
 MAX_CHECKS = 10_000  # a script has some 20
 MAX_KEPT_BYTES = 4 << 20  # all but the requests; of a level it is 5 KB
+MAX_EXCHANGE_BYTES = 3 << 20  # of what was asked and answered; 200 KB of a file that failed a lot
+MAX_EVIDENCE = 800  # characters of the figures behind a failure
+MAX_NAMES = 5  # of who is online
 MB = 1 << 20
 
 
@@ -36,6 +42,7 @@ class Allowance:
     records: int = MAX_RECORDS
     checks: int = MAX_CHECKS
     kept_bytes: int = MAX_KEPT_BYTES
+    exchange_bytes: int = MAX_EXCHANGE_BYTES
 
     def take(self, what: str, amount: int = 1) -> None:
         """Raise Unusable when there is no more left of it."""
@@ -65,14 +72,28 @@ class Record(Mapping[str, Any]):
         *("due_ms", "sent_ms", "ended_ms", "connect_ms", "ttfb_ms", "round_trip_ms"),
         *("ttft_ms", "tpot_ms", "e2e_ms", "tokens_per_s", "no_rate", "event_ms"),
         *("output_tokens", "shown_tokens", "prompt_tokens", "token_source"),
+        *(
+            "kind",
+            "phase",
+            "at_s",
+            "spent_ms",
+            "runner",
+            "right",
+            "crossed",
+            "cancelled",
+        ),  # for timelines
+        *("online", "mac", "count"),
     )
 
     event_ms: Any
+    online: Any
 
     def __init__(self, content: Mapping[str, Any]):
         for name in self.__slots__:
             if name in content:
                 setattr(self, name, content[name])
+        if isinstance(content.get("online"), list):  # as many runners as a fleet has
+            self.online = [str(each)[:MAX_EVIDENCE] for each in content["online"][:MAX_NAMES]]
 
     def __getitem__(self, name: str) -> Any:
         return getattr(self, name, None)
@@ -158,6 +179,8 @@ def read_members(pieces: Pieces, allowance: Allowance) -> dict[str, Any]:
             content[key] = list(read_records(pieces, allowance))
         elif key == "checks" and pieces.next == "[":
             content[key] = list(read_checks(pieces, allowance))
+        elif key == "exchanges" and pieces.next == "[":
+            content[key] = list(read_exchanges(pieces, allowance))
         elif key == "levels" and pieces.next == "[":
             content[key] = list(read_levels(pieces, allowance))
         else:
@@ -171,7 +194,7 @@ def read_members(pieces: Pieces, allowance: Allowance) -> dict[str, Any]:
 KEPT = {
     *("schema_version", "script", "tool_version", "verdict", "exit_code", "interrupted", "error"),
     *("started_at", "duration_s", "target", "client", "options", "checks", "metrics", "requests"),
-    "levels",
+    *("command", "levels"),
     *("session", "repeat", "title", "url", "model", "settings"),  # of run.json
 }
 
@@ -191,7 +214,21 @@ def read_checks(pieces: Pieces, allowance: Allowance) -> Iterator[Any]:
             evidence = found.get("evidence")
             is_missing = isinstance(evidence, dict) and evidence.get("missing") is True
             found["evidence"] = {"missing": True} if is_missing else {}
+            if evidence and found.get("status") in ("FAIL", "WARN"):
+                figures = json.dumps(evidence, ensure_ascii=False)[: MAX_EVIDENCE + 1]
+                found["evidence"]["shown"] = shorten(figures, MAX_EVIDENCE)
             allowance.take("kept_bytes", len(str(found)))
+        yield found
+
+
+def read_exchanges(pieces: Pieces, allowance: Allowance) -> Iterator[Any]:
+    """What was asked and answered, as far as there is room for it: a verdict needs none of it."""
+    for count in pieces.items():
+        if count >= MAX_EXCHANGES or allowance.exchange_bytes <= 0:
+            pieces.skip()
+            continue
+        found = pieces.value()
+        allowance.exchange_bytes -= pieces.size
         yield found
 
 

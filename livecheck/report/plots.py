@@ -79,7 +79,6 @@ def pictures(report: Report) -> list[Picture]:
     return [
         *comparison_pictures(report.comparison),
         *level_pictures(report),
-        *queue_pictures(find("queue_behavior")),
         *cold_start_pictures(find("scale_to_zero")),
         *share_pictures(find("workload_routing")),
         *wake_pictures(find("wol")),
@@ -279,44 +278,6 @@ def arrivals(levels: Sequence[ResultFile]) -> Picture:
         "longest TTFT. A steep, even stair is a steady stream; a long step is a stall."
     )
     return draw("Do the tokens come steadily?", caption, plot)
-
-
-# --- the queue
-
-
-def queue_pictures(file: ResultFile | None) -> Iterator[Picture]:
-    burst = [each for each in file.requests if each.get("step") == "burst"] if file else []
-    burst = [r for r in burst if is_number(r.get("sent_ms")) and is_number(r.get("ended_ms"))]
-    if not burst:
-        return
-    begin_ms = min(record["sent_ms"] for record in burst)
-    burst = sorted(burst, key=lambda r: (r.get("status") != 200, r["ended_ms"]))[:MAX_BARS]
-
-    def plot(axes: Axes) -> None:
-        for row, record in enumerate(burst):
-            draw_wait(axes, row, record, begin_ms)
-        states = (record.get("status") or record.get("error") or "-" for record in burst)
-        label_rows(axes, [shorten(str(each), 12) for each in states])
-        last = max(axes.get_xlim()[1], 1e-3)
-        axes.set_xlim(-0.02 * last, last)  # room for the cross of a refusal at 0 s
-        axes.set_xlabel("seconds since the burst")
-
-    caption = (
-        "A bar for each request: pale until its first token (queue and prefill), full while tokens "
-        "come. A cross is a refusal, which should be at the very left."
-    )
-    yield draw("Who waited, who was refused?", caption, plot, 0.9 + ROW_IN * max(4, len(burst)))
-
-
-def draw_wait(axes: Axes, row: int, record: Mapping[str, Any], begin_ms: float) -> None:
-    sent, ended = ((record[key] - begin_ms) / 1e3 for key in ("sent_ms", "ended_ms"))
-    if record.get("status") != 200:
-        axes.plot(ended, row, color=BAD, marker="x", markersize=5)
-        return
-    ttft_ms = record.get("ttft_ms")
-    first = sent + ttft_ms / 1e3 if is_number(ttft_ms) else ended
-    axes.barh(row, first - sent, left=sent, height=0.6, color=SERIES[0], alpha=0.3)
-    axes.barh(row, ended - first, left=first, height=0.6, color=SERIES[0])
 
 
 # --- cold start and wake

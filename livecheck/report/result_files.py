@@ -24,6 +24,7 @@ from livecheck.core.checks import VERDICTS, Check, Exit, Status, exit_code_of, w
 from livecheck.core.result_file import SCHEMA_VERSION
 from livecheck.core.text import shorten
 from livecheck.report.documents import MAX_FILES, Allowance, Record, read_document
+from livecheck.report.exchanges import Exchange, read_exchanges
 from livecheck.report.json_pieces import Unusable
 from livecheck.wire.metrics import (
     SCALARS,
@@ -117,6 +118,9 @@ class ResultFile:
     checks: Sequence[Check]
     metrics: Mapping[str, Any]
     requests: Sequence[Mapping[str, Any]]
+    command: str = ""  # that repeats the run
+    exchanges: Sequence[Exchange] = ()
+    has_exchanges: bool = False  # whether the script that saved it keeps them
 
     @property
     def is_level(self) -> bool:
@@ -331,6 +335,9 @@ def read_content(path: Path, content: Mapping[str, Any]) -> ResultFile:
         checks=[read_check(each) for each in get_objects(content, "checks")],
         metrics=get(content, "metrics", dict),
         requests=get_objects(content, "requests"),
+        command=shorten(str(content.get("command") or ""), MAX_TEXT),
+        exchanges=read_exchanges(content.get("exchanges")),
+        has_exchanges="exchanges" in content,
     )
     verify_verdict(file, content)
     verify_figures(file)

@@ -19,14 +19,14 @@ MAX_SHOWN = 2000  # characters of one text
 ORDER = (Verdict.FAIL, Verdict.UNDECIDED, Verdict.PASS, Verdict.REPORTED)
 
 
-def shown(raw: str) -> str:
+def shown(raw: str, most: int = MAX_SHOWN) -> str:
     """A text as every form of the report shows it: visible, and not too long.
 
     Nearly all text of a report is foreign: a server's words, file names, names in result files, and
     options. So all text of each form goes through this function, whatever it is about.
     """
-    text = visible(raw[:MAX_SHOWN])
-    return text if len(text) + len(raw[MAX_SHOWN:]) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
+    text = visible(raw[:most])
+    return text if len(text) + len(raw[most:]) <= most else text[: most - 3] + "..."
 
 
 def by_verdict(criteria: Sequence[Criterion]) -> list[Criterion]:

@@ -62,7 +62,7 @@ from livecheck.fleet.attribution import Attribution, KnownRunners, Requests, suc
 from livecheck.fleet.plans import ALONE_TIMES, plan_workload
 from livecheck.fleet.request_log import LogReader, RequestLog, clock_ahead_ms, latest
 from livecheck.fleet.request_timing import Timing, find_timing, timing_lines
-from livecheck.fleet.runner_loss import Loss, Pace, RunnerLoss, Source
+from livecheck.fleet.runner_loss import Loss, Pace, RunnerLoss, Source, rounded
 from livecheck.wire import chat, form, notices
 from livecheck.wire.answer import Answer, ms, status_kind
 from livecheck.wire.asking import Asker, Stop, open_wire, reason_to_stop
@@ -793,24 +793,7 @@ def lines(evidence: Evidence, timing: Timing | None, url: str) -> list[str]:
     if timing and evidence.args.analyze_timing:
         alone, at_once = evidence.requests.alone, evidence.at_once
         shown += timing_lines(timing, evidence.served, alone, at_once, served_by)
-    return shown + (loss_lines(evidence.loss) if evidence.loss else [])
-
-
-def loss_lines(loss: Loss) -> list[str]:
-    """What the loss of a runner has cost."""
-
-    def line(label: str, value_s: float | None, since: str) -> str:
-        shown = duration(None if value_s is None else value_s * 1e3)
-        return f"    {label:22}{shown:>9}  since the {since} command began"
-
-    hit = f"{len(loss.hit)} of {len(loss.answers)}"
-    return [
-        f"  killed: {listed(loss.dead) if loss.dead else 'not known which runner'}",
-        f"    {'requests hit':22}{hit:>9}",
-        line("no more were hit", loss.last_hit_s, "kill"),
-        line("online again", loss.online_again_s, "revive"),
-        line("serves again", loss.served_again_s, "revive"),
-    ]
+    return shown + (runner_loss.loss_lines(evidence.loss) if evidence.loss else [])
 
 
 def metrics(evidence: Evidence, timing: Timing | None) -> dict[str, Any]:
@@ -830,25 +813,8 @@ def metrics(evidence: Evidence, timing: Timing | None) -> dict[str, Any]:
         "runners": rows(evidence),
         "requests_of_others": dict(served_by.others.most_common(MOST_IDLE_ROWS)),
         "not_attributed": served_by.unknown,
-        "loss": loss_figures(evidence.loss) if evidence.loss else None,
+        "loss": runner_loss.loss_figures(evidence.loss) if evidence.loss else None,
     }
-
-
-def loss_figures(loss: Loss) -> dict[str, Any]:
-    return {
-        "killed": api.first_names(loss.dead),
-        "source": loss.source,
-        "requests": len(loss.answers),
-        "hit": len(loss.hit),
-        "settle_s": loss.settle_s,
-        "last_hit_s": rounded(loss.last_hit_s),
-        "online_again_s": rounded(loss.online_again_s),
-        "served_again_s": rounded(loss.served_again_s),
-    }
-
-
-def rounded(value_s: float | None) -> float | None:
-    return None if value_s is None else round(value_s, 3)
 
 
 def records(evidence: Evidence) -> list[dict[str, Any]]:

@@ -12,13 +12,13 @@ from livecheck.core.interruption import INTERRUPTION
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from livecheck.core.command_output import Command, NoOutput
 from livecheck.core.run import Run
-from livecheck.core.text import shorten
+from livecheck.core.text import duration, listed, shorten
 from livecheck.fleet import api
 from livecheck.fleet.api import LogEntry, Unreadable
 from livecheck.fleet.attribution import KnownRunners
@@ -100,23 +100,55 @@ class Loss:
 
     @property
     def dead(self) -> list[str]:
-        """The runners that went offline between the two commands, if there are any that served
-        before: another one may go for a reason of its own. Where no list shows that, those that
-        served nothing more meanwhile, while others did; or else whichever went offline."""
+        """The runners that were killed, as far as anything tells. Others may go to sleep meanwhile.
+
+        First those whose requests failed, and that served nothing more: of these, the ones that
+        went offline, if there are any. Else whichever went offline first between the two commands,
+        of those that served before; where no list shows that, those that served nothing more while
+        others did; or else any that went offline first.
+        """
         if self.killed is None:
             return []
+        gone = self._gone()
+        known = {name for name in gone if name in self.served_before}
+        failing = self._failing()
+        if failing:
+            return sorted(failing & known or failing)
+        if known or not (served := self._served_meanwhile()):
+            return first_of({name: gone[name] for name in known or gone})
+        return sorted(self.served_before - served) or first_of(gone)
+
+    @property
+    def _meanwhile_s(self) -> tuple[float, float]:
+        """From the end of the kill command to the beginning of the revive command."""
         end_s = self.revived.begun_s if self.revived else time.perf_counter()
-        before = [each.online for each in self.sightings if each.at_s <= self.killed.begun_s]
-        during = [each for each in self.sightings if self.killed.begun_s < each.at_s <= end_s]
-        gone = {name for each in during for name in (before or [frozenset()])[-1] - each.online}
-        if known := gone & self.served_before:
-            return sorted(known)
-        served = {
+        return (self.killed.ended_s if self.killed else 0.0), end_s
+
+    def _gone(self) -> dict[str, float]:
+        """Who was online before the kill command, and when each was first seen offline after it."""
+        end_s = self._meanwhile_s[1]
+        before = [each.online for each in self.sightings if each.at_s <= self.killed_s]
+        during = [each for each in self.sightings if self.killed_s < each.at_s <= end_s]
+        found: dict[str, float] = {}
+        for each in during:
+            for name in (before or [frozenset()])[-1] - each.online:
+                found.setdefault(name, each.at_s)
+        return found
+
+    def _served_meanwhile(self) -> set[str]:
+        begin_s, end_s = self._meanwhile_s
+        return {
             each.runner
             for each in self.visits
-            if not each.failed and self.killed.ended_s + CLOCK_S < each.sent_s < end_s - CLOCK_S
+            if not each.failed and begin_s + CLOCK_S < each.sent_s < end_s - CLOCK_S
         }
-        return sorted((self.served_before - served if served else ()) or gone)
+
+    def _failing(self) -> set[str]:
+        """Those that served before, and of which requests failed from the kill on or shortly
+        before; none that was sent after it was served."""
+        end_s = self._meanwhile_s[1]
+        failed = {each.runner for each in self.visits if each.failed and each.sent_s < end_s}
+        return (failed & self.served_before) - self._served_meanwhile()
 
     @property
     def hit(self) -> list[Answer]:
@@ -179,6 +211,12 @@ class Loss:
         return max(firsts) - self.revived.begun_s
 
 
+def first_of(gone: Mapping[str, float]) -> list[str]:
+    """Those that went first: another one may fall asleep after them."""
+    first_s = min(gone.values(), default=0.0)
+    return sorted(name for name, at_s in gone.items() if at_s == first_s)
+
+
 def sent_s(answer: Answer) -> float:
     return sent_ms(answer) / 1e3
 
@@ -190,13 +228,52 @@ def is_after(answer: Answer, at_s: float) -> bool:
 
 def is_clean_error(answer: Answer) -> bool:
     """Whether every client takes it for an error: a whole answer with a status that says so, or an
-    error event in a stream, which has no other way to say it."""
+    error event in a stream, which has no other way to say it. A client that reads a stream takes a
+    200 with an error as JSON for an answer without a word: it has no line that begins with `data:`.
+    """
     if answer.failure is not None:
         return False
     if (answer.status or 0) >= 400:
         return True
-    error = answer.stream_error if answer.wants_stream else None
+    error = answer.stream_error if answer.wants_stream and answer.stream.events else None
     return error is not None and error.kind == "stream_error"
+
+
+# --- show
+
+
+def loss_lines(loss: Loss) -> list[str]:
+    """What the loss of a runner has cost."""
+
+    def line(label: str, value_s: float | None, since: str) -> str:
+        shown = duration(None if value_s is None else value_s * 1e3)
+        return f"    {label:22}{shown:>9}  since the {since} command began"
+
+    hit = f"{len(loss.hit)} of {len(loss.answers)}"
+    return [
+        f"  killed: {listed(loss.dead) if loss.dead else 'not known which runner'}",
+        f"    {'requests hit':22}{hit:>9}",
+        line("no more were hit", loss.last_hit_s, "kill"),
+        line("online again", loss.online_again_s, "revive"),
+        line("serves again", loss.served_again_s, "revive"),
+    ]
+
+
+def loss_figures(loss: Loss) -> dict[str, Any]:
+    return {
+        "killed": api.first_names(loss.dead),
+        "source": loss.source,
+        "requests": len(loss.answers),
+        "hit": len(loss.hit),
+        "settle_s": loss.settle_s,
+        "last_hit_s": rounded(loss.last_hit_s),
+        "online_again_s": rounded(loss.online_again_s),
+        "served_again_s": rounded(loss.served_again_s),
+    }
+
+
+def rounded(value_s: float | None) -> float | None:
+    return None if value_s is None else round(value_s, 3)
 
 
 # --- who served

@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiohttp import web
 
 from ..fleet_registry import Registry, Runner
+from ..hooks import Handler
+from ..refusals import TextRefusal
 from ..server import abort_stream
 from .fault import Fault, Install, SoundVariant
 from .fleet_changes import chooses
 from .gateway_parts import FleetGateway
-from .planting import nothing, on_gateway
+from .planting import all_of, around, around_with_gateway, nothing, on_gateway
+from .workload_routing import not_found
 
 KILL = ("--kill-command", "kill -USR1 {runner_pid_tower}")
 REVIVE = ("--revive-command", "kill -USR2 {runner_pid_tower}")
 LOSS = (*KILL, *REVIVE, "--settle", "1", "--revive-timeout", "20", "--timeout", "10")
+LATER = (*LOSS, "--settle", "3")  # it has been noticed until then
 SLOW = {"ttft_ms": 20, "itl_ms": 5}  # so that streams are in their middle when the runner dies
 NOTICED_S = 1.0
-SETTLE_S = 3  # after that it has been noticed
+PAUSE_S = 0.01
+SLEEPS_LATER_S = 0.5
 
 
 # --- what becomes of a stream of the dead runner
@@ -52,7 +58,81 @@ async def hang(request: web.BaseRequest, stream: web.StreamResponse) -> None:
     await asyncio.Event().wait()
 
 
+# --- what becomes of a request that the dead runner should have had
+
+
+async def close(request: web.BaseRequest) -> web.StreamResponse:
+    """The connection is closed without a byte."""
+    abort_stream(request)
+
+
+async def error_as_success(request: web.BaseRequest) -> web.StreamResponse:
+    return web.json_response({"error": {"message": "the runner died", "code": 500}})
+
+
+def answers_refused(answer: Handler) -> Install:
+    """The gateway notices after a while that a runner has died; this is its answer until then."""
+
+    async def backend(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except TextRefusal:
+            return await answer(request)
+
+    return all_of(on_gateway(notice_late), around("backend", backend))
+
+
+async def ask_another(
+    fleet: FleetGateway, handler: Handler, request: web.BaseRequest
+) -> web.StreamResponse:
+    """The gateway learns of a dead runner when a request to it fails, and asks another runner."""
+    try:
+        return await handler(request)
+    except TextRefusal:
+        for runner in fleet.registry.runners:
+            if runner.writer is None:
+                Registry.unregister(fleet.registry, runner)
+        return await handler(request)
+
+
+def refuse_a_part() -> Install:
+    """As long as a runner is gone, every other request is a 502, and goes to no runner."""
+    numbers = itertools.count()
+
+    async def wrapper(
+        fleet: FleetGateway, handler: Handler, request: web.BaseRequest
+    ) -> web.StreamResponse:
+        is_one_gone = len(fleet.registry.online) < len(fleet.registry.runners)
+        if is_one_gone and next(numbers) % 2:
+            return web.Response(status=502, text="bad gateway")
+        return await handler(request)
+
+    return around_with_gateway("inference", wrapper)
+
+
 # --- who is online
+
+
+def let_another_sleep(fleet: FleetGateway) -> None:
+    """When a runner dies, another one that has nothing to do goes to sleep soon after."""
+    registry, sleepers = fleet.registry, set[str]()
+
+    def unregister(runner: Runner) -> None:
+        Registry.unregister(registry, runner)
+        if not sleepers:
+            sleepers.add(runner.name)
+            asyncio.get_running_loop().create_task(put_to_sleep(registry, runner))
+
+    registry.unregister = unregister  # type: ignore[method-assign]
+
+
+async def put_to_sleep(registry: Registry, dead: Runner) -> None:
+    other = [each for each in registry.online if each is not dead][-1]
+    other.leaving = True
+    while other.active:
+        await asyncio.sleep(PAUSE_S)
+    await asyncio.sleep(SLEEPS_LATER_S)
+    registry.put_to_sleep(other)
 
 
 def keep_registered(fleet: FleetGateway) -> None:
@@ -139,10 +219,33 @@ ROWS: tuple[Fault, ...] = (
         arguments=(*LOSS[:-1], "4"),
     ),
     _loss(
+        "runner-dies-closed",
+        "when a runner dies, connections are closed without an answer",
+        check="clean_errors",
+        install=answers_refused(close),
+        arguments=LATER,
+        says="closed",
+    ),
+    _loss(
+        "runner-dies-error-as-200",
+        "when a runner dies, the error is a 200 with JSON in the place of a stream",
+        check="clean_errors",
+        install=answers_refused(error_as_success),
+        arguments=LATER,
+    ),
+    _loss(
+        "runner-gone-not-served",
+        "as long as a runner is gone, every other request is a 502",
+        check="rerouted",
+        install=refuse_a_part(),
+        says="were not served",
+    ),
+    _loss(
         "dead-runner-kept",
         "a dead runner goes on getting requests",
         check="rerouted",
         install=on_gateway(keep_registered),
+        says="went to tower",
     ),
     _loss(
         "revived-runner-refused",
@@ -175,6 +278,30 @@ SOUND: tuple[SoundVariant, ...] = (
         ("test_workload_routing.py",),
         on_gateway(notice_late),
         options=SLOW,
-        arguments=(*LOSS, "--settle", str(SETTLE_S)),
+        arguments=LATER,
+    ),
+    SoundVariant(
+        "runner-dies-another-is-asked",
+        "a runner dies; when a request to it fails, the gateway asks another one",
+        ("test_workload_routing.py",),
+        all_of(on_gateway(keep_registered), around_with_gateway("inference", ask_another)),
+        options=SLOW,
+        arguments=LOSS,
+    ),
+    SoundVariant(
+        "runner-dies-another-sleeps",
+        "a runner dies, and soon after another one falls asleep",
+        ("test_workload_routing.py",),
+        on_gateway(let_another_sleep),
+        options={**SLOW, "runners": 3},
+        arguments=LOSS,
+    ),
+    SoundVariant(
+        "runner-dies-named-by-header",
+        "a runner dies; a header names who served, and there is no admin API",
+        ("test_workload_routing.py",),
+        not_found("requests", "runners"),
+        options={**SLOW, "runner_header": "X-Runner"},
+        arguments=LOSS,
     ),
 )

@@ -52,14 +52,15 @@ def busy(sent_s: float) -> Answer:
     return failed(sent_s * 1e3, sent_s * 1e3 + 5, 503, "no room")
 
 
-def stream(*pieces: bytes, **more: Any) -> Answer:
-    """A stream that began before the kill."""
+def stream(*pieces: bytes, headers: dict[str, str] = STREAM, **more: Any) -> Answer:
+    """A stream that was asked for before the kill."""
     times = [(100.0 * number, piece) for number, piece in enumerate(pieces, 1)]
     return made.answer(
-        headers=STREAM, request=REQUEST, pieces=times, sent_ns=ns(9900), spent_ms=900, **more
+        headers=headers, request=REQUEST, pieces=times, sent_ns=ns(9900), spent_ms=900, **more
     )
 
 
+JSON = {"content-type": "application/json"}
 ERROR = b'data: {"error": {"message": "the runner died"}}\n\n'
 
 
@@ -84,6 +85,26 @@ def test_without_a_list_it_is_the_one_that_served_nothing_more() -> None:
     assert loss(visits=visits, sightings=[]).dead == ["tower"]
 
 
+def failed_visit(runner: str, sent_s: float) -> Visit:
+    return Visit(runner, at(sent_s), True)
+
+
+def test_a_runner_that_falls_asleep_by_itself_is_not_the_killed_one() -> None:
+    all_three, two = BOTH | {"attic"}, frozenset({"desk", "attic"})
+    at_once = [Sighting(at(9), all_three), Sighting(at(12), ONE)]
+    first = [Sighting(at(9), all_three), Sighting(at(12), two), Sighting(at(14), ONE)]
+    fields: dict[str, Any] = {"served_before": all_three}
+    assert loss(sightings=first, **fields).dead == ["tower"]
+    assert loss(sightings=at_once, **fields).dead == ["attic", "tower"]  # nothing tells them apart
+    visits = [failed_visit("tower", 9.9), Visit("desk", at(13), False)]
+    assert loss(sightings=at_once, visits=visits, **fields).dead == ["tower"]
+    asleep = [Sighting(at(9), all_three), Sighting(at(12), BOTH)]
+    kept = [failed_visit("tower", 12), Visit("desk", at(13), False)]
+    assert loss(sightings=asleep, visits=kept, **fields).dead == ["tower"]  # still shown as online
+    served = [*visits, failed_visit("desk", 12)]  # once, and it served after that
+    assert loss(sightings=at_once, visits=served, **fields).dead == ["tower"]
+
+
 def test_it_is_counted_how_long_requests_were_hit() -> None:
     found = loss([good(9.5), bad(10.5), bad(12.5), good(12.7), bad(20.4)])
     assert len(found.hit) == 3
@@ -100,6 +121,10 @@ def test_it_is_counted_how_long_requests_were_hit() -> None:
         (stream(hostile.delta("one"), ERROR), True),
         (stream(hostile.delta("one"), ERROR + hostile.DONE), True),
         (stream(hostile.delta("one")), False),  # it looks complete
+        (stream(b'{"error": {"message": "the runner died"}}'), False),
+        (stream(b'{"error": {"message": "died"}}', headers=JSON), False),
+        (stream(failure=Failure("closed", "closed without an answer")), False),
+        (stream(failure=Failure("malformed", "not HTTP")), False),
         (stream(hostile.delta("one"), failure=Failure("truncated", "cut")), False),
         (stream(hostile.delta("one"), failure=Failure("timeout", "silent")), False),
     ],

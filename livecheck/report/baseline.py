@@ -464,7 +464,7 @@ def change_of(compared: Compared, between: Between, margin: float, assumed: floa
         runs=len(compared.shifts),
         sessions=len(compared.grouped),
         p=found.within.tail(math.log1p(least)),
-        p_sessions=found.sessions.tail(math.log1p(least)),
+        p_sessions=found.p_sessions(math.log1p(least)),
         noise=max(0.0, variance - found.spread) * statistics.harmonic_mean(counts),
         spread=found.spread,
     )

@@ -18,9 +18,11 @@ the session alone. For the question whether the spread could explain a slowdown,
 assumed: `SESSION_SPREAD`, which counts as much as `PRIOR_DF` degrees of freedom. With more
 sessions, what they show is weighed against it: (d0 s0² + d s²) / (d0 + d), with Student's
 distribution at d0 + d, the moderated t test of Smyth (2004). Otherwise a second session, with one
-degree of freedom, would tell less than the first with its assumption. Of this interval and that of
-the sessions' own spread the narrower one counts: systems that are steadier than assumed are seen to
-be, and the errors of both together stay below 5 % (tests/tools/power.py).
+degree of freedom, would tell less than the first with its assumption. A slowdown is beyond the
+spread when this test says so, or the t test on the session means alone, with k - 1 degrees of
+freedom: systems that are steadier than assumed are seen to be, and the errors of both together stay
+below 5 % (tests/tools/power.py). The interval that is shown is the narrower one of the moderated
+one and the sessions' own.
 
 Smyth, G. K. (2004), "Linear models and empirical Bayes methods for assessing differential
 expression in microarray experiments", section 4, doi 10.2202/1544-6115.1027.
@@ -147,22 +149,26 @@ def mean_estimate(repeats: Sequence[Shift]) -> float:
 class Combined:
     """The shift of this run from all sessions of the baseline together.
 
-    within: with the noise of requests and repeats alone. sessions: with the spread between sessions
-    as well. whole: the one that is shown, `within` where there is only one session. spread: the
-    variance in `whole` that more requests would not make smaller.
+    within: with the noise of requests and repeats alone. whole: the one that is shown, with the
+    spread between sessions where there are several. tests: those that allow for this spread.
+    spread: the variance in `whole` that more requests would not make smaller.
     """
 
     within: Shift
-    sessions: Shift
     whole: Shift
+    tests: Sequence[Shift]
     spread: float
+
+    def p_sessions(self, x: float) -> float:
+        """The p of "it is x or less", when sessions differ."""
+        return min(each.tail(x) for each in self.tests)
 
 
 def combined(sessions: Sessions, between: Between, assumed: float) -> Combined:
     """assumed: the variance between sessions that is assumed while nothing shows it."""
     shifts = [each for one in sessions for each in one]
     if not all(each.is_bounded for each in shifts):
-        return Combined(shifts[0], shifts[0], shifts[0], 0.0)
+        return Combined(shifts[0], shifts[0], shifts[:1], 0.0)
     k, weights = len(sessions), [1 / (len(sessions) * len(one)) for one in sessions for _ in one]
     shares = sum(weight**2 for weight in weights)
     estimate = statistics.fmean(map(mean_estimate, sessions))
@@ -179,12 +185,13 @@ def combined(sessions: Sessions, between: Between, assumed: float) -> Combined:
     within = shifts[0] if len(shifts) == 1 else with_spread(0.0, math.inf)
     df = between.sessions_df if k > 1 else 0
     moderated = (PRIOR_DF * assumed + df * between.sessions) / (PRIOR_DF + df)
-    allowing = with_spread(moderated, PRIOR_DF + df)
+    whole, tests = within, [with_spread(moderated, PRIOR_DF + df)]
     if df:
-        allowing = min(allowing, with_spread(between.sessions, df), key=lambda each: each.high)
-    whole = allowing if k > 1 else within
+        own = with_spread(between.sessions, df)
+        whole = min(own, *tests, key=lambda each: each.high)
+        tests.append(student_shift(estimate, own.var_now, own.var_then, df))
     requests = var_now - repeats + var_then - repeats * shares
-    return Combined(within, allowing, whole, max(0.0, whole.var_now + whole.var_then - requests))
+    return Combined(within, whole, tests, max(0.0, whole.var_now + whole.var_then - requests))
 
 
 def satterthwaite(total: float, parts: Iterable[tuple[float, float]]) -> float:

@@ -19,6 +19,8 @@ Examples:
     python3 report.py results --baseline results-v1.0-a --baseline results-v1.0-b
     # thresholds of your own, a page to look at, and a file for the CI server
     python3 report.py --thresholds verdict.toml --html report.html --junit junit.xml
+    # all releases in order of time, with the changes of their figures marked
+    python3 report.py --history results --html history.html
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TypeVar
 
 from livecheck.core.checks import Exit, worst
 from livecheck.core.options import Parser, positive_number
@@ -36,26 +39,39 @@ from livecheck.core.result_file import to_json, write_file
 from livecheck.core.run import missing
 from livecheck.core.screen import Screen, open_streams, write_out
 from livecheck.core.text import one_line, visible
-from livecheck.report import html, junit, markdown, text, verdict, words
+from livecheck.report import (
+    history,
+    history_page,
+    history_text,
+    html,
+    junit,
+    markdown,
+    text,
+    verdict,
+    words,
+)
 from livecheck.report.documents import Allowance
 from livecheck.report.result_files import read_folder
 from livecheck.report.thresholds import MistakeInThresholds, Thresholds, read_thresholds
 
+RESULTS = Path("results")  # where the scripts save by default
 MARKDOWN = "baseline_report.md"  # the guide's name for it
 MAX_NAME = 200  # characters of --title, --gpu, --model-name and --quant
 MAX_PERCENT, MAX_HOURS = 1000.0, 1e6
+T = TypeVar("T")
 
 
 def build_parser() -> Parser:
     parser = Parser.from_manual(__file__, __doc__)
     add = parser.add_argument_group("what to judge, and by what").add_argument
     folder = "folder with the result files (default %(default)s)"
-    default = Path("results")
-    add("results", nargs="?", type=Path, default=default, metavar="RESULTS_DIR", help=folder)
+    add("results", nargs="?", type=Path, default=RESULTS, metavar="RESULTS_DIR", help=folder)
     earlier = "results of an earlier run to compare with (repeatable)"
     add(
         "--baseline", type=Path, nargs="+", action="extend", default=[], metavar="DIR", help=earlier
     )
+    history = "show the releases in these folders in order of time, instead of judging one"
+    add("--history", type=Path, nargs="+", action="extend", default=[], metavar="DIR", help=history)
     profile = "which results are required (default: decided by the files)"
     add("--profile", choices=sorted(verdict.REQUIRED), help=profile)
     thresholds = "TOML file that changes the guide's thresholds"
@@ -119,18 +135,20 @@ def write(report: verdict.Report, args: argparse.Namespace, screen: Screen) -> E
     own = args.results / MARKDOWN if args.results.is_dir() else None
     wanted = [(own, markdown.text), (args.junit, junit.text), (args.html, html.text)]
     problems = [save(screen, path, form, report) for path, form in wanted if path]
-    failures = [each for each in (*problems, show(report, args.output)) if each]
+    return told(screen, [*problems, show(in_form(report, args.output))])
+
+
+def told(screen: Screen, problems: Sequence[str | None]) -> Exit:
+    failures = [each for each in problems if each]
     for each in failures:  # shown after the verdict, because they change the exit code
         screen.note(f"report.py: {each}: exit {int(Exit.UNDECIDED)}")
     return Exit.UNDECIDED if failures else Exit.OK
 
 
-def save(
-    screen: Screen, path: Path, form: Callable[[verdict.Report], str], report: verdict.Report
-) -> str | None:
+def save(screen: Screen, path: Path, form: Callable[[T], str], content: T) -> str | None:
     """Write a file and say so. Returns why it could not be written, None when it was."""
     try:
-        write_file(path, form(report))
+        write_file(path, form(content))
     except OSError as error:
         return f"cannot write {path}: {error.strerror}"
     except ModuleNotFoundError as error:
@@ -139,14 +157,16 @@ def save(
     return None
 
 
-def show(report: verdict.Report, output: str) -> str | None:
-    """Print the report. Returns why it could not be printed, None when it was."""
+def in_form(report: verdict.Report, output: str) -> str:
     if output == "json":
-        shown = to_json(verdict.as_dict(report))
-    elif output == "markdown":
-        shown = markdown.text(report)
-    else:
-        shown = "\n".join(text.lines(report)) + "\n"
+        return to_json(verdict.as_dict(report))
+    if output == "markdown":
+        return markdown.text(report)
+    return "\n".join(text.lines(report)) + "\n"
+
+
+def show(shown: str) -> str | None:
+    """Print the report. Returns why it could not be printed, None when it was."""
     try:
         write_out(shown)
     except BrokenPipeError:
@@ -154,6 +174,31 @@ def show(report: verdict.Report, output: str) -> str | None:
     except OSError as error:
         return f"cannot write to standard output: {error.strerror}"
     return None
+
+
+# --- the history
+
+
+def show_history(args: argparse.Namespace, thresholds: Thresholds, screen: Screen) -> Exit:
+    """Write the page and print the history. It judges nothing."""
+    found = history.read_history(args.history, thresholds, args.margin / 100, args.title)
+    problem = save(screen, args.html, history_page.text, found) if args.html else None
+    return told(screen, [problem, show(history_in_form(found, args.output))])
+
+
+def history_in_form(found: history.History, output: str) -> str:
+    if output == "json":
+        return to_json(history_text.as_dict(found))
+    if output == "markdown":
+        return history_text.markdown_text(found)
+    return "\n".join(map(words.shown, history_text.lines(found))) + "\n"
+
+
+def option_without_use(args: argparse.Namespace) -> str | None:
+    """An option about one run, which a history does not judge."""
+    others = {"RESULTS_DIR": args.results != RESULTS, "--baseline": bool(args.baseline)}
+    others |= {"--junit": args.junit is not None, "--profile": args.profile is not None}
+    return next((name for name, is_given in others.items() if is_given), None)
 
 
 # --- the command
@@ -164,6 +209,8 @@ def run(args: argparse.Namespace) -> Exit:
     open_streams("text" if args.output == "text" else "json")  # JSON and Markdown are UTF-8
     # there is no credential in result files, so nothing has to be hidden
     screen = Screen(redact=words.shown, output=args.output, verbose=False, debug=False)
+    if args.history:
+        return show_history(args, thresholds, screen)
     report = judge(args, thresholds)
     return worst([report.exit_code, write(report, args, screen)])
 
@@ -172,13 +219,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The end differs from that of the other scripts: nothing is sent, and no result is saved."""
     parser = build_parser()
     args = parser.parse_args(argv)
+    if args.history and (name := option_without_use(args)):
+        parser.error(f"{name} is about one run: leave it out with --history")
     codes: list[Exit] = []
     error = interruption.INTERRUPTION.attempt(lambda: codes.append(run(args)))
     if error is None:
         return codes[0]
     if interruption.INTERRUPTION.first is not None:  # whatever a library has made of it
         error = interruption.INTERRUPTION.exception()
-    if isinstance(error, MistakeInThresholds):
+    if isinstance(error, (MistakeInThresholds, history.NoHistory)):
         parser.error(words.shown(str(error)[:300]))
     code, why = meaning_of(error)
     Screen(words.shown, args.output, verbose=False, debug=False).note(f"report.py: {why}")

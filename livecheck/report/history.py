@@ -45,7 +45,7 @@ from livecheck.report.verdict import verdict_of_run
 from livecheck.wire.metrics import Objective, percentile
 
 ERROR = 0.05  # of a false change, over all figures of the history together
-MAX_RUNS = 200
+MAX_RUNS = 100
 MAX_FIGURES = 60
 MIN_SAMPLES = {"p95": 20, "p99": 20}  # with fewer, it is the slowest request and nothing else
 MANY = 1000  # samples from which on the binomial distribution is taken for a normal one
@@ -108,6 +108,10 @@ class Change:
     after: float
     change: float
     worsening: float
+
+    @property
+    def is_worse(self) -> bool:
+        return self.worsening > 0
 
 
 @dataclass(frozen=True)
@@ -210,7 +214,7 @@ def read_history(
     dated = [(folder.started_at, folder) for folder in folders if folder.started_at]
     runs = [(time, folder) for time, folder in sorted(dated, key=lambda each: each[0])]
     if not runs:
-        raise NoHistory(f"no result that could be used in {paths[0]}{first_problem(left_out)}")
+        raise NoHistory(f"no result that could be used{first_problem(left_out)}")
     newest = find_newest(runs)
     kept = [Run(folder, time, measure(folder, newest, left_out)) for time, folder in runs]
     kept = [each for each in kept if each.figures]

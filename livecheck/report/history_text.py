@@ -14,14 +14,21 @@ from livecheck.report.change_points import MIN_VALUES
 from livecheck.report.history import Change, History, Point, Release, Series, all_changes
 from livecheck.report.result_files import REPORT
 
+MAX_NAMED = 5  # releases in a line
+
 
 def summary(history: History) -> str:
-    """How many releases, how many changes, in a sentence."""
+    """How many releases, how many changes, and where, in a line."""
     count = sum(len(each.changes) for each in history.series)
     releases = plural(len(history.releases), "release")
     if not any(each.is_tested for each in history.series):
         return f"{releases}: changes are looked for from {MIN_VALUES} releases on"
-    return f"{releases}: {plural(count, 'change') if count else 'no change'} of a level found"
+    if not count:
+        return f"{releases}: no figure changes its level"
+    places = sorted({change.release for _, change in all_changes(history)})
+    named = ", ".join(history.releases[each].title for each in places[:MAX_NAMED])
+    more = " and later" if len(places) > MAX_NAMED else ""
+    return f"{releases}: {plural(count, 'change')} of a level, from {named}{more} on"
 
 
 def explanation(history: History) -> list[str]:
@@ -40,7 +47,7 @@ def explanation(history: History) -> list[str]:
 
 def change_words(series: Series, change: Change) -> str:
     """A change without its release: `c=1 TTFT p50: 101.2 → 121.9 ms, +20.4 %, worse`."""
-    unit, kind = series.metric.unit, "worse" if change.worsening > 0 else "better"
+    unit, kind = series.metric.unit, "worse" if change.is_worse else "better"
     levels = f"{figure(change.before)} → {figure(change.after)} {unit}"
     return f"{series.label}: {levels}, {words.percent(change.change)}, {kind}"
 

@@ -6,6 +6,7 @@ and decoding vary by --noise and everything else follows from them, as in real o
 Examples:
     python tests/tools/power.py                          # the first table of docs/report.md
     python tests/tools/power.py --table sessions         # the second one
+    python tests/tools/power.py --table history          # changes in histories of releases
     python tests/tools/power.py --sessions 3 --spread 5  # three sessions that differ by 5 %
 """
 
@@ -26,6 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from livecheck.core.checks import Exit
 from livecheck.report.baseline import Change, Finding, compare
+from livecheck.report.change_points import find_steps
+from livecheck.report.history import ERROR
 from livecheck.report.result_files import KINDS, ResultFile
 from livecheck.wire import metrics
 
@@ -37,6 +40,8 @@ TTFT_MS, TPOT_MS, TOKENS = 100.0, 8.0, 24
 GAP_NOISE = 0.2  # of the gaps of one answer
 BETWEEN_REQUESTS_MS = 0.1
 STARTED = datetime(2026, 1, 1, tzinfo=timezone.utc)
+FIGURES = 10  # of a simulated history
+LEVEL = ERROR / FIGURES
 METRICS = {"ttft": "ttft_ms", "tpot": "tokens_per_s"}  # in which a planted slowdown is named
 
 
@@ -220,6 +225,8 @@ def main() -> None:
     args = build_parser().parse_args()
     if args.table == "sessions":
         print_sessions(args)
+    elif args.table == "history":
+        print_history(args)
     else:
         print_requests(args)
 
@@ -229,7 +236,7 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add = parser.add_argument
-    add("--table", choices=("requests", "sessions"), default="requests")
+    add("--table", choices=("requests", "sessions", "history"), default="requests")
     add("--noise", type=float, nargs="+", default=[5, 10, 20, 30, 50])
     add("--requests", type=int, nargs="+", default=[10, 30, 100, 300])
     add("--margin", type=float, default=5.0)
@@ -278,6 +285,37 @@ def print_sessions(args: argparse.Namespace) -> None:
             cells = "".join(f"  {each.found:10.1%}" for each in found)
             row = f"{spread:4g} %  {number:8}  {a.worse:12.1%}  {a.open:13.1%}{cells}"
             print(f"{row}  {found[0].noticed:12.1%}", flush=True)
+
+
+def found_steps(
+    chance: numpy.random.Generator, count: int, histories: int, size: float, *changes: int
+) -> float:
+    """In which share of the histories all these changes are found, and with none: something is.
+
+    size: in standard deviations of a release.
+    """
+    hits = 0
+    for _ in range(histories):
+        levels = sum(size * (-1) ** i * (numpy.arange(count) >= e) for i, e in enumerate(changes))
+        found = [e.index for e in find_steps((chance.normal(size=count) + levels).tolist(), LEVEL)]
+        seen = all(any(abs(each - at) <= 1 for each in found) for at in changes)
+        hits += seen if changes else bool(found)
+    return hits / histories
+
+
+def print_history(args: argparse.Namespace) -> None:
+    """How often a change of level is found within one release, and how often a false one."""
+    chance, many = numpy.random.default_rng(1), args.reports
+    print(f"{many} histories a cell; the error of 5 % is shared by {FIGURES} figures; a change of")
+    print("so many standard deviations of a release: in the middle; two releases ago; there and")
+    print("back again\n\nreleases  false alarms  size  middle  last two  there and back")
+    for count in (6, 10, 20, 30):
+        false = 1 - (1 - found_steps(chance, count, 20 * many, 0.0)) ** FIGURES
+        for size in (2.0, 3.0, 5.0):
+            at = (count // 2,), (count - 2,), (count // 3, 2 * count // 3)
+            middle, late, both = (found_steps(chance, count, many, size, *each) for each in at)
+            cells = f"{middle:6.0%}  {late:8.0%}  {both:14.0%}"
+            print(f"{count:8}  {false:12.1%}  {size:4g}  {cells}", flush=True)
 
 
 def rates_of(

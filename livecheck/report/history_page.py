@@ -14,7 +14,8 @@ from livecheck.core.run import TOOL_VERSION
 from livecheck.core.text import figure, plural, shorten
 from livecheck.report import history_text, words
 from livecheck.report.history import Change, History, Point, Release, Series, all_changes
-from livecheck.report.html import STYLE, bullets, escape, section
+from livecheck.report.html_parts import bullets, escape, section
+from livecheck.report.page_style import STYLE
 
 # In units of the SVG, of which a telephone shows 310 and a desktop 400.
 WIDTH, HEIGHT = 360.0, 186.0

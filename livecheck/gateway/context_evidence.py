@@ -23,8 +23,11 @@ from livecheck.wire.spoken import content_in, thoughts_in
 PROBE, RATE, SHORT, HALF, LONG = "probe", "rate", "short", "half", "long"
 TOGETHER, BEYOND = "together", "beyond"
 SHARES = {SHORT: 0.1, HALF: 0.5, LONG: 0.95, TOGETHER: 0.5, BEYOND: 1.05}
+ALONE = (SHORT, HALF, LONG)
 USAGE = b"include_usage"
-LEAST_GROWTH_MS = 100.0  # between two prefills: less may be anything else
+# Between two prefills: less may be anything else. A fast GPU reads 2,000 tokens in 50 ms.
+LEAST_GROWTH_MS = 20.0
+OF_SPREAD = 3.0  # and so many times what equally long prompts differ by
 SAME_PACE = 0.6  # of the time per token up to half of the context, from there on
 
 
@@ -228,13 +231,20 @@ class Evidence:
     def prefill_grew(self) -> bool:
         """Whether the longest prompts took as much longer as their text is longer: what is thrown
         away takes no time."""
-        times = [self._fastest(phase) for phase in (SHORT, HALF, LONG)]
+        times = [self._fastest(phase) for phase in ALONE]
         if None in times:
             return False
         (n_0, t_0), (n_1, t_1), (n_2, t_2) = (each for each in times if each)
-        if t_1 - t_0 < LEAST_GROWTH_MS or n_1 == n_0 or n_2 == n_1:
+        least_ms = max(LEAST_GROWTH_MS, OF_SPREAD * self._spread_ms)
+        if t_1 - t_0 < least_ms or n_1 == n_0 or n_2 == n_1:
             return False
         return (t_2 - t_1) / (n_2 - n_1) >= SAME_PACE * (t_1 - t_0) / (n_1 - n_0)
+
+    @property
+    def _spread_ms(self) -> float:
+        """By how much the two fastest prefills of a phase differ, at most."""
+        phases = [sorted(a.prefill_ms for a in self.good(p) if a.prefill_ms) for p in ALONE]
+        return max((times[1] - times[0] for times in phases if len(times) > 1), default=0.0)
 
     def _fastest(self, phase: str) -> tuple[int, float] | None:
         """The sentences and the time of the fastest prefill of this phase."""

@@ -214,6 +214,24 @@ def test_a_weak_model_is_not_accused() -> None:
     assert check.status is Status.WARN and "prefill" in check.detail
 
 
+@pytest.mark.parametrize(
+    ("half_ms", "long_ms", "status"),
+    [
+        ((55.0, 56.0), 105.0, Status.WARN),  # a fast GPU
+        ((55.0, 75.0), 105.0, Status.FAIL),  # equal prompts differ by as much
+        ((55.0, 56.0), 58.0, Status.FAIL),
+        ((15.0, 15.0), 25.0, Status.FAIL),  # that may be anything
+    ],
+)
+def test_a_prefill_of_few_milliseconds_counts_where_it_is_steady(
+    half_ms: tuple[float, ...], long_ms: float, status: Status
+) -> None:
+    short = [asked(SHORT, ttft_ms=each) for each in (10.0, 10.5)]
+    half = [asked(HALF, ttft_ms=each) for each in half_ms]
+    lost = [asked(LONG, "-++", ttft_ms=long_ms) for _ in range(3)]
+    assert context.check_remembered(evidence(*lost, *half, *short)).status is status
+
+
 def test_the_prefill_of_a_cut_text_does_not_excuse_it() -> None:
     lost = [asked(LONG, "-++", ttft_ms=1_050) for _ in range(3)]
     check = context.check_remembered(evidence(*lost, *[asked(HALF, ttft_ms=1_000)] * 2))

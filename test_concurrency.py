@@ -382,7 +382,7 @@ def ask_in_turn(session: Session, cancelled: Sequence[Task], after: Sequence[Tas
     def keep(answers: list[Answer]) -> None:
         session.evidence.asked += map(Asked, steps, [*cancelled, *after], answers)
 
-    label = f"{len(cancelled)} answers that are cancelled, and {count} after them"
+    label = f"{plural(len(cancelled), 'answer')} to be cancelled, and {count} after that"
     requests = [task.request for task in (*cancelled, *after)]
     session.asker.ask(requests, count, label=label, total=len(requests), keep=keep)
     session.evidence.stopped = session.asker.stopped

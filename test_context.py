@@ -451,9 +451,10 @@ def judge_trouble(name: str, asked: Sequence[Asked], evidence: Evidence) -> Chec
     accused = [each for each in bad if excuse(each, evidence) is None]
     if accused:
         first = accused[0]
-        phase = f"{percent_of(first.phase)}: " if first.share else ""
-        told = count_texts(trouble_words(each, evidence) for each in accused)
-        detail = f"{phase}{len(accused)} of {len(asked)} not answered: {told}"
+        phase = percent_of(first.phase) if first.share else "short prompts"
+        same, tried = ([a for a in each if a.phase == first.phase] for each in (accused, asked))
+        told = count_texts(trouble_words(each, evidence) for each in same)
+        detail = f"{phase}: {len(same)} of {len(tried)} not answered: {told}"
         return failed(name, detail, {"status": first.answer.status})
     if bad:
         return undecided(name, f"not decided: {excuse(bad[0], evidence)}")
@@ -543,9 +544,10 @@ def check_remembered(evidence: Evidence) -> Check:
     if all(n == of for n, of in times.values()):
         return passed(name, detail, facts)
     if first or not last or tries <= MORE_TRIES:
-        return warned(
-            name, f"{detail}; at 10 % each time: the model is weak, or text is lost", facts
-        )
+        why = "the model is weak, or text is lost"
+        if evidence.are_read(found):
+            why = "the engine has read all of it (timings), so the model is weak"
+        return warned(name, f"{detail}; at 10 % each time: {why}", facts)
     return judge_loss(name, detail, facts, evidence)
 
 

@@ -30,8 +30,9 @@ STREAM = {"accept": "text/event-stream"}
 Says = Callable[[str], Answer]  # what comes in the place of the right answer
 
 
-def check(deployment: Deployment, *arguments: object) -> Finished:
-    return run_script(SCRIPT, "--url", deployment.url, "--api-key", deployment.api_key, *arguments)
+def check(deployment: Deployment, *arguments: object, timeout_s: float = 90) -> Finished:
+    target = ("--url", deployment.url, "--api-key", deployment.api_key)
+    return run_script(SCRIPT, *target, *arguments, timeout_s=timeout_s)
 
 
 # --- made by hand
@@ -268,6 +269,16 @@ def test_a_model_that_can_answer_nothing_leaves_all_undecided() -> None:
     assert finished.code == 3
     assert only("PASS", finished) == {"answered", "characters", "form"}
     assert "the model can answer none of the questions" in finished.out
+
+
+@pytest.mark.timeout(400)
+def test_llama_cpp_answers_together_as_well_as_alone() -> None:
+    with running(engine="llama", rate_limit=0, slots=2) as deployment:
+        brief = ("--concurrency", 2, "--alone", 4, "--max-tokens", 24)
+        finished = check(deployment, *brief, timeout_s=250)
+    assert finished.code == 0, finished.out
+    found = only("PASS", finished)
+    assert found >= {"alone", "answered", "crosstalk", "correct", "leftovers", "form"}, finished.out
 
 
 def test_as_many_at_once_as_health_says() -> None:

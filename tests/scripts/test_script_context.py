@@ -40,6 +40,7 @@ from reference import running
 SCRIPT = "test_context.py"
 SAVED = SavedAs("context")
 QUICK = {"engine": "sim", "ttft_ms": 4, "itl_ms": 1, "slots": 4, "context_size": 4096}
+LLAMA_S = 250  # for a run on a real model, beside other tests
 SIZE, BASE, EACH = 1000, 80, 9  # tokens: of the context, of a prompt without sentences, of each
 LENGTHS = {RATE: 16, SHORT: 8, HALF: 46, LONG: 96, TOGETHER: 46, BEYOND: 108}
 FAR_RATE = Counted(64, BASE + 64 * EACH)
@@ -444,6 +445,22 @@ def test_a_whole_part_of_the_context_is_a_hint_at_slots() -> None:
 
 
 # --- the script
+
+
+@pytest.mark.timeout(600)
+def test_llama_cpp_keeps_the_context_of_a_slot_and_has_no_more(tmp_path: Path) -> None:
+    """It divides its context by the slots. What SmolLM2 remembers decides nothing here."""
+    with running(engine="llama", rate_limit=0, slots=2, context_size=1024) as deployment:
+        target = ("--url", deployment.url, "--api-key", deployment.api_key)
+        sound = run_script(
+            SCRIPT, *target, "--concurrency", 2, results=tmp_path / "slot", timeout_s=LLAMA_S
+        )
+        size = ("--context", 1024, "--skip", "together")
+        divided = run_script(SCRIPT, *target, *size, results=tmp_path / "all", timeout_s=LLAMA_S)
+    assert sound.code == 0, sound.out
+    assert SAVED.only("PASS", sound) >= {"promise", "taken", "room", "beyond", "form"}, sound.out
+    assert divided.code == 1 and SAVED.only("FAIL", divided) == {"taken"}, divided.out
+    assert "1024 divided by 2" in " ".join(divided.out.split())
 
 
 def test_it_asks_for_the_context_where_nobody_says_it(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ class Asked:
     task: Task
     answer: Answer
     text: str = field(init=False)  # for the user
-    thoughts: str = field(init=False)
+    said: str = field(init=False)  # all of it, the thoughts as well, in whichever form they came
     size: int = field(init=False)  # bytes that came
     was_cut: bool = field(init=False)  # by max_tokens
     is_utf8: bool = field(init=False, default=True)
@@ -127,7 +127,8 @@ class Asked:
 
     def __post_init__(self) -> None:
         answer = self.answer
-        text, self.thoughts = answer.said if answer.status == 200 else ("", "")
+        text, thoughts = answer.said if answer.status == 200 else ("", "")
+        self.said = f"{thoughts}\n{text}".strip()
         self.text, self.size = without_thoughts(text), answer.reply.size
         content = None if answer.is_stream else answer.json
         reason = answer.stream.finish_reason if answer.is_stream else None
@@ -537,7 +538,7 @@ def check_crosstalk(evidence: Evidence) -> Check:
     left = {word for each in evidence.of("cancelled") for word in each.question.words}
     owners = evidence.questions.owners
     mine = {word: owner for word, owner in owners.items() if word not in left}  # no leftovers
-    found = [(a, words) for a in evidence.asked if (words := foreign(said_by(a), a.question, mine))]
+    found = [(a, words) for a in evidence.asked if (words := foreign(a.said, a.question, mine))]
     facts = {"answers": len(evidence.counted(*WORDS)), "crossed": len(found)}
     if found:
         asked, words = found[0]
@@ -552,11 +553,6 @@ def check_crosstalk(evidence: Evidence) -> Check:
     return passed(name, f"no word of another request in {facts['answers']} answers", facts)
 
 
-def said_by(asked: Asked) -> str:
-    """All text of an answer."""
-    return f"{asked.thoughts}\n{asked.text}".strip()
-
-
 def ask_words(question: Question) -> str:
     """What was asked, for people."""
     return quoted(str(question.messages[-1]["content"]))
@@ -564,7 +560,7 @@ def ask_words(question: Question) -> str:
 
 def answer_words(asked: Asked) -> str:
     """The beginning of an answer, for people."""
-    return asked.problem or quoted(said_by(asked)[:TEXT_LENGTH])
+    return asked.problem or quoted(asked.said[:TEXT_LENGTH])
 
 
 def check_correct(evidence: Evidence) -> Check:
@@ -648,11 +644,11 @@ def check_characters(evidence: Evidence) -> Check:
     if not whole:
         return skip(name, "there is no answer to look at")
     broken = [each for each in whole if not each.is_utf8]
-    lost = [each for each in whole if characters.is_damaged(said_by(each), each.was_cut)]
+    lost = [each for each in whole if characters.is_damaged(each.said, each.was_cut)]
     facts = {"answers": len(whole), "lost": len(lost), "not_utf8": len(broken)}
     parts = []
     if lost:
-        sample = quoted(said_by(lost[0])[:TEXT_LENGTH])
+        sample = quoted(lost[0].said[:TEXT_LENGTH])
         parts.append(f"{len(lost)} have U+FFFD in them ({in_steps(lost)}), as {sample}")
     if broken:
         parts.append(f"{len(broken)} are not UTF-8 ({in_steps(broken)})")
@@ -668,7 +664,7 @@ def check_leftovers(evidence: Evidence) -> Check:
     cancelled = [each for each in evidence.of("cancelled") if not each.is_whole]
     after = [each for each in evidence.counted("after") if each.problem is None]
     owners = {w: each.question for each in evidence.of("cancelled") for w in each.question.words}
-    found = [(each, w) for each in after if (w := foreign(said_by(each), each.question, owners))]
+    found = [(each, w) for each in after if (w := foreign(each.said, each.question, owners))]
     facts = {"cancelled": len(cancelled), "after": len(after), "with_leftovers": len(found)}
     if found:
         asked, words = found[0]
@@ -734,7 +730,7 @@ def records(evidence: Evidence) -> list[dict[str, Any]]:
             "ended_ms": row["ended_ms"],
             **each.answer.silence_figures,
             "right": each.is_right if each.counts and not evidence.waited(each) else None,
-            "crossed": bool(foreign(said_by(each), each.question, evidence.questions.owners)),
+            "crossed": bool(foreign(each.said, each.question, evidence.questions.owners)),
             "text": shorten(each.text, SAVED_LENGTH),
         }
         for index, (each, row) in enumerate(zip(evidence.asked, at_wire, strict=True))

@@ -177,6 +177,7 @@ ROWS: tuple[Fault, ...] = (
         "the thoughts of an answer are those of another request",
         check="crosstalk",
         install=among_others(in_thoughts),
+        says="was answered",
     ),
     _fault(
         "cached-by-likeness",
@@ -189,6 +190,7 @@ ROWS: tuple[Fault, ...] = (
         "answers are exclamation marks while other requests run",
         check="correct",
         install=under_load(lambda mine, others: "!" * len(mine)),
+        says="the chance of so few",
     ),
     _fault(
         "empty-under-load",
@@ -201,6 +203,7 @@ ROWS: tuple[Fault, ...] = (
         "requests fail with a 500 while others run",
         check="answered",
         install=among_others(given_up),
+        says="500 planted",
     ),
     _fault(
         "silent-under-load",
@@ -208,6 +211,7 @@ ROWS: tuple[Fault, ...] = (
         check="answered",
         install=among_others(silent),
         arguments=(*FEW, "--timeout", "2"),
+        says="not finished",
     ),
     _fault(
         "cut-under-load",
@@ -220,6 +224,7 @@ ROWS: tuple[Fault, ...] = (
         "answers are not UTF-8 while other requests run",
         check="answered",
         install=under_load(lambda mine, others: mine.encode() + b" \xc3\x28"),
+        says="not UTF-8",
     ),
     _fault(
         "not-utf8-under-load",
@@ -228,6 +233,7 @@ ROWS: tuple[Fault, ...] = (
         status="WARN",
         install=under_load(lambda mine, others: mine.encode() + b" caf\xe9"),
         arguments=(*FEW, "--only", "characters"),
+        says="are not UTF-8",
     ),
     _fault(
         "lost-under-load",
@@ -235,6 +241,7 @@ ROWS: tuple[Fault, ...] = (
         check="characters",
         status="WARN",
         install=under_load(lambda mine, others: f"\ufffd {mine}"),
+        says="U+FFFD in them",
     ),
     _fault(
         "other-text-under-load",
@@ -269,6 +276,7 @@ ROWS: tuple[Fault, ...] = (
         status="WARN",
         install=on_events(finish("eos")),
         arguments=(*FEW, "--only", "form"),
+        says="eos",
     ),
     _fault(
         "concurrency-models-silent",
@@ -276,6 +284,7 @@ ROWS: tuple[Fault, ...] = (
         check="answered",
         install=around("models", never_answer),
         arguments=("--timeout", "1"),
+        says="GET /v1/models",
     ),
 )
 

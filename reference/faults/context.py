@@ -12,6 +12,7 @@ import contextvars
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 from aiohttp import web
@@ -233,10 +234,11 @@ def row(
     install: Install,
     status: Literal["FAIL", "WARN"] = "FAIL",
     arguments: tuple[str, ...] = (),
+    says: str = "",
     **options: object,
 ) -> Fault:
-    options = {**OPTIONS, **options}
-    return Fault(f"context-{name}", breaks, SCRIPT, check, install, status, options, arguments)
+    found = Fault(f"context-{name}", breaks, SCRIPT, check, install, status, says=says)
+    return replace(found, options={**OPTIONS, **options}, arguments=arguments)
 
 
 ROWS: tuple[Fault, ...] = (
@@ -246,12 +248,14 @@ ROWS: tuple[Fault, ...] = (
         "the beginning of a prompt that is longer than two thirds of the context is dropped",
         "taken",
         keep_end(KEPT),
+        says="the prompt is cut",
     ),
     row(
         "drops-middle",
         "the middle of a long prompt is dropped",
         "taken",
         change_prompt(keep_ends),
+        says="the prompt is cut",
     ),
     row(
         "divided",
@@ -259,24 +263,28 @@ ROWS: tuple[Fault, ...] = (
         "taken",
         nothing,
         arguments=("--context", "4096"),
+        says="divided by 4",
     ),
     row(
         "cuts-all",
         "every prompt is cut to a tenth of the context",
         "taken",
         keep_end(SIZE // 10),
+        says="do not grow with the prompt",
     ),
     row(
         "half-500",
         "a prompt of half of the context is a 500",
         "taken",
         only(longer_than(HALF), error_500("backend")),
+        says="50 %: 2 of 2",
     ),
     row(
         "long-500",
         "a prompt of nearly all of the context is a 500",
         "taken",
         large(error_500("backend")),
+        says="95 %: 1 of 1",
     ),
     row(
         "long-hangs",
@@ -284,6 +292,7 @@ ROWS: tuple[Fault, ...] = (
         "taken",
         large(around("backend", never_answer)),
         arguments=("--timeout", "1"),
+        says="95 %: 1 of 1",
     ),
     row(
         "models-silent",
@@ -291,6 +300,7 @@ ROWS: tuple[Fault, ...] = (
         "taken",
         around("models", never_answer),
         arguments=("--timeout", "1"),
+        says="GET /v1/models",
     ),
     row(
         "body-limit",
@@ -298,6 +308,7 @@ ROWS: tuple[Fault, ...] = (
         "taken",
         nothing,
         max_body_bytes=BODY_BYTES,
+        says="a limit on the length of a body",
     ),
     row(
         "promise-differs",
@@ -306,6 +317,7 @@ ROWS: tuple[Fault, ...] = (
         promise(max_model_len=1000),
         "WARN",
         ("--context", "1024", "--skip", "together"),
+        says="says 1000",
     ),
     # what is remembered
     row(
@@ -313,6 +325,7 @@ ROWS: tuple[Fault, ...] = (
         "the beginning of a long prompt is dropped, and counted all the same",
         "remembered",
         all_of(keep_end(KEPT), on_events(as_sent)),
+        says="the beginning is dropped",
     ),
     row(
         "forgets",
@@ -321,6 +334,7 @@ ROWS: tuple[Fault, ...] = (
         large(forget("first")),
         "WARN",
         ("--skip", "together"),
+        says="so it is the model that cannot",
     ),
     row(
         "overlooks",
@@ -329,6 +343,7 @@ ROWS: tuple[Fault, ...] = (
         large(forget("second")),
         "WARN",
         ("--skip", "together"),
+        says="so the model is weak",
     ),
     row(
         "weak",
@@ -341,6 +356,7 @@ ROWS: tuple[Fault, ...] = (
         ),
         "WARN",
         ("--skip", "together"),
+        says="nearer than others",
     ),
     row(
         "reads-and-forgets",
@@ -349,6 +365,7 @@ ROWS: tuple[Fault, ...] = (
         all_of(large(forget("first")), slow_prefill(), on_events(without_timings)),
         "WARN",
         ("--skip", "together"),
+        says="the prefill took as long",
     ),
     # room
     row(
@@ -356,6 +373,7 @@ ROWS: tuple[Fault, ...] = (
         "a long prompt leaves no room for a token of answer",
         "room",
         large(empty("length", 0)),
+        says="no room for a single token",
     ),
     row(
         "reserve",
@@ -370,6 +388,7 @@ ROWS: tuple[Fault, ...] = (
         ),
         "WARN",
         ("--skip", "together"),
+        says="though both fit",
     ),
     row(
         "room-unseen",
@@ -378,6 +397,7 @@ ROWS: tuple[Fault, ...] = (
         large(empty("stop", 8)),
         "WARN",
         ("--skip", "together"),
+        says="none shown",
     ),
     row(
         "says-nothing",
@@ -386,6 +406,7 @@ ROWS: tuple[Fault, ...] = (
         large(empty("stop", 0)),
         "WARN",
         ("--skip", "together"),
+        says="the model says nothing",
     ),
     # together
     row(
@@ -393,12 +414,14 @@ ROWS: tuple[Fault, ...] = (
         "requests at once share the context, and the beginning of each is dropped",
         "together",
         under_load(keep_end(HALF)),
+        says="alone they are not",
     ),
     row(
         "refused-under-load",
         "requests at once share the context, and what is too long for a share is refused",
         "together",
         under_load(refuse(400, "the request exceeds the available context size (256 tokens)")),
+        says="not answered: 400",
     ),
     row(
         "forgotten-under-load",
@@ -406,14 +429,16 @@ ROWS: tuple[Fault, ...] = (
         "together",
         all_of(under_load(keep_end(HALF)), on_events(as_sent)),
         arguments=("--concurrency", "8"),
+        says="dropped under load",
     ),
     row(
         "some-forgotten",
         "under load one of the requests is answered without its beginning",
         "together",
-        only(second_of_three, forget("first")),
+        all_of(only(second_of_three, forget("first")), on_events(without_timings)),
         "WARN",
         ("--concurrency", "3"),
+        says="the model may be too weak",
     ),
     row(
         "forgets-under-load",
@@ -421,12 +446,14 @@ ROWS: tuple[Fault, ...] = (
         "together",
         under_load(forget("first")),
         "WARN",
+        says="the engine has read all of them",
     ),
     row(
         "500-under-load",
         "under load a prompt of half of the context is a 500",
         "together",
         only(longer_than(HALF, LONG), under_load(instead("inference", status=500))),
+        says="not answered: 500",
     ),
     # the form
     row("no-done", "streams have no [DONE]", "form", on_events(no_done), arguments=FORM),
@@ -444,20 +471,29 @@ ROWS: tuple[Fault, ...] = (
         "what is too long is cut to the context, in silence",
         "beyond",
         keep_end(SIZE - RESERVED),
+        says="the prompt is cut",
     ),
-    row("beyond-500", "what is too long is a 500", "beyond", too_long(error_500("backend"))),
+    row(
+        "beyond-500",
+        "what is too long is a 500",
+        "beyond",
+        too_long(error_500("backend")),
+        says="expected a 4xx",
+    ),
     row(
         "beyond-hangs",
         "what is too long is never answered",
         "beyond",
         too_long(around("backend", never_answer)),
         arguments=("--timeout", "1"),
+        says="expected a 4xx",
     ),
     row(
         "beyond-forgotten",
         "what is too long is answered without its beginning, and counted in full",
         "beyond",
         all_of(too_long(keep_end(KEPT)), on_events(as_sent)),
+        says="it is dropped",
     ),
     row(
         "beyond-unexplained",
@@ -466,6 +502,7 @@ ROWS: tuple[Fault, ...] = (
         too_long(refuse(400, "bad request")),
         "WARN",
         ("--skip", "together"),
+        says="it does not say",
     ),
     row(
         "beyond-other-context",
@@ -474,6 +511,7 @@ ROWS: tuple[Fault, ...] = (
         too_long(refuse(400, "invalid field in the context of this request")),
         "WARN",
         ("--skip", "together"),
+        says="it does not say",
     ),
     row(
         "beyond-413",
@@ -482,6 +520,7 @@ ROWS: tuple[Fault, ...] = (
         too_long(instead("inference", status=413)),
         "WARN",
         ("--skip", "together"),
+        says="it does not say",
     ),
     row(
         "beyond-read",
@@ -490,6 +529,7 @@ ROWS: tuple[Fault, ...] = (
         all_of(promise(max_model_len=LONG), large(forget("first"))),
         "WARN",
         ("--skip", "together"),
+        says="this model cannot show",
     ),
     row(
         "beyond-in-stream",
@@ -498,6 +538,7 @@ ROWS: tuple[Fault, ...] = (
         too_long(error_event(VLLM)),
         "WARN",
         ("--skip", "together"),
+        says="inside of a 200 stream",
     ),
 )
 

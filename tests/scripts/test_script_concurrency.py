@@ -114,10 +114,11 @@ def test_an_answer_with_a_word_of_another_request_is_crosstalk() -> None:
     assert other in found.detail and "0 alone, 1 together" in found.detail
 
 
-def test_it_is_crosstalk_in_thoughts_and_in_whole_answers_too() -> None:
+@pytest.mark.parametrize("place", ["reasoning_content", "content"])
+def test_it_is_crosstalk_in_thoughts_and_in_whole_answers_too(place: str) -> None:
     evidence = compared()
     other = next(iter(evidence.questions.owners))
-    message = {"role": "assistant", "content": "x", "reasoning_content": f"they said {other}"}
+    message = {"role": "assistant", "content": "x", place: f"<think>they said {other}</think>x"}
     ask(evidence, "alone", evidence.questions.mixed(["pick"], 1), lambda own: whole(message))
     assert status_of(concurrency.check_crosstalk(evidence)) == "FAIL"
 

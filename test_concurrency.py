@@ -588,7 +588,9 @@ def check_correct(evidence: Evidence) -> Check:
     if other_right < other_asked and chance_of_so_few(worst) >= LIMIT:
         detail = f"not decided: {said}; chance could explain it even if all were wrong"
         return undecided(name, detail, facts)
-    return passed(name, f"{said} (the chance of so few: {chance:.2g})", {**facts, "chance": chance})
+    if other_right < other_asked:
+        said += f" (the chance of so few: {chance:.2g})"
+    return passed(name, said, {**facts, "chance": chance})
 
 
 def example_of_wrong(evidence: Evidence) -> str:

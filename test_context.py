@@ -582,7 +582,8 @@ def check_room(evidence: Evidence) -> Check:
     empty = [each for each in good if each.says_nothing]
     if not empty:
         most = max(good, key=lambda each: each.output_tokens)
-        detail = f"{most.output_tokens:g} of {most.most} tokens of answer at 95 %"
+        detail = f"at 95 % the answer has {most.output_tokens:g} of {most.most} tokens that were "
+        detail += "asked for at most"
         return passed(name, detail, {"output_tokens": most.output_tokens})
     detail = f"{len(empty)} of {len(good)} answers at 95 % are empty, finish_reason "
     detail += shorten(str(empty[0].finish_reason), 40)
@@ -798,7 +799,8 @@ def lines(evidence: Evidence, url: str) -> list[str]:
     titles = f"{'sent':>8}{'counted':>9}{'1st token':>11}{'prefill':>12}{'server':>14}"
     rows.append(f"  {'':14}{titles}  numbers")
     shown = evidence.of(SHORT, HALF, LONG, TOGETHER, BEYOND)
-    return rows + [row(asked, evidence) for asked in shown]
+    rows += [row(asked, evidence) for asked in shown]
+    return [*rows, "  numbers: at the beginning, in the middle, at the end; + repeated, - not"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

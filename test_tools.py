@@ -336,9 +336,10 @@ def check_requests(evidence: Evidence) -> Check:
     breaches = [(each, each.error or "") for each in bad if each.scenario.name not in refused]
     oddities = [(each, f"refused: {each.error}") for each in bad if each.scenario.name in refused]
     oddities += [(a, "empty: neither text nor a call") for a in answers if a.is_empty]
-    return settle(
-        name, breaches, oddities, f"{plural(len(answers), 'request')} answered", len(answers)
-    )
+    good = f"{plural(len(answers), 'request')} answered"
+    if rest := len(evidence.judged) - len(answers):
+        good += f"; {rest} more with the result of a call are judged by `result`"
+    return settle(name, breaches, oddities, good, len(answers))
 
 
 def errors_of(answers: Iterable[ToolAnswer]) -> list[str]:

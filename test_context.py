@@ -177,19 +177,24 @@ def first_lengths(size: int) -> tuple[int, int, int]:
 def find_rate_of(session: Session) -> None:
     """Find out how the server counts, with prompts of a few hundred tokens at most."""
     evidence = session.evidence
-    lengths = first_lengths(evidence.size)
-    (first,) = session.ask(RATE, lengths[0], 1) or (None,)
+    lengths, most = first_lengths(evidence.size), 1
+    (first,) = session.ask(RATE, lengths[0], most) or (None,)
+    if first and first.answer.has_no_room:
+        first.phase, most = PROBE, session.run.args.max_tokens
+        (first,) = session.ask(RATE, lengths[0], most) or (None,)
     if first is None or session.is_over:
         return
+    if first.answer.has_no_room:
+        raise CannotCheck(f"the model cannot answer in {most} tokens: --max-tokens allows more")
     if text := no_access(session.run, first.answer):
         raise NoAccess(text)
     if first.counted is None and (first.trouble is None or first.refuses_usage):
         session.run.note("no count of tokens in a stream: asking without streaming")
         session.streams = False
         first.phase = PROBE
-        session.ask(RATE, lengths[0], 1)
+        session.ask(RATE, lengths[0], most)
     for length in lengths[1:]:
-        session.ask(RATE, length, 1)
+        session.ask(RATE, length, most)
     asked = evidence.of(RATE)
     if bad := [each for each in asked[-2:] if each.trouble]:
         evidence.untold = f"a short prompt is not answered: {bad[0].trouble}"

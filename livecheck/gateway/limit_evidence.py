@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -37,8 +36,6 @@ BURSTS = (BURST, AGAIN, RESTED)
 PLAIN = "plain"  # the request as it is; others are named after what is different
 COUNTERS = ("requests_total", "requests_success", "requests_error", "requests_authenticated")
 PREFIX = "gateway_"  # of each name in Prometheus text
-# how OpenAI's reasoning models say in a 400 that so few tokens leave no room for an answer
-NO_ROOM = re.compile(r"max_(?:completion_)?tokens or model output limit", re.IGNORECASE)
 LATE = (504, 524)  # a proxy did not wait longer
 SURPLUS = 5  # requests beyond the limit, at least
 LEAST_MARGIN_S = 0.1
@@ -61,7 +58,7 @@ def fate_of(answer: Answer) -> Fate:
         return Fate.TROUBLE
     if status == 429:
         return Fate.REFUSED
-    if is_full(answer) or has_no_room(answer):
+    if is_full(answer) or answer.has_no_room:
         return Fate.SERVED
     if answer.looks_like_limit:
         return Fate.REFUSED
@@ -75,12 +72,6 @@ def is_full(answer: Answer) -> bool:
     if answer.status != 503 or answer.request.method != "POST" or answer.is_page:
         return False
     return not answer.names_rate_limit and answer.says_busy
-
-
-def has_no_room(answer: Answer) -> bool:
-    """Whether a model has worked, and had too few tokens for an answer."""
-    is_refused = answer.status == 400 and answer.request.method == "POST"
-    return is_refused and NO_ROOM.search(answer.words) is not None
 
 
 def unreadable(answer: Answer) -> str | None:

@@ -120,7 +120,8 @@ def plan_context(args: argparse.Namespace) -> Plan:
     size = args.context or USUAL_CONTEXT
     at_once = args.concurrency or MOST_CONTEXTS
     total = start() + ask(3, args.timeout)
-    total += ask(SHORT_PROMPTS, args.timeout, 1, SHORT_PROMPT_TOKENS, usual=3)
+    short, tokens = SHORT_PROMPTS + 1, args.max_tokens  # where a single token is too few
+    total += ask(short, args.timeout, tokens, SHORT_PROMPT_TOKENS, usual=3, usual_tokens=1)
 
     def prompts(phase: str, count: int, usual: int | None = None, together: int = 1) -> Plan:
         length = math.ceil(COUNT_ERROR * phases.SHARES[phase] * size)

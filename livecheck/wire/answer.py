@@ -54,6 +54,8 @@ BUSY = (503, 529)
 SAYS_BUSY = re.compile(
     r"\bbusy\b|\boverload|at (full )?capacity|queue[ _](is )?full|queue limit|concurren", re.I
 )
+# how OpenAI's reasoning models say in a 400 that so few tokens leave no room for an answer
+NO_ROOM = re.compile(r"max_(?:completion_)?tokens or model output limit", re.I)
 OUTCOME = ("status", "error", "error_text")  # of a record: they stand before its times
 ERROR_200 = "200, but an error in place of the answer"
 
@@ -344,6 +346,12 @@ class Answer:
     def says_busy(self) -> bool:
         """Whether the words of an error say that too many requests are being served already."""
         return SAYS_BUSY.search(self.words) is not None
+
+    @property
+    def has_no_room(self) -> bool:
+        """Whether a model has worked, and the tokens that it was allowed were too few to answer."""
+        is_refused = self.status == 400 and self.request.method == "POST"
+        return is_refused and NO_ROOM.search(self.words) is not None
 
     @property
     def is_page(self) -> bool:

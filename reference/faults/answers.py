@@ -118,6 +118,16 @@ MAX_TOKENS_REFUSED = refuses_parameter(
     "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
     "'max_completion_tokens' instead.",
 )
+# what OpenAI's reasoning models say in a 400 when max_completion_tokens is too little for them
+NO_ROOM = json.dumps(
+    {
+        "error": {
+            "message": "Could not finish the message because max_tokens or model output limit was "
+            "reached. Please try again with higher max_tokens.",
+            "type": "invalid_request_error",
+        }
+    }
+)
 TEMPERATURE_REFUSED = refuses_parameter(
     "temperature",
     "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) "

@@ -18,7 +18,7 @@ from aiohttp import web
 from ..hooks import Handler
 from ..refusals import JsonRefusal
 from ..telemetry import Counters
-from .answers import MAX_TOKENS_REFUSED, change_json, change_status, instead
+from .answers import MAX_TOKENS_REFUSED, NO_ROOM, change_json, change_status, instead
 from .fault import Fault, Install, SoundVariant
 from .gateway_parts import GgufGateway, RateLimit
 from .planting import all_of, around, around_with_gateway, on_gateway
@@ -442,13 +442,6 @@ def stumbles_over_other_key(gateway: GgufGateway) -> None:
     gateway.rate_limit = StumblesOver(other, limits.limit, limits.window_s)
 
 
-NO_ROOM = {
-    "message": "Could not finish the message because max_tokens or model output limit was reached. "
-    "Please try again with higher max_tokens.",
-    "type": "invalid_request_error",
-}
-
-
 # --- the table
 
 
@@ -781,7 +774,7 @@ SOUND: tuple[SoundVariant, ...] = (
             instead(
                 "backend",
                 status=400,
-                text=json.dumps({"error": NO_ROOM}),
+                text=NO_ROOM,
                 content_type="application/json",
             ),
             MAX_TOKENS_REFUSED,

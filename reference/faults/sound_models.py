@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .answers import change_json, instead
+from .answers import MAX_TOKENS_REFUSED, NO_ROOM, change_json, instead
 from .conditions import Asked, only
 from .fault import GATEWAY, Install, SoundVariant
 from .planting import all_of
@@ -28,6 +28,16 @@ def listed_first(name: str, **hints: Any) -> Install:
     return all_of(change_json("models", change), only(is_asked, refusal))
 
 
+def least_tokens(most: int) -> Install:
+    """A model that thinks first: it refuses to answer in fewer tokens, in OpenAI's words."""
+
+    def is_too_few(asked: Asked) -> bool:
+        return int(asked.fields.get("max_completion_tokens", most)) < most
+
+    refusal = instead("backend", status=400, text=NO_ROOM, content_type="application/json")
+    return all_of(only(is_too_few, refusal), MAX_TOKENS_REFUSED)
+
+
 ROWS: tuple[SoundVariant, ...] = (
     SoundVariant(
         "embeddings-first",
@@ -40,6 +50,12 @@ ROWS: tuple[SoundVariant, ...] = (
         "the first of the fleet's models is for embeddings, as its entry tells",
         ("test_auth.py", "test_model_routing.py"),
         listed_first("vectors", task="embed"),
+    ),
+    SoundVariant(
+        "least-tokens",
+        "the model takes max_completion_tokens only, and cannot answer in a single one",
+        ("test_context.py",),
+        least_tokens(16),
     ),
     SoundVariant(
         "vectors-first",

@@ -195,7 +195,7 @@ KEPT = {
     *("schema_version", "script", "tool_version", "verdict", "exit_code", "interrupted", "error"),
     *("started_at", "duration_s", "target", "client", "options", "checks", "metrics", "requests"),
     *("command", "levels"),
-    *("session", "repeat", "title", "url", "model", "settings"),  # of run.json
+    *("session", "repeat", "title", "url", "model", "deployment", "settings"),  # of run.json
 }
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import os
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -215,7 +215,7 @@ def read_history(
     runs = [(time, folder) for time, folder in sorted(dated, key=lambda each: each[0])]
     if not runs:
         raise NoHistory(f"no result that could be used{first_problem(left_out)}")
-    newest = find_newest(runs)
+    newest = find_newest([folder for _, folder in runs])
     kept = [Run(folder, time, measure(folder, newest, left_out)) for time, folder in runs]
     kept = [each for each in kept if each.figures]
     return build(kept, newest, thresholds, margin, title, left_out)
@@ -225,14 +225,26 @@ def first_problem(left_out: Sequence[LeftOut]) -> str:
     return f": {left_out[0]}" if left_out else ""
 
 
-def find_newest(runs: Sequence[tuple[datetime, Folder]]) -> dict[str, ResultFile]:
-    """The newest usable file of each name within the newest run that has a level; what it measured
-    is what the others have to have measured."""
-    for _, folder in reversed(runs):
+@dataclass
+class Newest:
+    """The newest run with a level that can be used: what the others have to have measured."""
+
+    folder: Folder
+    files: dict[str, ResultFile]
+
+    def is_same_deployment(self, folder: Folder) -> bool:
+        """Whether run.json says so: a deployment with a name may have moved to another URL."""
+        one, other = folder.run, self.folder.run
+        return bool(one and other and one.deployment and one.deployment == other.deployment)
+
+
+def find_newest(folders: Sequence[Folder]) -> Newest:
+    """folders: in order of time, at least one."""
+    for folder in reversed(folders):
         usable = {e.name: e for e in folder.files if is_kept(e) and not why_unusable(e)}
         if any(each.is_level for each in usable.values()):
-            return usable
-    return {each.name: each for each in runs[-1][1].files if is_kept(each)}
+            return Newest(folder, usable)
+    return Newest(folders[-1], {each.name: each for each in folders[-1].files if is_kept(each)})
 
 
 def is_kept(file: ResultFile) -> bool:
@@ -248,7 +260,7 @@ def why_unusable(file: ResultFile) -> str | None:
 
 
 def measure(
-    folder: Folder, newest: Mapping[str, ResultFile], left_out: list[LeftOut]
+    folder: Folder, newest: Newest, left_out: list[LeftOut]
 ) -> dict[tuple[str, Metric], Measured]:
     """The figures of a run that can stand beside those of the newest one."""
     found, reasons = dict[tuple[str, Metric], Measured](), dict[str, list[str]]()
@@ -265,18 +277,14 @@ def measure(
     return found
 
 
-def why_different(file: ResultFile, folder: Folder, newest: Mapping[str, ResultFile]) -> str | None:
-    """Why it is not a measurement of the same thing as the newest file of its name.
-
-    A level that the newest run does not have is compared with its lowest one, in what all levels
-    share.
-    """
-    other = newest.get(file.name)
-    anything = other or next(iter(newest.values()), None)
+def why_different(file: ResultFile, folder: Folder, newest: Newest) -> str | None:
+    """Why it is not a measurement of the same thing as the newest file of its name."""
+    other = newest.files.get(file.name)
+    anything = other or next(iter(newest.files.values()), None)
     if anything is None:
         return None
     here, there = target_url(file), target_url(anything)
-    if here != there:
+    if here != there and not newest.is_same_deployment(folder):
         return f"another deployment: {here} here, {there} in the newest run"
     if other is None:
         return "the newest run does not have it"
@@ -351,7 +359,7 @@ def throughput(file: ResultFile, metric: Metric) -> Measured | None:
 
 def build(
     runs: Sequence[Run],
-    newest: Mapping[str, ResultFile],
+    newest: Newest,
     thresholds: Thresholds,
     margin: float,
     title: str | None,
@@ -371,8 +379,10 @@ def build(
         if len(each.points) == 1
     ]
     left_out += [LeftOut(e.label, (), "too many figures") for e in shown[MAX_FIGURES:]]
-    model = next((str(e.target["model"]) for e in newest.values() if e.target.get("model")), None)
-    urls = tuple(dict.fromkeys(map(target_url, newest.values())))
+    model = next(
+        (str(e.target["model"]) for e in newest.files.values() if e.target.get("model")), None
+    )
+    urls = tuple(dict.fromkeys(map(target_url, newest.files.values())))
     releases = [release_of(session) for session in sessions]
     found = History(title or model or urls[0], urls, model, margin, releases, [], left_out)
     found.series = with_changes(shown[:MAX_FIGURES], margin)

@@ -184,8 +184,8 @@ def guide_order(name: str) -> tuple[int, float, str]:
 class RunFile:
     """What run_all.py saves about the run whose results lie in the same folder.
 
-    session: the same for the repeats of one invocation; repeat: which of them. verdict: None while
-    the run is not finished.
+    session: the same for the repeats of one invocation; repeat: which of them. deployment: its name
+    or URL, for each profile. verdict: None while the run is not finished.
     """
 
     session: str
@@ -194,6 +194,7 @@ class RunFile:
     title: str | None
     url: str | None
     model: str | None
+    deployment: Mapping[str, Any] | None
     settings: Mapping[str, Any]
     verdict: str | None
 
@@ -447,6 +448,7 @@ def read_run(content: Mapping[str, Any]) -> RunFile:
         session=session,
         repeat=repeat,
         started_at=read_time(get(content, "started_at", str)),
+        deployment=get(content, "deployment", dict) if "deployment" in content else None,
         settings=get(content, "settings", dict) if "settings" in content else {},
         **texts,
     )

@@ -49,7 +49,12 @@ def figure_of(content: dict[str, Any], label: str) -> dict[str, Any]:
 
 
 def release(
-    folder: Path, number: int, ttft_ms: float = 100.0, repeat: int = 0, **about: Any
+    folder: Path,
+    number: int,
+    ttft_ms: float = 100.0,
+    repeat: int = 0,
+    named: str | None = None,
+    **about: Any,
 ) -> Path:
     """One run of a release, made so many weeks after the first one."""
     age = timedelta(weeks=40 - number) - timedelta(minutes=repeat)
@@ -60,6 +65,7 @@ def release(
         "started_at": (START - age).isoformat(),
         "title": f"v1.{number}",
         "verdict": "pass",
+        "deployment": {"gateway": named},
     }
     seed = 100 * repeat + number
     return write_results(
@@ -148,7 +154,7 @@ def test_the_gateway_is_in_it_too(tmp_path: Path) -> None:
 def test_what_measured_something_else_is_left_out(
     about: dict[str, Any], said: str, tmp_path: Path
 ) -> None:
-    release(tmp_path, 1, **about)
+    release(tmp_path, 1, named="other", **about)
     release(tmp_path, 2)
     release(tmp_path, 3)
     content = as_json(tmp_path)
@@ -156,6 +162,13 @@ def test_what_measured_something_else_is_left_out(
     (left_out,) = content["left_out"]
     assert said in left_out["why"] and left_out["folder"].endswith("01-0")
     assert said in " ".join(run_here("--history", tmp_path).out.split())
+
+
+def test_a_deployment_with_a_name_may_move(tmp_path: Path) -> None:
+    moved = {"url": "http://10.0.0.1", "model": "sea-7b"}
+    release(tmp_path, 1, named="staging", target=moved)
+    release(tmp_path, 2, named="staging")
+    assert len(as_json(tmp_path)["releases"]) == 2
 
 
 @pytest.mark.parametrize("damage", DAMAGES[::4], ids=lambda damage: damage.name)

@@ -132,16 +132,16 @@ def add_load_options(parser: common.Parser) -> None:
 # --- measure
 
 
-def first_contact(run: Run, wire: Wire, plan: level_plan.Plan, starvation: Starvation) -> Session:
+def first_contact(run: Run, wire: Wire, scope: level_plan.Scope, starvation: Starvation) -> Session:
     """One request to each endpoint, all at once: a silent server costs one timeout."""
-    paths = [*plan.probes, *([chat.MODELS] if plan.loads else [])]
-    more = [gateway_probes.METRICS] if plan.probes else []  # whether tokens are counted
+    paths = [*scope.probes, *([chat.MODELS] if scope.loads else [])]
+    more = [gateway_probes.METRICS] if scope.probes else []  # whether tokens are counted
     answers = chat.first_contact(run, wire, [chat.get(path) for path in [*paths, *more]])
     contact, answers = {answer.path: answer for answer in answers}, answers[: len(paths)]
     model = model_to_ask(run, contact.get(chat.MODELS))
     edge = gateway_probes.edge_sign(run.url, answers)
     stopped = cannot_recover(answers)
-    return Session(run, wire, model, plan.prompts, starvation, contact, edge, stopped=stopped)
+    return Session(run, wire, model, scope.prompts, starvation, contact, edge, stopped=stopped)
 
 
 def probe_gateway(
@@ -817,32 +817,32 @@ def compare(session: Session, load: Load, document: Document, probed: Any) -> No
 
 
 def measure(run: Run) -> None:
-    args, plan = run.args, run.prepared
+    args, scope = run.args, run.prepared
     # begun before the first contact: if that fails, no older result can be taken for this one
-    before = run.document("gateway_overhead", main=not plan.loads) if plan.probes else None
-    documents = [run.document(name) for name in level_plan.result_names(args, plan.loads)]
+    before = run.document("gateway_overhead", main=not scope.loads) if scope.probes else None
+    documents = [run.document(name) for name in level_plan.result_names(args, scope.loads)]
     try:
-        raise_descriptor_limit(level_plan.most_in_flight(args, plan.loads))
+        raise_descriptor_limit(level_plan.most_in_flight(args, scope.loads))
     except OSError as error:
         raise CannotCheck(str(error.strerror)) from None
     with open_wire(run, run.token()) as wire, Starvation() as starvation:
-        session = first_contact(run, wire, plan, starvation)
-        run.target["model"] = session.model if plan.loads else None
-        checks = check_gateway(session, plan.probes, before) if before else []
+        session = first_contact(run, wire, scope, starvation)
+        run.target["model"] = session.model if scope.loads else None
+        checks = check_gateway(session, scope.probes, before) if before else []
         probed = before.metrics["gateway"] if before else None
         check: Callable[[Session, Load, Document, Any], None] = check_level
         if args.find_capacity:
             check = search_capacity
         elif args.direct_url:
             check = compare
-        for load, document in zip(plan.loads, documents, strict=True):
+        for load, document in zip(scope.loads, documents, strict=True):
             document.start()
             document.add(*checks)
             check(session, load, document, probed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return common.main(build_parser(), measure, argv, prepare=level_plan.make_plan)
+    return common.main(build_parser(), measure, argv, prepare=level_plan.find_scope)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ SEARCH_S = 1800
 
 
 @dataclass(frozen=True)
-class Plan:
+class Scope:
     """What this run measures."""
 
     probes: list[str]  # paths
@@ -31,7 +31,7 @@ class Plan:
     prompts: list[Prompt]
 
 
-def make_plan(args: argparse.Namespace) -> Plan:
+def find_scope(args: argparse.Namespace) -> Scope:
     """What --gateway-only, --inference-only, --only and --skip leave to be measured.
 
     ValueError: they leave nothing, or options contradict each other, or the prompt file is broken.
@@ -47,10 +47,12 @@ def make_plan(args: argparse.Namespace) -> Plan:
     names += ["cost"] if args.direct_url else []
     streams = any(is_wanted(args, name) for name in names) and not args.gateway_only
     prompts = read_prompts(args.prompt_file) if args.prompt_file else [question(args.prompt)]
-    plan = Plan([] if args.inference_only else probes, make_loads(args) if streams else [], prompts)
-    if not (plan.probes or plan.loads):
+    scope = Scope(
+        [] if args.inference_only else probes, make_loads(args) if streams else [], prompts
+    )
+    if not (scope.probes or scope.loads):
         raise ValueError("--only and --skip leave nothing to measure")
-    return plan
+    return scope
 
 
 def check_options(args: argparse.Namespace) -> None:

@@ -32,7 +32,7 @@ WORKER = "a sleeping worker"
 
 
 def plan_benchmark(args: argparse.Namespace) -> Plan:
-    scope = level_plan.make_plan(args)
+    scope = level_plan.find_scope(args)
     contact = len(scope.probes) + bool(scope.loads) + bool(scope.probes)
     total = start() + ask(contact, args.timeout, at_once=max(1, contact), usual=contact)
     for _ in scope.probes:

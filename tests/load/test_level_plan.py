@@ -26,7 +26,7 @@ from livecheck.load.arrivals import (
     read_prompts,
 )
 from livecheck.load.capacity import Search, Trial
-from livecheck.load.level_plan import make_plan
+from livecheck.load.level_plan import find_scope
 from livecheck.wire import metrics
 
 # --- arrivals
@@ -155,7 +155,7 @@ SLO = ["--slo", "ttft_p95=1s"]
 
 def plan_of(*arguments: str) -> tuple[Any, Any]:
     args = benchmark.build_parser().parse_args([*URL, *arguments])
-    return args, make_plan(args)
+    return args, find_scope(args)
 
 
 @pytest.mark.parametrize(

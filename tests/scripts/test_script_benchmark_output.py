@@ -25,7 +25,7 @@ from helpers.hostile import (
 from helpers.scripts import ROOT, run_script, start_script
 
 import benchmark
-from livecheck.load.level_plan import make_plan
+from livecheck.load.level_plan import find_scope
 from reference import Deployment
 
 # --- output
@@ -110,7 +110,7 @@ def test_help_shows_the_defaults_of_the_guide() -> None:
     ):
         assert re.search(words, shown)
     args = benchmark.build_parser().parse_args([])
-    make_plan(args)  # sets the defaults that depend on other options
+    find_scope(args)  # sets the defaults that depend on other options
     assert args.prompt == "Write a short poem about the sea"
     assert (args.max_tokens, args.concurrency, args.requests, args.warmup) == (128, [1], 10, 1)
     assert (args.output, args.timeout, args.slo) == ("text", 120, [])

@@ -587,8 +587,7 @@ def check_room(evidence: Evidence) -> Check:
     empty = [each for each in good if each.says_nothing]
     if not empty:
         most = max(good, key=lambda each: each.output_tokens)
-        detail = f"at 95 % the answer has {most.output_tokens:g} of {most.most} tokens that were "
-        detail += "asked for at most"
+        detail = f"the answer at 95 % has {most.output_tokens:g} of at most {most.most} tokens"
         return passed(name, detail, {"output_tokens": most.output_tokens})
     detail = f"{len(empty)} of {len(good)} answers at 95 % are empty, finish_reason "
     detail += shorten(str(empty[0].finish_reason), 40)

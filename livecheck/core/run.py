@@ -50,6 +50,7 @@ class Run(Screen):
         self.noted = Noted()  # answers that failed, for checks that name none
         self.has_served = False  # whether the deployment has answered a request with success
         self.has_completed = False  # whether one of these was for a completion or the like
+        self.rate_limit_wait_s: float | None = None  # until a reached rate limit may be over
         # checks about all answers together, which are judged when the run ends; and what they are
         # about (`OF_ALL_ANSWERS` in core/checks.py)
         self.late_checks: dict[str, Callable[[], Check | None]] = {}
@@ -289,6 +290,7 @@ class Run(Screen):
             "client": self.client,
             "command": self._command(),
             "options": options,
+            "rate_limit_wait_s": self.rate_limit_wait_s,
         }
         return Cleaner(self.secrets).document(document.as_dict(about))
 

@@ -19,10 +19,12 @@ from livecheck.suite.run_folder import DONE, INTERRUPTED, NOT_RUN, SKIPPED, RunF
 from livecheck.suite.running import RunningScript
 
 TICK_S = 0.25  # how often the display is brought up to date
-RUNNING = "running"
+RUNNING, WAITING = "running", "waiting"
 FINDINGS = ("FAIL  ", "WARN  ")  # how such a line of a script begins
 INDENT = " " * 6  # of what belongs to the line before
 MAX_FINDINGS = 50  # lines that are kept of one script
+MAX_LIMIT_WAIT_S = 120.0  # for a rate limit to be over: those of a day are not waited for
+SPARE_S = 1.0  # a Retry-After is a whole number of seconds
 ENDING = re.compile(r"[A-Z]+ \(exit \d+\): (.+)")  # what a script says last of its result
 
 
@@ -43,6 +45,7 @@ class StepState:
     said: str = ""
     findings: list[str] = field(default_factory=list)
     counts: str = ""  # how many checks had which status, in the script's words
+    limit_wait_s: float | None = None  # until the rate limit may be over that it has met
 
     @property
     def name(self) -> str:
@@ -72,7 +75,7 @@ class StepState:
             "name": self.name,
             "script": self.command.file,
             "command": self.line,
-            "state": INTERRUPTED if self.state == RUNNING else self.state,
+            "state": INTERRUPTED if self.state in (RUNNING, WAITING) else self.state,
             "why": self.why,
             "exit_code": None if self.exit_code is None else int(self.exit_code),
             "verdict": self.verdict,
@@ -100,6 +103,7 @@ class Display(Protocol):
     def heard(self, step: StepState, line: str) -> None: ...
     def tick(self) -> None: ...
     def ended(self, step: StepState) -> None: ...
+    def waiting(self, step: StepState) -> None: ...
     def end(self) -> None: ...
 
 
@@ -135,6 +139,20 @@ class Course:
         self.display.end()
 
     def run_step(self, step: StepState) -> None:
+        """Run it; once more when it has met a rate limit that is over soon."""
+        self.run_once(step)
+        wait_s = step.limit_wait_s
+        if step.exit_code is Exit.UNDECIDED and wait_s is not None and wait_s <= MAX_LIMIT_WAIT_S:
+            step.state, step.said = WAITING, f"waiting {wait_s:g} s for the rate limit"
+            self.save()
+            self.display.waiting(step)
+            end_s = time.monotonic() + wait_s + SPARE_S
+            while time.monotonic() < end_s:
+                time.sleep(TICK_S)
+                self.display.tick()
+            self.run_once(step)
+
+    def run_once(self, step: StepState) -> None:
         before = self.folder.documents()
         self.start(step)
         self.wait_for(step)  # Ctrl-C leaves it here: then `interrupt` does the rest
@@ -145,6 +163,7 @@ class Course:
         words = step.command.words("--results", self.folder.path)
         step.started_at, step.started_s = utc_now(), time.monotonic()
         step.why, step.said, step.counts, step.findings = None, "", "", []
+        step.exit_code = step.duration_s = step.limit_wait_s = None
         INTERRUPTION.postpone()  # a script that nobody knows of would run on
         try:
             environment = step.command.environment()
@@ -191,6 +210,9 @@ class Course:
                     self.targets[key] = self.targets[key] or target.get(key)
             if isinstance(error, str):
                 step.said = shorten(self.clean(error), 300)
+            wait_s = head.get("rate_limit_wait_s")
+            if isinstance(wait_s, (int, float)) and wait_s >= 0:
+                step.limit_wait_s = max(step.limit_wait_s or 0.0, float(wait_s))
             if head.get("no_access") is True and step.exit_code is Exit.UNDECIDED:
                 self.closed[step.command.access.url] = f"not tried: {step.said}"
 
@@ -203,6 +225,8 @@ class Course:
             self.finish(step)
             step.state = INTERRUPTED
         for each in self.steps:
+            if each.state == WAITING:
+                each.state = INTERRUPTED
             if each.state == NOT_RUN and each.why is None:
                 each.why = "the run was interrupted before"
 

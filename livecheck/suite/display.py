@@ -9,7 +9,7 @@ from typing import Any
 
 from livecheck.core.plan import in_words
 from livecheck.core.screen import Screen
-from livecheck.suite.course import RUNNING, StepState
+from livecheck.suite.course import RUNNING, WAITING, StepState
 from livecheck.suite.run_folder import DONE, INTERRUPTED, SKIPPED
 
 COLOURS = {"pass": "green", "fail": "red", "undecided": "yellow", "interrupted": "yellow"}
@@ -40,6 +40,9 @@ class Lines:
 
     def tick(self) -> None:
         pass
+
+    def waiting(self, step: StepState) -> None:
+        self.screen.note(f"{step.name} is run again: {step.said}")
 
     def ended(self, step: StepState) -> None:
         say_result(self.screen, step)
@@ -86,6 +89,9 @@ class Table:
     def ended(self, step: StepState) -> None:
         self.tick()
 
+    def waiting(self, step: StepState) -> None:
+        self.tick()
+
     def end(self) -> None:
         """The table goes, and what was found stays. Does no harm when called again."""
         if not self.live.is_started:
@@ -129,9 +135,9 @@ def display_for(screen: Screen, is_terminal: bool) -> Lines | Table:
 
 
 def word_of(step: StepState) -> str:
-    if step.verdict is not None:
-        return step.verdict.upper()
-    return step.state
+    if step.verdict is None or step.state == WAITING:
+        return step.state
+    return step.verdict.upper()
 
 
 def time_of(step: StepState) -> str:
@@ -145,7 +151,7 @@ def time_of(step: StepState) -> str:
 
 
 def evidence_of(step: StepState) -> str:
-    if step.state == RUNNING:
+    if step.state in (RUNNING, WAITING):
         return step.said.strip()
     if step.exit_code is not None:
         return next((each for each in step.findings if each.startswith("FAIL")), step.said)

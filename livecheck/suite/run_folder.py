@@ -25,7 +25,7 @@ MAX_HEAD_BYTES = 64 << 10  # of a result file: what comes before its checks
 MAX_RUNS = 10_000  # folders that are looked through
 DONE, SKIPPED, NOT_RUN, INTERRUPTED = "done", "skipped", "not run", "interrupted"
 HEAD = re.compile(r'\s*"(\w+)": (.+?),?$')
-WANTED = ("error", "no_access", "exit_code", "target")
+WANTED = ("error", "no_access", "rate_limit_wait_s", "target")
 
 
 @dataclass(frozen=True)

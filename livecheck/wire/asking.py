@@ -45,6 +45,7 @@ class Cause(Enum):
     TIME = "the time for all levels is over"
 
 
+LIMIT_WINDOW_S = 60.0  # of a rate limit that does not say when it is over: most count by the minute
 SERVED = range(200, 300)  # statuses of a request that the deployment has served
 COSTLY = (Cause.SILENT, Cause.FLOOD)  # each further request costs the whole timeout
 OF_A_FAILURE = {
@@ -103,6 +104,9 @@ def recognise_limit(run: Run, answer: Answer, alone: bool) -> None:
     two apart. A deployment that has served nothing in this run is broken, whatever it sends.
     """
     answer.may_be_limit = alone and run.has_served and answer.looks_like_limit
+    if answer.is_rate_limited:
+        wait_s = answer.retry_after_s
+        run.rate_limit_wait_s = LIMIT_WINDOW_S if wait_s is None else wait_s
     is_served = answer.failure is None and answer.status in SERVED
     run.has_served = run.has_served or is_served
     if is_served and answer.request.method == "POST" and not run.has_completed:

@@ -11,7 +11,7 @@
 #     "matplotlib>=3.8,<4",
 # ]
 # ///
-"""Is this deployment good enough to go on? The whole live test, with one command.
+"""The whole live test with one command: is this deployment good enough to go on?
 
 Runs the other scripts one after the other, in the order that makes sense: first what wakes nobody,
 then what needs the deployment as it was found, then more and more load. Each is a process of its
@@ -44,6 +44,7 @@ from __future__ import annotations
 import livecheck.core.interruption as interruption
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -220,6 +221,18 @@ def read_token(args: argparse.Namespace) -> None:
         args.token = check_token(token.strip(), source)
 
 
+def try_results(folder: Path) -> None:
+    """Find out before anything is sent whether a run can be saved there. ValueError: it cannot."""
+    trial = folder / f".{os.getpid()}.try"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        reason = error.strerror
+        raise ValueError(f"cannot write to {folder} ({reason}): use --results DIR") from None
+
+
 # --- the command
 
 
@@ -271,6 +284,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         wanted = find_wanted(args, secrets)
         if args.plan:
             return show_plan(wanted, screen, args.output)
+        try_results(args.results)
         is_terminal = sys.stderr.isatty() and not args.verbose and not args.debug
         session = Session(wanted, screen, lambda: display_for(screen, is_terminal))
         session.prepare(args.resume)

@@ -55,6 +55,8 @@ HEAVY = {
 SECRET = "sk-T0p/5ecret+key=and\"more'&"
 
 every_script = pytest.mark.parametrize("script", SCRIPTS)
+# the command that runs the others, too
+every_command = pytest.mark.parametrize("script", [*SCRIPTS, "run_all.py"])
 
 
 def parser_of(script: str) -> argparse.ArgumentParser:
@@ -62,7 +64,7 @@ def parser_of(script: str) -> argparse.ArgumentParser:
     return parser
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, "report.py"])
+@pytest.mark.parametrize("script", [*SCRIPTS, "report.py", "run_all.py"])
 def test_it_can_be_started_by_its_own_name(script: str) -> None:
     assert os.access(ROOT / script, os.X_OK)
     assert (ROOT / script).read_text().startswith("#!/usr/bin/env python3\n")
@@ -84,7 +86,7 @@ def test_there_are_scripts_to_hold_to_the_contract() -> None:
 # --- help and documentation
 
 
-@every_script
+@every_command
 def test_help_is_quick_and_imports_nothing_heavy(script: str) -> None:
     begun = time.monotonic()
     ended = subprocess.run(
@@ -101,7 +103,7 @@ def test_help_is_quick_and_imports_nothing_heavy(script: str) -> None:
     assert ended.returncode == 0
 
 
-@every_script
+@every_command
 def test_help_names_every_shared_option_and_fits_its_place(script: str) -> None:
     ended = run_script(script, "--help", env={"COLUMNS": "100"})
     assert (ended.code, ended.err) == (0, "")
@@ -111,7 +113,7 @@ def test_help_names_every_shared_option_and_fits_its_place(script: str) -> None:
     assert max(map(len, ended.out.splitlines())) <= 120
 
 
-@every_script
+@every_command
 def test_help_leaves_no_results(script: str) -> None:
     assert not run_script(script, "--help").results.exists()
 
@@ -128,7 +130,7 @@ def examples(script: str) -> list[list[str]]:
     return commands
 
 
-@every_script
+@every_command
 def test_every_example_of_the_docstring_parses(script: str) -> None:
     found = examples(script)
     assert found
@@ -136,7 +138,7 @@ def test_every_example_of_the_docstring_parses(script: str) -> None:
         parser_of(script).parse_args(arguments)
 
 
-@every_script
+@every_command
 def test_the_docstring_says_what_pass_means_and_what_it_costs(script: str) -> None:
     text = load_script(script).__doc__ or ""
     assert "PASS: " in text
@@ -144,7 +146,7 @@ def test_the_docstring_says_what_pass_means_and_what_it_costs(script: str) -> No
     assert text.splitlines()[0].endswith("?")
 
 
-@every_script
+@every_command
 def test_nothing_in_a_script_looks_like_a_test_to_pytest(script: str) -> None:
     names = [name for name in vars(load_script(script)) if name.startswith(("test", "Test"))]
     assert not names
@@ -205,7 +207,7 @@ MISTAKES = [
 ]
 
 
-@every_script
+@every_command
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: " ".join(mistake)[:30])
 def test_a_mistake_is_exit_2_and_one_line_on_stderr(
     script: str, mistake: list[str], capsys: pytest.CaptureFixture[str]
@@ -220,7 +222,7 @@ def test_a_mistake_is_exit_2_and_one_line_on_stderr(
     assert not Path("results").exists() or not os.listdir("results")
 
 
-@every_script
+@every_command
 def test_a_mistake_is_exit_2_for_the_shell_too(script: str) -> None:
     ended = run_script(script, "--timeout", "nan")
     assert (ended.code, ended.out, len(ended.err.splitlines())) == (2, "", 1)
@@ -580,7 +582,7 @@ def test_a_standard_output_that_is_full_is_named_and_the_results_are_saved(
 # --- interruption
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, "report.py"])
+@pytest.mark.parametrize("script", [*SCRIPTS, "report.py", "run_all.py"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_at_the_very_beginning_is_one_line(
     script: str, number: int, closed_port: str, tmp_path: Path

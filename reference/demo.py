@@ -29,8 +29,8 @@ from .process import ROOT, StartError
 
 SIM = {"ttft_ms": 20, "itl_ms": 4}  # a fast simulated engine, so that the demo is short
 HIGH_RATE_LIMIT = {"rate_limit": 1000}  # so that no script has to wait for the next minute
-# SmolLM2 calls no tool by itself: its own chat template has none. The simulated engine plays a model.
-TOOLS = {
+# SmolLM2 calls no tool by itself: its own chat template has none. The simulated engine plays one.
+TOOLS: dict[str, dict[str, object]] = {
     "llama": {"chat_template": Path(__file__).with_name("tools.jinja")},
     "sim": {"skills": "tools"},
 }

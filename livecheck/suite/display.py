@@ -10,7 +10,7 @@ from typing import Any
 from livecheck.core.plan import in_words
 from livecheck.core.screen import Screen
 from livecheck.suite.course import RUNNING, WAITING, StepState
-from livecheck.suite.run_folder import DONE, INTERRUPTED, SKIPPED
+from livecheck.suite.run_folder import DONE, INTERRUPTED, NOT_RUN, SKIPPED
 
 COLOURS = {"pass": "green", "fail": "red", "undecided": "yellow", "interrupted": "yellow"}
 NAME_WIDTH = 18
@@ -103,6 +103,7 @@ class Table:
                 say_result(self.screen, each)
 
     def table(self) -> Any:
+        from rich.console import Group
         from rich.table import Table as Rows
         from rich.text import Text
 
@@ -115,10 +116,9 @@ class Table:
             style = COLOURS.get(each.verdict or "", "bold" if each.state == RUNNING else "dim")
             cells = (word_of(each), each.name, time_of(each), evidence_of(each))
             rows.add_row(*(Text(cell, style=style) for cell in cells[:1]), *map(Text, cells[1:]))
-        for each in running:
-            rows.add_row()
-            rows.add_row(Text("command", style="dim"), Text(""), Text(""), Text(each.line))
-        return rows
+        # below the table, in full: it can be copied
+        commands = (Text(f"$ {each.line}", style="dim", overflow="fold") for each in running)
+        return Group(rows, Text(), *commands)
 
 
 def display_for(screen: Screen, is_terminal: bool) -> Lines | Table:
@@ -135,6 +135,8 @@ def display_for(screen: Screen, is_terminal: bool) -> Lines | Table:
 
 
 def word_of(step: StepState) -> str:
+    if step.state == NOT_RUN and step.why is None:
+        return "to come"
     if step.verdict is None or step.state == WAITING:
         return step.state
     return step.verdict.upper()

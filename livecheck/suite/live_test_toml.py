@@ -140,7 +140,7 @@ def check_options(plain: LiveTest, options: Options, *keys: str) -> None:
             raise plain.mistake(f"{key} is decided by run_all.py itself", *keys, key)
         if key == NAME and len(keys) > 1:
             raise plain.mistake("a name belongs to [gateway] or [fleet]", *keys, key)
-        if key in SPECIAL and not isinstance(value, str):
+        if key in (*SPECIAL, "url") and not isinstance(value, str):
             raise plain.mistake(f"{key} must be a text", *keys, key)
         if key in VARIABLES and not VARIABLE.fullmatch(value):
             raise plain.mistake(f"{key} must be the name of a variable", *keys, key)

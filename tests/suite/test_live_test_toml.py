@@ -52,6 +52,7 @@ def test_the_example_can_be_read_and_has_a_comment_for_everything() -> None:
         ("[script.test_queue]\nextra = 1\n  max-queue = 1\n", 3, "not the name of an option"),
         ("[script.test_queue]\nextra = {a = 1}\n", 2, "extra must be a text, a number"),
         ("[gateway]\n[script.test_queue]\nresults = 'x'\n", 3, "results is decided by run_all.py"),
+        ("[fleet]\nurl = 8000\n", 2, "url must be a text"),
         ("[report]\ngpu = 'x'\nmargn = 5\n", 3, "unknown key margn: known are margin"),
         ("[gateway]\napi_key_variable = 'not a name'\n", 2, "must be the name of a variable"),
         ("[gateway]\nurl = 'x'\napi_key = 'k'\n", 3, "a credential may not stand here"),

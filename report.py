@@ -15,7 +15,7 @@ Cost: none. It sends no request to any server.
 Examples:
     # step 8 of the guide: judge everything in results/, and write the report
     python3 report.py --gpu L40S --quant Q4_K_M --title v1.0.0-rc.1
-    # this release against the last one; several baseline runs show the spread between runs
+    # this release against the last one; runs of several days show the spread between sessions
     python3 report.py results --baseline results-v1.0-a --baseline results-v1.0-b
     # thresholds of your own, a page to look at, and a file for the CI server
     python3 report.py --thresholds verdict.toml --html report.html --junit junit.xml

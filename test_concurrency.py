@@ -56,6 +56,7 @@ from livecheck.gateway.plans import (
     ROUNDS,
     SENDINGS,
     TRIALS,
+    TRIED_AT_MOST,
     plan_concurrency,
 )
 from livecheck.wire import chat, dialect, form, notices
@@ -70,7 +71,6 @@ from livecheck.wire.wire import Request
 OF_ROUNDS = ("answered", "crosstalk", "correct", "same_text", "characters")
 CHECKS = ("alone", *OF_ROUNDS, "leftovers", form.NAME)
 MOST_AT_ONCE = 32  # of our own accord, whatever /health says
-ENOUGH = 3  # right answers of TRIALS questions of a kind: the model can do it
 LENGTHS = (1 / 3, 2 / 3, 1)  # of --max-tokens, in turn
 LEAST_TOKENS = 24  # of an answer: a right one has fewer, with nearly any tokenizer
 LEAST_CANCELLED_BYTES = 600  # of the answer: its head, and the first event or two
@@ -301,14 +301,28 @@ WORDS = {
 
 
 def find_kinds(session: Session) -> tuple[str, ...]:
-    """The kinds of questions that the model can answer. CannotCheck when it lets nobody in."""
+    """The kinds of questions that the model can answer: more than half of those that were tried.
+    A small model may have bad luck with the first ones. CannotCheck when it lets nobody in."""
     tasks = session.tasks(KINDS, TRIALS * len(KINDS))
     first = session.ask("trial", tasks[:1])
     if first and (text := no_access(session.asker.run, first[0].answer)):
         raise NoAccess(text)
     session.ask("trial", tasks[1:])
-    right = Counter(a.question.kind for a in session.evidence.of("trial") if a.is_right)
-    return tuple(kind for kind in KINDS if right[kind] >= ENOUGH)
+    found = kinds_shown(session.evidence)
+    for _ in range(TRIED_AT_MOST - 1):
+        if found or not any(asked.is_right for asked in session.evidence.of("trial")):
+            break
+        session.ask("trial", session.tasks(KINDS, TRIALS * len(KINDS)))
+        found = kinds_shown(session.evidence)
+    return found
+
+
+def kinds_shown(evidence: Evidence) -> tuple[str, ...]:
+    """The kinds of which more than half of the trials were answered right."""
+    tried = evidence.of("trial")
+    asked = Counter(each.question.kind for each in tried)
+    right = Counter(each.question.kind for each in tried if each.is_right)
+    return tuple(kind for kind in KINDS if 2 * right[kind] > asked[kind])
 
 
 def ask_alone(session: Session) -> list[Task]:

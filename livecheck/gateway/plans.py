@@ -33,6 +33,7 @@ WORKER = "a sleeping worker"
 # test_concurrency.py
 AT_ONCE = 8  # where /health does not say it
 TRIALS = 4  # questions of each kind to begin with
+TRIED_AT_MOST = 2  # times so many, when the first ones show no kind that the model can answer
 ROUNDS = 3
 FOR_EACH_PLACE = 2  # questions in a round: the second one gets the place of one that has ended
 LEAST_IN_ROUND = 8
@@ -84,7 +85,8 @@ def plan_concurrency(args: argparse.Namespace) -> Plan:
     at_once, timeout_s, tokens = args.concurrency or AT_ONCE, args.timeout, args.max_tokens
     prompt = max(prompt_tokens(json.dumps(each)) for each in EXAMPLES.values()) + 2 * 96
     total = start() + ask(2, timeout_s, at_once=2)
-    total += ask(TRIALS * len(KINDS), timeout_s, tokens, prompt)
+    tried = TRIALS * len(KINDS)
+    total += ask(TRIED_AT_MOST * tried, timeout_s, tokens, prompt, usual=tried)
     if not leaves_only(args, "alone", "leftovers"):
         for number in range(COMPARISONS):
             total += plan_comparison(args, at_once, prompt, is_usual=number == 0)

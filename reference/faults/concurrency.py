@@ -136,6 +136,17 @@ def cached_by_likeness() -> Install:
     return always(change)
 
 
+def unlucky_at_first(count: int) -> Install:
+    """Half of the first answers are wrong, as those of a small model may be by chance."""
+    numbers = itertools.count()
+
+    def change(text: str, fields: Fields) -> str:
+        number = next(numbers)
+        return "I do not know" if number < count and number // 3 % 2 else text
+
+    return always(change)
+
+
 def in_thoughts(fields: Fields, mine: Running, others: list[Running]) -> web.Response:
     """The answer to another request, as what the model has thought before its own answer."""
     return says(fields, f"<think>{others[0].text}</think>{mine.text}", mine.reason)
@@ -354,6 +365,11 @@ SOUND: tuple[SoundVariant, ...] = (
         "one request is served at a time, and the others wait",
         install=nothing,
         options={**PLAYS, "max_concurrent_requests": 1},
+    ),
+    _sound(
+        "unlucky-at-first",
+        "the model is wrong in half of its first answers",
+        install=unlucky_at_first(14),
     ),
     _sound(
         "short-answers",

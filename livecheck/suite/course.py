@@ -238,7 +238,11 @@ class Course:
 
     @property
     def exit_code(self) -> Exit:
+        """The worst of all. A failure that the report passes does not count: it knows the limits
+        of the queue that a level of the benchmark only ran into."""
         codes = [each.exit_code for each in self.steps if each.exit_code is not None]
+        if self.report_code is Exit.OK:
+            codes = [each for each in codes if each is not Exit.FAIL]
         if any(each.state in (NOT_RUN, INTERRUPTED) for each in self.steps):
             codes.append(Exit.UNDECIDED)
         if self.report_code is not None:

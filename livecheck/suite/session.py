@@ -272,6 +272,8 @@ class Session:
         gates = [found.code for found in self.reports]
         if gates and worst(gates) is not Exit.OK and not others:
             text += f", but the report says {WORDS.get(worst(gates), NOT_DECIDED)}"
+        if others and self.exit_code is Exit.OK:
+            text += ", which the report does not judge: it says why"
         return text
 
     def as_dict(self) -> dict[str, Any]:

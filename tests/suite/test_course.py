@@ -70,6 +70,15 @@ def test_a_step_that_fails_does_not_keep_the_others_from_running(tmp_path: Path)
     assert [each["state"] for each in saved(ran)] == ["done", "done"]
 
 
+def test_a_failure_that_the_report_passes_does_not_count(tmp_path: Path) -> None:
+    ran = course(tmp_path, step("one", "sys.exit(1)"), step("two", "sys.exit(0)"))
+    ran.run()
+    ran.report_code = Exit.OK
+    assert ran.exit_code is Exit.OK
+    ran.report_code = Exit.UNDECIDED
+    assert ran.exit_code is Exit.FAIL
+
+
 def test_when_nobody_is_let_in_the_other_steps_of_that_deployment_are_not_run(
     tmp_path: Path,
 ) -> None:

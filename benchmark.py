@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import livecheck.core.interruption as interruption
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -55,6 +56,7 @@ from livecheck.load.arrivals import CONSTANT, POISSON, Load
 from livecheck.load.client_delay import client_metrics
 from livecheck.load.level import Level, Session, cannot_recover, measure_level
 from livecheck.load.plans import plan_benchmark
+from livecheck.load.record import Record
 from livecheck.wire import chat, form, metrics, silence
 from livecheck.wire.access import no_access
 from livecheck.wire.asking import Cause, open_wire, rate_limit_words
@@ -72,7 +74,7 @@ PROMPT = "Write a short poem about the sea"
 # Share of the streams: a busy machine holds one back now and then.
 HELD_SHARE = 0.1
 
-Records = list[dict[str, Any]]
+Records = list[Record]
 Fair = tuple[dict[str, Any], Records]  # figures and records without this program's own delay
 
 
@@ -172,12 +174,18 @@ def send_level(session: Session, level: Level, probed: Any, document: Document) 
             measure_level(session, level)
     finally:
         session.stopped = level.stopped
-        found = client_delay.records_of(level.answers, session.starvation)
-        if len(session.prompts) == 1:  # else prompts may differ in length, and so in their prefill
-            silence.tell_phases(found)
-        about = {"level": level.number} if search else {}
-        document.requests = (document.requests if search else []) + [about | r for r in found]
-        document.metrics = level_figures(session, level, found) | {"gateway": probed}
+        # of many answers it takes seconds, and nothing of them is to be lost
+        interruption.INTERRUPTION.postpone()
+        try:
+            found = level.records(session.starvation)
+            if len(session.prompts) == 1:  # else prompts may differ in length, so in their prefill
+                silence.tell_phases(found)
+            if search:
+                found = [record.copy(level=level.number) for record in found]
+            document.requests = [*(document.requests if search else []), *found]
+            document.metrics = level_figures(session, level, found) | {"gateway": probed}
+        finally:
+            interruption.INTERRUPTION.resume()
     if level.refused and (text := no_access(session.run, level.refused)):
         raise NoAccess(text)
     return found
@@ -198,7 +206,7 @@ def level_figures(session: Session, level: Level, found: Records) -> dict[str, A
         figures |= {"load_model": "open loop", "rate_per_s": load.rate_per_s}
         figures |= {"arrivals": load.arrivals, "seed": load.seed}
     figures["client"] = client_metrics(
-        level.answers, session.wire.clock, figures, session.starvation
+        level.all_answers(), session.wire.clock, figures, session.starvation
     )
     return figures
 
@@ -333,7 +341,11 @@ def warmup_words(level: Level) -> str:
 
 def shown_nothing(found: Records) -> Records:
     """The successful requests in whose answers no token is shown: all of them were thoughts."""
-    return [each for each in found if each.get("thoughts_only") and each["ttft_ms"] is None]
+    return [each for each in found if is_silent(each)]
+
+
+def is_silent(record: Record) -> bool:
+    return bool(record.get("thoughts_only")) and record["ttft_ms"] is None
 
 
 def succeeded(found: Records) -> Records:
@@ -357,32 +369,41 @@ def check_pacing(found: Records, client_bound: bool) -> Check | None:
     good = [record for record in succeeded(found) if record["event_ms"]]
     if not good:
         return None
-    paced = [(r, read_arrivals(r["event_ms"], metrics.tokens_of(r))) for r in good]
-    held = [each for each in paced if each[1].are_blocks]
-    certain = [] if client_bound else [each for each in held if not may_be_own_delay(*each)]
-    evidence = {"streams": len(good), "held_back": len(held)}
-    evidence |= {"events": sum(r["output_events"] for r in good)}
-    evidence |= {"arrivals": sum(arrivals.count for _, arrivals in paced)}
-    came = f"{evidence['events']} events came in {plural(evidence['arrivals'], 'arrival')}"
-    if len(held) <= HELD_SHARE * len(good):
-        if all(arrivals.are_grouped and arrivals.pieces <= STEP for _, arrivals in paced):
+    certain, held, count, is_short = None, 0, 0, True
+    for record in good:
+        arrivals = arrivals_of(record)
+        count += arrivals.count
+        is_short = is_short and arrivals.are_grouped and arrivals.pieces <= STEP
+        held += arrivals.are_blocks
+        if arrivals.are_blocks and not (certain or client_bound):
+            certain = None if may_be_own_delay(record, arrivals) else record
+    evidence = {"streams": len(good), "held_back": held}
+    evidence |= {"events": sum(r["output_events"] for r in good), "arrivals": count}
+    came = f"{evidence['events']} events came in {plural(count, 'arrival')}"
+    if held <= HELD_SHARE * len(good):
+        if is_short:
             return Check("pacing", Status.SKIP, f"too short to tell: {came}", evidence)
         return passed("pacing", f"{came}, in {plural(len(good), 'stream')}", evidence)
-    if not certain:
+    if certain is None:
         detail = f"cannot tell: {came}, but this program was late itself (see the check client)"
         return Check("pacing", Status.SKIP, detail, evidence)
-    detail = f"held back in blocks in {len(held)} of {len(good)} streams, {held_words(*certain[0])}"
+    words = held_words(certain, arrivals_of(certain))
+    detail = f"held back in blocks in {held} of {len(good)} streams, {words}"
     return warned("pacing", f"{detail}: look for a proxy that buffers", evidence)
 
 
-def may_be_own_delay(record: dict[str, Any], arrivals: Arrivals) -> bool:
+def arrivals_of(record: Record) -> Arrivals:
+    return read_arrivals(record["event_ms"], metrics.tokens_of(record))
+
+
+def may_be_own_delay(record: Record, arrivals: Arrivals) -> bool:
     """Whether this program could not run for as long as the output needed for an arrival."""
     times = arrivals.at_ms
     usual_ms = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else times[0]
     return bool(record["starved_ms"] >= usual_ms)
 
 
-def held_words(record: dict[str, Any], arrivals: Arrivals) -> str:
+def held_words(record: Record, arrivals: Arrivals) -> str:
     """`as 128 events in 7 arrivals (128 tokens, 2.1 arrivals a second)`."""
     tokens, per_s = metrics.tokens_of(record), arrivals.per_s
     more = [f"{tokens} tokens"] if tokens else []
@@ -460,7 +481,7 @@ def check_objective(
     figures: dict[str, Any],
     found: Records,
     limited: bool = False,
-    fair: Fair | None = None,
+    fair: Callable[[], Fair] | None = None,
 ) -> Check:
     """One --slo. It is also missed when its figure was not measured, unless the rate limit of the
     key (`limited`) left nothing to measure: then it is undecided. So it is when the streams do not
@@ -483,7 +504,7 @@ def check_objective(
         detail = f"not measured in this run{reason} (expected {bound})"
         return Check(name, status, detail, evidence, essential=is_open)
     status = Status.PASS if is_kept(wanted, value) else Status.FAIL
-    own_value = reached(wanted, *fair) if fair and status is Status.FAIL else None
+    own_value = reached(wanted, *fair()) if fair and status is Status.FAIL else None
     if own_value is not None and is_kept(wanted, own_value):
         return undecided(name, undecided_words(wanted, value, bound), evidence)
     if wanted.per_request:
@@ -513,8 +534,9 @@ def reached(wanted: metrics.Objective, figures: dict[str, Any], found: Records) 
     that tell it."""
     if not wanted.per_request:
         return wanted.value(figures)
-    silent = shown_nothing(found) if wanted.name != "e2e" else []  # they have no such figure
-    good = [record for record in succeeded(found) if record not in silent]
+    good = succeeded(found)
+    if wanted.name != "e2e":  # where nothing is shown there is no such figure
+        good = [record for record in good if not is_silent(record)]
     good = [record for record in good if not wanted.is_unknown(record)]
     return sum(wanted.holds(r[wanted.key]) for r in good) / len(good) if good else None
 
@@ -539,7 +561,7 @@ def judge_level(
 ) -> list[Check]:
     objectives = session.run.args.slo
     limited = level.stop_for(Cause.RATE_LIMIT)
-    fair = fair_figures(session, found)
+    fair = functools.cache(lambda: fair_figures(session, found))
     checks = [
         check_requests(level, found, allowed_errors(objectives)),
         check_stream(found),
@@ -549,7 +571,7 @@ def judge_level(
         *(check_objective(each, figures, found, limited, fair) for each in objectives),
         check_edge(session, found, figures["client"]["client_bound"]),
     ]
-    return [check.shown_by(level.behind(check.name, found)) for check in checks if check]
+    return [check.shown_by(level.behind(check.name)) for check in checks if check]
 
 
 def check_edge(session: Session, found: Records, client_bound: bool) -> Check | None:
@@ -746,7 +768,7 @@ def search_capacity(session: Session, first: Load, document: Document, probed: A
             try_level(session, level, search, document, probed)
     finally:
         document.metrics = search.metrics()
-    finish(run, document, [], judge_search(session, search, document.requests))
+    finish(run, document, [], judge_search(session, search, list(document.requests)))
 
 
 def try_level(

@@ -67,6 +67,7 @@ class Cleaner:
     def __init__(self, secrets: Secrets) -> None:
         self._secrets = secrets
         self._left = MAX_TEXTS
+        self._keys: dict[str, str] = {}  # thousands of records have the same ones
 
     def document(self, content: Mapping[str, Any]) -> dict[str, Any]:
         """A document with nothing in it that JSON cannot hold. Its requests are cleaned one by one
@@ -121,8 +122,13 @@ class Cleaner:
 
     def _key(self, key: object) -> str:
         text = as_text(key)
+        if (found := self._keys.get(text)) is not None:
+            return found
         least = least_in_word(text)
-        return clean_line(text, lambda each: self._secrets.redact(each, least), MAX_LATER)
+        cleaned = clean_line(text, lambda each: self._secrets.redact(each, least), MAX_LATER)
+        if len(self._keys) < MAX_ITEMS:
+            self._keys[text] = cleaned
+        return cleaned
 
     def _list(self, value: Iterable[Any], key: str, whole: bool, depth: int) -> list[Any]:
         items = list(value)

@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -17,38 +17,59 @@ from livecheck.core.checks import VERDICTS, Check, Exit, Status, exit_code_of, w
 from livecheck.core.exchanges import Exchanges, Noted
 
 SCHEMA_VERSION = 1
+BUFFER_BYTES = 1 << 18  # of a file that is written piece by piece
 
 
 def to_json(document: Mapping[str, Any]) -> str:
     """One line for each key, and for each check and request: short, and `grep` and `diff` work."""
-    return b"".join(_json_parts(document)).decode()
+    return b"".join(json_parts(document)).decode()
 
 
-def to_json_bytes(document: Mapping[str, Any]) -> bytearray:
-    """The same as UTF-8, made piece by piece: of 50 MB no second copy is needed. A list of objects
-    may be an iterator, so that not all of them have to be there at once."""
-    content = bytearray()
-    for part in _json_parts(document):
-        content += part
-    return content
-
-
-def _json_parts(document: Mapping[str, Any]) -> Iterator[bytes]:
+def json_parts(document: Mapping[str, Any]) -> Iterator[bytes]:
+    """The same as UTF-8, piece by piece, so that of 50 MB nothing has to be kept. A list of objects
+    may be an iterator."""
     before = "{\n"
     for key, item in document.items():
         yield f"{before} {json.dumps(key)}: ".encode()
         before = ",\n"
-        is_long = isinstance(item, Iterator) or (item and isinstance(item, list))
-        entries = iter(item) if is_long else iter(())
-        first = next(entries, None)
-        if not isinstance(first, dict):
-            yield _json_value([] if isinstance(item, Iterator) else item)
-            continue
-        yield b"[\n  " + _json_value(first)
-        for entry in entries:
-            yield b",\n  " + _json_value(entry)
-        yield b"\n ]"
+        if _is_list(item):
+            yield from _list_parts(item, "[\n  ", ",\n  ", "\n ]")
+        else:
+            yield _json_value(item)
     yield b"\n}\n"
+
+
+def levels_parts(documents: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+    """Several documents as one with the key `levels`, each of them on a line."""
+    before = b'{\n "levels": [\n  '
+    for document in documents:
+        yield before + b"{"
+        for number, (key, item) in enumerate(document.items()):
+            yield f"{', ' if number else ''}{json.dumps(key)}: ".encode()
+            if _is_list(item):
+                yield from _list_parts(item, "[", ", ", "]")
+            else:
+                yield _json_value(item)
+        yield b"}"
+        before = b",\n  "
+    yield b"\n ]\n}\n"
+
+
+def _is_list(item: Any) -> bool:
+    """Whether each of its entries is a piece of its own."""
+    return isinstance(item, Iterator) or bool(isinstance(item, list) and item)
+
+
+def _list_parts(item: Iterable[Any], start: str, between: str, end: str) -> Iterator[bytes]:
+    entries = iter(item)
+    first = next(entries, None)
+    if not isinstance(first, dict):  # short, or empty
+        yield _json_value(item if isinstance(item, list) else [])
+        return
+    yield start.encode() + _json_value(first)
+    for entry in entries:
+        yield between.encode() + _json_value(entry)
+    yield end.encode()
 
 
 def _json_value(item: Any) -> bytes:
@@ -56,14 +77,15 @@ def _json_value(item: Any) -> bytes:
     return text.encode("utf-8", "replace")  # a server's lone surrogates
 
 
-def write_atomically(path: Path, content: str | bytes | bytearray) -> None:
-    """The whole file or none of it, whatever happens meanwhile. Raises OSError."""
-    if isinstance(content, str):
-        content = content.encode("utf-8", "replace")
+def write_atomically(path: Path, content: str | Iterable[bytes]) -> None:
+    """The whole file or none of it, whatever happens meanwhile. Raises OSError, and what the making
+    of the content raises, if that comes piece by piece."""
+    parts = [content.encode("utf-8", "replace")] if isinstance(content, str) else content
     scratch = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
     INTERRUPTION.postpone()  # it would leave the scratch file behind
     try:
-        scratch.write_bytes(content)
+        with scratch.open("wb", buffering=BUFFER_BYTES) as file:
+            file.writelines(parts)
         os.replace(scratch, path)
     finally:
         with contextlib.suppress(OSError):
@@ -106,7 +128,7 @@ class Document:
         self.exchanges = Exchanges(noted or Noted())
         self.checks: list[Check] = []
         self.metrics: dict[str, Any] = {}
-        self.requests: list[dict[str, Any]] = []
+        self.requests: Sequence[Any] = []  # mappings
         self.finished = self.is_incidental = self.has_no_access = False
         self._wants, self._strict = wants, strict
         self._stopped: tuple[Exit, str] | None = None

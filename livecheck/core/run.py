@@ -10,7 +10,6 @@ from livecheck.core.interruption import INTERRUPTION, Terminated
 
 import argparse
 import contextlib
-import json
 import os
 import platform
 import shlex
@@ -29,12 +28,13 @@ from livecheck.core.credentials import CannotCheck, Credentials, NoAccess, check
 from livecheck.core.exchanges import Noted
 from livecheck.core.options import Parser, is_wanted
 from livecheck.core.redaction import Secrets
-from livecheck.core.result_file import Document, to_json, to_json_bytes, write_atomically
+from livecheck.core.result_file import Document, json_parts, levels_parts, write_atomically
 from livecheck.core.screen import Screen, open_streams
 from livecheck.core.settings import Deployment, is_in_clear, read_settings
 from livecheck.core.text import one_line, plural
 
 TOOL_VERSION = "0.1.0"
+PAGE_BYTES = 1 << 16  # of a document that is printed
 
 
 class Run(Screen):
@@ -211,41 +211,41 @@ class Run(Screen):
         if self.stdout_problem:
             self.exit_code = worst([self.exit_code, Exit.UNDECIDED])
         self.exit_code = worst([self.exit_code, *(each.run_code for each in self.documents)])
-        printed: dict[str, bytearray] = {}
-        self._save(self._contents(printed))
+        for document in self.documents:
+            self._save_document(document)
         for each in self.documents:
             if each.requests and f"{each.name}.json" in self._saved:
                 self.note_always(f"saved {self.args.results / each.name}.json")
         self._say_verdict()
         log = "\n".join(self.lines) + "\n"
-        self._save((f"{each.name}.log", log) for each in self.documents)
+        self._save({f"{each.name}.log": log for each in self.documents})
         if self.args.output == "json":
-            self._print_documents(printed)
+            self._print_documents()
 
-    def _contents(self, printed: dict[str, bytearray]) -> Iterator[tuple[str, bytearray]]:
-        """The name and the content of each result file, made one after the other: each may have
-        50 MB. `printed` gets those that --output json prints."""
-        for document in self.documents:
-            content = self._content_of(document)
-            if self.args.output == "json":
-                printed[document.name] = content
-            yield f"{document.name}.json", content
+    def _save_document(self, document: Document) -> None:
+        """Save it piece by piece: it may have 50 MB. If it cannot be made, less of it is saved."""
+        name = f"{document.name}.json"
 
-    def _content_of(self, document: Document) -> bytearray:
-        """What is saved of a document; less of it if that must be."""
-        with self._trouble_is_told(document):
-            return to_json_bytes(self._as_dict(document))
-        document.metrics, document.requests = {}, []
-        return to_json_bytes(self._as_dict(document))
+        def parts() -> Iterator[bytes]:
+            with self._trouble_is_told(document):
+                yield from json_parts(self._as_dict(document))
+                return
+            raise Unmade
 
-    def _print_documents(self, contents: Mapping[str, bytearray]) -> None:
-        main = [contents[each.name] for each in self.documents if each.main]
-        shown = main or list(contents.values())
+        try:
+            self._save({name: parts()})
+        except Unmade:
+            document.metrics, document.requests = {}, []
+            self._save({name: json_parts(self._as_dict(document))})
+
+    def _print_documents(self) -> None:
+        """Print the content of the files, made once more."""
+        main = [each for each in self.documents if each.main] or self.documents
+        contents = map(self._as_dict, main)
         with self._trouble_is_told():
-            text = shown[0].decode()
-            if len(shown) > 1:
-                text = to_json({"levels": [json.loads(content) for content in shown]})
-            self.write_out(text)
+            parts = levels_parts(contents) if len(main) > 1 else json_parts(next(contents))
+            for text in in_pages(parts):
+                self.write_out(text)
         if self.stdout_problem:
             self.exit_code = worst([self.exit_code, Exit.UNDECIDED])
 
@@ -299,13 +299,15 @@ class Run(Screen):
         typed = getattr(self.args, "typed", ())
         return shlex.join(["python3", f"{self.args.script}.py", "--url", self.url, *typed])
 
-    def _save(self, contents: Iterable[tuple[str, str | bytearray]]) -> None:
+    def _save(self, contents: Mapping[str, str | Iterable[bytes]]) -> None:
         """Save these files. Those that cannot be saved are told in one line for each reason."""
         failed: dict[str, list[str]] = {}
-        for name, content in contents:
+        for name, content in contents.items():
             try:
                 write_atomically(self.args.results / name, content)
                 self._saved.add(name)
+            except Unmade:
+                raise
             except Exception as error:
                 reason = error.strerror if isinstance(error, OSError) else type(error).__name__
                 failed.setdefault(reason or "unknown error", []).append(name)
@@ -315,6 +317,21 @@ class Run(Screen):
                 self._save_problems.add(reason)
                 more = f" and {plural(len(names) - 1, 'other file')}" if len(names) > 1 else ""
                 self.note_always(f"cannot save {self.args.results / names[0]}{more}: {reason}")
+
+
+class Unmade(Exception):
+    """The content of a file cannot be made; that was told."""
+
+
+def in_pages(parts: Iterable[bytes]) -> Iterator[str]:
+    """The parts as text, many of them together."""
+    page = bytearray()
+    for part in parts:
+        page += part
+        if len(page) > PAGE_BYTES:
+            yield page.decode()
+            page.clear()
+    yield page.decode()
 
 
 def plain(option: Any) -> Any:

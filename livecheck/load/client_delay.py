@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from livecheck.load.record import Record
 from livecheck.wire import metrics
-from livecheck.wire.answer import Answer, ms, records
-from livecheck.wire.output_arrivals import read_arrivals
+from livecheck.wire.answer import Timed, ms
 from livecheck.wire.starvation import Starvation
 from livecheck.wire.wire import USER_CLOCK
 
@@ -18,11 +20,38 @@ CLIENT_SHARE = 0.05
 SENDING_NS = 1_000_000  # sending a request takes far less
 MERGED_SHARE = 0.01  # share of the events; fewer merged ones cannot move a p99
 
-Record = dict[str, Any]
+TimesLater = Callable[[Timed], "array[float] | partial[array[float]]"]
+
+
+@dataclass
+class Delays:
+    """What the answers of a level tell of this program, in ms."""
+
+    lags: array[float] = field(default_factory=lambda: array("d"))
+    late: list[float] = field(default_factory=list)
+    late_merges: list[float] = field(default_factory=list)
+    gaps: array[float] = field(default_factory=lambda: array("d"))  # between arrivals of output
+    merged: int = 0
+    events: int = 0
+    begun_ns: int | None = None  # of the first request
+    ended_ns: int | None = None  # of the last one
+
+    def add(self, answer: Timed) -> None:
+        self.lags.extend(map(ms, answer.lag_ns))
+        if answer.late_ns is not None:
+            self.late.append(ms(answer.late_ns))
+        self.merged += len(answer.merged_lags_ns)
+        self.events += len(answer.figures["event_ms"])
+        self.late_merges += late_merges_ms(answer)
+        self.gaps.extend(metrics.output_gaps(answer.figures))
+        if (begun := answer.begun_ns) is not None:
+            self.begun_ns = begun if self.begun_ns is None else min(begun, self.begun_ns)
+        if (ended := answer.ended_ns) is not None:
+            self.ended_ns = ended if self.ended_ns is None else max(ended, self.ended_ns)
 
 
 def client_metrics(
-    answers: Sequence[Answer], clock: str, figures: Mapping[str, Any], starvation: Starvation
+    answers: Iterable[Timed], clock: str, figures: Mapping[str, Any], starvation: Starvation
 ) -> dict[str, Any]:
     """How late this program was, and whether so late that the figures are about itself.
 
@@ -31,23 +60,23 @@ def client_metrics(
     server sent them so are merged, too: the lag of their reads is small beside the time from one
     arrival of that answer to the next, while a client that is too slow reads late again and again.
     """
-    lags = array("d", (ms(lag) for answer in answers for lag in answer.reply.lag_ns))
-    late = [ms(a.reply.late_ns) for a in answers if a.reply.late_ns is not None]
-    merged = sum(len(answer.merged_lags_ns) for answer in answers)
-    events = sum(len(answer.figures["event_ms"]) for answer in answers)
-    harmful: Sequence[float] = lags
+    found = Delays()
+    for answer in answers:
+        found.add(answer)
+    harmful: Sequence[float] = found.lags
     if clock != USER_CLOCK:
-        harmful = [lag for answer in answers for lag in late_merges_ms(answer)]
-        harmful = harmful if len(harmful) > MERGED_SHARE * events else []
-    gap, ttft = arrival_gap_ms(answers), figures["ttft_ms"]["p50"]
-    bound = exceeds(harmful, gap) or exceeds(harmful, ttft) or exceeds(late, ttft)
+        harmful = found.late_merges
+        harmful = harmful if len(harmful) > MERGED_SHARE * found.events else []
+    gap = metrics.percentile(found.gaps, 50) if found.gaps else None
+    ttft = figures["ttft_ms"]["p50"]
+    bound = exceeds(harmful, gap) or exceeds(harmful, ttft) or exceeds(found.late, ttft)
     return {
         "clock": clock,
-        "lag_ms": metrics.summary(lags),
-        "send_lag_ms": metrics.summary(late),
-        "merged_reads": merged,
+        "lag_ms": metrics.summary(found.lags),
+        "send_lag_ms": metrics.summary(found.late),
+        "merged_reads": found.merged,
         "arrival_gap_ms": None if gap is None else round(gap, 3),
-        "starved_ms": round(starved_ms(answers, starvation), 3),
+        "starved_ms": round(starved_ms(found, starvation), 3),
         "client_bound": bound,
     }
 
@@ -59,41 +88,59 @@ def exceeds(lags_ms: Sequence[float], median_ms: float | None) -> bool:
     return metrics.percentile(lags_ms, 99) > CLIENT_SHARE * median_ms
 
 
-def late_merges_ms(answer: Answer) -> list[float]:
+def late_merges_ms(answer: Timed) -> list[float]:
     """The lags of the reads that merged events, of those that were late for this answer's pace."""
-    usual_ms = arrival_gap_ms([answer]) or answer.spent_ms or 0.0
+    if not answer.merged_lags_ns:
+        return []
+    usual_ms = arrival_gap_ms(answer) or answer.spent_ms or 0.0
     lags = [ms(lag) for lag in answer.merged_lags_ns]
     return [lag for lag in lags if lag > CLIENT_SHARE * usual_ms]
 
 
-def arrival_gap_ms(answers: Sequence[Answer]) -> float | None:
+def arrival_gap_ms(answer: Timed) -> float | None:
     """The median time from one arrival of output to the next; what came together is one arrival.
-    None when no stream has two."""
-    found = array("d")
-    for answer in answers:
-        found.extend(metrics.gaps(read_arrivals(answer.figures["event_ms"]).at_ms))
+    None when there are not two."""
+    found = metrics.output_gaps(answer.figures)
     return metrics.percentile(found, 50) if found else None
 
 
-def starved_ms(answers: Sequence[Answer], starvation: Starvation) -> float:
+def starved_ms(found: Delays, starvation: Starvation) -> float:
     """How long this program could not run, from the first request to the end of the last."""
-    begun = [answer.begun_ns for answer in answers if answer.begun_ns is not None]
-    ended = [answer.ended_ns for answer in answers if answer.ended_ns is not None]
-    return starvation.between_ms(min(begun), max(ended)) if begun and ended else 0.0
+    begun, ended = found.begun_ns, found.ended_ns
+    return starvation.between_ms(begun, ended) if begun is not None and ended is not None else 0.0
 
 
-def records_of(answers: Sequence[Answer], starvation: Starvation) -> list[Record]:
+def records_of(
+    answers: Iterable[Timed],
+    start_ns: int,
+    starvation: Starvation,
+    times_later: TimesLater | None = None,
+) -> list[Record]:
     """The records of the answers, each with how long this program could not look meanwhile, how
-    much of that was before the first output, and how much in the longest silence."""
-    found = records(answers)
-    for record, answer in zip(found, answers, strict=True):
-        record["starved_ms"] = round(starvation.of(answer), 3)
-        record["starved_ttft_ms"] = round(starved_at_first_ms(answer, starvation), 3)
-        record["starved_silence_ms"] = round(starvation.in_silence(answer), 3)
-    return found
+    much of that was before the first output, and how much in the longest silence.
+
+    `start_ns`: the time that is 0 in them. `times_later`: how to read the `event_ms` of an answer
+    when they are asked for.
+    """
+    return [record_of(each, start_ns, starvation, times_later) for each in answers]
 
 
-def starved_at_first_ms(answer: Answer, starvation: Starvation) -> float:
+def record_of(
+    answer: Timed,
+    start_ns: int,
+    starvation: Starvation,
+    times_later: TimesLater | None,
+) -> Record:
+    record = answer.record(start_ns)
+    if times_later:
+        record["event_ms"] = times_later(answer)
+    record["starved_ms"] = round(starvation.of(answer), 3)
+    record["starved_ttft_ms"] = round(starved_at_first_ms(answer, starvation), 3)
+    record["starved_silence_ms"] = round(starvation.in_silence(answer), 3)
+    return Record(record)
+
+
+def starved_at_first_ms(answer: Timed, starvation: Starvation) -> float:
     """How much too late the first output may have been seen; if this program could not run when
     its request was about to be sent, all that it could not run counts."""
     begun, first = answer.begun_ns, answer.first_output_ns
@@ -121,15 +168,20 @@ def without_delay(record: Record) -> Record:
     delay = record["starved_ms"]
     if not delay:
         return record
-    changed = dict(record)
+    changed = record.copy()
     for name, own in (("ttft_ms", record["starved_ttft_ms"]), ("e2e_ms", delay)):
         if record[name] is not None:
             changed[name] = max(0.0, record[name] - own)
-    times = record["event_ms"]
-    gaps = shortened(metrics.gaps(times), delay)
-    changed["event_ms"] = array("d", itertools.accumulate([*times[:1], *gaps]))
+    changed["event_ms"] = partial(times_without, record, delay)
     changed["ended_ms"] = max(record["sent_ms"] or 0.0, record["ended_ms"] - delay)
     return changed
+
+
+def times_without(record: Record, delay: float) -> array[float]:
+    """Its `event_ms` with so much less time between them."""
+    times = record["event_ms"]
+    gaps = shortened(metrics.gaps(times), delay)
+    return array("d", itertools.accumulate([*times[:1], *gaps]))
 
 
 def shortened(gaps: Sequence[float], delay: float) -> list[float]:

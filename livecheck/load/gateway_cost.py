@@ -20,9 +20,10 @@ from livecheck.core.text import counted, figure
 from livecheck.load import table
 from livecheck.load.client_delay import records_of
 from livecheck.load.level import KEPT_BYTES, Level, Session, chat_request, reason_of
+from livecheck.load.record import Record
 from livecheck.wire import chat
 from livecheck.wire.access import LINES, Refusal, refusal_of, said_by
-from livecheck.wire.answer import Answer
+from livecheck.wire.answer import Answer, first_begun_ns
 from livecheck.wire.api_base import find_base
 from livecheck.wire.asking import Asker, Cause, Stop, fetch, rate_limit_words
 from livecheck.wire.condensing import Condenser
@@ -43,8 +44,6 @@ COSTS = {
     "e2e_ms": "E2E latency [ms]",
     "tokens_per_s": "decode rate [tok/s]",
 }
-
-Record = dict[str, Any]
 
 
 @dataclass
@@ -139,11 +138,17 @@ def nothing_to_compare(target: Target, level: Level) -> str:
 def read_pairs(through: Side, past: Side) -> tuple[list[Answer], list[Record]]:
     """The answers of both sides, and their records on one scale of time."""
     answers = through.level.answers + past.level.answers
+    for each in (through, past):
+        for answer in each.level.answers:
+            each.level.examples.look(answer)
     numbers = [(GATEWAY, number) for number in range(len(through.level.answers))]
     numbers += [(DIRECT, number) for number in range(len(past.level.answers))]
-    found = records_of(answers, through.session.starvation)
-    both = zip(numbers, found, strict=True)
-    return answers, [{"side": side, **record, "index": number} for (side, number), record in both]
+    records = records_of(answers, first_begun_ns(answers) or 0, through.session.starvation)
+    found = []
+    for (side, number), record in zip(numbers, records, strict=True):
+        found.append(record.copy(side=side))
+        found[-1]["index"] = number
+    return answers, found
 
 
 def split(found: Sequence[Record]) -> tuple[list[Record], list[Record]]:

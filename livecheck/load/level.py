@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from livecheck.core.run import Run
 from livecheck.load.arrivals import Load, Prompt
+from livecheck.load.client_delay import records_of
+from livecheck.load.examples import ANY, Example, Examples
+from livecheck.load.record import Record
 from livecheck.wire import chat
 from livecheck.wire.access import no_access, refusal_of
-from livecheck.wire.answer import Answer
+from livecheck.wire.answer import Answer, Timed, first_begun_ns
 from livecheck.wire.asking import Asker, Cause, Stop, rate_limit_words, reason_to_stop
+from livecheck.wire.spool import Spool
 from livecheck.wire.starvation import Starvation
 from livecheck.wire.wire import Request, Wire
 
@@ -24,8 +28,8 @@ MOST_TIMEOUTS = 10
 MOST_FAILURES = 100
 MOST_FAILURES_AFTER_SUCCESS = 1000
 
-# Of the answers of a level as they came. A level with more lets go of the bytes of those that have
-# ended, whenever nothing else is to be done; a shorter one reads no answer before its end.
+# Of the answers of a level as they came. A level with more reads those that have ended, whenever
+# nothing else is to be done; a shorter one reads no answer before its end.
 KEPT_BYTES = 32 << 20
 
 
@@ -51,12 +55,18 @@ class Session:
 
 @dataclass
 class Level:
-    """One level as it was measured."""
+    """One level as it was measured.
+
+    `answers` are those of its requests that are whole: that were not read yet, or may tell why the
+    level was stopped; `spool` has what is needed of the others.
+    """
 
     load: Load
     end_s: float | None = None  # when the time for all levels is over (perf_counter)
     warmup: list[Answer] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
+    spool: Spool | None = None
+    examples: Examples = field(default_factory=Examples)
     stopped: Stop | None = None
     succeeded: int = 0  # answers with 200 and to the end, warm-up included
     failed_in_a_row: int = 0
@@ -79,18 +89,16 @@ class Level:
         is_refused = self.stop_for(Cause.CREDENTIAL)
         return next((a for a in answers if is_refused and refusal_of(a)), None)
 
-    def behind(self, check: str, found: Sequence[dict[str, Any]]) -> list[Answer]:
-        """The answers that a check of the level rests on, by their records `found`: those with a
-        fault of its kind; for a bound of time the slowest ones."""
-        pairs = list(zip(self.answers, found, strict=False))
+    def behind(self, check: str) -> Sequence[Answer | Example]:
+        """The answers that a check of the level rests on: those with a fault of its kind; for a
+        bound of time the slowest ones."""
         if check.startswith("slo:"):
-            by_time = sorted(pairs, key=lambda pair: pair[1]["e2e_ms"] or float("inf"))
-            return [answer for answer, _ in by_time[::-1]]
+            return self.examples.slowest()
         fault = {"stream": "complaints", "tokens": "token_doubts"}.get(check, "error")
-        shown = [answer for answer, record in pairs if record[fault]]
+        shown: list[Answer | Example] = [*self.examples.first(fault)]
         if check == "requests":
             shown += [answer for answer in self.warmup if not answer.is_ok]
-        return shown or (self.answers if check == "pacing" else [])
+        return shown or (self.examples.first(ANY) if check == "pacing" else [])
 
     @property
     def most_timeouts(self) -> int:
@@ -109,6 +117,39 @@ class Level:
     def stop_for(self, cause: Cause) -> bool:
         """Whether this is why the level was stopped."""
         return self.stopped is not None and self.stopped.cause is cause
+
+    def read(self) -> None:
+        """Read the answers that were not read while the level ran, one after the other: of each
+        what is needed goes into the spool, and the rest is let go."""
+        if self.spool is None:
+            return
+        whole, self.answers = self.answers[::-1], []
+        while whole:
+            answer = whole.pop()
+            if not answer.reply.is_condensed:
+                answer.condense(self.examples.look)
+            if answer.is_rate_limited or refusal_of(answer):
+                self.answers.append(answer)
+            else:
+                self.spool.add(answer)
+
+    def all_answers(self) -> Iterator[Timed]:
+        """All its answers in the order of their requests, after `read`. Raises OSError when those
+        of the spool cannot be read."""
+        whole = {answer.reply.index: answer for answer in self.answers}
+        for index in sorted({*whole, *(self.spool or ())}):
+            if answer := whole.get(index):
+                yield answer
+            elif self.spool:
+                yield self.spool.extract(index)
+
+    def records(self, starvation: Starvation) -> list[Record]:
+        """Their records. Raises OSError as `all_answers`."""
+        self.read()
+        begun = first_begun_ns(self.answers), self.spool.begun_ns if self.spool else None
+        start_ns = min((each for each in begun if each is not None), default=0)
+        later = self.spool.times_later if self.spool else None
+        return records_of(self.all_answers(), start_ns, starvation, later)
 
 
 def chat_request(session: Session, number: int = 0) -> Request:
@@ -129,7 +170,17 @@ def measure_level(session: Session, level: Level) -> None:
         if level.stopped is None:
             level.stopped = cannot_recover(level.warmup)
         if level.stopped is None:
-            send(session, level, level.answers, level.load, "requests")
+            folder, tell = session.run.args.results, session.run.note
+            level.spool = Spool(folder, tell)
+            send(
+                session,
+                level,
+                level.answers,
+                level.load,
+                "requests",
+                level.spool,
+                level.examples.look,
+            )
         if not level.stop_for(Cause.USAGE):
             return
         session.usage = False
@@ -142,8 +193,17 @@ def warmup_load(session: Session, level: Level) -> Load:
     return Load(slots, max(count, slots) if count else 0)
 
 
-def send(session: Session, level: Level, answers: list[Answer], load: Load, what: str) -> None:
-    """Send what the load says. `answers` gets what was begun, also when it is interrupted."""
+def send(
+    session: Session,
+    level: Level,
+    answers: list[Answer],
+    load: Load,
+    what: str,
+    spool: Spool | None = None,
+    look: Callable[[Answer], object] | None = None,
+) -> None:
+    """Send what the load says. `answers` gets what was begun, also when it is interrupted, but for
+    what is in the spool."""
     count = load.planned
     amount = f"{count} {what}" if load.duration_s is None else f"{what} for {load.duration_s:g} s"
     asker = Asker(session.run, session.wire, reason_of(level, session))
@@ -152,10 +212,20 @@ def send(session: Session, level: Level, answers: list[Answer], load: Load, what
     if count is not None:
         requests = list(requests)  # made before the first one is sent
     answers.clear()
-    keep, at_once, due_s = answers.extend, load.concurrency, load.due_s
-    asker.ask(
-        requests, at_once, label=label, total=count, keep=keep, due_s=due_s, budget=KEPT_BYTES
-    )
+    try:
+        asker.ask(
+            requests,
+            load.concurrency,
+            label=label,
+            total=count,
+            keep=answers.extend,
+            due_s=load.due_s,
+            budget=KEPT_BYTES,
+            spool=spool,
+            look=look,
+        )
+    finally:
+        session.wire.replies = []  # nothing is kept twice
 
 
 def reason_of(level: Level, session: Session) -> Callable[[Answer], Stop | None]:

@@ -12,7 +12,7 @@ import json
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
@@ -93,6 +93,37 @@ class Completion(NamedTuple):
     problem: str | None = None
     fingerprint: str | None = None  # system_fingerprint
     is_hidden: bool = False
+
+
+@dataclasses.dataclass(slots=True)
+class Extract:
+    """What a level needs of an answer when its bytes were read: numbers, times and few words.
+
+    Times in ns as in `Answer`, which has all of this by the same names.
+    """
+
+    index: int
+    is_excluded: bool
+    begun_ns: int | None
+    sent_ns: int | None
+    due_ns: int | None
+    ended_ns: int | None
+    late_ns: int | None
+    first_output_ns: int | None
+    silence: silence.Silence | None
+    lag_ns: Sequence[int]
+    merged_lags_ns: Sequence[int]
+    figures: dict[str, Any]
+
+    @property
+    def spent_ms(self) -> float | None:
+        """From sending to the end of the answer, of a request that was sent and has ended."""
+        sent, ended = self.sent_ns, self.ended_ns
+        return ms(ended - sent) if sent is not None and ended is not None else None
+
+    def record(self, start_ns: int) -> dict[str, Any]:
+        """See `flat_record`."""
+        return flat_record(self, start_ns)
 
 
 class Answer:
@@ -235,12 +266,12 @@ class Answer:
         marks = self._decoded.marks if self._decoded else self.reply.marks
         return self.shown_header("content-type"), body, marks
 
-    def condensing(self) -> Iterator[None]:
+    def condensing(self, look: Callable[[Answer], object] | None = None) -> Iterator[None]:
         """Work out, step by step, what records and verdicts need of an answer that has ended; then
         let go of its bytes, texts and times. A step takes about a millisecond.
 
         What was worked out stays as it is. Of the body nothing is left when it was a good stream,
-        else WORDS_BYTES, and of longer JSON only of which type it was.
+        else WORDS_BYTES, and of longer JSON only of which type it was. `look` is called before.
         """
         if self.wants_stream:
             if "stream" not in self.__dict__:
@@ -248,11 +279,13 @@ class Answer:
             yield
             _ = self.figures, self.merged_lags_ns
             yield
+        if look:
+            look(self)
         self._let_go()
 
-    def condense(self) -> None:
+    def condense(self, look: Callable[[Answer], object] | None = None) -> None:
         """All of `condensing` at once."""
-        for _ in self.condensing():
+        for _ in self.condensing(look):
             pass
 
     def _let_go(self) -> None:
@@ -578,6 +611,26 @@ class Answer:
         return self.reply.t0_ns if self.reply.due_ns is None else self.reply.due_ns
 
     @property
+    def index(self) -> int:
+        """The number of its request, in the order in which they were begun."""
+        return self.reply.index
+
+    @property
+    def due_ns(self) -> int | None:
+        """When it should have been sent, in an open loop."""
+        return self.reply.due_ns
+
+    @property
+    def late_ns(self) -> int | None:
+        """From when it could have been sent until it was sent."""
+        return self.reply.late_ns
+
+    @property
+    def lag_ns(self) -> Sequence[int]:
+        """How long the bytes of each read lay unread."""
+        return self.reply.lag_ns
+
+    @property
     def first_output_ns(self) -> int | None:
         """Arrival of the first event that carries output."""
         return self.stream.output_ns[0] if self.stream.output_ns else None
@@ -643,23 +696,27 @@ class Answer:
         """What it has in common with others that would show a reader the same."""
         return f"{self.request.method} {self.path[:40]} {self.status} {self.failure_kind}"
 
+    @property
+    def extract(self) -> Extract:
+        """What a level needs of it."""
+        return Extract(
+            self.index,
+            self.is_excluded,
+            self.begun_ns,
+            self.sent_ns,
+            self.due_ns,
+            self.ended_ns,
+            self.late_ns,
+            self.first_output_ns,
+            self.silence,
+            self.lag_ns,
+            self.merged_lags_ns,
+            self.figures,
+        )
+
     def record(self, start_ns: int) -> dict[str, Any]:
-        """The answer as a flat record, times in ms: `sent_ms` and `ended_ms` from `start_ns` on,
-        the others (`event_ms` as well) from the beginning of the request."""
-        reply, begun = self.reply, self.begun_ns
-        zero = begun if begun is not None else reply.end_ns or start_ns
-        due = {} if reply.due_ns is None else {"due_ms": ms(reply.due_ns - start_ns)}
-        sent_ms = ms(reply.t0_ns - start_ns) if reply.t0_ns is not None else None
-        ended_ms = ms((reply.end_ns or zero) - start_ns)
-        return {
-            "index": reply.index,
-            **due,
-            **{name: self.figures[name] for name in OUTCOME},
-            "excluded": self.is_excluded,
-            "sent_ms": sent_ms,
-            "ended_ms": ended_ms,
-            **self.figures,
-        }
+        """See `flat_record`. It needs nothing that `let_go` has forgotten."""
+        return flat_record(self, start_ns)
 
     @cached_property
     def figures(self) -> dict[str, Any]:
@@ -689,9 +746,33 @@ class Answer:
 
 def records(answers: Sequence[Answer]) -> list[dict[str, Any]]:
     """A record for each answer; the time at which the first request began is 0."""
-    begun = [answer.begun_ns for answer in answers]
-    start_ns = min((each for each in begun if each is not None), default=0)
+    start_ns = first_begun_ns(answers) or 0
     return [answer.record(start_ns) for answer in answers]
+
+
+def first_begun_ns(answers: Iterable[Answer]) -> int | None:
+    """When the first of these requests began; None when none of them did."""
+    begun = (answer.begun_ns for answer in answers)
+    return min((each for each in begun if each is not None), default=None)
+
+
+Timed = Answer | Extract  # what tells when an answer came
+
+
+def flat_record(answer: Timed, start_ns: int) -> dict[str, Any]:
+    """The answer as it is saved, times in ms: `sent_ms` and `ended_ms` from `start_ns` on, the
+    others (`event_ms` as well) from the beginning of the request."""
+    begun, sent, ended, due = answer.begun_ns, answer.sent_ns, answer.ended_ns, answer.due_ns
+    zero = begun if begun is not None else ended or start_ns
+    return {
+        "index": answer.index,
+        **({} if due is None else {"due_ms": ms(due - start_ns)}),
+        **{name: answer.figures[name] for name in OUTCOME},
+        "excluded": answer.is_excluded,
+        "sent_ms": ms(sent - start_ns) if sent is not None else None,
+        "ended_ms": ms((ended or zero) - start_ns),
+        **answer.figures,
+    }
 
 
 def status_kind(status: int) -> str:

@@ -7,6 +7,7 @@ interruption as well, the answers that were begun are kept. Each reason to stop 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -29,6 +30,7 @@ from livecheck.wire.error_words import error_in
 from livecheck.wire.hosts import WATCHED_S, Hosts
 from livecheck.wire.model_choice import confirm_choice
 from livecheck.wire.proxy_doubt import confirm_passage
+from livecheck.wire.spool import Spool
 from livecheck.wire.wire import Reply, Request, Target, Wire
 
 
@@ -47,6 +49,11 @@ class Cause(Enum):
 
 LIMIT_WINDOW_S = 60.0  # of a rate limit that does not say when it is over: most count by the minute
 SERVED = range(200, 300)  # statuses of a request that the deployment has served
+# As long as nothing was completed, so many of the first answers of an exchange stay whole: they may
+# tell why nothing can be.
+MOST_WHOLE = 1000
+GONE = Reply(-1, Request("", ""))  # in the place of a reply of which only the extract is kept
+
 COSTLY = (Cause.SILENT, Cause.FLOOD)  # each further request costs the whole timeout
 OF_A_FAILURE = {
     "timeout": Cause.SILENT,
@@ -247,6 +254,8 @@ class Asker:
         self.run, self.wire, self.reason = run, wire, reason
         self.answers: list[Answer] = []
         self.stopped: Stop | None = None
+        self._made: dict[int, Answer] = {}  # of the latest exchange, by index
+        self._last: set[int] = set()  # indices of those that ended when it was stopped, or later
 
     @property
     def limited(self) -> Stop | None:
@@ -267,6 +276,8 @@ class Asker:
         due_s: Iterable[float] | None = None,
         alone: bool | None = None,
         budget: int | None = None,
+        spool: Spool | None = None,
+        look: Callable[[Answer], object] | None = None,
     ) -> list[Answer]:
         """Send the requests, `at_once` in flight, and return the answers in the order of sending.
 
@@ -275,10 +286,15 @@ class Asker:
         request. `keep_alive=False`: a new connection for each request. `due_s`: when each request
         of an open loop is due, as Wire.exchange has it. `alone`: whether no other request of the
         run is in flight with each of these; None: when they are sent one by one. `budget`: how many
-        bytes the answers may have before those that have ended are condensed. CannotCheck when
-        the model that was chosen for the run cannot chat, or when a proxy bars a request.
+        bytes the answers may have before those that have ended are condensed. `spool`: gets these,
+        which are not among the answers that are returned and kept; `look` sees each before that.
+        CannotCheck when the model that was chosen for the run cannot chat, or when a proxy bars a
+        request.
         """
-        condenser = None if budget is None else Condenser(budget)
+        condenser = None
+        if budget is not None:
+            take = None if spool is None else functools.partial(self._spool, spool)
+            condenser = Condenser(budget, take, look)
         single = at_once == 1 and due_s is None if alone is None else alone
         progress = self.run.progress(label, total) if label else contextlib.nullcontext()
         with progress as step:
@@ -305,7 +321,8 @@ class Asker:
         keep: Callable[[list[Answer]], object] | None,
     ) -> list[Answer]:
         """What came of one exchange. All that was begun is kept, also when it is interrupted."""
-        made: dict[int, Answer] = {}
+        self._made, self._last = {}, set()
+        made = self._made
 
         def on_reply(reply: Reply) -> bool:
             answer = made[reply.index] = Answer(reply)
@@ -317,12 +334,27 @@ class Asker:
             if self.stopped is None:
                 send(on_reply)
         finally:
-            answers += [made.get(each.index) or Answer(each) for each in self.wire.replies]
+            left = [each for each in self.wire.replies if each is not GONE]
+            answers += [made.get(each.index) or Answer(each) for each in left]
             self.answers += answers
             note_failures(self.run, answers)
             if keep:
                 keep(answers)
         return answers
+
+    def _spool(self, spool: Spool, answer: Answer) -> None:
+        """Put what is needed of a condensed answer into the spool, and forget the rest, unless the
+        answer may tell why the asking was ended, or in vain."""
+        index, is_good = answer.reply.index, answer.stream_error is None
+        is_early = index < MOST_WHOLE and not self.run.has_completed
+        if index in self._last or answer.is_barred or (is_early and not is_good):
+            return
+        if is_good:
+            confirm_choice(self.run, [answer])  # takes note that the model can chat
+        note_failures(self.run, [answer])
+        spool.add(answer)
+        self.wire.replies[index] = GONE
+        self._made.pop(index, None)
 
     def _take(
         self,
@@ -339,6 +371,8 @@ class Asker:
             answer.read_if_large()
         show(self.run, answer, name)
         self.stopped = self.stopped or self.reason(answer)
+        if self.stopped:
+            self._last.add(answer.reply.index)
         if step:
             step()
         if condenser:

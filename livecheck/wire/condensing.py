@@ -8,22 +8,29 @@ not the time that it has: that is the kernel's.
 
 from __future__ import annotations
 
+from livecheck.core.interruption import INTERRUPTION
+
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from livecheck.wire.answer import Answer
 
 BYTES_OF_A_READ = 24  # beside its data: where it ends, its time and its lag
-CANNOT_WAIT = (
-    1.5  # times the budget: from here on a step is done also while something is to be read
-)
+# Times the budget: from here on a step is done also while something is to be read. The machine may
+# never be idle, and what can wait until then only makes the memory grow for longer.
+CANNOT_WAIT = 1.1
+URGENT_STEPS = 20  # at a time
+
+
+OnAnswer = Callable[[Answer], object]
 
 
 class Condenser:
-    """`budget`: how many bytes all answers together may have before they are condensed."""
+    """`budget`: how many bytes all answers together may have before they are condensed. `look` sees
+    each of these when it was read and its bytes are still there, `take` gets it afterwards."""
 
-    def __init__(self, budget: int):
-        self._budget, self._size = budget, 0
+    def __init__(self, budget: int, take: OnAnswer | None = None, look: OnAnswer | None = None):
+        self._budget, self._size, self._take, self._look = budget, 0, take, look
         self._waiting: deque[tuple[Answer, int]] = deque()
         self._steps: Iterator[None] = iter(())
 
@@ -35,21 +42,41 @@ class Condenser:
 
     def work(self, is_urgent: bool) -> bool:
         """One step, if there is one to do; whether there was one. `is_urgent`: something is to be
-        read or sent, so that the step is done only if memory cannot wait."""
-        if self._size <= self._budget * (CANNOT_WAIT if is_urgent else 1):
+        read or sent, so that steps are done only if memory cannot wait: then up to URGENT_STEPS,
+        because on a busy machine many answers may end between two calls."""
+        if not is_urgent:
+            return self._next_step()
+        for count in range(URGENT_STEPS):
+            if self._size <= CANNOT_WAIT * self._budget or not self._next_step():
+                return count > 0
+        return True
+
+    def _next_step(self) -> bool:
+        if self._size <= self._budget:
             return False
-        while True:
-            for _ in self._steps:
-                return True
+        while not self._step():
             if not self._waiting or self._size <= self._budget:
                 return False
             answer, size = self._waiting.popleft()
             self._size -= size
-            self._steps = answer.condensing()
+            self._steps = self._steps_of(answer)
+        return True
 
     def finish(self) -> None:
         """All steps that are left, when nothing is to be read or sent any more."""
         while self.work(is_urgent=False):
             pass
-        for _ in self._steps:  # of an answer that has been begun
+        while self._step():  # of an answer that has been begun
             pass
+
+    def _step(self) -> bool:
+        INTERRUPTION.postpone()  # in the middle of a step an answer is half let go of
+        try:
+            return next(self._steps, self) is not self
+        finally:
+            INTERRUPTION.resume()
+
+    def _steps_of(self, answer: Answer) -> Iterator[None]:
+        yield from answer.condensing(self._look)
+        if self._take:
+            self._take(answer)

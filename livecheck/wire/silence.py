@@ -12,7 +12,7 @@ import argparse
 import operator
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
 from livecheck.core.checks import Check, passed, skip, warned
@@ -93,7 +93,7 @@ def figures(found: Silence | None, comments: int) -> dict[str, Any]:
 # --- of many records
 
 
-def tell_phases(records: Sequence[dict[str, Any]]) -> None:
+def tell_phases(records: Sequence[MutableMapping[str, Any]]) -> None:
     """Tell the wait from the prefill where the server does not tell how long that took: it took no
     longer than until the fastest first token. All prompts have to be of about the same length."""
     first_ms = [each for each in map(first_token_ms, records) if each is not None]

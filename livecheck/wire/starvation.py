@@ -25,10 +25,11 @@ import os
 import sys
 import threading
 import time
+from array import array
 from collections.abc import Iterable
 from types import TracebackType
 
-from livecheck.wire.answer import Answer, ms
+from livecheck.wire.answer import Timed, ms
 
 TICK_S = 0.01  # the sleep; about 20 µs of work follow
 # Less than this is the usual precision of a sleep. An older Python on Windows sleeps in steps of
@@ -40,12 +41,12 @@ SCHEDSTAT = "/proc/thread-self/schedstat"
 Interval = tuple[int, int]  # start and end, ns
 
 
-def client_lag_ms(answers: Iterable[Answer]) -> float:
+def client_lag_ms(answers: Iterable[Timed]) -> float:
     """The longest time that bytes of these answers had been there before they were read.
 
     A lower bound: when several packets were waiting, only the last one's time is known.
     """
-    lags = (lag for answer in answers for lag in answer.reply.lag_ns)
+    lags = (lag for answer in answers for lag in answer.lag_ns)
     return ms(max(lags, default=0))
 
 
@@ -57,7 +58,8 @@ class Starvation:
     """
 
     def __init__(self) -> None:
-        self._blind: list[Interval] = []  # in order, without overlaps
+        # when it could not: in order, without overlaps. On a busy machine there are thousands.
+        self._starts, self._ends = array("q"), array("q")
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._schedstat: int | None = None
@@ -101,23 +103,26 @@ class Starvation:
         if not self._ended.is_set():
             self._note()
         with self._lock:
-            return list(self._blind)
+            return list(zip(self._starts, self._ends, strict=True))
 
     def _near(self, start_ns: int, end_ns: int) -> list[Interval]:
         """The spans that may overlap this time: a long run has thousands, and as many answers."""
         if not self._ended.is_set():
             self._note()
         with self._lock:
-            first = max(0, bisect.bisect(self._blind, (start_ns,)) - 1)
-            return self._blind[first : bisect.bisect(self._blind, (end_ns,))]
+            first = max(0, bisect.bisect_left(self._starts, start_ns) - 1)
+            last = bisect.bisect_left(self._starts, end_ns)
+            return list(zip(self._starts[first:last], self._ends[first:last], strict=True))
 
     def _add(self, begun: int, ended: int) -> None:
         """A span that ends now: it may overlap the latest ones."""
-        while self._blind and self._blind[-1][1] >= begun:
-            begun = min(begun, self._blind.pop()[0])
-        self._blind.append((begun, ended))
+        while self._ends and self._ends[-1] >= begun:
+            begun = min(begun, self._starts.pop())
+            self._ends.pop()
+        self._starts.append(begun)
+        self._ends.append(ended)
 
-    def unseen_ms(self, answer: Answer) -> float:
+    def unseen_ms(self, answer: Timed) -> float:
         """How long before the first output of a stream this program had not looked.
 
         So much earlier that output may have come. What could not be seen before that does not
@@ -136,7 +141,7 @@ class Starvation:
             seen_ns = min(seen_ns, start_ns - tick_ns)
         return ms(first - max(seen_ns, begun))
 
-    def of(self, answer: Answer) -> float:
+    def of(self, answer: Timed) -> float:
         """How long this program could not look while the answer came, in ms.
 
         Its starvation from the sending (open loop: from when it was due) to the end, or the lag of
@@ -149,7 +154,7 @@ class Starvation:
         lag_ms = client_lag_ms([answer])
         return max(self.between_ms(begun, ended + int(lag_ms * 1e6)), lag_ms)
 
-    def in_silence(self, answer: Answer) -> float:
+    def in_silence(self, answer: Timed) -> float:
         """How long this program could not look in the longest silence of an answer, in ms."""
         found = answer.silence
         return self.between_ms(found.start_ns, found.end_ns) if found else 0.0

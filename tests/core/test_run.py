@@ -17,6 +17,7 @@ import time
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from helpers.probe import (
@@ -37,7 +38,7 @@ import common
 from common import Check, Exit, Run, Status
 from livecheck.core import result_file
 from livecheck.core.checks import worst
-from livecheck.core.result_file import to_json, write_atomically
+from livecheck.core.result_file import levels_parts, to_json, write_atomically
 
 # --- exit codes
 
@@ -329,6 +330,33 @@ def test_json_has_a_line_for_each_request() -> None:
     text = to_json({"a": 1, "requests": [{"n": 1}, {"n": 2}], "checks": []})
     assert text.splitlines()[2:5] == [' "requests": [', '  {"n": 1},', '  {"n": 2}']
     assert json.loads(text) == {"a": 1, "requests": [{"n": 1}, {"n": 2}], "checks": []}
+
+
+def test_several_documents_are_printed_as_they_would_be_as_one() -> None:
+    documents = [{"a": 1.5, "requests": [{"n": [1, "é"]}, {}], "checks": [], "x": [1]}, {"a": None}]
+    lazy = [{**documents[0], "requests": iter(documents[0]["requests"])}, {"a": None}]
+    text = b"".join(levels_parts(lazy)).decode()
+    assert text == to_json({"levels": documents})
+
+
+def test_a_document_that_fails_in_the_middle_is_saved_without_its_requests(probe: Probe) -> None:
+    class Broken(dict[str, object]):
+        def items(self) -> NoReturn:
+            raise ArithmeticError("lost")
+
+    def body(run: Run) -> None:
+        document = run.document("probe")
+        document.add(PASS)
+        document.requests = [{"n": 1}, Broken(), {"n": 3}]
+
+    for output in ("text", "json"):
+        ended = probe(body, "--output", output)
+        assert (ended.code, ended.err.count("unexpected ArithmeticError")) == (3, 1)
+        assert (ended.document("probe")["requests"], ended.document("probe")["exit_code"]) == (
+            [],
+            3,
+        )
+    assert json.loads(ended.out) == ended.document("probe")
 
 
 def test_a_status_is_saved_as_its_word_with_a_token_and_without(probe: Probe) -> None:

@@ -14,6 +14,7 @@ from livecheck.load.client_delay import (
     exceeds,
     shortened,
 )
+from livecheck.load.record import Record
 from livecheck.wire import chat
 from livecheck.wire.answer import Answer, records
 from livecheck.wire.metrics import level_metrics
@@ -71,8 +72,8 @@ def test_a_client_that_reads_late_again_and_again_is_bound() -> None:
 
 
 def test_what_came_together_is_one_arrival() -> None:
-    assert arrival_gap_ms([in_groups(4, 40, gap_ms=40, lag_ms=0)]) == 40
-    assert arrival_gap_ms([in_groups(40, 40, gap_ms=40, lag_ms=0)]) is None
+    assert arrival_gap_ms(in_groups(4, 40, gap_ms=40, lag_ms=0)) == 40
+    assert arrival_gap_ms(in_groups(40, 40, gap_ms=40, lag_ms=0)) is None
 
 
 RECORD: dict[str, Any] = {
@@ -87,10 +88,11 @@ RECORD: dict[str, Any] = {
 
 
 def test_a_cleared_record_has_none_of_the_clients_own_delay() -> None:
-    (record,) = cleared([RECORD])
+    (record,) = cleared([Record(RECORD)])
     assert (record["ttft_ms"], record["e2e_ms"], record["ended_ms"]) == (95, 140, 140)
     assert list(record["event_ms"]) == [100, 110, 130, 140]
-    assert cleared([RECORD | {"starved_ms": 0.0}]) == [RECORD | {"starved_ms": 0.0}]
+    undelayed = Record(RECORD | {"starved_ms": 0.0})
+    assert cleared([undelayed]) == [undelayed]
 
 
 @pytest.mark.parametrize(

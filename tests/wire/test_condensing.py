@@ -93,7 +93,7 @@ def test_a_step_is_not_done_while_something_is_to_be_read_unless_memory_cannot_w
     with Server(chat=HEAD + good_stream()) as server:
         answers = asked(server, 5)
     size = answers[0].reply.size + BYTES_OF_A_READ * len(answers[0].reply.ends)
-    condenser = Condenser(4 * size)
+    condenser = Condenser(int(4.9 * size))
     for answer in answers:
         condenser.add(answer)
     assert not condenser.work(is_urgent=True)

@@ -103,7 +103,9 @@ def test_only_what_the_client_did_not_see_just_before_the_first_output_matters()
     starvation._ended.set()
 
     def after_ms(*spans):
-        starvation._blind = [(first_ns + int(a * 1e6), first_ns + int(b * 1e6)) for a, b in spans]
+        edges = zip(*spans, strict=True)
+        edges_ns = [[first_ns + int(each * 1e6) for each in edge] for edge in edges]
+        starvation._starts, starvation._ends = edges_ns or ([], [])
         return starvation.unseen_ms(found)
 
     assert after_ms() == 0

@@ -284,10 +284,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         wanted = find_wanted(args, secrets)
         if args.plan:
             return show_plan(wanted, screen, args.output)
-        try_results(args.results)
         is_terminal = sys.stderr.isatty() and not args.verbose and not args.debug
         session = Session(wanted, screen, lambda: display_for(screen, is_terminal))
         session.prepare(args.resume)
+        try_results(args.results)
     except (MistakeInConfig, NothingToResume, ValueError) as error:
         parser.error(secrets.redact(str(error)))
     except ModuleNotFoundError as error:

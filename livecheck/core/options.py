@@ -23,6 +23,8 @@ NOT_REPEATED = {
     *("url", "token", "token_binary", "direct_key", "other_key"),
     *("verbose", "debug", "output", "results", "only", "skip", "plan"),
 }
+# Commands of the operator's, in which a credential may stand: in that line they are COMMAND.
+HIDDEN_VALUES = {"workers_command", "kill_command", "revive_command"}
 
 T = TypeVar("T")
 
@@ -57,11 +59,15 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
     def _repeatable(self, words: Sequence[str]) -> list[str]:
-        """These words of a command line without the options of NOT_REPEATED and their values."""
+        """These words of a command line without the options of NOT_REPEATED and their values, and
+        without the values of HIDDEN_VALUES."""
         kept, is_kept = [], True
         for word in words:
-            if action := self._option_string_actions.get(word.partition("=")[0]):
-                is_kept = action.dest not in NOT_REPEATED
+            option = word.partition("=")[0]
+            if action := self._option_string_actions.get(option):
+                is_kept = action.dest not in NOT_REPEATED | HIDDEN_VALUES
+                if action.dest in HIDDEN_VALUES:
+                    kept += [option, "COMMAND"]
             if is_kept:
                 kept.append(word)
         return kept

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
-from reference.skills import repeating, tools
+from reference.skills import context, repeating, tools
 from reference.skills.played import Played, cut
 
 JSON = "application/json"
@@ -111,10 +111,11 @@ def read_fields(body: bytes) -> dict[str, Any] | None:
 
 
 def play(fields: dict[str, Any]) -> Played:
-    """What a model says that can call tools and repeat what it is told, and otherwise the words."""
+    """What a model says that can call tools, and repeat words and numbers that it is told; else the
+    words."""
     count = fields.get("max_tokens") or fields.get("max_completion_tokens") or MOST_TOKENS
     words = repeating.answer(fields) or [WORDS[at % len(WORDS)] for at in range(MOST_TOKENS)]
-    return tools.play(fields, count) or cut(words, count)
+    return tools.play(fields, count) or context.recall(fields, count) or cut(words, count)
 
 
 def completion(

@@ -211,6 +211,11 @@ class Evidence:
         return [asked for asked in self.of(*steps) if asked.counts]
 
     @property
+    def cut(self) -> list[Asked]:
+        """Those that were cancelled in mid-stream: they may leave something behind."""
+        return [asked for asked in self.of("cancelled") if not asked.is_whole]
+
+    @property
     def refused(self) -> list[Asked]:
         return [asked for asked in self.asked if asked.is_refused]
 
@@ -549,7 +554,7 @@ def not_compared(name: str, evidence: Evidence) -> Check | None:
 def check_crosstalk(evidence: Evidence) -> Check:
     """No answer holds a word that only another request knows."""
     name = "crosstalk"
-    left = {word for each in evidence.of("cancelled") for word in each.question.words}
+    left = {word for each in evidence.cut for word in each.question.words}
     owners = evidence.questions.owners
     mine = {word: owner for word, owner in owners.items() if word not in left}  # no leftovers
     found = [(a, words) for a in evidence.asked if (words := foreign(a.said, a.question, mine))]
@@ -677,9 +682,9 @@ def check_characters(evidence: Evidence) -> Check:
 def check_leftovers(evidence: Evidence) -> Check:
     """An answer that was cancelled leaves nothing in the one that gets its place."""
     name = "leftovers"
-    cancelled = [each for each in evidence.of("cancelled") if not each.is_whole]
+    cancelled = evidence.cut
     after = [each for each in evidence.counted("after") if each.problem is None]
-    owners = {w: each.question for each in evidence.of("cancelled") for w in each.question.words}
+    owners = {w: each.question for each in cancelled for w in each.question.words}
     found = [(each, w) for each in after if (w := foreign(each.said, each.question, owners))]
     facts = {"cancelled": len(cancelled), "after": len(after), "with_leftovers": len(found)}
     if found:

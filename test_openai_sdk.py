@@ -197,7 +197,11 @@ def check_completion(call: SdkCall, name: str = "completion") -> Check:
     thoughts, content = thoughts_in(call.message), content_in(call.message)
     is_empty = pick(call.message, "content") in (None, "")  # else its type is named above
     if is_empty and not (content or thoughts or call.spent):
-        problems.append("the content is empty")
+        count = parts.counts_of(usage)["completion_tokens"]
+        problems.append(
+            "the content is empty"
+            + (f", of {count} tokens by usage" if parts.is_count(count) else "")
+        )
     if not problems and (found := only_thoughts(name, evidence, call)):
         return found
     if not content and not problems:

@@ -400,9 +400,9 @@ def check_limits(health: Answer, limits: Limits | None, of_guide: bool) -> Check
 
 def check_idle(reading: Reading | None, untrue: str | None) -> Check:
     if reading and (wrong := impossible_figures([reading])):
-        untrue = f"{', '.join(wrong)}, but no figure of a queue can be negative"
+        untrue = f"{', '.join(wrong)}, which cannot be a count"
     if untrue:
-        return Check("idle", Status.FAIL, untrue)
+        return Check("idle", Status.FAIL, untrue, reading.figures if reading else {})
     if reading is None or reading.occupancy is None:
         detail = "neither /health nor /metrics says how many requests there are"
         return Check("idle", Status.SKIP, detail)

@@ -531,10 +531,20 @@ def failure_words(
     detail = f"{len(bad)} of {len(probes)} probes of {url} failed: {probe_words(bad)}"
     if count := sum(probe in at_zero for probe in bad):
         detail += f"; {count} of them at zero workers"
+    detail += when_words(probes, bad)
     failures = [probe.answer.failure for probe in probes]
     if all(failure and failure.kind == "connect" for failure in failures):
         detail += "; no server listens there: is --health-url right?"
     return detail
+
+
+def when_words(probes: Sequence[Probe], bad: Sequence[Probe]) -> str:
+    """Whether the health URL went away in the middle, and whether it came back."""
+    first, last = probes.index(bad[0]), probes.index(bad[-1])
+    if not first or len(bad) < 2 or last - first + 1 != len(bad):
+        return ""
+    back = "the later ones were good" if last + 1 < len(probes) else "none was good after that"
+    return f"; they follow each other, the first {bad[0].at_s:.1f} s after the start: {back}"
 
 
 def slow_words(probes: Sequence[Probe], slow: Sequence[Probe], at_zero: Sequence[Probe]) -> str:

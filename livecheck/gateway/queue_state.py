@@ -120,6 +120,17 @@ class Reading:
         return next((probe.limit for probe in probes if probe.limit), None)
 
     @property
+    def figures(self) -> dict[str, dict[str, Any]]:
+        """What each endpoint has said, with its status, for the evidence of a check."""
+        asked = {"ping": self.ping, "health": self.health}
+        asked |= {"metrics_json": self.metrics_json, "metrics_text": self.metrics_text}
+        return {
+            name: {"status": probe.status, **probe.values, "impossible": list(probe.impossible)}
+            for name, probe in asked.items()
+            if probe.is_asked
+        }
+
+    @property
     def occupancy(self) -> tuple[int, int] | None:
         """Requests (being served, waiting); None when neither /health nor /metrics has both."""
         for values, names in (

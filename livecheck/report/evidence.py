@@ -34,7 +34,7 @@ class Shown:
 
     def _content(self, file: ResultFile, check: Check, own: Sequence[Exchange]) -> Iterator[str]:
         if command := command_for(file, check):
-            about = "Repeat just this, with your credential:"
+            about = "Repeat just this; add the credential, if one is needed:"
             yield f"<p>{about} <code>{escape(command)}</code></p>"
         if figures := check.evidence.get("shown"):
             yield f"<p>Figures: <code>{escape(str(figures))}</code></p>"
@@ -78,7 +78,7 @@ def request_words(count: int) -> str:
 
 def why_none(file: ResultFile) -> str:
     if file.has_exchanges:
-        return "This verdict rests on figures alone: no single request shows it."
+        return "The check names no request: it rests on figures, which the result file has."
     return "This result file was saved without requests and answers."
 
 

@@ -74,7 +74,7 @@ def test_a_request_of_two_checks_is_shown_once_and_linked_to(tmp_path: Path) -> 
 def test_of_a_check_without_requests_its_figures_are_shown(tmp_path: Path) -> None:
     tree = shown(file_with(tmp_path, warned("vary", "", {"lacking": 3})))
     assert '{"lacking": 3}' in tree.text_content()
-    assert "no single request shows it" in tree.text_content()
+    assert "it rests on figures" in tree.text_content()
 
 
 def test_a_file_of_an_earlier_version_says_that_it_has_none(tmp_path: Path) -> None:

@@ -261,6 +261,15 @@ def test_a_word_of_a_cancelled_request_is_a_leftover_and_no_crosstalk() -> None:
     assert status_of(concurrency.check_crosstalk(evidence)) == "PASS"
 
 
+def test_what_ended_before_it_was_cancelled_leaves_nothing_and_its_words_are_crosstalk() -> None:
+    evidence = compared()
+    ended = ask(evidence, "cancelled", evidence.questions.mixed(["count"], 2))
+    word = ended[0].question.words[0]
+    ask(evidence, "after", evidence.questions.mixed(["count"], 1), lambda own: text(own + word))
+    assert status_of(concurrency.check_leftovers(evidence)) == "SKIP"
+    assert status_of(concurrency.check_crosstalk(evidence)) == "FAIL"
+
+
 # --- the script
 
 

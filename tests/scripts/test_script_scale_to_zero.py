@@ -766,3 +766,19 @@ def test_a_failed_cold_request_without_a_count_leaves_it_undecided() -> None:
     found = script.check_scale_down([trial], [20.0])
     assert (found.status, found.essential) == (Status.SKIP, True)
     assert script.check_cold_start([trial], [20.0], 300.0).status is Status.FAIL
+
+
+@pytest.mark.parametrize(
+    ("statuses", "said"),
+    [
+        ([200, 200, 503, 503], "the first 2.0 s after the start: none was good after that"),
+        ([200, 503, 503, 200], "the first 1.0 s after the start: the later ones were good"),
+        ([503, 503, 200], ""),  # from the beginning
+        ([200, 503, 200, 503], ""),
+    ],
+)
+def test_a_health_url_that_goes_away_in_the_middle_is_named(statuses: list[int], said: str) -> None:
+    probes = [probed(float(at), status, {}) for at, status in enumerate(statuses)]
+    bad = [probe for probe in probes if probe.answer.status == 503]
+    words = script.when_words(probes, bad)
+    assert said in words and bool(said) == bool(words)

@@ -284,11 +284,13 @@ def test_a_model_that_can_answer_nothing_leaves_all_undecided() -> None:
 @pytest.mark.timeout(400)
 def test_llama_cpp_answers_together_as_well_as_alone() -> None:
     with running(engine="llama", rate_limit=0, slots=2) as deployment:
-        brief = ("--concurrency", 2, "--alone", 4, "--max-tokens", 24)
+        brief = ("--concurrency", 2, "--alone", 8, "--max-tokens", 24)
         finished = check(deployment, *brief, timeout_s=250)
-    assert finished.code == 0, finished.out
+    # a small model may be wrong alone by chance: then there is too little to compare
+    assert finished.code in (0, 3), finished.out
     found = only("PASS", finished)
-    assert found >= {"alone", "answered", "crosstalk", "correct", "leftovers", "form"}, finished.out
+    assert found >= {"alone", "answered", "crosstalk", "leftovers", "form"}, finished.out
+    assert not only("FAIL", finished), finished.out
 
 
 def test_as_many_at_once_as_health_says() -> None:

@@ -127,7 +127,7 @@ class Level:
         while whole:
             answer = whole.pop()
             if not answer.reply.is_condensed:
-                answer.condense(self.examples.look)
+                answer.condense(self.spool.look)
             if answer.is_rate_limited or refusal_of(answer):
                 self.answers.append(answer)
             else:
@@ -171,16 +171,8 @@ def measure_level(session: Session, level: Level) -> None:
             level.stopped = cannot_recover(level.warmup)
         if level.stopped is None:
             folder, tell = session.run.args.results, session.run.note
-            level.spool = Spool(folder, tell)
-            send(
-                session,
-                level,
-                level.answers,
-                level.load,
-                "requests",
-                level.spool,
-                level.examples.look,
-            )
+            level.spool = Spool(folder, tell, level.examples.look)
+            send(session, level, level.answers, level.load, "requests", level.spool)
         if not level.stop_for(Cause.USAGE):
             return
         session.usage = False
@@ -200,7 +192,6 @@ def send(
     load: Load,
     what: str,
     spool: Spool | None = None,
-    look: Callable[[Answer], object] | None = None,
 ) -> None:
     """Send what the load says. `answers` gets what was begun, also when it is interrupted, but for
     what is in the spool."""
@@ -222,7 +213,6 @@ def send(
             due_s=load.due_s,
             budget=KEPT_BYTES,
             spool=spool,
-            look=look,
         )
     finally:
         session.wire.replies = []  # nothing is kept twice

@@ -36,11 +36,16 @@ class Spool:
     """The extracts of the answers of one level, by their index.
 
     `folder`: where the file is made, with the first answer. `tell` gets one line when it cannot be
-    written.
+    written. `look` sees each answer when it was read and its bytes are still there.
     """
 
-    def __init__(self, folder: Path, tell: Callable[[str], object]):
-        self._folder, self._tell = folder, tell
+    def __init__(
+        self,
+        folder: Path,
+        tell: Callable[[str], object],
+        look: Callable[[Answer], object] | None = None,
+    ):
+        self._folder, self._tell, self.look = folder, tell, look
         self._file: IO[bytes] | None = None
         self._has_failed = False
         self._end = 0  # of the file

@@ -74,17 +74,22 @@ def new_parser(
     """
     parser = Parser.from_manual(file, doc)
     parser.set_defaults(deployment=deployment, script=Path(file).stem, estimate=plan)
+    add = parser.add_argument_group("shared options").add_argument
+    add_access(add, deployment, timeout_s)
+    add_output(add)
+    add_choice(add, (*checks, *OF_ALL_ANSWERS))
+    return parser
+
+
+def add_access(add: Callable[..., object], deployment: Deployment, timeout_s: float) -> None:
+    """Where the deployment is, how it is reached, and the credential."""
     variable = deployment.url_variable
     default = f", default {deployment.default_url}" if deployment.default_url else ""
-    token = f"credential; - reads it from stdin (or {deployment.token_variable})"
-    timeout = "whole time of one request (default %(default)g)"
-    folder = "folder for the result files (default %(default)s)"
-    checks = (*checks, *OF_ALL_ANSWERS)
-    names = ", ".join(checks)
-    add = parser.add_argument_group("shared options").add_argument
     add("--url", metavar="URL", help=f"base URL of the deployment (or {variable}{default})")
+    token = f"credential; - reads it from stdin (or {deployment.token_variable})"
     add("--token", "--api-key", metavar="TOKEN", help=token)
     add("--token-binary", metavar="COMMAND", help="command that prints a token")
+    timeout = "whole time of one request (default %(default)g)"
     add("--timeout", type=seconds, default=float(timeout_s), metavar="SECONDS", help=timeout)
     ca_file = "trust these authorities too, for TLS (PEM; or SSL_CERT_FILE)"
     add("--ca-file", type=option_type(ca_file_option), metavar="FILE", help=ca_file)
@@ -93,15 +98,24 @@ def new_parser(
     key = f"its key, if not in --cert (or {deployment.cert_key_variable})"
     add("--cert-key", metavar="FILE", help=key)
     add("--no-verify-ssl", action="store_true", help="accept any TLS certificate")
+
+
+def add_output(add: Callable[..., object]) -> None:
+    """What is shown, and where results go."""
     add("-v", "--verbose", action="store_true", help="show each request")
     add("--debug", action="store_true", help="show answers and tracebacks too")
     add("--output", choices=("text", "json"), default="text", help="form of the result on stdout")
+    folder = "folder for the result files (default %(default)s)"
     add("--results", type=Path, default=Path("results"), metavar="DIR", help=folder)
+
+
+def add_choice(add: Callable[..., object], checks: Sequence[str]) -> None:
+    """Which checks are run, and how strictly they are judged."""
+    names = ", ".join(checks)
     add("--only", nargs="+", choices=checks, metavar="CHECK", help=f"run only these: {names}")
     add("--skip", nargs="+", choices=checks, default=[], metavar="CHECK", help="leave these out")
     add("--plan", action="store_true", help="show what this would send, and how long it takes")
     add("--strict", action="store_true", help="treat every WARN as a FAIL")
-    return parser
 
 
 def main(

@@ -265,7 +265,6 @@ def sources_of(run: Run, stack: contextlib.ExitStack) -> list[Source]:
     if args.workers_command:
         environment, timeout_s = {"INFERENCE_URL": run.url}, min(COMMAND_S, args.timeout)
         found.append(CommandSource(args.workers_command, timeout_s, environment))
-        args.workers_command = "(given)"  # it may hold a credential, and options are saved
     if args.runpod_endpoint:
         key, name = runpod_key(run), args.runpod_endpoint
         for label, host, path, understand in (

@@ -17,13 +17,13 @@ from livecheck.core.text import one_line
 QUOTED = re.compile(r"'([^']*)'")
 MAX_SECONDS = 1e6  # eleven days; the timeout of a socket overflows somewhere beyond
 
+CREDENTIALS = {"token", "token_binary", "direct_key", "other_key"}  # never saved
 # What is left out of the line that repeats a run: the URL, which is shown as it was understood,
 # credentials, where the output goes, and which checks were chosen.
-NOT_REPEATED = {
-    *("url", "token", "token_binary", "direct_key", "other_key"),
-    *("verbose", "debug", "output", "results", "only", "skip", "plan"),
-}
-# Commands of the operator's, in which a credential may stand: in that line they are COMMAND.
+NOT_REPEATED = {"url", "verbose", "debug", "output", "results", "only", "skip", "plan"}
+NOT_REPEATED |= CREDENTIALS
+# Commands of the operator's, in which a credential may stand: in that line they are COMMAND, and
+# among the options that are saved (given).
 HIDDEN_VALUES = {"workers_command", "kill_command", "revive_command"}
 
 T = TypeVar("T")

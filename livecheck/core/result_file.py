@@ -19,6 +19,8 @@ from livecheck.core.exchanges import Exchanges, Noted
 SCHEMA_VERSION = 1
 BUFFER_BYTES = 1 << 18  # of a file that is written piece by piece
 
+Marks = tuple[str, str, str]  # what stands before, between and after the parts of a value
+
 
 def to_json(document: Mapping[str, Any]) -> str:
     """One line for each key, and for each check and request: short, and `grep` and `diff` work."""
@@ -28,36 +30,33 @@ def to_json(document: Mapping[str, Any]) -> str:
 def json_parts(document: Mapping[str, Any]) -> Iterator[bytes]:
     """The same as UTF-8, piece by piece, so that of 50 MB nothing has to be kept. A list of objects
     may be an iterator."""
-    before = "{\n"
-    for key, item in document.items():
-        yield f"{before} {json.dumps(key)}: ".encode()
-        before = ",\n"
-        if _is_list(item):
-            yield from _list_parts(item, "[\n  ", ",\n  ", "\n ]")
-        else:
-            yield _json_value(item)
-    yield b"\n}\n"
+    yield from _object_parts(document, ("{\n ", ",\n ", "\n}\n"), ("[\n  ", ",\n  ", "\n ]"))
 
 
 def levels_parts(documents: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
     """Several documents as one with the key `levels`, each of them on a line."""
     before = b'{\n "levels": [\n  '
     for document in documents:
-        yield before + b"{"
-        for number, (key, item) in enumerate(document.items()):
-            yield f"{', ' if number else ''}{json.dumps(key)}: ".encode()
-            if _is_list(item):
-                yield from _list_parts(item, "[", ", ", "]")
-            else:
-                yield _json_value(item)
-        yield b"}"
+        yield before
+        yield from _object_parts(document, ("{", ", ", "}"), ("[", ", ", "]"))
         before = b",\n  "
     yield b"\n ]\n}\n"
 
 
-def _is_list(item: Any) -> bool:
-    """Whether each of its entries is a piece of its own."""
-    return isinstance(item, Iterator) or bool(isinstance(item, list) and item)
+def _object_parts(
+    document: Mapping[str, Any], marks: Marks, marks_of_list: Marks
+) -> Iterator[bytes]:
+    """An object, of which each entry of a list of objects is a piece of its own."""
+    start, between, end = marks
+    before = start
+    for key, item in document.items():
+        yield f"{before}{json.dumps(key)}: ".encode()
+        before = between
+        if isinstance(item, Iterator) or (isinstance(item, list) and item):
+            yield from _list_parts(item, *marks_of_list)
+        else:
+            yield _json_value(item)
+    yield end.encode()
 
 
 def _list_parts(item: Iterable[Any], start: str, between: str, end: str) -> Iterator[bytes]:

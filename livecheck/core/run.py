@@ -26,7 +26,7 @@ from livecheck.core.checks import VERDICTS, Check, Exit, worst
 from livecheck.core.cleaning import Cleaner
 from livecheck.core.credentials import CannotCheck, Credentials, NoAccess, check_token
 from livecheck.core.exchanges import Noted
-from livecheck.core.options import Parser, is_wanted
+from livecheck.core.options import CREDENTIALS, HIDDEN_VALUES, Parser, is_wanted
 from livecheck.core.redaction import Secrets
 from livecheck.core.result_file import Document, json_parts, levels_parts, write_atomically
 from livecheck.core.screen import Screen, open_streams
@@ -280,9 +280,12 @@ class Run(Screen):
             self.say_always(f"{word} (exit {int(self.exit_code)}): {', '.join(parts)}")
 
     def _as_dict(self, document: Document) -> dict[str, Any]:
-        hidden = {"deployment", "script", "typed", "plan", "estimate"}
-        hidden |= {"token", "token_binary", "direct_key", "other_key"}
-        options = {key: plain(value) for key, value in vars(self.args).items() if key not in hidden}
+        left_out = {"deployment", "script", "typed", "plan", "estimate"} | CREDENTIALS
+        options = {
+            key: "(given)" if value and key in HIDDEN_VALUES else plain(value)
+            for key, value in vars(self.args).items()
+            if key not in left_out
+        }
         about = {
             "script": self.args.script,
             "tool_version": TOOL_VERSION,

@@ -42,7 +42,7 @@ def find_scope(args: argparse.Namespace) -> Scope:
     check_options(args)
     set_defaults(args)
     probes = [path for path, check in PROBED.items() if is_wanted(args, check)]
-    names = ["requests", "stream", "tokens", "client"]
+    names = ["requests", "stream", "pacing", "tokens", "client"]
     names += ["capacity"] if args.find_capacity else []
     names += ["cost"] if args.direct_url else []
     streams = any(is_wanted(args, name) for name in names) and not args.gateway_only

@@ -43,7 +43,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from livecheck.core.text import shorten
-from livecheck.report.result_files import ResultFile
+from livecheck.report.result_files import ResultFile, short_name
 from livecheck.report.session_spread import (
     ALPHA,
     SESSION_SPREAD,
@@ -100,6 +100,11 @@ class Metric:
     higher_is_better: bool = False
     required: bool = False
     floor: float = 0.0
+
+    def label_in(self, document: str) -> str:
+        """The level and the metric; for the gateway's overhead the metric alone."""
+        level = short_name(document)
+        return f"{level} {self.label}" if level != document else self.label
 
 
 LEVEL_METRICS = (
@@ -388,18 +393,17 @@ def spreads_of(compared: Sequence[Compared]) -> dict[Metric, Between]:
 def compare(
     pairs: Sequence[tuple[ResultFile, Sequence[ResultFile]]],
     margin: float,
-    sessions: Mapping[Path, int] | None = None,
+    sessions: Mapping[Path, int],
     session_spread: float = SESSION_SPREAD,
 ) -> list[Change]:
     """Every file of a run beside the same file of each baseline run; the worst change first.
 
-    margin and session_spread are shares. sessions: the number of each baseline folder's session;
-    without it each folder is a session. One call has to get everything that the report compares:
+    margin and session_spread are shares. sessions: the number of each baseline folder's session.
+    One call has to get everything that the report compares:
     the findings are corrected for the number of comparisons.
     """
-    number = sessions or {e.path.parent: i for _, then in pairs for i, e in enumerate(then)}
     found = (
-        compare_metric(now, then, metric, number)
+        compare_metric(now, then, metric, sessions)
         for now, then in pairs
         for metric in metrics_of(now)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
-from livecheck.core.checks import Check, Status
+from livecheck.core.checks import OF_ALL_ANSWERS, Check, Status
 from livecheck.core.exchanges import NAMED
 from livecheck.core.text import duration
 from livecheck.report.exchanges import MAX_LINE, Exchange
@@ -14,7 +14,10 @@ from livecheck.report.result_files import ResultFile
 from livecheck.report.timeline import Strip, strip
 
 MAX_PAGE = 1500  # exchanges on a page; after them a check says where its own are
-LATE_CHECKS = ("slo",)  # names that --only does not take alone
+# Names that --only does not take alone: of all scripts, and of benchmark.py, for which they leave
+# nothing to measure.
+LATE_CHECKS = ("slo",)
+LATE_IN_BENCHMARK = ("edge_idle", *OF_ALL_ANSWERS)
 
 
 class Shown:
@@ -85,7 +88,8 @@ def why_none(file: ResultFile) -> str:
 def command_for(file: ResultFile, check: Check) -> str:
     """The line that repeats what this check needs. The credential has to be added."""
     name = check.name.partition(":")[0]
-    more = "" if name in LATE_CHECKS else f" --only {shlex.quote(name)}"
+    late = LATE_CHECKS + (LATE_IN_BENCHMARK if file.script == "benchmark" else ())
+    more = "" if name in late else f" --only {shlex.quote(name)}"
     return file.command + more if file.command else ""
 
 

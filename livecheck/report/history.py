@@ -36,7 +36,6 @@ from livecheck.report.result_files import (
     guide_order,
     is_number,
     read_folder,
-    short_name,
     target_url,
 )
 from livecheck.report.session_spread import ALPHA, Z
@@ -126,8 +125,7 @@ class Series:
 
     @property
     def label(self) -> str:
-        level = short_name(self.document)
-        return f"{level} {self.metric.label}" if level != self.document else self.metric.label
+        return self.metric.label_in(self.document)
 
     @property
     def is_tested(self) -> bool:
@@ -227,7 +225,8 @@ def first_problem(left_out: Sequence[LeftOut]) -> str:
 
 @dataclass
 class Newest:
-    """The newest run with a level that can be used: what the others have to have measured."""
+    """The newest run with a level that can be used, or else with any other file: what the others
+    have to have measured."""
 
     folder: Folder
     files: dict[str, ResultFile]
@@ -240,11 +239,14 @@ class Newest:
 
 def find_newest(folders: Sequence[Folder]) -> Newest:
     """folders: in order of time, at least one."""
+    found = Newest(folders[-1], {})
     for folder in reversed(folders):
         usable = {e.name: e for e in folder.files if is_kept(e) and not why_unusable(e)}
         if any(each.is_level for each in usable.values()):
             return Newest(folder, usable)
-    return Newest(folders[-1], {each.name: each for each in folders[-1].files if is_kept(each)})
+        if usable and not found.files:
+            found = Newest(folder, usable)
+    return found
 
 
 def is_kept(file: ResultFile) -> bool:
@@ -379,14 +381,15 @@ def build(
         if len(each.points) == 1
     ]
     left_out += [LeftOut(e.label, (), "too many figures") for e in shown[MAX_FIGURES:]]
+    if not shown:
+        raise NoHistory("there is no figure that two of these releases have")
     model = next(
         (str(e.target["model"]) for e in newest.files.values() if e.target.get("model")), None
     )
     urls = tuple(dict.fromkeys(map(target_url, newest.files.values())))
     releases = [release_of(session) for session in sessions]
-    found = History(title or model or urls[0], urls, model, margin, releases, [], left_out)
-    found.series = with_changes(shown[:MAX_FIGURES], margin)
-    return found
+    series = with_changes(shown[:MAX_FIGURES], margin)
+    return History(title or model or urls[0], urls, model, margin, releases, series, left_out)
 
 
 def by_session(runs: Sequence[Run]) -> list[list[Run]]:

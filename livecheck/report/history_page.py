@@ -14,7 +14,7 @@ from livecheck.core.run import TOOL_VERSION
 from livecheck.core.text import figure, plural, shorten
 from livecheck.report import history_text, words
 from livecheck.report.history import Change, History, Point, Release, Series, all_changes
-from livecheck.report.html_parts import bullets, escape, section
+from livecheck.report.html_parts import bullets, escape, fact_list, folded, page, section
 from livecheck.report.page_style import STYLE
 
 # In units of the SVG, of which a telephone shows 310 and a desktop 400.
@@ -44,28 +44,23 @@ caption { text-align: left; color: var(--muted); font-size: .85rem; padding-bott
 
 def text(history: History) -> str:
     """The whole page."""
-    return "\n".join(lines(history)) + "\n"
+    title = f"History: {history.title}"
+    return "\n".join(page(title, STYLE + HISTORY_STYLE, body(history))) + "\n"
 
 
-def lines(history: History) -> Iterator[str]:
-    yield "<!DOCTYPE html>"
-    yield '<html lang="en"><head><meta charset="utf-8">'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f"<title>{escape(f'History: {history.title}')}</title>"
-    yield f"<style>{STYLE}{HISTORY_STYLE}</style></head><body>"
+def body(history: History) -> Iterator[str]:
     yield from header(history)
     yield from section("Changes", changes_table(history))
     yield from section("Figures", plots(history))
     yield from section("Releases", releases_table(history))
     yield from section("Left out", bullets(left_out(history)))
     yield from section("How to read this page", bullets(how_to_read(history)))
-    yield "</body></html>"
 
 
 def header(history: History) -> Iterator[str]:
     first, last = history.releases[0], history.releases[-1]
     yield f"<header><h1>History: {escape(history.title)}</h1>"
-    yield f'<p class="verdict muted"><span>{escape(history_text.summary(history))}</span></p><dl>'
+    yield f'<p class="verdict muted"><span>{escape(history_text.summary(history))}</span></p>'
     now = datetime.now(timezone.utc)
     facts = {
         "Endpoint": ", ".join(history.urls),
@@ -74,9 +69,8 @@ def header(history: History) -> Iterator[str]:
         "Last": history_text.release_words(last),
         "Report": f"{now:%Y-%m-%d %H:%M} UTC, version {TOOL_VERSION}",
     }
-    for name, value in facts.items():
-        yield f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>"
-    yield "</dl></header>"
+    yield from fact_list(facts)
+    yield "</header>"
 
 
 def left_out(history: History) -> list[str]:
@@ -173,9 +167,8 @@ def plots(history: History) -> Iterator[str]:
         yield f"<figure><h3>{escape(f'{series.label} [{series.metric.unit}]')}</h3>"
         yield from plot(history, series)
         yield f"<figcaption>{escape(caption(history, series))}</figcaption>"
-        yield "<details><summary>Its figures</summary>"
-        yield from points_table(history, series)
-        yield "</details></figure>"
+        yield from folded("Its figures", points_table(history, series))
+        yield "</figure>"
     yield "</div>"
 
 

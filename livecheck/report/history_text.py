@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -141,17 +141,8 @@ def cells(history: History, series: Series) -> dict[str, str]:
 
 def as_dict(history: History) -> dict[str, Any]:
     """One document; `release` is a position in `releases`."""
-    content: dict[str, Any] = shown_within(raw_dict(history))
+    content: dict[str, Any] = words.shown_within(raw_dict(history))
     return content
-
-
-def shown_within(value: Any) -> Any:
-    """The value with each text in it as every form of the report shows texts."""
-    if isinstance(value, str):
-        return words.shown(value)
-    if isinstance(value, Mapping):
-        return {key: shown_within(each) for key, each in value.items()}
-    return [shown_within(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def raw_dict(history: History) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from livecheck.core.run import TOOL_VERSION
 from livecheck.report import words
 from livecheck.report.baseline import Finding
 from livecheck.report.evidence import Shown, anchor
-from livecheck.report.html_parts import bullets, escape, section, wide_table
+from livecheck.report.html_parts import bullets, escape, fact_list, page, section, wide_table
 from livecheck.report.page_style import STYLE
 from livecheck.report.plots import Picture, pictures
 from livecheck.report.result_files import ResultFile
@@ -36,15 +36,11 @@ NO_LINKS: Mapping[str, str] = {}
 
 def text(report: Report) -> str:
     """The whole page. Raises ModuleNotFoundError without matplotlib."""
-    return "\n".join(lines(report)) + "\n"
+    title = f"{report.word}: {report.about.title}"
+    return "\n".join(page(title, STYLE, body(report))) + "\n"
 
 
-def lines(report: Report) -> Iterator[str]:
-    yield "<!DOCTYPE html>"
-    yield '<html lang="en"><head><meta charset="utf-8">'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f"<title>{escape(f'{report.word}: {report.about.title}')}</title>"
-    yield f"<style>{STYLE}</style></head><body>"
+def body(report: Report) -> Iterator[str]:
     yield from header(report)
     links = {each.name: anchor(each) for each in report.folder.files}
     yield from section("Results", criterion_table(RESULT_COLUMNS, report.results, links))
@@ -59,7 +55,6 @@ def lines(report: Report) -> Iterator[str]:
     yield from section("Figures", picture_grid(pictures(report)))
     yield from section("Notes", bullets(report.notes))
     yield f'<p class="muted"><code>{escape(report.gate_line)}</code></p>'
-    yield "</body></html>"
 
 
 def header(report: Report) -> Iterator[str]:
@@ -67,12 +62,11 @@ def header(report: Report) -> Iterator[str]:
     yield f"<header><h1>{escape(report.about.title)}</h1>"
     yield f'<p class="verdict {kind}"><strong>{report.word}</strong>'
     yield f"<span>{report.passed} of {report.judged} criteria. "
-    yield f"Worst: {escape(report.worst)}</span></p><dl>"
+    yield f"Worst: {escape(report.worst)}</span></p>"
     made = f"{report.created_at:%Y-%m-%d %H:%M} UTC, version {TOOL_VERSION}"
     shown = {**words.facts(report.about), "Profile": report.about.profile, "Report": made}
-    for name, value in shown.items():
-        yield f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>"
-    yield "</dl></header>"
+    yield from fact_list(shown)
+    yield "</header>"
 
 
 # --- tables

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape as escape_html
 
 from livecheck.report import words
@@ -11,6 +11,24 @@ from livecheck.report import words
 def escape(raw: str, most: int = words.MAX_SHOWN) -> str:
     """A text that a browser shows as it is, whatever it holds, also within an attribute."""
     return escape_html(words.shown(raw, most))
+
+
+def page(title: str, style: str, body: Iterable[str]) -> Iterator[str]:
+    """A whole page, which loads nothing from elsewhere."""
+    yield "<!DOCTYPE html>"
+    yield '<html lang="en"><head><meta charset="utf-8">'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield f"<title>{escape(title)}</title>"
+    yield f"<style>{style}</style></head><body>"
+    yield from body
+    yield "</body></html>"
+
+
+def fact_list(facts: Mapping[str, str]) -> Iterator[str]:
+    yield "<dl>"
+    for name, value in facts.items():
+        yield f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>"
+    yield "</dl>"
 
 
 def section(heading: str, content: Iterable[str]) -> Iterator[str]:

@@ -47,7 +47,7 @@ from livecheck.report.words import (
     change_in_words,
     margin_text,
     session_in_words,
-    shown,
+    shown_within,
     unclear_in_words,
 )
 from livecheck.wire.metrics import no_rate_words
@@ -570,15 +570,6 @@ def as_dict(report: Report) -> dict[str, Any]:
     """The report as one JSON document."""
     content: dict[str, Any] = shown_within(raw_dict(report))
     return content
-
-
-def shown_within(value: Any) -> Any:
-    """The value with each text in it as the report shows texts."""
-    if isinstance(value, str):
-        return shown(value)
-    if isinstance(value, dict):
-        return {key: shown_within(each) for key, each in value.items()}
-    return [shown_within(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def raw_dict(report: Report) -> dict[str, Any]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from livecheck.core.text import figure, plural, visible
 from livecheck.report.baseline import MAX_ADVICE, Change, Finding
-from livecheck.report.result_files import short_name
 from livecheck.report.thresholds import Criterion, Verdict
 
 if TYPE_CHECKING:  # verdict.py takes its words from here
@@ -27,6 +26,15 @@ def shown(raw: str, most: int = MAX_SHOWN) -> str:
     """
     text = visible(raw[:most])
     return text if len(text) + len(raw[most:]) <= most else text[: most - 3] + "..."
+
+
+def shown_within(value: Any) -> Any:
+    """The value with each text in it as `shown` gives it."""
+    if isinstance(value, str):
+        return shown(value)
+    if isinstance(value, Mapping):
+        return {key: shown_within(each) for key, each in value.items()}
+    return [shown_within(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def by_verdict(criteria: Sequence[Criterion]) -> list[Criterion]:
@@ -64,8 +72,7 @@ def short_finding_word(change: Change) -> str:
 
 def change_label(change: Change) -> str:
     """The level and the metric; for the gateway's overhead the metric alone."""
-    level = short_name(change.document)
-    return f"{level} {change.metric.label}" if level != change.document else change.metric.label
+    return change.metric.label_in(change.document)
 
 
 def percent(share: float | None) -> str:

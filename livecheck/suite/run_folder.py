@@ -12,13 +12,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from livecheck.core.result_file import to_json, write_atomically
+from livecheck.core.result_file import SCHEMA_VERSION, to_json, write_atomically
 from livecheck.core.run import TOOL_VERSION
 
 RUN = "run.json"
 LATEST = "latest"
 LOCK = ".lock"
-SCHEMA_VERSION = 1
 SCRIPT = "run_all"
 MAX_RUN_BYTES = 1 << 20  # of a run.json; one has some 10 KB
 MAX_HEAD_BYTES = 64 << 10  # of a result file: what comes before its checks

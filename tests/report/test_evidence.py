@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+import pytest
 from helpers import samples
 from helpers.answers import answer
 from helpers.damaged_results import MARK, strange_text
@@ -125,3 +127,20 @@ def test_no_room_is_no_reason_to_refuse_a_file(tmp_path: Path) -> None:
 def test_a_pass_and_a_skip_have_nothing_to_open(tmp_path: Path) -> None:
     file = file_with(tmp_path, passed("vary", ""), Check("others", Status.SKIP, "not asked"))
     assert not shown(file).xpath("//details")
+
+
+@pytest.mark.parametrize(
+    ("script", "check", "is_alone"),
+    [
+        ("cors", "edge_idle", True),
+        ("benchmark", "edge_idle", False),  # it would measure nothing
+        ("benchmark", "content_encoding", False),
+        ("benchmark", "slo:ttft_p50", False),
+        ("benchmark", "pacing", True),
+    ],
+)
+def test_the_line_that_repeats_a_check_is_one_that_runs(
+    script: str, check: str, is_alone: bool, tmp_path: Path
+) -> None:
+    file = dataclasses.replace(file_with(tmp_path, warned(check, "")), script=script)
+    assert ("--only" in command_for(file, file.checks[0])) is is_alone

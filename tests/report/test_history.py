@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import random
 import re
 from collections.abc import Sequence
 from datetime import timedelta
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.damaged_results import DAMAGES, strange_text
-from helpers.samples import START, level, overhead, write_results
-from helpers.scripts import Finished
+from helpers.pages import assert_every_tag_is_closed, is_self_contained
+from helpers.report_here import run_here
+from helpers.samples import START, level, overhead, result, write_results
 
-import report as report_module
+from livecheck.core.checks import passed
 from livecheck.report.history import binomial_below, order_interval
 
 NASTY = '</style><script>alert("1")</script>'
 
 
-def run_here(*arguments: object) -> Finished:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = report_module.main(list(map(str, arguments)))
-        except SystemExit as exit:
-            code = int(exit.code or 0)
-    finished = Finished(code, out.getvalue(), err.getvalue(), Path())
-    assert "Traceback" not in finished.everything
-    return finished
-
-
 def as_json(*arguments: object) -> dict[str, Any]:
-    finished = run_here("--history", *arguments, "--output", "json")
+    finished = run_here(Path(), "--history", *arguments, "--output", "json")
     assert finished.code == 0, finished.err
     content: dict[str, Any] = json.loads(finished.out)
     return content
@@ -161,7 +147,7 @@ def test_what_measured_something_else_is_left_out(
     assert [each["title"] for each in content["releases"]] == ["v1.2", "v1.3"]
     (left_out,) = content["left_out"]
     assert said in left_out["why"] and left_out["folder"].endswith("01-0")
-    assert said in " ".join(run_here("--history", tmp_path).out.split())
+    assert said in " ".join(run_here(Path(), "--history", tmp_path).out.split())
 
 
 def test_a_deployment_with_a_name_may_move(tmp_path: Path) -> None:
@@ -177,7 +163,7 @@ def test_a_damaged_file_is_named_and_the_others_are_shown(damage: Any, tmp_path:
         release(tmp_path, number)
     damage.plant(tmp_path / "02-0")
     page = tmp_path / "page.html"
-    finished = run_here("--history", tmp_path, "--html", page)
+    finished = run_here(Path(), "--history", tmp_path, "--html", page)
     assert finished.code in (0, 2), finished.err
     assert list(strange_text(finished.out)) == []
     if finished.code == 0:
@@ -191,7 +177,7 @@ def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
         (folder / "run.json").write_text(json.dumps(run))
     page = tmp_path / "page.html"
     for form in ("text", "json", "markdown"):
-        finished = run_here("--history", tmp_path, "--html", page, "--output", form)
+        finished = run_here(Path(), "--history", tmp_path, "--html", page, "--output", form)
         assert finished.code == 0 and "\x1b" not in finished.everything
     assert "<script" not in page.read_text() and "\x1b" not in page.read_text()
 
@@ -211,29 +197,42 @@ def test_without_two_releases_it_says_why_in_one_line(
     release(tmp_path, 1)
     (tmp_path / "empty").mkdir()
     write_results(tmp_path / "bad", inference_c1='{"a":')
-    finished = run_here("--history", *(tmp_path / name for name in names))
+    finished = run_here(Path(), "--history", *(tmp_path / name for name in names))
     assert finished.code == 2 and finished.out == ""
     assert said in finished.err and finished.err.count("\n") == 1
 
 
+def test_releases_without_a_common_figure_are_one_line(tmp_path: Path) -> None:
+    """Also where the newest run has nothing that a history shows."""
+    write_results(tmp_path / "a", gateway_overhead=overhead(age=timedelta(weeks=3)))
+    write_results(tmp_path / "b", inference_c1=level(1, 20, 100.0, seed=1, age=timedelta(weeks=2)))
+    write_results(tmp_path / "c", cors=result("cors", passed("vary", "")))
+    finished = run_here(Path(), "--history", tmp_path)
+    assert finished.code == 2 and finished.out == "" and finished.err.count("\n") == 1
+    for week in (4, 5):
+        age = timedelta(weeks=week)
+        write_results(tmp_path / f"old-{week}", gateway_overhead=overhead(age=age))
+    assert run_here(Path(), "--history", tmp_path).code in (0, 2)
+
+
 @pytest.mark.parametrize("option", [["--baseline", "x"], ["--junit", "x"], ["--profile", "all"]])
 def test_an_option_about_one_run_is_refused(option: list[str], slower: Path) -> None:
-    finished = run_here("--history", slower, *option)
+    finished = run_here(Path(), "--history", slower, *option)
     assert finished.code == 2 and f"{option[0]} is about one run" in finished.err
-    assert run_here(slower, "--history", slower).code == 2
+    assert run_here(Path(), slower, "--history", slower).code == 2
 
 
 # --- the forms
 
 
 def test_the_text_fits_a_terminal(slower: Path) -> None:
-    out = run_here("--history", slower).out
+    out = run_here(Path(), "--history", slower).out
     assert max(map(len, out.splitlines())) <= 80
     assert re.search(r"from v1\.6 on, c=1 TTFT p50: .* ms, \+\d\d\.\d %, worse", out)
 
 
 def test_markdown_has_a_row_for_each_figure(slower: Path) -> None:
-    out = run_here("--history", slower, "--output", "markdown").out
+    out = run_here(Path(), "--history", slower, "--output", "markdown").out
     assert out.startswith("## Performance History")
     assert "| c=1 TTFT p50 |" in out and "| v1.6 |" in out
 
@@ -241,7 +240,7 @@ def test_markdown_has_a_row_for_each_figure(slower: Path) -> None:
 @pytest.fixture(scope="module")
 def page(slower: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("page") / "history.html"
-    assert run_here("--history", slower, "--html", path).code == 0
+    assert run_here(Path(), "--history", slower, "--html", path).code == 0
     return path.read_text()
 
 
@@ -254,24 +253,8 @@ def test_the_page_has_a_plot_and_a_table_for_each_figure(page: str, slower: Path
 
 
 def test_the_page_loads_nothing_and_every_tag_is_closed(page: str) -> None:
-    assert not re.search(r"<(script|link|img|iframe|object)\b|@import|url\((?!#)", page)
-
-    class Balance(HTMLParser):
-        open: list[str] = []
-
-        def handle_starttag(self, tag: str, attrs: object) -> None:
-            if tag != "meta":
-                self.open.append(tag)
-
-        def handle_startendtag(self, tag: str, attrs: object) -> None:
-            pass
-
-        def handle_endtag(self, tag: str) -> None:
-            assert self.open.pop() == tag
-
-    parser = Balance()
-    parser.feed(page)
-    assert parser.open == []
+    assert is_self_contained(page)
+    assert_every_tag_is_closed(page)
 
 
 # --- intervals

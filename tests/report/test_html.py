@@ -10,11 +10,11 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from html import escape
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.pages import assert_every_tag_is_closed, is_self_contained
 from helpers.scripts import run_script
 
 from livecheck.core.checks import Check, Exit, Status
@@ -115,27 +115,12 @@ def test_it_shows_the_verdict_every_criterion_and_every_check(
 
 
 def test_it_loads_nothing_from_elsewhere(page: str) -> None:
-    assert not re.search(r"<(script|link|img|iframe|object)\b|@import|url\((?!#)", page)
+    assert is_self_contained(page)
     assert not re.findall(r'\b(?:src|href)="(?!#)', page)
 
 
 def test_every_tag_is_closed_and_no_id_is_used_twice(page: str) -> None:
-    class Balance(HTMLParser):
-        open: list[str] = []
-
-        def handle_starttag(self, tag: str, attrs: object) -> None:
-            if tag not in ("meta", "br"):
-                self.open.append(tag)
-
-        def handle_startendtag(self, tag: str, attrs: object) -> None:
-            pass
-
-        def handle_endtag(self, tag: str) -> None:
-            assert self.open.pop() == tag
-
-    parser = Balance()
-    parser.feed(page)
-    assert parser.open == []
+    assert_every_tag_is_closed(page)
     assert len(list(ids(page))) == len(set(ids(page)))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import random
@@ -19,6 +17,7 @@ from typing import Any
 
 import pytest
 from helpers import samples
+from helpers.report_here import run_here
 from helpers.samples import (
     failed,
     fleet_folder,
@@ -47,19 +46,6 @@ SCHEMA = etree.XMLSchema(etree.parse(ROOT / "tests" / "report" / "data" / "jenki
 
 def report(folder: Path, *arguments: object) -> Finished:
     return run_here(folder, folder, *arguments)
-
-
-def run_here(folder: Path, *arguments: object) -> Finished:
-    """The command inside this process, because a process of its own takes longer to start."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = report_module.main(list(map(str, arguments)))
-        except SystemExit as exit:
-            code = int(exit.code or 0)
-    finished = Finished(code, out.getvalue(), err.getvalue(), folder)
-    assert "Traceback" not in finished.everything
-    return finished
 
 
 def report_process(folder: Path, *arguments: object) -> Finished:

@@ -44,7 +44,6 @@ from __future__ import annotations
 import livecheck.core.interruption as interruption
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -60,7 +59,7 @@ from livecheck.core.options import (
     whole_number,
 )
 from livecheck.core.redaction import Secrets
-from livecheck.core.result_file import to_json
+from livecheck.core.result_file import to_json, try_folder
 from livecheck.core.run import missing
 from livecheck.core.screen import Screen, open_streams
 from livecheck.core.settings import GATEWAY, read_settings
@@ -152,6 +151,7 @@ def find_wanted(args: argparse.Namespace, secrets: Secrets) -> Wanted:
     """From the options, the file and the environment. ValueError for what cannot work."""
     live_test = read_live_test(args.config)
     check_thresholds(live_test)
+    check_report(live_test, args.baseline or ())
     profile = args.profile or live_test.profile or steps.GATEWAY
     if profile == steps.ALL and (args.url or args.token or args.token_binary):
         raise ValueError(
@@ -211,6 +211,19 @@ def check_thresholds(live_test: LiveTest) -> None:
         raise live_test.mistake(str(error), "thresholds") from None
 
 
+def check_report(live_test: LiveTest, baseline: Sequence[Path]) -> None:
+    """The same of what report.py is given; it says itself what is wrong with an option."""
+    for path in baseline:
+        if not path.is_dir():
+            raise ValueError(f"--baseline {path} is not a folder")
+    if live_test.report:
+        import report
+
+        options = live_test.report.items()
+        words = [f"--{name.replace('_', '-')}={value}" for name, value in options]
+        report.build_parser().parse_args(words)
+
+
 def read_token(args: argparse.Namespace) -> None:
     """--token - is read here, once, for all scripts."""
     if args.token is not None:
@@ -219,18 +232,6 @@ def read_token(args: argparse.Namespace) -> None:
         if token == "-":
             token = sys.stdin.readline() if sys.stdin else ""
         args.token = check_token(token.strip(), source)
-
-
-def try_results(folder: Path) -> None:
-    """Find out before anything is sent whether a run can be saved there. ValueError: it cannot."""
-    trial = folder / f".{os.getpid()}.try"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        trial.touch()
-        trial.unlink()
-    except OSError as error:
-        reason = error.strerror
-        raise ValueError(f"cannot write to {folder} ({reason}): use --results DIR") from None
 
 
 # --- the command
@@ -245,8 +246,7 @@ def run_session(session: Session) -> int:
         session.interrupt(code)
         session.screen.note_always("run_all.py: interrupted: what was measured until now is saved")
     elif error is not None:
-        if session.courses:
-            session.courses[-1].display.end()
+        session.abandon()
         session.screen.note_always(f"run_all.py: {why(error)}")
         code = Exit.UNDECIDED
     code = worst([code, session.exit_code])
@@ -287,7 +287,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         is_terminal = sys.stderr.isatty() and not args.verbose and not args.debug
         session = Session(wanted, screen, lambda: display_for(screen, is_terminal))
         session.prepare(args.resume)
-        try_results(args.results)
+        try_folder(args.results)
     except (MistakeInConfig, NothingToResume, ValueError) as error:
         parser.error(secrets.redact(str(error)))
     except ModuleNotFoundError as error:

@@ -22,8 +22,7 @@ CREDENTIALS = {"token", "token_binary", "direct_key", "other_key"}  # never save
 # credentials, where the output goes, and which checks were chosen.
 NOT_REPEATED = {"url", "verbose", "debug", "output", "results", "only", "skip", "plan"}
 NOT_REPEATED |= CREDENTIALS
-# Commands of the operator's, in which a credential may stand: in that line they are COMMAND, and
-# among the options that are saved (given).
+# Commands of the operator's, in which a credential may stand: in that line they are COMMAND.
 HIDDEN_VALUES = {"workers_command", "kill_command", "revive_command"}
 
 T = TypeVar("T")

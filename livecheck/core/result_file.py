@@ -92,6 +92,22 @@ def write_atomically(path: Path, content: str | Iterable[bytes]) -> None:
         INTERRUPTION.resume()
 
 
+def try_folder(folder: Path) -> None:
+    """Find out before anything is sent whether results can be saved there. ValueError: they
+    cannot."""
+    INTERRUPTION.postpone()  # it would leave a file behind
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial = folder / f".{os.getpid()}-{os.urandom(4).hex()}.try"
+        write_atomically(trial, "")
+        trial.unlink()
+    except OSError as error:
+        reason = error.strerror
+        raise ValueError(f"cannot write to {folder} ({reason}): use --results DIR") from None
+    finally:
+        INTERRUPTION.resume()
+
+
 def write_file(path: Path, text: str) -> None:
     """Atomically into a regular file; a link, a pipe or a device is kept, and written to.
 

@@ -10,14 +10,12 @@ from livecheck.core.interruption import INTERRUPTION, Terminated
 
 import argparse
 import contextlib
-import os
 import platform
 import shlex
 import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from livecheck.core.address import Address, read_address
@@ -26,9 +24,15 @@ from livecheck.core.checks import VERDICTS, Check, Exit, worst
 from livecheck.core.cleaning import Cleaner
 from livecheck.core.credentials import CannotCheck, Credentials, NoAccess, check_token
 from livecheck.core.exchanges import Noted
-from livecheck.core.options import CREDENTIALS, HIDDEN_VALUES, Parser, is_wanted
+from livecheck.core.options import CREDENTIALS, Parser, is_wanted
 from livecheck.core.redaction import Secrets
-from livecheck.core.result_file import Document, json_parts, levels_parts, write_atomically
+from livecheck.core.result_file import (
+    Document,
+    json_parts,
+    levels_parts,
+    try_folder,
+    write_atomically,
+)
 from livecheck.core.screen import Screen, open_streams
 from livecheck.core.settings import Deployment, is_in_clear, read_settings
 from livecheck.core.text import one_line, plural
@@ -67,7 +71,7 @@ class Run(Screen):
                     self.secrets.make_public(public)
             self.credentials = self._find_credentials()
             self.certificate = self._find_certificate()
-            self._try_results()
+            try_folder(args.results)
         except (ValueError, OSError) as error:
             Parser(prog=f"{args.script}.py").error(self.secrets.redact(str(error)))
         self.target: dict[str, Any] = {"url": self.url, "api_base": None}
@@ -77,21 +81,6 @@ class Run(Screen):
             "platform": platform.platform(terse=True),
             "clock": None,
         }
-
-    def _try_results(self) -> None:
-        """Find out before anything is sent whether the results can be saved."""
-        folder: Path = self.args.results
-        INTERRUPTION.postpone()  # it would leave a file behind
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            trial = folder / f".{os.getpid()}-{os.urandom(4).hex()}.try"
-            write_atomically(trial, "")
-            trial.unlink()
-        except OSError as error:
-            reason = error.strerror
-            raise ValueError(f"cannot write to {folder} ({reason}): use --results DIR") from None
-        finally:
-            INTERRUPTION.resume()
 
     @property
     def url(self) -> str:
@@ -281,11 +270,7 @@ class Run(Screen):
 
     def _as_dict(self, document: Document) -> dict[str, Any]:
         left_out = {"deployment", "script", "typed", "plan", "estimate"} | CREDENTIALS
-        options = {
-            key: "(given)" if value and key in HIDDEN_VALUES else plain(value)
-            for key, value in vars(self.args).items()
-            if key not in left_out
-        }
+        options = {k: plain(value) for k, value in vars(self.args).items() if k not in left_out}
         about = {
             "script": self.args.script,
             "tool_version": TOOL_VERSION,

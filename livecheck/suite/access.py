@@ -14,7 +14,7 @@ from typing import Any
 
 from livecheck.core import settings
 from livecheck.core.address import read_address
-from livecheck.core.credentials import check_token
+from livecheck.core.credentials import Credentials, check_token
 from livecheck.core.redaction import Secrets
 from livecheck.suite.commands import Access, Command
 from livecheck.suite.live_test_toml import (
@@ -103,18 +103,12 @@ class Finder:
     ) -> tuple[dict[str, str], str | None]:
         """As an option --token would: it wins over the command, which then is for roles only."""
         deployment = DEPLOYMENTS[profile]
-        if binary is not None:
-            try:
-                words = shlex.split(binary)
-            except ValueError as error:
-                raise ValueError(f"the token binary cannot be read as a command: {error}") from None
-            if not words:
-                raise ValueError("--token-binary is empty")
+        Credentials(token, binary, deployment.needs_token, self.secrets)  # ValueError: the command
         if token is None:
             known = self.look_up(deployment.token_variable)
             if known is not None:
                 self.secrets.add(known)
-            return ({"TOKEN_BINARY": binary} if binary else {}), binary
+            return {}, binary
         self.secrets.add(token)
         environment = {deployment.token_variable: token}
         if binary and deployment.binary_variable:

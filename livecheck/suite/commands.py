@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from livecheck.core.options import HIDDEN_VALUES
 from livecheck.suite.steps import Step
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,8 +19,8 @@ REPEATED = {"slo", "denied_origin", "expect_mac", "alias"}  # one value each tim
 # differ only in these are comparable.
 PLACES = {
     *("url", "health_url", "direct_url", "ca_file", "cert", "cert_key", "no_verify_ssl"),
-    *("runpod_endpoint", "workers_command", "kill_command", "revive_command", "listen_wol"),
-    *("verbose", "debug"),
+    *("runpod_endpoint", "listen_wol", "verbose", "debug"),
+    *HIDDEN_VALUES,
 }
 
 
@@ -59,12 +60,14 @@ class Command:
         return [sys.executable, str(ROOT / self.file), *self._url(), *rest]
 
     def shown(self, *more: object) -> str:
-        """The same as a line for a shell. The credential comes from the environment."""
+        """The same as a line for a shell. The credential comes from the environment, and in the
+        place of a command in which one may stand there is COMMAND."""
         script = os.path.relpath(ROOT / self.file)
         words = ["python3", script if not script.startswith("..") else str(ROOT / self.file)]
         line = shlex.join([*words, *self._url()])
         binary = f" --token-binary {self.access.binary_shown}" if self.access.binary else ""
-        return f"{line}{binary} {shlex.join([*arguments(self.options), *map(str, more)])}".rstrip()
+        options = {n: "COMMAND" if n in HIDDEN_VALUES else v for n, v in self.options.items()}
+        return f"{line}{binary} {shlex.join([*arguments(options), *map(str, more)])}".rstrip()
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, **self.access.environment}

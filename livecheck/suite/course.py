@@ -5,6 +5,7 @@ from __future__ import annotations
 from livecheck.core.interruption import INTERRUPTION
 
 import re
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from livecheck.core.checks import VERDICTS, Exit, worst
 from livecheck.core.text import shorten
 from livecheck.suite.commands import Command
 from livecheck.suite.estimates import Estimate
-from livecheck.suite.run_folder import DONE, INTERRUPTED, NOT_RUN, SKIPPED, RunFolder
+from livecheck.suite.run_folder import DONE, INTERRUPTED, NOT_RUN, RunFolder
 from livecheck.suite.running import RunningScript
 
 TICK_S = 0.25  # how often the display is brought up to date
@@ -230,6 +231,13 @@ class Course:
             if each.state == NOT_RUN and each.why is None:
                 each.why = "the run was interrupted before"
 
+    def abandon(self) -> None:
+        """Stop the script that runs, whatever it has said."""
+        self.display.end()
+        if self.current:
+            self.current.stop(signal.SIGTERM)
+            self.current.close()
+
     def is_of(self, step: StepState, name: str) -> bool:
         """Whether no other step has written this result file."""
         return not any(name in each.results for each in self.steps if each is not step)
@@ -268,8 +276,3 @@ class Course:
 
 def utc_now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-
-
-def leave_out(step: StepState, why: str) -> StepState:
-    step.state, step.why = SKIPPED, why
-    return step

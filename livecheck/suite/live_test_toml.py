@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from livecheck.core.credentials import LIKE_A_SECRET
+from livecheck.core.options import CREDENTIALS as OF_OPTIONS
 from livecheck.core.text import shorten
 from livecheck.core.toml_file import UnreadableToml, read_toml
 from livecheck.suite.steps import ALL, NAMES, PROFILES, is_step
@@ -24,7 +25,7 @@ VARIABLES = ("api_key_variable", "token_variable")
 TOKEN_COMMAND = "token_command"
 NAME = "name"
 SPECIAL = (*VARIABLES, TOKEN_COMMAND, NAME)
-CREDENTIALS = ("api_key", "token", "token_binary", "direct_key", "other_key", "password", "key")
+CREDENTIALS = {*OF_OPTIONS, "api_key", "password", "key"}
 OURS = ("results", "output", "plan", "help", "config")  # run_all.py decides these itself
 OF_REPORT = ("margin", "session_spread", "max_age", "gpu", "model_name", "quant")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

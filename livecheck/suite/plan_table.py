@@ -70,9 +70,9 @@ def before(wanted: Wanted, long_s: float | None) -> Iterator[str]:
     if long_s is not None and typical_s > long_s:
         pairs = zip(wanted.running, wanted.estimates, strict=True)
         known = [(each.typical_s, command.step.name) for command, each in pairs if each]
-        longest_s, name = max(known)
-        yield (
-            f"This takes about {in_words(typical_s)}, of which {name} takes {in_words(longest_s)} "
-            f"(--skip {name} leaves it out). Ctrl-C ends it, --resume goes on."
-        )
+        text = f"This takes about {in_words(typical_s)}"
+        if known:
+            longest_s, name = max(known)
+            text += f", of which {name} takes {in_words(longest_s)} (--skip {name} leaves it out)"
+        yield f"{text}. Ctrl-C ends it, --resume goes on."
     yield from left_out(wanted)

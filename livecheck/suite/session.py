@@ -16,7 +16,7 @@ from livecheck.core.screen import Screen
 from livecheck.core.text import plural
 from livecheck.suite import reporting
 from livecheck.suite.commands import Command
-from livecheck.suite.course import Course, Display, StepState, leave_out, utc_now
+from livecheck.suite.course import Course, Display, StepState, utc_now
 from livecheck.suite.estimates import Estimate
 from livecheck.suite.run_folder import (
     DONE,
@@ -81,7 +81,8 @@ class Wanted:
     @property
     def name(self) -> str:
         """For the folder: the title, else the deployment."""
-        return self.title or next(iter(self.deployment.values()), "").partition("://")[2]
+        found = next(iter(self.deployment.values()), "")
+        return self.title or found.partition("://")[2] or found
 
 
 @dataclass
@@ -161,7 +162,7 @@ class Session:
             if why is None:
                 steps.append(StepState(each, next(estimates), each.shown()))
             elif why:
-                steps.append(leave_out(StepState(each, None, each.shown()), why))
+                steps.append(StepState(each, None, each.shown(), SKIPPED, why))
         return steps
 
     def make_folder(self) -> RunFolder:
@@ -207,7 +208,7 @@ class Session:
             options["title"] = self.wanted.title
         found = reporting.Reported(Exit.UNDECIDED)
         if any(each.results for each in course.steps):
-            course.end(code)  # the report reads run.json, too
+            course.save()  # the report reads run.json, too; there is no verdict before its own
             # the guide's few requests seldom show a small difference: nobody has asked for it
             allow_unclear = self.wanted.baseline is None
             found = reporting.report(
@@ -230,6 +231,12 @@ class Session:
         course = self.courses[-1]
         course.interrupt(int(code) - 128)
         self.close(course, code)
+
+    def abandon(self) -> None:
+        """After an error of this program: the script that runs is stopped, so that it does not go
+        on loading the deployment."""
+        if self.courses:
+            self.courses[-1].abandon()
 
     @property
     def exit_code(self) -> Exit:

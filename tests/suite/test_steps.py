@@ -7,7 +7,7 @@ import re
 from helpers.scripts import ROOT, load_script
 
 from livecheck.report.result_files import kind_of
-from livecheck.suite.commands import arguments
+from livecheck.suite.commands import Access, Command, arguments
 from livecheck.suite.steps import (
     ALL,
     FLEET,
@@ -33,6 +33,14 @@ def test_what_wakes_nobody_is_first_and_what_refuses_the_key_is_last() -> None:
     assert order[-2] == "test_scale_to_zero"  # nothing but that comes after the idle wait
     assert order.index("test_queue") > order.index("inference_c1")
     assert names(FLEET)[0] == "test_wol"  # while the fleet may still be asleep
+
+
+def test_a_command_in_which_a_credential_may_stand_is_not_shown() -> None:
+    step = next(each for each in STEPS if each.name == "test_workload_routing")
+    options = {"kill_command": "ssh tower kill secret", "requests": 4}
+    command = Command(step, Access("http://h"), options)
+    assert "--kill-command COMMAND --requests 4" in command.shown()
+    assert "ssh tower kill secret" in command.words()
 
 
 def test_every_script_has_a_step_but_the_commands_that_run_or_judge_others() -> None:

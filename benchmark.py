@@ -46,7 +46,7 @@ from typing import Any
 import common
 from common import CannotCheck, Check, Document, NoAccess, Run, Status
 from livecheck.core.address import read_address
-from livecheck.core.checks import passed, skip, undecided, warned
+from livecheck.core.checks import passed, skip, undecided, warned, with_answers
 from livecheck.core.credentials import check_token
 from livecheck.core.options import option_type, positive_number
 from livecheck.core.settings import is_in_clear
@@ -571,7 +571,7 @@ def judge_level(
         *(check_objective(each, figures, found, limited, fair) for each in objectives),
         check_edge(session, found, figures["client"]["client_bound"]),
     ]
-    return [check.shown_by(level.behind(check.name)) for check in checks if check]
+    return with_answers((check for check in checks if check), level.behind)
 
 
 def check_edge(session: Session, found: Records, client_bound: bool) -> Check | None:

@@ -48,7 +48,7 @@ from typing import Any
 
 import common
 from common import Check, NoAccess, Run, Status
-from livecheck.core.checks import skip, undecided
+from livecheck.core.checks import skip, undecided, with_answers
 from livecheck.core.json_value import pick
 from livecheck.core.text import plural, shorten
 from livecheck.fleet import api, engine_endpoints, forged_tokens, roles
@@ -769,7 +769,8 @@ def check_echo(evidence: Evidence) -> Check:
     if echoes := [each for each in asked if each.is_echo and not each.question.may_close]:
         which = [f"{each.group}, {each.name} ({each.status})" for each in echoes[:MAX_NAMED]]
         detail = f"{len(echoes)} of {len(asked)} refusals repeat the credential, such as: "
-        return Check("echo", Status.FAIL, detail + ", ".join(which))
+        shown = (each.answer for each in echoes)
+        return Check("echo", Status.FAIL, detail + ", ".join(which)).shown_by(shown)
     return Check("echo", Status.PASS, f"none of {len(asked)} refusals repeats the credential")
 
 
@@ -811,12 +812,13 @@ def spent(evidence: Evidence) -> str:
 
 
 def judge(evidence: Evidence) -> list[Check]:
-    control = check_control(evidence).shown_by(behind(CONTROL, evidence))
+    control = check_control(evidence)
     controls = evidence.of(CONTROL)
     if not controls or not controls[0].completes:
         why = f" ({controls[0].said})" if controls else ""
         reason = f"not asked: the valid credential is not served{why}, so a refusal means nothing"
-        return [control, *(skip(name, reason) for name in CHECKS if name != CONTROL)]
+        others = [skip(name, reason) for name in CHECKS if name != CONTROL]
+        return with_answers([control, *others], lambda name: behind(name, evidence))
     checks = [control, *(check_refused(name, evidence) for name in REFUSED)]
     checks += [check_form(name, evidence) for name in OPTIONAL_FORMS]
     checks += [check_way_around(name, evidence) for name in WAYS_AROUND]
@@ -824,7 +826,7 @@ def judge(evidence: Evidence) -> list[Check]:
     for name in ROLES:
         checks += check_role(name, evidence)
     checks += [check_echo(evidence), check_cost(evidence)]
-    return [check.shown_by(behind(check.name, evidence)) for check in checks]
+    return with_answers(checks, lambda name: behind(name, evidence))
 
 
 # --- show

@@ -594,7 +594,7 @@ def check_correct(evidence: Evidence) -> Check:
     is_certain = chance < (CERTAIN if evidence.stopped else LIMIT)
     if is_certain:
         detail = f"{said}: the chance of so few is {chance:.2g}{example_of_wrong(evidence)}"
-        wrong = (each.answer for each in evidence.counted("together") if not each.is_right)
+        wrong = (each.answer for each in wrong_together(evidence))
         return failed(name, detail, {**facts, "chance": chance}).shown_by(wrong)
     if missing := not_compared(name, evidence):
         return missing
@@ -612,10 +612,15 @@ def check_correct(evidence: Evidence) -> Check:
     return passed(name, said, {**facts, "chance": chance})
 
 
+def wrong_together(evidence: Evidence) -> list[Asked]:
+    """The wrong answers among those that ran together, without those that only waited."""
+    tried = [each for each in evidence.counted("together") if not evidence.waited(each)]
+    return [each for each in tried if not each.is_right]
+
+
 def example_of_wrong(evidence: Evidence) -> str:
     """One of the wrong answers among those that ran together."""
-    tried = [each for each in evidence.counted("together") if not evidence.waited(each)]
-    wrong = [each for each in tried if not each.is_right]
+    wrong = wrong_together(evidence)
     if not wrong:
         return ""
     return f"; {ask_words(wrong[0].question)} was answered {answer_words(wrong[0])}"

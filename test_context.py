@@ -42,7 +42,15 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, NoAccess, Run
-from livecheck.core.checks import failed, passed, skip, telling, undecided, warned
+from livecheck.core.checks import (
+    failed,
+    passed,
+    skip,
+    telling,
+    undecided,
+    warned,
+    with_answers,
+)
 from livecheck.core.text import counted as count_texts
 from livecheck.core.text import duration, listed, plural, shorten
 from livecheck.gateway.burst import Limits
@@ -714,14 +722,14 @@ OF_CHECK = {  # the phases that a check looks at
 
 def behind(name: str, evidence: Evidence) -> list[Answer]:
     """The answers that a check rests on: what was refused, cut or lost, if anything was."""
-    asked = evidence.of(*OF_CHECK[name])
+    asked = evidence.of(*OF_CHECK.get(name, ()))
     wrong = telling(asked, lambda a: a.trouble or evidence.lacking(a) or a.found[0] is False)
     return [each.answer for each in wrong]
 
 
 def judge(evidence: Evidence) -> list[Check]:
     checks = [check(evidence) for check in JUDGES]
-    return [c.shown_by(behind(c.name, evidence)) if c.name in OF_CHECK else c for c in checks]
+    return with_answers(checks, lambda name: behind(name, evidence))
 
 
 # --- show

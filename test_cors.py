@@ -35,7 +35,7 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, Exit, NoAccess, Run, Status
-from livecheck.core.checks import failed, passed, undecided, warned
+from livecheck.core.checks import failed, passed, undecided, warned, with_answers
 from livecheck.core.json_value import number
 from livecheck.core.options import option_type
 from livecheck.core.text import counted, plural, shorten
@@ -732,13 +732,13 @@ def judge(evidence: Evidence, expect_disabled: bool) -> list[Check]:
     if not evidence.asked and stopped and stopped.cause in FAILURES:
         return [check_first_contact(stopped)]
     judges = (check_disabled,) if expect_disabled else JUDGES
-    return [with_answers(check(evidence), evidence) for check in judges]
+    return with_answers((check(evidence) for check in judges), lambda name: behind(name, evidence))
 
 
-def with_answers(check: Check, evidence: Evidence) -> Check:
-    """A check that is about one question of the allowed page, with its answer."""
-    asked = evidence.find(OF_CHECK.get(check.name, check.name))
-    return check if check.exchanges or asked is None else check.shown_by([asked.answer])
+def behind(name: str, evidence: Evidence) -> list[Answer]:
+    """The answer to the question of the allowed page that a check is about, if it is about one."""
+    asked = evidence.find(OF_CHECK.get(name, name))
+    return [] if asked is None else [asked.answer]
 
 
 # --- show

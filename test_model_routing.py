@@ -44,7 +44,7 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, NoAccess, Run, Status
-from livecheck.core.checks import skip, telling, undecided
+from livecheck.core.checks import skip, telling, undecided, with_answers
 from livecheck.core.text import duration, listed, plural, shorten
 from livecheck.fleet import api, roles
 from livecheck.fleet.api import ADMIN_PATHS, CLASSES
@@ -65,6 +65,7 @@ ROUTING, CONTROL, UNKNOWN = "routing", "control", "unknown"
 NO_ROLE = "none"
 ROLES = {NO_ROLE: BASIC, SPECIFIC: SPECIFIC, ADMIN: ADMIN}
 ROLE_CHECKS = {NO_ROLE: "role_none", SPECIFIC: "role_specific", ADMIN: "role_admin"}
+ROLES_OF_CHECKS = {check: role for role, check in ROLE_CHECKS.items()} | {"full_access": ADMIN}
 ROUTING_CHECKS = ("class", "classes_differ", "model", "listing", "stream", form.NAME)
 UNKNOWN_CHECKS = {"unknown_model": UNKNOWN_MODEL, "unknown_class": UNKNOWN_CLASS}
 CHECKS = (*ROUTING_CHECKS, *UNKNOWN_CHECKS, *ROLE_CHECKS.values(), "full_access")
@@ -505,10 +506,11 @@ def check_stream(evidence: Evidence) -> Check:
     facts = {"streams": len(asked), "whole": len(whole), "mixed": len(mixed)}
     if whole:
         detail = f"{len(whole)} of {len(asked)} answers to stream: true came in one piece, as JSON"
-        return Check(name, Status.WARN, detail, facts)
+        return Check(name, Status.WARN, detail, facts).shown_by(each.answer for each in whole)
     if mixed:
         detail = f"{len(mixed)} of {len(asked)} streams name several models, such as "
-        return Check(name, Status.WARN, detail + brief(mixed[0].models), facts)
+        found = Check(name, Status.WARN, detail + brief(mixed[0].models), facts)
+        return found.shown_by(each.answer for each in mixed)
     return Check(name, Status.PASS, f"{plural(len(asked), 'stream')}, each by one model", facts)
 
 
@@ -693,16 +695,18 @@ def check_full_access(evidence: Evidence) -> Check:
 
 def behind(name: str, evidence: Evidence) -> list[Answer]:
     """The answers that a check rests on: those that are not as they should be, if there are any."""
-    roles = {check: role for role, check in ROLE_CHECKS.items()} | {"full_access": ADMIN}
     if name in UNKNOWN_CHECKS:
         found = evidence.find(UNKNOWN, UNKNOWN_CHECKS[name])
-    elif name in roles:
-        found = evidence.find(roles[name])
+    elif name in ROLES_OF_CHECKS:
+        found = evidence.find(ROLES_OF_CHECKS[name])
+    elif name == "class":
+        found = evidence.find(ROUTING, *evidence.classes)
+        found = telling(found, lambda each: wrong_for_class(each, evidence))
+    elif name == "model":
+        found = evidence.find(ROUTING, *evidence.names)
+        found = telling(found, lambda each: wrong_for_name(each, evidence))
     else:
-        models = {"class": evidence.classes, "model": evidence.names}.get(name, ())
-        found = evidence.find(ROUTING, *models)
-        wrong = wrong_for_class if name == "class" else wrong_for_name
-        found = telling(found, lambda each: wrong(each, evidence))
+        found = evidence.find(ROUTING)
     return [each.answer for each in found]
 
 
@@ -717,7 +721,7 @@ def judge(evidence: Evidence, permissions: bool) -> list[Check]:
     if permissions:
         checks += [check_role(role, evidence) for role in ROLES]
         checks.append(check_full_access(evidence))
-    return [c if c.exchanges else c.shown_by(behind(c.name, evidence)) for c in checks]
+    return with_answers(checks, lambda name: behind(name, evidence))
 
 
 # --- show

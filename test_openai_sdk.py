@@ -53,6 +53,7 @@ from livecheck.gateway.refusal_words import refused_for
 from livecheck.gateway.rhythm import Paced
 from livecheck.gateway.sdk_failures import (
     MAY_BE_REFUSED,
+    behind_failures,
     changed_its_mind,
     damaged_answers,
     failed_requests,
@@ -858,7 +859,7 @@ def decide(run: Run, document: Document, session: Session) -> None:
         run.say()
         run.say("All answers")
         check = check_answers(asked, failed, damaged)
-        run.decide(document, check.shown_by(session.behind_failures()))
+        run.decide(document, check.shown_by(behind_failures(client.calls, session.at_wire)))
 
 
 def measure(run: Run) -> None:

@@ -81,7 +81,7 @@ from livecheck.gateway.disconnection import (
     measure_disconnections,
 )
 from livecheck.gateway.plans import DISCONNECTING, IDLE_WAIT_S, plan_queue
-from livecheck.gateway.queue_client import QueueClient
+from livecheck.gateway.queue_client import OF_BURST, QueueClient
 from livecheck.gateway.queue_metrics import growth, metrics_problems, queue_depths
 from livecheck.gateway.queue_state import (
     REQUESTS,
@@ -103,8 +103,7 @@ from livecheck.wire.model_choice import model_to_ask
 from livecheck.wire.probe_limit import PROBE_LIMIT_S, PROBE_RULE, is_too_slow
 from livecheck.wire.starvation import Starvation
 
-OVERFLOW = ("refusals", "retry_after", "error_body", "refused_fast", "served", "concurrency")
-BURST = ("burst", *OVERFLOW, "health", "metrics", "probes")
+BURST = (*OF_BURST, "health", "metrics", "probes")
 CHECKS = ("limits", "idle", "single", *BURST, "retry", *DISCONNECTING, silence.NAME, form.NAME)
 
 NO_QUEUE = "none"  # as --max-queue: what is not served at once is refused

@@ -36,7 +36,7 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, Run
-from livecheck.core.checks import failed, passed, skip, undecided, warned
+from livecheck.core.checks import failed, passed, skip, telling, undecided, warned, with_answers
 from livecheck.core.credentials import check_token
 from livecheck.core.options import option_type
 from livecheck.core.text import counted, listed, plural, shorten
@@ -662,9 +662,11 @@ def not_decided(name: str, evidence: Evidence, reason: str = NOT_ASKED) -> Check
 def behind(name: str, evidence: Evidence) -> list[Answer]:
     """The answers that a check rests on: what was neither served nor refused comes first, then
     what was served last."""
-    if name in ("refusal", "retry_after"):
-        odd = [e for e in evidence.refusals if e.answer.status != 429 or not has_advice(e)]
-        proofs = [each.first for each in evidence.proofs[::-1] if name == "retry_after"]
+    if name == "refusal":
+        return [each.answer for each in telling(evidence.refusals, is_other_refusal)]
+    if name == "retry_after":
+        odd = [e for e in evidence.refusals if not read_retry_after(e.answer).is_valid]
+        proofs = [each.first for each in evidence.proofs[::-1]]
         return [each.answer for each in odd or [*proofs, *evidence.refusals]]
     found = evidence.of(*OF_CHECK.get(name, ()), what=None)[::-1]
     if name in ("other_key", "probes"):
@@ -675,15 +677,15 @@ def behind(name: str, evidence: Evidence) -> list[Answer]:
     return [each.answer for each in found]
 
 
-def has_advice(asked: Asked) -> bool:
-    is_json = isinstance(asked.answer.json, dict) and error_code(asked.answer) == CODE
-    return is_json and read_retry_after(asked.answer).is_valid
+def is_other_refusal(asked: Asked) -> bool:
+    """Whether it is not the refusal that the guide promises."""
+    return asked.answer.status != 429 or error_code(asked.answer) != CODE
 
 
 def judge(evidence: Evidence) -> list[Check]:
     kinds = evidence.kinds
     checks = [check(evidence, kinds) for check in JUDGES]
-    return [check.shown_by(behind(check.name, evidence)) for check in checks]
+    return with_answers(checks, lambda name: behind(name, evidence))
 
 
 # --- show

@@ -44,7 +44,7 @@ from typing import Any
 
 import common
 from common import CannotCheck, Check, NoAccess, Run, Status
-from livecheck.core.checks import telling, undecided
+from livecheck.core.checks import telling, undecided, with_answers
 from livecheck.core.credentials import check_token
 from livecheck.core.options import option_type
 from livecheck.core.settings import check_url
@@ -265,6 +265,7 @@ def sources_of(run: Run, stack: contextlib.ExitStack) -> list[Source]:
     if args.workers_command:
         environment, timeout_s = {"INFERENCE_URL": run.url}, min(COMMAND_S, args.timeout)
         found.append(CommandSource(args.workers_command, timeout_s, environment))
+        args.workers_command = "(given)"  # it may hold a credential, and options are saved
     if args.runpod_endpoint:
         key, name = runpod_key(run), args.runpod_endpoint
         for label, host, path, understand in (
@@ -661,17 +662,18 @@ def behind(name: str, evidence: Evidence, url: str) -> list[Answer]:
     found |= {"scale_down": cold, "cold_start": cold}
     if name in found:
         return [each.answer for each in telling(found[name], lambda asked: asked.error)]
+    if name != "health":
+        return []
     probes = [probe for trial in evidence.trials for probe in trial.probes]
     paces = zip(probes, pace_of(probes, url), strict=True)
     shown = [probe.answer for probe, is_slow in paces if is_slow or not probe.answer.is_ok]
-    return shown or [probe.answer for probe in probes[-1:]] if name == "health" else []
+    return shown or [probe.answer for probe in probes[-1:]]
 
 
 def judge(session: Session, url: str) -> list[Check]:
     """All verdicts that the evidence allows, with the answers behind them."""
     evidence = session.evidence
-    checks = judge_all(session, url)
-    return [c if c.exchanges else c.shown_by(behind(c.name, evidence, url)) for c in checks]
+    return with_answers(judge_all(session, url), lambda name: behind(name, evidence, url))
 
 
 def judge_all(session: Session, url: str) -> list[Check]:

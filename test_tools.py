@@ -262,12 +262,11 @@ def told(found: Findings) -> str:
 def settle(name: str, breaches: Findings, oddities: Findings, good: str, of: int) -> Check:
     """FAIL for breaches, else WARN for oddities, else PASS in the words of `good`."""
     facts = {"answers": of, "breaches": len(breaches), "oddities": len(oddities)}
-    bad = (each.answer for each, _ in breaches or oddities)
-    if breaches:
-        return failed(name, told(breaches), facts).shown_by(bad)
-    return (
-        warned(name, told(oddities), facts).shown_by(bad) if oddities else passed(name, good, facts)
-    )
+    bad = breaches or oddities
+    if not bad:
+        return passed(name, good, facts)
+    judged = failed if breaches else warned
+    return judged(name, told(bad), facts).shown_by(each.answer for each, _ in bad)
 
 
 def check_calls(evidence: Evidence) -> Check:
@@ -407,10 +406,12 @@ def check_deltas(evidence: Evidence) -> Check:
 
 
 class Difference(NamedTuple):
-    """What is not the same streamed and not, and whether that is more than chance explains."""
+    """What is not the same streamed and not, whether that is more than chance explains, and the
+    answers in which it is seen."""
 
     text: str
     is_certain: bool
+    answers: Sequence[ToolAnswer]
 
 
 class Compared(NamedTuple):
@@ -473,14 +474,14 @@ def check_same_shape(evidence: Evidence) -> Check:
         *other_arguments(evidence),
         *garbled_arguments(evidence),
     ]
-    certain = [each.text for each in found if each.is_certain]
-    facts = {"answers": len(calling), "differences": len(certain), "oddities": len(found)}
-    facts["oddities"] -= len(certain)
-    both = [form[0].answer for form in both_forms(evidence.usable) if form]
-    if certain:
-        return failed(name, listed(certain, limit=160), facts).shown_by(both)
-    if found:
-        return warned(name, listed([each.text for each in found], limit=160), facts).shown_by(both)
+    certain = [each for each in found if each.is_certain]
+    facts = {"answers": len(calling), "differences": len(certain)}
+    facts |= {"oddities": len(found) - len(certain)}
+    if said := certain or found:
+        judged = failed if certain else warned
+        check = judged(name, listed([each.text for each in said], limit=160), facts)
+        both = both_forms(said[0].answers)
+        return check.shown_by(of_form[0].answer for of_form in both if of_form)
     seen = f"streamed and whole, calls are the same: {plural(len(calling), 'answer')} with calls"
     return passed(name, seen, facts)
 
@@ -493,7 +494,7 @@ def lost_calls(evidence: Evidence) -> Iterator[Difference]:
     is_none = not right or not other_right
     is_often = max(right, other_right) >= TOLD_APART and min(asked, other_asked) >= TOLD_APART
     if found.is_certain or (is_none and is_often):
-        yield Difference(f"there are calls in {found}", found.is_certain)
+        yield Difference(f"there are calls in {found}", found.is_certain, wanted)
 
 
 def lost_thoughts(evidence: Evidence) -> Iterator[Difference]:
@@ -503,7 +504,9 @@ def lost_thoughts(evidence: Evidence) -> Iterator[Difference]:
     if min(asked, other_asked) < TOLD_APART:
         return
     if (right == asked and not other_right) or (other_right == other_asked and not right):
-        yield Difference(f"thoughts stand beside calls in {found}", found.is_certain)
+        yield Difference(
+            f"thoughts stand beside calls in {found}", found.is_certain, evidence.calling
+        )
 
 
 def other_reasons(evidence: Evidence) -> Iterator[Difference]:
@@ -514,7 +517,7 @@ def other_reasons(evidence: Evidence) -> Iterator[Difference]:
         if whole and streamed and not scenario.named and not reasons[0] & reasons[1]:
             said = [quoted(of_form[0].finish_reason) for of_form in (whole, streamed)]
             text = f"{scenario.name}: finish_reason is {said[0]}, in streams {said[1]}"
-            yield Difference(text, True)
+            yield Difference(text, True, answers)
 
 
 def other_numbers(evidence: Evidence) -> Iterator[Difference]:
@@ -522,14 +525,14 @@ def other_numbers(evidence: Evidence) -> Iterator[Difference]:
     calling = [each for each in evidence.calling if each.scenario.expected]
     found = compared(calling, lambda each: len(each.calls) == len(each.scenario.expected))
     if found.is_certain:
-        yield Difference(f"there are as many calls as asked for in {found}", True)
+        yield Difference(f"there are as many calls as asked for in {found}", True, calling)
         return
     for scenario, answers in by_scenario(evidence.calling).items():
         whole, streamed = ([len(each.calls) for each in of_form] for of_form in both_forms(answers))
         if min(len(whole), len(streamed)) >= TOLD_APART and not set(whole) & set(streamed):
             most = [plural(max(each), "call") for each in (whole, streamed)]
             text = f"{scenario.name}: {most[0]} in each whole answer, {most[1]} in each stream"
-            yield Difference(text, False)
+            yield Difference(text, False, answers)
 
 
 def other_arguments(evidence: Evidence) -> Iterator[Difference]:
@@ -541,7 +544,7 @@ def other_arguments(evidence: Evidence) -> Iterator[Difference]:
     bad = [a for a in known if a.streamed is found.is_worse_streamed and not a.is_exact]
     shown = shorten(bad[0].calls[0].arguments, 60)
     text = f"arguments are exact in {found}: {shown} ({bad[0].where})"
-    yield Difference(text, True)
+    yield Difference(text, True, known)
 
 
 def garbled_arguments(evidence: Evidence) -> Iterator[Difference]:
@@ -552,7 +555,8 @@ def garbled_arguments(evidence: Evidence) -> Iterator[Difference]:
             counts = f"{sum(whole)} of {len(whole)} whole answers and {sum(streamed)} of"
             text = f"{scenario.name}: U+FFFD in the arguments of {counts} {len(streamed)} streams"
             is_one = any(whole) != any(streamed) and min(len(whole), len(streamed)) >= TOLD_APART
-            yield Difference(text, is_one and sum(whole + streamed) >= TOLD_APART)
+            is_certain = is_one and sum(whole + streamed) >= TOLD_APART
+            yield Difference(text, is_certain, answers)
 
 
 def check_finish_reason(evidence: Evidence) -> Check:

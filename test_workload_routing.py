@@ -138,6 +138,7 @@ def check_options(args: argparse.Namespace) -> tuple[str, str] | None:
         if asked := set(OF_LOSS) & set(args.only or ()):
             raise ValueError(f"--only {min(asked)} needs --kill-command and --revive-command")
         return None
+    args.kill_command = args.revive_command = "(given)"
     return kill, revive
 
 

@@ -92,6 +92,18 @@ class Check:
         return self
 
 
+def with_answers(
+    checks: Iterable[Check], behind: Callable[[str], Iterable[Answered | None]]
+) -> list[Check]:
+    """The same checks. A failure or a warning that names no answers gets those that `behind` tells
+    for its name."""
+    found = list(checks)
+    for check in found:
+        if check.status in (Status.FAIL, Status.WARN) and not check.exchanges:
+            check.shown_by(behind(check.name))
+    return found
+
+
 def differing(answers: Sequence[Answered]) -> list[Answered]:
     """The same answers, but first one of each kind."""
     first = {each.kind: each for each in reversed(answers)}

@@ -23,6 +23,7 @@ SLACK_S = 15.0  # the same on a busy machine, with the look-up of names
 # More requests than are planned: the API is looked for at another base URL, a parameter that the
 # model refuses is left out and the request sent again, a rate limit is confirmed.
 SPARE_REQUESTS = 8
+WORKER = "a sleeping worker"  # what a request wakes where there is no fleet
 TEMPLATE_TOKENS = 64  # what a chat template adds to a prompt, at most
 
 

@@ -99,9 +99,7 @@ def behind(name: str, evidence: Evidence) -> list[Answer]:
     wrongly, if there is any."""
     role, _, right = name.partition(":")
     asked = evidence.of(role)
-    if name == "echo":
-        asked = [each for each in evidence.exchanges if each.is_echo]
-    elif right:
+    if right:
         names = {"classes": CLASSES, "models": evidence.models}.get(right, questions.ADMIN_PAGES)
         asked = [each for each in asked if each.name in names]
     elif name == CONTROL:

@@ -16,6 +16,7 @@ from livecheck.core.plan import (
     FIRST_S,
     PREFILL_S,
     TOKEN_S,
+    WORKER,
     Plan,
     ask,
     notes,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from livecheck.gateway.burst import Limits
     from livecheck.gateway.limit_evidence import Evidence
 
-WORKER = "a sleeping worker"
 
 # test_concurrency.py
 AT_ONCE = 8  # where /health does not say it

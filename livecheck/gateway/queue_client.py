@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from livecheck.core.checks import Check
+from livecheck.core.checks import Check, with_answers
 from livecheck.core.result_file import Document
 from livecheck.core.run import Run
 from livecheck.gateway.burst import Limits
@@ -170,10 +170,7 @@ class QueueClient:
 
     def decide(self, document: Document, *checks: Check) -> None:
         """As the run does; a check that names no answers gets those of its step."""
-        for check in checks:
-            if not check.exchanges:
-                check.shown_by(self._behind(check.name))
-        self.run.decide(document, *checks)
+        self.run.decide(document, *with_answers(checks, self._behind))
 
     def _behind(self, check: str) -> list[Answer]:
         """The answers of the steps of this check; what was not served comes first, and where it is
@@ -183,7 +180,7 @@ class QueueClient:
         failed = [each for each in found if each.stream_error and not each.reply.cancelled]
         if check in OF_REFUSALS:
             return failed
-        return failed + [each for each in found if each not in failed]
+        return sorted(found, key=lambda each: not each.stream_error or each.reply.cancelled)
 
     def records(self) -> list[dict[str, Any]]:
         """A record for each request of each step, with times from the first request of the run."""

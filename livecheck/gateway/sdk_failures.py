@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from livecheck.gateway import characters
 from livecheck.gateway.openai_client import SdkCall
@@ -39,23 +39,35 @@ def failed_requests(calls: Sequence[SdkCall], at_wire: AtWire, first: Answer) ->
     failed = []
     if not (first.is_ok and error_in(first.json) is None):
         failed.append(f"the first GET {first.path}: {first.outcome()}")
-    for call in calls:
-        if call.error and not is_in_order(call):
-            failed.append(f"{call.check}: {call.outcome}")
-        elif call.was_empty:
-            failed.append(f"{call.check}: 200, but without content")
-        elif call.unfinished:
-            failed.append(f"{call.check}: {call.unfinished}")
-    for check, answers in at_wire.items():
-        streams = (answer for answer in answers if answer.wants_stream and not answer.is_excluded)
-        failed += [f"{check}: {s.completion.problem}" for s in streams if s.completion.problem]
+    failed += [f"{call.check}: {why}" for call in calls if (why := why_failed(call))]
+    for check, stream in streams_of(at_wire):
+        if why := why_stream_failed(stream):
+            failed.append(f"{check}: {why}")
     return failed
 
 
-def has_failed(call: SdkCall) -> bool:
-    """Whether `failed_requests` names it."""
-    is_bad = call.error is not None and not is_in_order(call)
-    return is_bad or call.was_empty or call.unfinished is not None
+def why_failed(call: SdkCall) -> str | None:
+    """What went wrong with a call that should have been served."""
+    if call.error and not is_in_order(call):
+        return call.outcome
+    return "200, but without content" if call.was_empty else call.unfinished
+
+
+def why_stream_failed(stream: Answer) -> str | None:
+    return None if stream.is_excluded else stream.completion.problem
+
+
+def streams_of(at_wire: AtWire) -> Iterator[tuple[str, Answer]]:
+    """The streams that did not go through the SDK, each with its check."""
+    for check, answers in at_wire.items():
+        yield from ((check, answer) for answer in answers if answer.wants_stream)
+
+
+def behind_failures(calls: Sequence[SdkCall], at_wire: AtWire) -> list[Answer]:
+    """The answers that failed, and those that have lost a character."""
+    found = [call.answer for call in calls if why_failed(call) or call.is_damaged]
+    streams = [stream for _, stream in streams_of(at_wire)]
+    return found + [each for each in streams if why_stream_failed(each) or is_damaged(each)]
 
 
 def is_in_order(call: SdkCall) -> bool:
@@ -70,8 +82,9 @@ def is_in_order(call: SdkCall) -> bool:
 def damaged_answers(calls: Sequence[SdkCall], at_wire: AtWire) -> list[str]:
     """The check of each answer that has lost a character."""
     damaged = [call.check for call in calls if call.is_damaged]
-    for check, answers in at_wire.items():
-        for stream in (answer.stream for answer in answers if answer.wants_stream):
-            if characters.is_damaged(stream.text, means_length(stream.finish_reason)):
-                damaged.append(check)
-    return damaged
+    return damaged + [check for check, stream in streams_of(at_wire) if is_damaged(stream)]
+
+
+def is_damaged(answer: Answer) -> bool:
+    stream = answer.stream
+    return characters.is_damaged(stream.text, means_length(stream.finish_reason))

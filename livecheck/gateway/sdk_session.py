@@ -14,7 +14,7 @@ from livecheck.core.json_value import as_line, pick
 from livecheck.gateway import rhythm, same_text
 from livecheck.gateway.openai_client import CHAT, OpenAIClient, SdkCall
 from livecheck.gateway.rhythm import Paced
-from livecheck.gateway.sdk_failures import MAY_BE_REFUSED, has_failed, is_refusal
+from livecheck.gateway.sdk_failures import MAY_BE_REFUSED, is_refusal
 from livecheck.gateway.sdk_parameters import call_with_all
 from livecheck.gateway.sdk_questions import (
     PROMPT,
@@ -84,12 +84,6 @@ class Session:
         at_wire = self.at_wire.get(check) or of_wire
         listing = [self.listing] if check == "models" else []
         return [*(call.answer for call in calls), *at_wire, *listing]
-
-    def behind_failures(self) -> list[Answer]:
-        """The same of the check that looks at all of them."""
-        calls = [call for call in self.client.calls if has_failed(call) or call.is_damaged]
-        streams = [each for answers in self.at_wire.values() for each in answers]
-        return [call.answer for call in calls] + [s for s in streams if s.completion.problem]
 
     def forget_bytes(self) -> None:
         """Keep of the answers at the wire what was read of them, and not the bytes."""

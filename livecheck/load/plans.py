@@ -12,6 +12,7 @@ from functools import lru_cache
 from livecheck.core.plan import (
     FIRST_S,
     TOKEN_S,
+    WORKER,
     Plan,
     ask,
     notes,
@@ -28,7 +29,6 @@ from livecheck.wire.health_cost import COUNT_S
 FAST_FIRST_S, FAST_TOKEN_S = 0.02, 0.001
 SIGMAS = 5  # by which random arrivals may take longer than their rate says
 DOUBTS = 5  # requests at most to settle whether the probe of an endpoint costs inference
-WORKER = "a sleeping worker"
 
 
 def plan_benchmark(args: argparse.Namespace) -> Plan:

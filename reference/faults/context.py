@@ -23,7 +23,7 @@ from .completions import Fields, chunk_of
 from .conditions import Asked, Condition, after, given, on_path, only
 from .fault import Fault, Install, SoundVariant
 from .planting import all_of, around, nothing, on_events
-from .streams import DONE, Events, as_event, finish, no_done, payload
+from .streams import DONE, Events, as_event, finish, no_done, payload, without_field
 
 SCRIPT = "test_context.py"
 OPTIONS: dict[str, object] = {"skills": "context", "slots": 4, "context_size": 4096}
@@ -158,14 +158,6 @@ async def cached_apart(stream: Events) -> Events:
             usage["total_tokens"] -= CACHED
             usage["prompt_tokens_details"] = {"cached_tokens": CACHED}
         yield as_event(fields) if fields else event
-
-
-async def without_timings(stream: Events) -> Events:
-    """The engine's own figures are not passed on."""
-    async for event in stream:
-        fields = payload(event)
-        is_there = fields.pop("timings", None) is not None
-        yield as_event(fields) if is_there else event
 
 
 def slow_prefill() -> Install:
@@ -352,7 +344,7 @@ ROWS: tuple[Fault, ...] = (
         all_of(
             only(longer_than(HALF, LONG), forget("second")),
             large(forget("first")),
-            on_events(without_timings),
+            on_events(without_field("timings")),
         ),
         "WARN",
         ("--skip", "together"),
@@ -362,7 +354,7 @@ ROWS: tuple[Fault, ...] = (
         "reads-and-forgets",
         "the model does not repeat the beginning of a long text, for which it took its time",
         "remembered",
-        all_of(large(forget("first")), slow_prefill(), on_events(without_timings)),
+        all_of(large(forget("first")), slow_prefill(), on_events(without_field("timings"))),
         "WARN",
         ("--skip", "together"),
         says="the prefill took as long",
@@ -435,7 +427,7 @@ ROWS: tuple[Fault, ...] = (
         "some-forgotten",
         "under load one of the requests is answered without its beginning",
         "together",
-        all_of(only(second_of_three, forget("first")), on_events(without_timings)),
+        all_of(only(second_of_three, forget("first")), on_events(without_field("timings"))),
         "WARN",
         ("--concurrency", "3"),
         says="the model may be too weak",

@@ -282,10 +282,6 @@ def asks(**fields: Any) -> Condition:
     return lambda asked: all(asked.fields.get(name) == value for name, value in fields.items())
 
 
-def both(one: Condition, other: Condition) -> Condition:
-    return lambda asked: one(asked) and other(asked)
-
-
 def names_tool(asked: Asked) -> object:
     return isinstance(asked.fields.get("tool_choice"), dict)
 
@@ -721,7 +717,7 @@ SOUND: tuple[SoundVariant, ...] = (
         "every third answer has no call, and every fourth no thoughts",
         all_of(
             only(every(4), in_both(thoughts_become(None))),
-            only(both(every(3), asks(tool_choice="auto")), in_both(loses_calls)),
+            only(every(3), only(asks(tool_choice="auto"), in_both(loses_calls))),
         ),
         "required array thinking",
         repeat="3",

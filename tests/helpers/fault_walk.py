@@ -188,8 +188,8 @@ def checks_of(finished: Finished) -> list[dict[str, Any]]:
 def is_noticed(fault: Fault, outcome: Outcome) -> bool:
     """Whether the check that must notice says so, with the exit code that belongs to it."""
     code = 1 if fault.status == "FAIL" else 0
-    found = statuses(outcome.finished, fault.check)
     checks = [each for each in checks_of(outcome.finished) if each["name"] == fault.check]
+    found = {each["status"] for each in checks}
     is_told = any(fault.says in each["detail"] for each in checks)
     return outcome.finished.code == code and found == {fault.status} and is_told
 

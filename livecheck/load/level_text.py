@@ -1,0 +1,101 @@
+"""The figures of a level as the lines of its block on the screen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from livecheck.core.text import figure
+from livecheck.load import table
+from livecheck.wire import metrics, silence
+
+
+def level_lines(figures: dict[str, Any]) -> list[str]:
+    """The block of a level: a table of summaries, then what is one figure or a word."""
+    at = f"concurrency {figures['concurrency']}"
+    if "rate_per_s" in figures:
+        at = f"{figures['rate_per_s']:g} requests/s"
+    count = f"{figures['succeeded']} of {figures['requests']}"
+    return [
+        f"Inference at {at}: {count} requests succeeded",
+        table.header(),
+        table.row("TTFT [ms]", figures["ttft_ms"]),
+        *table.optional_row("  due to sent [ms]", figures.get("due_to_sent_ms", {"n": 0})),
+        table.row("ITL [ms]", figures["itl_ms"]),
+        table.row("TPOT [ms]", figures["tpot_ms"]),
+        table.row("decode rate [tok/s]", figures["tokens_per_s"]),
+        *table.optional_row("  the server's own", figures["server_tokens_per_s"]),
+        table.row("E2E latency [ms]", figures["e2e_ms"]),
+        table.row("output tokens", table.whole(figures["output_tokens"])),
+        *shown_rows(figures),
+        table.row("prompt tokens", table.whole(figures["prompt_tokens"])),
+        *table.optional_row("  of them cached", table.whole(figures["cached_tokens"])),
+        *table.optional_row("connect [ms]", figures["connect_ms"]),
+        *table.optional_row("TLS [ms]", figures["tls_ms"]),
+        *table.footnote(figures["ttft_ms"], figures["itl_ms"], figures["e2e_ms"]),
+        *single_figures(figures),
+    ]
+
+
+def shown_rows(figures: dict[str, Any]) -> list[str]:
+    """How many of the tokens were shown, where that is not all of them."""
+    output, shown, hidden = (figures[f"{kind}_tokens"] for kind in ("output", "shown", "hidden"))
+    if shown == output and not hidden["max"]:
+        return []
+    rows = [table.row("  shown", table.whole(shown))]
+    return rows + table.optional_row("  hidden", table.whole(hidden))
+
+
+def single_figures(figures: dict[str, Any]) -> list[str]:
+    share, no_rate = figures["error_rate"], metrics.no_rate_words(figures)
+    entries = {
+        "note": no_rate,
+        "output throughput": f"{figure(figures['output_tokens_per_s'])} tok/s",
+        "request throughput": f"{figure(figures['requests_per_s'])} requests/s",
+        "goodput": f"{figure(figures['goodput_per_s'])} requests/s" + goodput_share(figures),
+        "error rate": ("-" if share is None else f"{share:.1%}") + errors_in(figures),
+        "longest silence": silence.words(figures),
+        "wall time": f"{figure(figures['wall_s'])} s",
+        "load": load_words(figures),
+        "prompt": prompt_words(figures),
+        "tokens counted by": token_sources(figures["token_sources"]),
+        "clock": figures["client"]["clock"],
+    }
+    if figures["goodput_per_s"] is None:
+        del entries["goodput"]
+    if not no_rate:
+        del entries["note"]
+    return [line for label, text in entries.items() for line in table.entry(label, text)]
+
+
+def load_words(figures: dict[str, Any]) -> str:
+    if "rate_per_s" not in figures:
+        return f"{figures['load_model']}, {figures['concurrency']} in flight"
+    most, ceiling = figures.get("most_in_flight", 0), figures["concurrency"]
+    arrivals = f"{figures['arrivals']} arrivals, {figures['rate_per_s']:g} per second"
+    in_flight = f"at most {most} in flight"
+    if most == ceiling:
+        in_flight += " (the limit: some requests had to wait)"
+    return f"{figures['load_model']}, {arrivals}, {in_flight}; times count from when each was due"
+
+
+def prompt_words(figures: dict[str, Any]) -> str:
+    words = "unique each time: prefill is measured, not a prompt cache"
+    if figures["prompt"] == "same":
+        words = "the same each time: a prompt cache may save the prefill"
+    return f"{figures['prompts']} in turn; {words}" if "prompts" in figures else words
+
+
+def goodput_share(figures: dict[str, Any]) -> str:
+    share = figures.get("goodput_share")
+    return "" if share is None else f", {share:.1%} of all requests"
+
+
+def errors_in(figures: dict[str, Any]) -> str:
+    kinds = ", ".join(f"{kind} x{count}" for kind, count in figures["errors"].items())
+    waits = ", ".join(f"{wait:g} s" for wait in figures["retry_after_s"])
+    return (f" {kinds}" if kinds else "") + (f" (Retry-After {waits})" if waits else "")
+
+
+def token_sources(sources: dict[str, int]) -> str:
+    names = {"usage": "the server (usage)", "timings": "the server (timings)", "events": "events"}
+    return ", ".join(names[source] for source in sorted(sources)) or "-"

@@ -13,7 +13,7 @@ import select
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from livecheck.wire.connection import (
@@ -42,6 +42,8 @@ OnReply = Callable[[Reply], bool | None]
 # A short piece of work, of about a millisecond; whether there was any. It is told whether there is
 # something to read or to send: then it does only what cannot wait.
 SpareWork = Callable[[bool], bool]
+# Called when everything is ready for the first request; waits, and returns when it begins (ns).
+AtStart = Callable[[], int]
 SPARE_NS = 3_000_000  # until the next arrival of an open loop, to do such a piece before it
 DONE_LINE = re.compile(rb"[\r\n]data: ?\[DONE\]")  # a line of its own, not text inside of one
 
@@ -76,6 +78,7 @@ class Exchange:
     requests: Iterable[Request]
     dialect: Dialect
     in_spare_time: SpareWork | None = None
+    at_start: AtStart | None = None
 
     def __post_init__(self) -> None:
         self.replies: list[Reply] = []
@@ -449,6 +452,8 @@ class ClosedLoop(Exchange):
     def _start(self) -> None:
         """Each slot has its connection or has failed to get one: send the first requests."""
         self._has_started = True
+        if self.at_start:
+            self.at_start()
         for slot in self._connected:
             if slot.connection and slot.connection.is_alive():
                 self._send(slot)
@@ -486,13 +491,14 @@ class OpenLoop(Exchange):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        start_ns = time.perf_counter_ns()
-        timed = zip(self.due_s, self.requests, strict=False)  # the shorter one decides
-        self._arrivals = ((start_ns + int(due * 1e9), request) for due, request in timed)
+        self._arrivals: Iterator[tuple[int, Request]] = iter(())
         self._arriving: tuple[int, Request] | None = None  # the next one that is not due yet
         self._backlog: deque[tuple[int, Request]] = deque()  # due, but too many are in flight
 
     def run(self, concurrency: int) -> None:
+        start_ns = self.at_start() if self.at_start else time.perf_counter_ns()
+        timed = zip(self.due_s, self.requests, strict=False)  # the shorter one decides
+        self._arrivals = ((start_ns + int(due * 1e9), request) for due, request in timed)
         self._arriving = next(self._arrivals, None)
         while self._arriving or self.slots:
             self._begin_due(concurrency)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sized
 from livecheck.wire.clock import KERNEL_CLOCK, USER_CLOCK, Clock
 from livecheck.wire.connection import Failure, Handshake, Pool, Target
 from livecheck.wire.dialect import Dialect
-from livecheck.wire.exchange import ClosedLoop, OpenLoop, SlotPool, SpareWork
+from livecheck.wire.exchange import AtStart, ClosedLoop, OpenLoop, SlotPool, SpareWork
 from livecheck.wire.request import MAX_BYTES, MAX_STREAM_BYTES, Reply, Request, most_bytes
 
 __all__ = [
@@ -62,7 +62,9 @@ class Wire:
     `replies` holds the replies of the last `exchange`, also when it was interrupted.
     `timeout_s` is the time that one request may take, from connecting to the last byte. `dialect`:
     how the model's parameters are called. A request that is refused because of their names is sent
-    once more, and has the one reply that came then.
+    once more, and has the one reply that came then. `at_start`, where it is set, is called by each
+    exchange when all is ready for its first request (a closed loop has opened its connections): it
+    waits, and returns the moment of the start.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Wire:
     ):
         self.target, self.timeout_s, self.dialect = target, timeout_s, dialect or Dialect()
         self.replies: list[Reply] = []
+        self.at_start: AtStart | None = None
         self._pool: SlotPool = Pool(target, Clock(kernel_stamps))
 
     @property
@@ -116,7 +119,8 @@ class Wire:
             concurrency = min(concurrency, len(requests))
         raise_descriptor_limit(concurrency)
         common = (self._pool, self.timeout_s, on_reply, keep, requests, self.dialect, in_spare_time)
-        exchange = ClosedLoop(*common) if due_s is None else OpenLoop(*common, due_s)
+        exchange = ClosedLoop(*common) if due_s is None else OpenLoop(*common, due_s=due_s)
+        exchange.at_start = self.at_start
         self.replies = exchange.replies
         try:
             exchange.run(concurrency)

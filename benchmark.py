@@ -46,7 +46,7 @@ from typing import Any
 import common
 from common import CannotCheck, Check, Document, NoAccess, Run, Status
 from livecheck.core.address import read_address
-from livecheck.core.checks import passed, skip, undecided, warned, with_answers
+from livecheck.core.checks import passed, skip, warned, with_answers
 from livecheck.core.credentials import check_token
 from livecheck.core.options import option_type, positive_number
 from livecheck.core.settings import is_in_clear
@@ -54,11 +54,24 @@ from livecheck.core.text import counted, plural
 from livecheck.load import capacity, client_delay, gateway_cost, gateway_probes, level_plan
 from livecheck.load.arrivals import CONSTANT, POISSON, Load
 from livecheck.load.client_delay import client_metrics
+from livecheck.load.judging import (
+    Fair,
+    Records,
+    allowed_errors,
+    check_objective,
+    check_stream,
+    error_words,
+    is_kept,
+    reached,
+    shown_nothing,
+    succeeded,
+    unknown_words,
+)
 from livecheck.load.level import Level, Session, cannot_recover, measure_level
 from livecheck.load.level_text import level_lines
 from livecheck.load.plans import plan_benchmark
 from livecheck.load.record import Record
-from livecheck.wire import chat, form, metrics, silence
+from livecheck.wire import chat, metrics, silence
 from livecheck.wire.access import no_access
 from livecheck.wire.asking import Cause, open_wire, rate_limit_words
 from livecheck.wire.model_choice import model_to_ask
@@ -74,9 +87,6 @@ MAX_PER_S = 10_000
 PROMPT = "Write a short poem about the sea"
 # Share of the streams: a busy machine holds one back now and then.
 HELD_SHARE = 0.1
-
-Records = list[Record]
-Fair = tuple[dict[str, Any], Records]  # figures and records without this program's own delay
 
 
 def build_parser() -> common.Parser:
@@ -311,11 +321,6 @@ def verdict(level: Level, kept: Records, bad: Records, allowed: float) -> tuple[
     return Status.PASS, detail
 
 
-def allowed_errors(objectives: Sequence[metrics.Objective]) -> float:
-    """The share of requests that may fail: --slo error_rate, else none."""
-    return min((each.limit for each in objectives if each.name == "error_rate"), default=0.0)
-
-
 def limit_words(level: Level, count: int) -> str:
     """The line for a level that the rate limit ended, or did not let begin."""
     if not level.rate_limited:
@@ -325,44 +330,12 @@ def limit_words(level: Level, count: int) -> str:
     return f"stopped after {count}{of_all} requests: {rate_limit_words(level.rate_limited)}"
 
 
-def error_words(bad: Records) -> str:
-    """Each kind of error once, with its count and the first words for it."""
-    counts = Counter(record["error"] for record in bad)
-    texts = {record["error"]: record["error_text"] for record in reversed(bad)}
-    return "; ".join(f"{kind} x{count} ({texts[kind]})" for kind, count in counts.most_common())
-
-
 def warmup_words(level: Level) -> str:
     """What went wrong before the level's own requests."""
     if outcomes := [answer.outcome() for answer in level.warmup if not answer.is_ok]:
         of_all = f"{len(outcomes)} of {len(level.warmup)}"
         return f"{of_all} warm-up requests failed: {counted(outcomes)}"
     return str(level.stopped) if level.stopped else "nothing was sent"
-
-
-def shown_nothing(found: Records) -> Records:
-    """The successful requests in whose answers no token is shown: all of them were thoughts."""
-    return [each for each in found if is_silent(each)]
-
-
-def is_silent(record: Record) -> bool:
-    return bool(record.get("thoughts_only")) and record["ttft_ms"] is None
-
-
-def succeeded(found: Records) -> Records:
-    return [record for record in found if record["error"] is None]
-
-
-def check_stream(found: Records) -> Check | None:
-    """The streams of the successful requests were well-formed. One with a complaint can be read
-    all the same, so that there are figures."""
-    good = succeeded(found)
-    if not good:
-        return None
-    complaints = [text for record in good for text in record["complaints"]]
-    evidence = {"streams": len(good), "complaints": len(complaints)}
-    words = f"{len(good)} well-formed, each with a [DONE]"
-    return form.judge("stream", complaints, words, evidence)
 
 
 def check_pacing(found: Records, client_bound: bool) -> Check | None:
@@ -477,84 +450,11 @@ def check_client(figures: dict[str, Any]) -> Check | None:
     return passed("client", detail, evidence)
 
 
-def check_objective(
-    wanted: metrics.Objective,
-    figures: dict[str, Any],
-    found: Records,
-    limited: bool = False,
-    fair: Callable[[], Fair] | None = None,
-) -> Check:
-    """One --slo. It is also missed when its figure was not measured, unless the rate limit of the
-    key (`limited`) left nothing to measure: then it is undecided. So it is when the streams do not
-    tell the figure, or when it is kept by the figures without this program's own delay (`fair`)
-    alone."""
-    bound = f"{'at most' if wanted.upper else 'at least'} {wanted.limit:g} {wanted.unit}".strip()
-    value = reached(wanted, figures, found)
-    evidence = {"value": value, "limit": wanted.limit, "unit": wanted.unit or "share"}
-    name = f"slo:{wanted.name}"
-    if why := unknown_words(wanted, figures, found, value):
-        return undecided(name, f"cannot tell: {why} (expected {bound})", evidence)
-    if value is None:
-        edge = (figures.get("gateway") or {}).get("net_not_separable")
-        reason = f": not separable, {edge}" if "_net_" in wanted.name and edge else ""
-        silent = shown_nothing(succeeded(found))
-        if silent and not reason:
-            reason = f": {silent[0]['thoughts_only']}"
-        is_open = limited or bool(silent)
-        status = Status.SKIP if is_open else Status.FAIL
-        detail = f"not measured in this run{reason} (expected {bound})"
-        return Check(name, status, detail, evidence, essential=is_open)
-    status = Status.PASS if is_kept(wanted, value) else Status.FAIL
-    own_value = reached(wanted, *fair()) if fair and status is Status.FAIL else None
-    if own_value is not None and is_kept(wanted, own_value):
-        return undecided(name, undecided_words(wanted, value, bound), evidence)
-    if wanted.per_request:
-        evidence["unit"] = "share of requests"
-        return Check(name, status, f"{value:.1%} of the requests kept {bound}", evidence)
-    detail = f"{value:g} {wanted.unit}".strip() + f", expected {bound}"
-    return Check(name, status, detail, evidence)
-
-
-def undecided_words(wanted: metrics.Objective, value: float, bound: str) -> str:
-    measured = f"{value:.1%} of the requests" if wanted.per_request else f"{value:g} {wanted.unit}"
-    return (
-        f"cannot tell: {measured.strip()} (expected {bound}), but this program could not run for "
-        "a part of that time; repeat it on a less busy machine"
-    )
-
-
 def fair_figures(session: Session, found: Records) -> Fair:
     """The figures and records of a level without this program's own delay."""
     own = client_delay.cleared(found)
     figures = metrics.level_metrics(own, session.run.args.slo)
     return figures | {"gateway": session.fair_probes}, own
-
-
-def reached(wanted: metrics.Objective, figures: dict[str, Any], found: Records) -> float | None:
-    """The figure that an objective is about, or the share of requests that kept its bound, of those
-    that tell it."""
-    if not wanted.per_request:
-        return wanted.value(figures)
-    good = succeeded(found)
-    if wanted.name != "e2e":  # where nothing is shown there is no such figure
-        good = [record for record in good if not is_silent(record)]
-    good = [record for record in good if not wanted.is_unknown(record)]
-    return sum(wanted.holds(r[wanted.key]) for r in good) / len(good) if good else None
-
-
-def unknown_words(
-    wanted: metrics.Objective, figures: dict[str, Any], found: Records, value: float | None
-) -> str | None:
-    """Why the streams do not tell whether an objective is kept; None when they do."""
-    if not wanted.per_request:
-        return wanted.why_unknown(figures)
-    is_known = not any(wanted.is_unknown(record) for record in succeeded(found))
-    is_broken = value is not None and value < 1
-    return None if is_known or is_broken else metrics.no_rate_words(figures)
-
-
-def is_kept(wanted: metrics.Objective, value: float | None) -> bool:
-    return value == 1 if wanted.per_request else wanted.holds(value)
 
 
 def judge_level(

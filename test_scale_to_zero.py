@@ -469,7 +469,7 @@ def check_health(trials: Sequence[Trial], url: str) -> Check:
     good = [probe for probe in probes if probe.answer.is_ok]
     slowest_ms = max((probe_time_s(probe.answer) * 1e3 for probe in good), default=None)
     evidence: dict[str, Any] = {"probes": len(probes), "failed": len(bad), "slow": len(slow)}
-    evidence |= {"failed_at_zero": len(at_zero), "slowest_ms": slowest_ms}
+    evidence |= {"failed_at_zero": len(at_zero) if zero else None, "slowest_ms": slowest_ms}
     if wrong := said_of_scheme(url, [probe.answer for probe in probes]):
         return undecided("health", f"--health-url: {wrong}", evidence)
     if any(probe not in excused for probe in bad):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from livecheck.core.checks import OF_ALL_ANSWERS, Check, Status
 from livecheck.core.exchanges import NAMED
+from livecheck.core.settings import FLEET, GATEWAY
 from livecheck.core.text import duration
 from livecheck.report.exchanges import MAX_LINE, Exchange
 from livecheck.report.html_parts import escape, folded
@@ -37,7 +38,9 @@ class Shown:
 
     def _content(self, file: ResultFile, check: Check, own: Sequence[Exchange]) -> Iterator[str]:
         if command := command_for(file, check):
-            about = "Repeat just this; add the credential, if one is needed:"
+            about = (
+                f"Repeat just this; put the credential, if one is needed, into {variable(file)}:"
+            )
             yield f"<p>{about} <code>{escape(command)}</code></p>"
         if figures := check.evidence.get("shown"):
             yield f"<p>Figures: <code>{escape(str(figures))}</code></p>"
@@ -91,6 +94,11 @@ def command_for(file: ResultFile, check: Check) -> str:
     late = LATE_CHECKS + (LATE_IN_BENCHMARK if file.script == "benchmark" else ())
     more = "" if name in late else f" --only {shlex.quote(name)}"
     return file.command + more if file.command else ""
+
+
+def variable(file: ResultFile) -> str:
+    """The environment variable for the credential of the deployment that the file is about."""
+    return (FLEET if file.kind.fleet else GATEWAY).token_variable
 
 
 def anchor(file: ResultFile) -> str:

@@ -61,7 +61,7 @@ def header(report: Report) -> Iterator[str]:
     kind = {"PASS": "good", "FAIL": "bad"}.get(report.word, "open")
     yield f"<header><h1>{escape(report.about.title)}</h1>"
     yield f'<p class="verdict {kind}"><strong>{report.word}</strong>'
-    yield f"<span>{report.passed} of {report.judged} criteria. "
+    yield f"<span>{report.count}. "
     yield f"Worst: {escape(report.worst)}</span></p>"
     made = f"{report.created_at:%Y-%m-%d %H:%M} UTC, version {TOOL_VERSION}"
     shown = {**words.facts(report.about), "Profile": report.about.profile, "Report": made}

@@ -58,7 +58,7 @@ def lines(report: Report, size: Size) -> Iterator[str]:
     yield ""
     about = words.facts(report.about).items()
     yield from (f"- {name}: {escape(fact, size)}" for name, fact in about)
-    yield f"- Verdict: **{report.word}**, {report.passed} of {report.judged} criteria"
+    yield f"- Verdict: **{report.word}**, {report.count}"
     yield from deciding(report.criteria, size)
     kept, left_out = most_important(report.results, size)
     for criterion in kept:

@@ -169,6 +169,13 @@ class Report:
         return sum(each.verdict is not Verdict.REPORTED for each in self.criteria)
 
     @property
+    def count(self) -> str:
+        """How many criteria were met, and how many could not be decided, in words."""
+        open_ = sum(each.verdict is Verdict.UNDECIDED for each in self.criteria)
+        more = f" ({open_} not decided)" if open_ else ""
+        return f"{self.passed} of {self.judged} criteria{more}"
+
+    @property
     def worst(self) -> str:
         """The criterion that decided; after a PASS the one that came closest to its target."""
         for verdict in (Verdict.FAIL, Verdict.UNDECIDED):
@@ -180,7 +187,7 @@ class Report:
 
     @property
     def gate_line(self) -> str:
-        line = f"[GATE] {self.about.title} {self.word}: {self.passed} of {self.judged} criteria"
+        line = f"[GATE] {self.about.title} {self.word}: {self.count}"
         return shorten(f"{line}, worst: {self.worst}", MAX_GATE_LINE)
 
 

@@ -732,6 +732,7 @@ class Answer:
             "e2e_ms": ms(reply.end_ns - zero) if reply.end_ns and not error else None,
             **decode_figures(stream, times, self.most_tokens),
             "finish_reason": stream.finish_reason,
+            "answer_id": stream.id,
             **handshake_figures(reply.handshake),
             **self.silence_figures,
             "late_ms": ms(reply.late_ns) if reply.late_ns is not None else None,

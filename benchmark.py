@@ -71,6 +71,7 @@ from livecheck.load.level import Level, Session, cannot_recover, measure_level
 from livecheck.load.level_text import level_lines
 from livecheck.load.plans import plan_benchmark
 from livecheck.load.record import Record
+from livecheck.load.steady import steady_metrics
 from livecheck.wire import chat, metrics, silence
 from livecheck.wire.access import no_access
 from livecheck.wire.asking import Cause, open_wire, rate_limit_words
@@ -216,6 +217,7 @@ def level_figures(session: Session, level: Level, found: Records) -> dict[str, A
     if load.is_open:
         figures |= {"load_model": "open loop", "rate_per_s": load.rate_per_s}
         figures |= {"arrivals": load.arrivals, "seed": load.seed}
+    figures["steady"] = steady_metrics(found, load.concurrency, load.is_open, figures)
     figures["client"] = client_metrics(
         level.all_answers(), session.wire.clock, figures, session.starvation
     )

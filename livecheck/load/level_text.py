@@ -6,6 +6,7 @@ from typing import Any
 
 from livecheck.core.text import figure
 from livecheck.load import table
+from livecheck.load.steady import words_of
 from livecheck.wire import metrics, silence
 
 
@@ -31,9 +32,36 @@ def level_lines(figures: dict[str, Any]) -> list[str]:
         *table.optional_row("  of them cached", table.whole(figures["cached_tokens"])),
         *table.optional_row("connect [ms]", figures["connect_ms"]),
         *table.optional_row("TLS [ms]", figures["tls_ms"]),
+        *steady_rows(figures),
         *table.footnote(figures["ttft_ms"], figures["itl_ms"], figures["e2e_ms"]),
         *single_figures(figures),
     ]
+
+
+def steady_rows(figures: dict[str, Any]) -> list[str]:
+    """The figures of the steady window, where they are not those of the whole level."""
+    window = figures["steady"]
+    if not is_apart(figures):
+        return []
+    return [
+        "  in the steady window:",
+        table.row("TTFT [ms]", window["ttft_ms"]),
+        table.row("ITL [ms]", window["itl_ms"]),
+        table.row("decode rate [tok/s]", window["tokens_per_s"]),
+        table.row("E2E latency [ms]", window["e2e_ms"]),
+    ]
+
+
+def is_apart(figures: dict[str, Any]) -> bool:
+    """Whether a steady window was found that leaves some of the level's requests out."""
+    inside: int | None = figures["steady"]["requests"]
+    return inside is not None and inside != figures["succeeded"]
+
+
+def steady_throughput(figures: dict[str, Any], key: str) -> str:
+    """` (steady 105.9)`, behind the figure of the whole level."""
+    value = figures["steady"][key]
+    return f" (steady: {figure(value)})" if value is not None and is_apart(figures) else ""
 
 
 def shown_rows(figures: dict[str, Any]) -> list[str]:
@@ -49,12 +77,15 @@ def single_figures(figures: dict[str, Any]) -> list[str]:
     share, no_rate = figures["error_rate"], metrics.no_rate_words(figures)
     entries = {
         "note": no_rate,
-        "output throughput": f"{figure(figures['output_tokens_per_s'])} tok/s",
-        "request throughput": f"{figure(figures['requests_per_s'])} requests/s",
+        "output throughput": f"{figure(figures['output_tokens_per_s'])} tok/s"
+        + steady_throughput(figures, "output_tokens_per_s"),
+        "request throughput": f"{figure(figures['requests_per_s'])} requests/s"
+        + steady_throughput(figures, "requests_per_s"),
         "goodput": f"{figure(figures['goodput_per_s'])} requests/s" + goodput_share(figures),
         "error rate": ("-" if share is None else f"{share:.1%}") + errors_in(figures),
         "longest silence": silence.words(figures),
         "wall time": f"{figure(figures['wall_s'])} s",
+        "steady window": words_of(figures["steady"], figures["wall_s"]),
         "load": load_words(figures),
         "prompt": prompt_words(figures),
         "tokens counted by": token_sources(figures["token_sources"]),

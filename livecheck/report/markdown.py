@@ -15,6 +15,7 @@ from livecheck.core.checks import Check, Status
 from livecheck.core.text import figure, plural
 from livecheck.report import words
 from livecheck.report.result_files import ResultFile
+from livecheck.report.steady_window import window_words
 from livecheck.report.thresholds import Criterion, Verdict
 from livecheck.report.verdict import Comparison, Report, in_words
 from livecheck.wire.metrics import no_rate_words
@@ -192,6 +193,8 @@ def level_lines(figures: Mapping[str, Any], size: Size) -> Iterator[str]:
     yield f"- Total latency {statistics(figures['e2e_ms'])}"
     yield f"- ITL {statistics(figures['itl_ms'])}"
     yield f"- Output throughput: {figure(figures.get('output_tokens_per_s'))} tok/s"
+    if window := window_words(figures):
+        yield item(window, size)
     errors = "-" if share is None else f"{100 * share:.1f} %"
     yield f"- Error rate: {errors} of {figures['requests']} requests"
 

@@ -31,6 +31,7 @@ from livecheck.report.result_files import (
 )
 from livecheck.report.session_spread import SESSION_SPREAD
 from livecheck.report.sessions import are_repeats, session_numbers
+from livecheck.report.steady_window import notes_about_windows
 from livecheck.report.thresholds import (
     OVERHEAD,
     Criterion,
@@ -220,7 +221,11 @@ def build(
         results=judge_results(folder, required, settings.max_age_h, now),
         thresholds=judge_thresholds(thresholds, folder.files, required),
         comparison=compare_folders(folder, baselines, settings) if baselines else None,
-        notes=[*folder.notes, *notes_about_client(folder.files)],
+        notes=[
+            *folder.notes,
+            *notes_about_client(folder.files),
+            *notes_about_windows(folder.files),
+        ],
     )
 
 

@@ -33,7 +33,7 @@ import argparse
 import os.path
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -566,10 +566,20 @@ def check_crosstalk(evidence: Evidence) -> Check:
             f"({in_steps(each for each, _ in found)}): {ask_words(asked.question)} was answered "
         )
         detail += f"{answer_words(asked)}, and {words[0]} is of {ask_words(owners[words[0]])}"
-        return failed(name, detail, facts).shown_by(each.answer for each, _ in found)
+        return failed(name, detail, facts).shown_by(with_owners(found, evidence))
     if missing := not_compared(name, evidence):
         return missing
     return passed(name, f"no word of another request in {facts['answers']} answers", facts)
+
+
+def with_owners(found: Sequence[tuple[Asked, list[str]]], evidence: Evidence) -> Iterator[Answer]:
+    """The answers that hold another request's word, each followed by that other request's own."""
+    for asked, words in found:
+        yield asked.answer
+        owner = evidence.questions.owners[words[0]]
+        others = [each for each in evidence.asked if each.question is owner]
+        others.sort(key=lambda each: each.step != asked.step)  # first what ran at the same time
+        yield from (each.answer for each in others[:1])
 
 
 def ask_words(question: Question) -> str:

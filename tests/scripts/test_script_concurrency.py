@@ -112,6 +112,8 @@ def test_an_answer_with_a_word_of_another_request_is_crosstalk() -> None:
     found = concurrency.check_crosstalk(evidence)
     assert status_of(found) == "FAIL" and found.evidence["crossed"] == 1
     assert other in found.detail and "0 alone, 1 together" in found.detail
+    owner = next(each for each in evidence.asked if other in each.question.words)
+    assert found.exchanges == [evidence.asked[-1].answer.exchange, owner.answer.exchange]
 
 
 @pytest.mark.parametrize("place", ["reasoning_content", "content"])

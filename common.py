@@ -135,5 +135,6 @@ def main(
     except ValueError as error:
         parser.error(str(error))
     if args.plan:
+        args.prepared = prepared
         return int(show(args.script, args.estimate(args), args.output))
     return int(run_to_end(args, measure, prepared))

@@ -32,7 +32,8 @@ DOUBTS = 5  # requests at most to settle whether the probe of an endpoint costs 
 
 
 def plan_benchmark(args: argparse.Namespace) -> Plan:
-    scope = level_plan.find_scope(args)
+    # a file of prompts may be a pipe, which can be read only once
+    scope = getattr(args, "prepared", None) or level_plan.find_scope(args)
     contact = len(scope.probes) + bool(scope.loads) + bool(scope.probes)
     total = start() + ask(contact, args.timeout, at_once=max(1, contact), usual=contact)
     for _ in scope.probes:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import random
 import statistics
 from pathlib import Path
@@ -362,3 +363,13 @@ def test_a_level_that_only_the_client_broke_is_tried_again_and_then_ends_the_sea
     check = capacity.check_capacity(search)
     assert (check.status, check.essential) == (Status.SKIP, True)
     assert "this program could not run" in check.detail
+
+
+def test_the_plan_reads_a_pipe_of_prompts_once(capsys: pytest.CaptureFixture[str]) -> None:
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"say hi\n")
+    os.close(write_end)
+    pipe = f"/dev/fd/{read_end}"
+    assert benchmark.main(["--url", "http://h:1", "--plan", "--prompt-file", pipe]) == 0
+    os.close(read_end)
+    assert "longest time" in capsys.readouterr().out

@@ -15,6 +15,7 @@ from livecheck.core.credentials import HARMLESS
 from livecheck.core.text import one_line
 
 QUOTED = re.compile(r"'([^']*)'")
+MOST = 10**15  # of anything that is counted; what is worked out from it is still a float
 MAX_SECONDS = 1e6  # eleven days; the timeout of a socket overflows somewhere beyond
 
 CREDENTIALS = {"token", "token_binary", "direct_key", "other_key"}  # never saved
@@ -77,8 +78,8 @@ class Parser(argparse.ArgumentParser):
         self.exit(int(Exit.USAGE), f"{self.prog}: {line} (see --help)\n")
 
 
-def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
-    """An argparse type: an integer from `least` on, up to `most` where there is a limit."""
+def whole_number(least: int, most: int = MOST) -> Callable[[str], int]:
+    """An argparse type: an integer from `least` to `most`."""
 
     def parse(text: str) -> int:
         try:
@@ -87,7 +88,7 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
         if value < least:
             raise argparse.ArgumentTypeError(f"{value} is too small, the least is {least}")
-        if most is not None and value > most:
+        if value > most:
             raise argparse.ArgumentTypeError(f"{value} is too large, the most is {most}")
         return value
 

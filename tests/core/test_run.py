@@ -208,6 +208,8 @@ def test_whole_numbers_have_a_least() -> None:
     for text in ("0", "-1", "1.5", "x", ""):
         with pytest.raises(argparse.ArgumentTypeError):
             parse(text)
+    with pytest.raises(argparse.ArgumentTypeError, match="the most is 1000000000000000"):
+        parse("1" + "0" * 400)  # what a plan works out from it would be no float
 
 
 def test_options_are_not_guessed_from_their_beginning(probe: Probe) -> None:

@@ -1,5 +1,5 @@
-"""What a level sends and when (load.py), which levels a search tries (capacity.py), what a pair of
-ways costs (direct.py), which options go together (plan.py): without a network."""
+"""What a level sends and when (arrivals.py), which levels a search tries (capacity.py), what a pair
+of ways costs (gateway_cost.py), which options go together (level_plan.py): without a network."""
 
 from __future__ import annotations
 

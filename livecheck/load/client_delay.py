@@ -169,8 +169,9 @@ def without_delay(record: Record) -> Record:
     if not delay:
         return record
     changed = record.copy()
-    for name, own in (("ttft_ms", record["starved_ttft_ms"]), ("e2e_ms", delay)):
-        if record[name] is not None:
+    first_ms = record["starved_ttft_ms"]
+    for name, own in (("ttft_ms", first_ms), ("ttfa_ms", delay), ("e2e_ms", delay)):
+        if record.get(name) is not None:
             changed[name] = max(0.0, record[name] - own)
     changed["event_ms"] = partial(times_without, record, delay)
     changed["ended_ms"] = max(record["sent_ms"] or 0.0, record["ended_ms"] - delay)

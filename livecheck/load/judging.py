@@ -117,7 +117,7 @@ def unknown_words(
         return wanted.why_unknown(figures)
     is_known = not any(wanted.is_unknown(record) for record in succeeded(found))
     is_broken = value is not None and value < 1
-    return None if is_known or is_broken else metrics.no_rate_words(figures)
+    return None if is_known or is_broken else wanted.words_if_unknown(figures)
 
 
 def is_kept(wanted: metrics.Objective, value: float | None) -> bool:

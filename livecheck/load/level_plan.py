@@ -60,7 +60,7 @@ def check_options(args: argparse.Namespace) -> None:
     rate, search, compare = args.rate, args.find_capacity, args.direct_url
     levels = rate or args.concurrency or [1]
     # figures that get worse as soon as more requests come than are served
-    grows = any(each.name.startswith(("ttft", "e2e")) for each in args.slo)
+    grows = any(each.name.startswith(("ttft", "ttfa", "e2e")) for each in args.slo)
     throughput = any(each.name in SCALARS and not each.upper for each in args.slo)
     model = rate or search or compare or args.duration or args.prompt_file
     # more than can be kept in memory
@@ -76,7 +76,7 @@ def check_options(args: argparse.Namespace) -> None:
         ("--max-level needs --find-capacity", args.max_level and not search),
         ("--max-time needs --find-capacity", args.max_time and not search),
         ("--find-capacity needs an --slo", search and not args.slo),
-        ("a search with --rate needs an --slo on ttft or e2e", search and rate and not grows),
+        ("a search with --rate needs an --slo on ttft, ttfa or e2e", search and rate and not grows),
         (bounds, search and throughput),
         ("--find-capacity takes one level, the first one", search and len(levels) > 1),
         ("--direct-key needs --direct-url", args.direct_key is not None and not compare),

@@ -8,6 +8,7 @@ from livecheck.core.text import figure
 from livecheck.load import table
 from livecheck.load.steady import words_of
 from livecheck.wire import metrics, silence
+from livecheck.wire.thinking_figures import source_words
 
 
 def level_lines(figures: dict[str, Any]) -> list[str]:
@@ -21,6 +22,7 @@ def level_lines(figures: dict[str, Any]) -> list[str]:
         table.header(),
         table.row("TTFT [ms]", figures["ttft_ms"]),
         *table.optional_row("  due to sent [ms]", figures.get("due_to_sent_ms", {"n": 0})),
+        *answer_row(figures),
         table.row("ITL [ms]", figures["itl_ms"]),
         table.row("TPOT [ms]", figures["tpot_ms"]),
         table.row("decode rate [tok/s]", figures["tokens_per_s"]),
@@ -28,6 +30,7 @@ def level_lines(figures: dict[str, Any]) -> list[str]:
         table.row("E2E latency [ms]", figures["e2e_ms"]),
         table.row("output tokens", table.whole(figures["output_tokens"])),
         *shown_rows(figures),
+        *thinking_rows(figures),
         table.row("prompt tokens", table.whole(figures["prompt_tokens"])),
         *table.optional_row("  of them cached", table.whole(figures["cached_tokens"])),
         *table.optional_row("connect [ms]", figures["connect_ms"]),
@@ -73,6 +76,17 @@ def shown_rows(figures: dict[str, Any]) -> list[str]:
     return rows + table.optional_row("  hidden", table.whole(hidden))
 
 
+def answer_row(figures: dict[str, Any]) -> list[str]:
+    """The time to the first token of the answer, where it is not that of the first token."""
+    return [table.row("TTFA [ms]", figures["ttfa_ms"])] if figures["with_thoughts"] else []
+
+
+def thinking_rows(figures: dict[str, Any]) -> list[str]:
+    """The tokens of thoughts and answers apart, where there are thoughts."""
+    rows = table.optional_row("  thinking", table.whole(figures["thinking_tokens"]))
+    return rows + table.optional_row("  answer", table.whole(figures["answer_tokens"]))
+
+
 def single_figures(figures: dict[str, Any]) -> list[str]:
     share, no_rate = figures["error_rate"], metrics.no_rate_words(figures)
     entries = {
@@ -89,8 +103,11 @@ def single_figures(figures: dict[str, Any]) -> list[str]:
         "load": load_words(figures),
         "prompt": prompt_words(figures),
         "tokens counted by": token_sources(figures["token_sources"]),
+        "thoughts": thoughts_words(figures),
         "clock": figures["client"]["clock"],
     }
+    if not figures["with_thoughts"]:
+        del entries["thoughts"]
     if figures["goodput_per_s"] is None:
         del entries["goodput"]
     if not no_rate:
@@ -125,6 +142,16 @@ def errors_in(figures: dict[str, Any]) -> str:
     kinds = ", ".join(f"{kind} x{count}" for kind, count in figures["errors"].items())
     waits = ", ".join(f"{wait:g} s" for wait in figures["retry_after_s"])
     return (f" {kinds}" if kinds else "") + (f" (Retry-After {waits})" if waits else "")
+
+
+def thoughts_words(figures: dict[str, Any]) -> str:
+    """In how many answers there are thoughts, and who counted their tokens."""
+    words = f"in {figures['with_thoughts']} of {figures['succeeded']} answers"
+    if figures["without_answer"]:
+        words += f", in {figures['without_answer']} of them no answer came after them"
+    if figures["thinking_sources"]:
+        words += f"; tokens counted by {source_words(figures['thinking_sources'])}"
+    return words
 
 
 def token_sources(sources: dict[str, int]) -> str:

@@ -56,6 +56,7 @@ from livecheck.report.session_spread import (
     student_shift,
 )
 from livecheck.wire.metrics import percentile, tokens_of
+from livecheck.wire.thinking_figures import thinks
 
 if TYPE_CHECKING:
     import numpy
@@ -109,6 +110,7 @@ class Metric:
 
 LEVEL_METRICS = (
     Metric("ttft_ms", "TTFT p50", "ms", required=True),
+    Metric("ttfa_ms", "TTFA p50", "ms"),
     Metric("tokens_per_s", "decode rate p50", "tok/s", higher_is_better=True, required=True),
     Metric("tpot_ms", "TPOT p50", "ms"),
     Metric("itl_ms", "ITL p50", "ms"),
@@ -192,6 +194,8 @@ def values_of(file: ResultFile, metric: Metric) -> list[float]:
         return list(net_of_network(file, f"/{metric.key.partition('_')[0]}"))
     if metric.key == "itl_ms":
         return file.itl_ms
+    if metric.key == "ttfa_ms" and not any(thinks(record) for record in file.succeeded):
+        return []  # it is the TTFT of every answer, and would be compared twice
     return [r[metric.key] for r in file.succeeded if r.get(metric.key) is not None]
 
 

@@ -71,6 +71,7 @@ class Record(Mapping[str, Any]):
         *("path", "status", "step", "error", "excluded"),
         *("due_ms", "sent_ms", "ended_ms", "connect_ms", "ttfb_ms", "round_trip_ms"),
         *("ttft_ms", "tpot_ms", "e2e_ms", "tokens_per_s", "no_rate", "event_ms"),
+        *("ttfa_ms", "thinking_tokens", "answer_tokens", "thinking_source"),
         *("output_tokens", "shown_tokens", "prompt_tokens", "token_source"),
         *(
             "kind",

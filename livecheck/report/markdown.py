@@ -187,6 +187,8 @@ def gateway_lines(figures: Mapping[str, Any], size: Size) -> Iterator[str]:
 def level_lines(figures: Mapping[str, Any], size: Size) -> Iterator[str]:
     rate, share = figures["tokens_per_s"], figures.get("error_rate")
     yield f"- TTFT {statistics(figures['ttft_ms'])}"
+    if figures.get("with_thoughts") and "ttfa_ms" in figures:
+        yield f"- TTFA {statistics(figures['ttfa_ms'])}"
     yield f"- Tokens/sec mean: {figure(rate['mean'])}, p50: {figure(rate['p50'])}"
     if why := no_rate_words(figures):
         yield item(why, size)

@@ -497,8 +497,14 @@ def release_events(file: ResultFile) -> None:
 
 
 SUMMARIES = ("ttft_ms", "tpot_ms", "tokens_per_s", "itl_ms", "e2e_ms", "connect_ms")
+RECORD_WORDS = ("no_rate", "thinking_source")
 # of a request's record, which has no itl_ms: it has the times of its events
 RECORD_NUMBERS = {"sent_ms", "ended_ms", "output_tokens", *SUMMARIES} - {"itl_ms"}
+
+
+# of versions that have them, and figures of a record as well
+LATER_SUMMARIES = ("ttfa_ms", "thinking_tokens", "answer_tokens")
+LATER_COUNTS = ("with_thoughts", "without_answer")
 
 
 def verify_level(file: ResultFile) -> None:
@@ -513,8 +519,10 @@ def verify_level(file: ResultFile) -> None:
             verify_figure(key, saved.get(key), found[key])
     if (saved.get("no_rate") or {}) != found["no_rate"]:
         raise Unusable("contradictory: its no_rate is not what the requests give")
-    for key in SUMMARIES:
+    for key in (*SUMMARIES, *(each for each in LATER_SUMMARIES if each in saved)):
         verify_summary(saved, key, found[key])
+    for key in (each for each in LATER_COUNTS if each in saved):
+        verify_figure(key, saved[key], found[key])
     for key in SCALARS:
         if not is_figure(saved.get(key)):
             raise Unusable(f"its {key} is {brief(saved[key])}, not a number")
@@ -550,8 +558,8 @@ def verify_record(record: Mapping[str, Any]) -> None:
     events, error = record.get("event_ms"), record.get("error")
     if not (
         all(key in record and is_figure(record[key]) for key in RECORD_NUMBERS)
-        and all(is_figure(record.get(key)) for key in ("due_ms", "shown_tokens"))
-        and isinstance(record.get("no_rate"), (str, type(None)))
+        and all(is_figure(record.get(key)) for key in ("due_ms", "shown_tokens", *LATER_SUMMARIES))
+        and all(isinstance(record.get(key), (str, type(None))) for key in RECORD_WORDS)
         and isinstance(events, array)
         and isinstance(record.get("excluded"), bool)
         and (error is None or isinstance(error, str))

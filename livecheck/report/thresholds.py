@@ -365,6 +365,7 @@ LABELS = {
     "health": "/health",
     "health_net": "/health net of network",
     "ttft": "TTFT",
+    "ttfa": "TTFA",
     "itl": "ITL",
     "tpot": "TPOT",
     "e2e": "E2E latency",

@@ -31,6 +31,7 @@ from livecheck.wire.error_words import (
 from livecheck.wire.proxy import BARRED, DOUBTFUL
 from livecheck.wire.shown_exchange import shown_exchange
 from livecheck.wire.spoken import content_in, thoughts_in
+from livecheck.wire.thinking_figures import thinking_figures
 from livecheck.wire.thoughts import Ending, Spent, asked_tokens, spent
 from livecheck.wire.wire import MAX_BYTES, Failure, Handshake, Reply, Request
 
@@ -724,13 +725,15 @@ class Answer:
         error, stream, reply = self.stream_error, self.stream, self.reply
         zero = self.begun_ns if self.begun_ns is not None else reply.end_ns or 0
         times = array("d", [ms(stamp - zero) for stamp in stream.output_ns])
+        found = decode_figures(stream, times, self.most_tokens)
         return {
             "status": self.status,
             "error": error.kind if error else None,
             "error_text": error.text if error else None,
             "ttft_ms": times[0] if times else None,
             "e2e_ms": ms(reply.end_ns - zero) if reply.end_ns and not error else None,
-            **decode_figures(stream, times, self.most_tokens),
+            **found,
+            **thinking_figures(stream, times, found),
             "finish_reason": stream.finish_reason,
             "answer_id": stream.id,
             **handshake_figures(reply.handshake),

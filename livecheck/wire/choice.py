@@ -40,7 +40,7 @@ class Choice:
     """The deltas of one choice so far. None of the pieces in its lists is empty."""
 
     __slots__ = (
-        *("arguments", "is_mixed", "is_open", "names", "reasons"),
+        *("arguments", "begin", "is_mixed", "is_open", "names", "reasons"),
         *("texts", "thoughts", "together", "went_on"),
     )
 
@@ -54,6 +54,7 @@ class Choice:
         self.went_on = False  # whether output came after a finish reason
         self.together = 0  # deltas with the same piece as content and as thoughts
         self.is_mixed = False  # whether a thought came after the first content
+        self.begin: int | None = None  # how many events came before the first of the answer itself
 
     def read(self, choice: dict[str, Any]) -> Piece:
         """Take in the choice of one chunk, and say what it carries."""
@@ -63,6 +64,8 @@ class Choice:
         else:
             text = pick_text(choice, "text")  # the legacy completions endpoint
             piece = Piece(text, "", size_of(text))
+        if self.begin is None and piece.size and (piece.text.strip() or is_call(piece)):
+            self.begin = len(self.texts) + len(self.thoughts) - bool(piece.thoughts)
         if piece.text:
             self.texts.append(piece.text)
         if piece.size:
@@ -104,6 +107,9 @@ class Choice:
     def forget(self, texts: int, thoughts: int) -> None:
         """Take the first pieces out, which the model has not written."""
         del self.texts[:texts], self.thoughts[:thoughts]
+        if self.begin is not None:
+            rest = self.begin - texts - thoughts
+            self.begin = rest if rest >= 0 else len(self.thoughts)
 
     @property
     def unended(self) -> str | None:
@@ -147,6 +153,11 @@ class Choice:
             yield "said_twice", "the same text comes as content and as thoughts"
         elif is_same:
             yield "same_thoughts", chunk_form.SAME_THOUGHTS
+
+
+def is_call(piece: Piece) -> bool:
+    """Whether a tool call is all that it carries."""
+    return piece.size > 0 and not (piece.text or piece.thoughts)
 
 
 def index_of(part: dict[str, Any], place: int) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from livecheck.wire import silence
+from livecheck.wire import silence, thinking_figures
 from livecheck.wire.decode_figures import NO_OUTPUT, NO_RATE
 from livecheck.wire.output_arrivals import read_arrivals
 
@@ -22,7 +22,7 @@ Records = Sequence[Mapping[str, Any]]
 Span = tuple[float, float]  # start and end of a time
 PERCENTILES = (50, 90, 95, 99)
 RUN = 100_000  # numbers that are sorted at a time
-TOKENS = ("output", "shown", "hidden", "prompt", "cached")
+TOKENS = ("output", "shown", "hidden", "thinking", "answer", "prompt", "cached")
 SUMMARY_NAMES = ("mean", *(f"p{p}" for p in PERCENTILES), "min", "max")
 
 
@@ -84,7 +84,8 @@ def level_metrics(records: Records, objectives: Sequence[Objective] = ()) -> dic
         "requests": len(counted),
         "succeeded": len(good),
         "wall_s": wall_s,
-        **{key: summary(_values(good, key)) for key in ("ttft_ms", "tpot_ms", "tokens_per_s")},
+        **{key: summary(_values(good, key)) for key in ("ttft_ms", "ttfa_ms")},
+        **{key: summary(_values(good, key)) for key in ("tpot_ms", "tokens_per_s")},
         "itl_ms": summary(array("d", (gap for record in good for gap in output_gaps(record)))),
         **{key: summary(_values(good, key)) for key in ("e2e_ms", "server_tokens_per_s")},
         **{key: summary(_values(good, key)) for key in ("connect_ms", "tls_ms", "silence_ms")},
@@ -96,6 +97,7 @@ def level_metrics(records: Records, objectives: Sequence[Objective] = ()) -> dic
         "errors": dict(errors),
         "token_sources": dict(Counter(filter(None, (r["token_source"] for r in good)))),
         "no_rate": dict(Counter(_values(good, "no_rate"))),
+        **thinking_figures.summary_of(good),
         "retry_after_s": sorted(set(_values(counted, "retry_after_s"))),
         **{f"{kind}_tokens": summary(_values(good, f"{kind}_tokens"), 1) for kind in TOKENS},
         **(_open_loop(timed) if timed else {}),
@@ -186,16 +188,25 @@ def no_rate_words(figures: Mapping[str, Any]) -> str:
     return f"no decode rate in {count}: {NO_RATE.get(most, most)}{others}"
 
 
+def no_answer_words(figures: Mapping[str, Any]) -> str:
+    """In how many answers of a level nothing came after the thoughts; "" when that is in none."""
+    if not (missing := figures.get("without_answer")):
+        return ""
+    count = f"in {missing} of {figures['succeeded']} answers"
+    return f"{count} all tokens went into thoughts: raise --max-tokens"
+
+
 # --- objectives (SLOs)
 
 SERIES = {  # name -> the key of its summary in a document's metrics, or in their gateway part
     name: f"{name}_ms"
-    for name in "ttft itl tpot e2e connect ping ping_net health health_net".split()
+    for name in "ttft ttfa itl tpot e2e connect ping ping_net health health_net".split()
 } | {"tokens_per_s": "tokens_per_s"}
 SCALARS = ("error_rate", "output_tokens_per_s", "requests_per_s", "goodput_per_s")
-PER_REQUEST = ("ttft", "tpot", "e2e", "tokens_per_s")
+PER_REQUEST = ("ttft", "ttfa", "tpot", "e2e", "tokens_per_s")
 RATES = ("tpot_ms", "tokens_per_s")  # of a single answer; `no_rate` says why it has none
 OF_RATES = ("itl_ms", "output_tokens_per_s", "goodput_per_s")  # they may lack for the same reason
+ANSWER = "ttfa_ms"
 UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 
@@ -223,18 +234,40 @@ class Objective:
         return "ms" if self.upper else ("tok/s" if "tokens" in self.name else "/s")
 
     def is_unknown(self, record: Mapping[str, Any]) -> bool:
-        """Whether it is about a rate that this answer does not tell."""
+        """Whether it is about a rate that this answer does not tell, or about the beginning of an
+        answer that thoughts left no room for."""
+        if self.key == ANSWER:
+            return thinking_figures.never_answers(record)
         is_told = record.get("no_rate") in (None, NO_OUTPUT)  # where nothing is shown, none is kept
         return self.key in RATES and record[self.key] is None and not is_told
 
     def why_unknown(self, figures: Mapping[str, Any]) -> str | None:
         """Why a level does not tell this figure, or only that of fewer than half of its answers."""
+        if self.key == ANSWER:
+            return self._why_no_answer(figures)
         reasons: Mapping[str, int] = figures.get("no_rate") or {}
         missing = sum(count for reason, count in reasons.items() if reason != NO_OUTPUT)
         if not missing or self.key not in (*RATES, *OF_RATES):
             return None
         is_rare = self.key in RATES and 2 * missing > figures["succeeded"]
         return no_rate_words(figures) if is_rare or self.value(figures) is None else None
+
+    def _why_no_answer(self, figures: Mapping[str, Any]) -> str | None:
+        """Of answers that did not begin, TTFA is longer than all that was seen of them: a broken
+        bound stays broken, and a percentile is told if it lies among the others."""
+        missing, value = figures.get("without_answer") or 0, self.value(figures)
+        if not missing or (value is not None and value > self.limit):
+            return None
+        statistic = self.statistic or ""
+        percent = int(statistic[1:]) if re.fullmatch(r"p\d+", statistic) else 100
+        is_among_others = 100 * missing < (100 - percent) * figures["succeeded"]
+        if value is not None and (is_among_others or statistic == "min"):
+            return None
+        return no_answer_words(figures)
+
+    def words_if_unknown(self, figures: Mapping[str, Any]) -> str:
+        """Why some answers of a level do not tell this figure of themselves."""
+        return no_answer_words(figures) if self.key == ANSWER else no_rate_words(figures)
 
     def holds(self, value: float | None) -> bool:
         """Whether a measured value keeps the bound; nothing measured keeps none."""

@@ -30,6 +30,7 @@ from livecheck.wire import chunk_form, progress
 from livecheck.wire.choice import MOST_PARTS, Choice, Flood, index_of
 from livecheck.wire.chunk_ids import Ids
 from livecheck.wire.error_words import error_in_place_of_completion, words_of, words_of_text
+from livecheck.wire.thinking import Thinking, read_thinking
 
 _BOM = b"\xef\xbb\xbf"
 # Only these end a line. str.splitlines() also splits at U+2028 and U+0085, which JSON may contain.
@@ -209,6 +210,7 @@ class Stream:
     output_sizes: list[int] = field(default_factory=list)  # bytes of text in the same events
     text: str = ""
     reasoning: str = ""
+    thinking: Thinking | None = None  # where the answer begins behind its thoughts
     usage: dict[str, Any] | None = None  # the last one sent
     timings: dict[str, Any] | None = None  # an extension of llama.cpp; the last one sent
     finish_reason: str | None = None  # the last one sent
@@ -595,6 +597,7 @@ class _Reader:
         stream.ids = sum(bool(each) and each not in self._foreign_ids for each in self._ids.uses)
         stream.text = encodable("".join(self._text))
         stream.reasoning = encodable("".join(self._reasoning))
+        stream.thinking = read_thinking([*self._choices.values()], len(stream.output_ns))
         if "flood" not in self._counts:  # else its end is not known
             self._complain_of_end()
         for kind in KINDS:

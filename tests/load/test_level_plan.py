@@ -168,7 +168,10 @@ def plan_of(*arguments: str) -> tuple[Any, Any]:
         (("--max-level", "8"), "needs --find-capacity"),
         (("--max-time", "8"), "needs --find-capacity"),
         (("--find-capacity",), "needs an --slo"),
-        (("--find-capacity", "--rate", "2", "--slo", "itl_p50=1s"), "an --slo on ttft or e2e"),
+        (
+            ("--find-capacity", "--rate", "2", "--slo", "itl_p50=1s"),
+            "an --slo on ttft, ttfa or e2e",
+        ),
         (("--find-capacity", "--slo", "requests_per_s=5"), "a bound on throughput"),
         (("--rate", "9000", "--duration", "1000"), "more than 1000000 requests"),
         (("--find-capacity", "--concurrency", "1", "2", *SLO), "one level"),

@@ -160,6 +160,50 @@ def test_thoughts_that_are_shown_are_measured() -> None:
     assert level(finished)["metrics"]["ttft_ms"]["n"] > 0
 
 
+def test_the_first_token_of_the_answer_is_timed_beside_the_first_thought() -> None:
+    """The engine sends a token every 10 ms, and the first four are thoughts."""
+    bounds = ("--slo", "ttfa_p50=30s", "--slo", "ttfa_p95=1ms", "--slo", "ttfa=30s")
+    with running(
+        engine="sim", ttft_ms=30, itl_ms=10, rate_limit=0, faults=["shown-reasoning"]
+    ) as deployment:
+        finished = quick(deployment, "--max-tokens", 12, *bounds)
+    document = level(finished)
+    figures, records = document["metrics"], document["requests"]
+    for record in records:
+        assert record["ttfa_ms"] == record["event_ms"][4] > record["ttft_ms"]
+        assert (record["thinking_tokens"], record["answer_tokens"]) == (4, 8)
+        assert record["thinking_source"] == "usage"
+    assert 70 <= figures["ttfa_ms"]["p50"] < 700
+    assert (figures["with_thoughts"], figures["without_answer"]) == (2, 0)
+    assert figures["thinking_tokens"]["mean"], figures["answer_tokens"]["mean"] == (4, 8)
+    assert [status(finished, f"slo:{name}") for name in ("ttfa_p50", "ttfa")] == ["PASS"] * 2
+    assert status(finished, "slo:ttfa_p95") in ("FAIL", "SKIP")  # SKIP: on a very busy machine
+    assert "TTFA [ms]" in finished.out and "in 2 of 2 answers" in finished.out
+    report = run_script("report.py", str(finished.results), "--output", "markdown")
+    assert "- TTFA p50: " in report.out
+
+
+def test_without_thoughts_nothing_is_said_of_them() -> None:
+    with running(engine="sim", ttft_ms=4, itl_ms=4, rate_limit=0) as deployment:
+        finished = quick(deployment)
+    figures = level(finished)["metrics"]
+    assert figures["ttfa_ms"] == figures["ttft_ms"]
+    assert figures["thinking_tokens"]["n"] == figures["with_thoughts"] == 0
+    assert "TTFA" not in finished.out and "thinking" not in finished.out
+
+
+def test_a_bound_on_answers_that_never_begin_is_undecided() -> None:
+    bounds = ("--slo", "ttfa_p50=30s", "--slo", "ttfa=30s")
+    with running(
+        engine="sim", ttft_ms=4, itl_ms=4, rate_limit=0, faults=["thoughts-only"]
+    ) as deployment:
+        finished = quick(deployment, *bounds)
+    assert finished.code == 3
+    for name in ("slo:ttfa_p50", "slo:ttfa"):
+        assert status(finished, name) == "SKIP"
+        assert "raise --max-tokens" in detail(finished, name)
+
+
 def whole(call: Call, message: dict[str, Any], reasoning: int | None) -> bytes:
     tokens = call.fields["max_tokens"]
     counts: dict[str, Any] = {"prompt_tokens": 5, "completion_tokens": tokens}

@@ -174,3 +174,21 @@ def test_an_older_run_is_not_taken_for_this_one(job: Path) -> None:
 def test_a_mistake_in_args_ends_the_step(job: Path) -> None:
     assert run_step("Run", job, LIVE_TEST_ARGS="--title 'no end") != 0
     assert not (job / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ("github-workflows", BLOCKS[0]),
+        ("gitlab-ci", BLOCKS[-1]),
+        ("github-actions", (ROOT / "action.yml").read_text()),
+    ],
+)
+def test_the_pipelines_keep_the_schemas_of_their_services(
+    schema: str, text: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "pipeline.yml"
+    file.write_text(text)
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}"]
+    done = subprocess.run([*command, file], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout

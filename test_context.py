@@ -79,12 +79,12 @@ from livecheck.gateway.context_size import (
 )
 from livecheck.gateway.exact_test import Table, chance_of_so_few
 from livecheck.gateway.plans import MORE_ALONE, MORE_TRIES, MOST_CONTEXTS, REPEATS, plan_context
-from livecheck.gateway.token_rate import Rate, find_rate, stalls
 from livecheck.wire import chat, form, notices
 from livecheck.wire.access import no_access
 from livecheck.wire.answer import Answer
 from livecheck.wire.asking import Asker, Cause, fetch, open_wire, reason_to_stop
 from livecheck.wire.model_choice import model_to_ask
+from livecheck.wire.token_rate import Rate, find_rate, stalls
 
 CHECKS = ("promise", "taken", "remembered", "room", "together", "beyond", form.NAME)
 DEFAULT_TOKENS = 64  # twice what an answer with the three numbers has

@@ -11,12 +11,12 @@ from typing import Any
 from livecheck.core.json_value import number, pick
 from livecheck.gateway.context_prompt import Prompt
 from livecheck.gateway.context_size import Promise, says_too_long
-from livecheck.gateway.token_rate import Counted, Rate
 from livecheck.wire.answer import BUSY, WORDS_BYTES, Answer
 from livecheck.wire.asking import Stop
 from livecheck.wire.chunk_form import means_length
 from livecheck.wire.decode_figures import cached_tokens
 from livecheck.wire.spoken import content_in, thoughts_in
+from livecheck.wire.token_rate import Counted, Rate
 
 # The phases of a run, and the share of the context that a prompt of each has.
 # A first one in a form that the server does not take, or does not count, is a PROBE.

@@ -1,7 +1,6 @@
 """Pure: prompts of a wanted length, with a number at the beginning, in the middle and at the end.
 
-The text is made of short sentences that have the same number of words, in ever another order: it
-grows evenly with their number, and no cache has seen any of it, because it begins with a number.
+No cache has seen any of the text, because it begins with a number.
 """
 
 from __future__ import annotations
@@ -10,17 +9,8 @@ import random
 import re
 from dataclasses import dataclass
 
-# Each has eight words that nearly every tokenizer has as one token, and a full stop.
-SENTENCES = (
-    "The river runs past the old stone house.",
-    "A man walks his dog in the park.",
-    "The children play a game in the street.",
-    "My sister reads a long book at night.",
-    "The train leaves the big city every hour.",
-    "We drink hot tea when it is cold.",
-    "The farmer sells milk and bread in town.",
-    "The birds sing in the tall green trees.",
-)
+from livecheck.wire.filler import filler
+
 # A model of 135 million parameters repeats the numbers of a short text when it is asked like this.
 NAMES = ("first", "second", "third")
 NEEDLE = "The {name} number is {value}."
@@ -50,19 +40,11 @@ class Prompt:
 
 def make_prompt(sentences: int, chance: random.Random) -> Prompt:
     first, second, third = map(str, chance.sample(range(1000, 10_000), 3))
-    filler = _filler(sentences, chance)
+    between = filler(sentences, chance)
     middle = sentences // 2
     needles = [
         NEEDLE.format(name=name, value=value)
         for name, value in zip(NAMES, (first, second, third), strict=True)
     ]
-    parts = [needles[0], *filler[:middle], needles[1], *filler[middle:], needles[2]]
+    parts = [needles[0], *between[:middle], needles[1], *between[middle:], needles[2]]
     return Prompt(" ".join(parts) + QUESTION, sentences, (first, second, third))
-
-
-def _filler(count: int, chance: random.Random) -> list[str]:
-    """So many sentences. Each comes once before any of them comes again."""
-    found: list[str] = []
-    while len(found) < count:
-        found += chance.sample(SENTENCES, len(SENTENCES))
-    return found[:count]

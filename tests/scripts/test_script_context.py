@@ -31,9 +31,9 @@ from livecheck.gateway.context_size import (
     promise_of_props,
     says_too_long,
 )
-from livecheck.gateway.token_rate import Counted, find_rate, stalls
 from livecheck.wire import chat
 from livecheck.wire.asking import Cause, Stop
+from livecheck.wire.token_rate import Counted, find_rate, stalls
 from livecheck.wire.wire import Failure
 from reference import running
 

@@ -51,7 +51,7 @@ from livecheck.core.credentials import check_token
 from livecheck.core.options import option_type, positive_number
 from livecheck.core.settings import is_in_clear
 from livecheck.core.text import counted, plural
-from livecheck.load import capacity, client_delay, gateway_cost, gateway_probes, level_plan
+from livecheck.load import capacity, client_delay, depth, gateway_cost, gateway_probes, level_plan
 from livecheck.load.arrivals import CONSTANT, POISSON, Load
 from livecheck.load.client_delay import client_metrics
 from livecheck.load.judging import (
@@ -77,6 +77,7 @@ from livecheck.wire.access import no_access
 from livecheck.wire.asking import Cause, open_wire, rate_limit_words
 from livecheck.wire.model_choice import model_to_ask
 from livecheck.wire.output_arrivals import STEP, Arrivals, read_arrivals
+from livecheck.wire.prefill import prefill_metrics
 from livecheck.wire.starvation import Starvation
 from livecheck.wire.wire import Wire, raise_descriptor_limit
 
@@ -121,6 +122,7 @@ def build_parser() -> common.Parser:
     add("--slo", type=objective, action="append", default=[], metavar="NAME=VALUE", help=bound)
     add("--edge-idle", type=common.seconds, metavar="SECONDS", help=silence.OPTION_HELP)
     add_load_options(parser)
+    add_prompt_options(parser)
     return parser
 
 
@@ -141,6 +143,13 @@ def add_load_options(parser: common.Parser) -> None:
     straight = "inference server, to measure what the gateway costs"
     add("--direct-url", type=option_type(read_address), metavar="URL", help=straight)
     add("--direct-key", metavar="KEY", help="key for --direct-url (or INFERENCE_DIRECT_KEY)")
+
+
+def add_prompt_options(parser: common.Parser) -> None:
+    add = parser.add_argument_group("prompts that are made for it").add_argument
+    tokens = "tokens of the prompt, one or several: how fast is it read?"
+    size = common.whole_number(depth.LEAST, depth.MOST)
+    add("--depth", type=size, nargs="+", metavar="N", help=tokens)
 
 
 # --- measure
@@ -212,6 +221,8 @@ def level_figures(session: Session, level: Level, found: Records) -> dict[str, A
         **metrics.level_metrics(found, args.slo),
         "warmup": {"requests": len(level.warmup), "failed": warmup_failed},
     }
+    if load.depth:
+        figures |= {"depth_tokens": load.depth, **prefill_metrics(found)}
     if args.prompt_file:
         figures["prompts"] = len(session.prompts)
     if load.is_open:
@@ -302,6 +313,8 @@ def verdict(level: Level, kept: Records, bad: Records, allowed: float) -> tuple[
     limited = level.stop_for(Cause.RATE_LIMIT)
     if not kept and not limited:
         return Status.FAIL, f"no request was answered: {warmup_words(level)}"
+    if text := depth.refusal(level.load.depth, kept):
+        return Status.SKIP, text
     told = f"{len(bad)} of {len(kept)} failed"
     # a level in which every request fails never passes
     if bad and (len(bad) == len(kept) or len(bad) / len(kept) > allowed):
@@ -665,10 +678,17 @@ def measure(run: Run) -> None:
             check = search_capacity
         elif args.direct_url:
             check = compare
+        found = depth.count_prompts(session, args.depth) if args.depth and scope.loads else None
+        session.deep = None if isinstance(found, Check) else found
         for load, document in zip(scope.loads, documents, strict=True):
             document.start()
             document.add(*checks)
-            check(session, load, document, probed)
+            if isinstance(found, Check):
+                finish(run, document, [], [found])
+            else:
+                check(session, load, document, probed)
+        for line in depth.table_lines(each.metrics for each in documents):
+            run.say(line)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

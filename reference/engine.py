@@ -17,7 +17,8 @@ def command(settings: EngineSettings) -> tuple[str, list[str]]:
     """The module to run as the engine, and its arguments."""
     names: tuple[str, ...]
     if settings.engine == "sim":
-        names = ("slots", "ttft_ms", "itl_ms", "load_ms", "output_tokens", "context_size", "skills")
+        names = ("slots", "ttft_ms", "itl_ms", "prefill_ms", "prefix_cache", "load_ms")
+        names += ("output_tokens", "context_size", "skills")
     else:
         names = ("slots", "model_path", "context_size", "threads", "gpu_layers", "chat_template")
     arguments = []

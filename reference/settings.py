@@ -199,6 +199,12 @@ class EngineSettings:
     )
     ttft_ms: float = setting(50.0, seconds_or_ms, "sim: time to the first token (50)")
     itl_ms: float = setting(20.0, seconds_or_ms, "sim: time between two tokens (20)")
+    prefill_ms: float = setting(
+        0.0, seconds_or_ms, "sim: additional time for 1,000 tokens of a prompt (0)"
+    )
+    prefix_cache: int = setting(
+        0, whole(0, 1000), "sim: conversations whose beginning is not read again (0)"
+    )
     load_ms: float = setting(0.0, seconds_or_ms, "sim: additional time of each start (0)")
     output_tokens: int = setting(256, whole(1), "sim: tokens of an answer without a limit (256)")
     skills: tuple[str, ...] = setting((), words, "sim: skills of the model that it plays (none)")

@@ -21,6 +21,7 @@ from typing import Any
 from aiohttp import web
 
 from . import skills
+from .prefix_cache import PrefixCache, words_of
 from .process import announce, end_with_parent, raise_descriptor_limit
 from .skills.played import Played, Refused, spoken
 from .slots import Slots
@@ -37,8 +38,12 @@ class Task:
     fields: Mapping[str, Any]
     stream: bool
     include_usage: bool
-    prompt_tokens: int
+    prompt: tuple[str, ...]
     max_tokens: int | None
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.prompt)
 
 
 @dataclass
@@ -51,6 +56,7 @@ class Timeline:
     ttft_s: float
     itl_s: float
     started_s: float
+    cached: int = 0  # tokens of the prompt that were not read again
     first_s: float = 0.0
     last_s: float = 0.0
 
@@ -68,8 +74,8 @@ class Timeline:
         predicted_ms = (self.last_s - self.first_s) * 1e3
         rate = predicted_n / predicted_ms * 1e3 if predicted_ms else 0.0
         return {
-            "cache_n": 0,
-            "prompt_n": prompt_n,
+            "cache_n": self.cached,
+            "prompt_n": prompt_n - self.cached,
             "prompt_ms": prompt_ms,
             "predicted_n": predicted_n,
             "predicted_ms": predicted_ms,
@@ -93,18 +99,18 @@ def read_task(body: bytes) -> Task:
         fields=fields,
         stream=fields.get("stream") is True,
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
-        prompt_tokens=count_prompt(fields.get("messages")),
+        prompt=read_prompt(fields.get("messages")),
         max_tokens=read_limit(fields),
     )
 
 
-def count_prompt(messages: object) -> int:
+def read_prompt(messages: object) -> tuple[str, ...]:
     """The tokens of the prompt. Raises Refused when `messages` is malformed."""
     if not isinstance(messages, list) or not messages:
         raise Refused("'messages' must be an array with at least one message")
     if not all(isinstance(message, dict) for message in messages):
         raise Refused("each of 'messages' must be an object")
-    return sum(max(1, len(str(message.get("content", "")).split())) for message in messages)
+    return tuple(itertools.chain.from_iterable(map(words_of, messages)))
 
 
 def read_limit(fields: dict[str, Any]) -> int | None:
@@ -131,11 +137,14 @@ def event(payload: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(payload, separators=(",", ":")).encode() + b"\n\n"
 
 
-def usage(prompt_n: int, predicted_n: int) -> dict[str, int]:
+def usage(prompt_n: int, predicted_n: int, cached_n: int | None = None) -> dict[str, Any]:
+    """`cached_n`: None where there is no cache."""
+    cached = {} if cached_n is None else {"prompt_tokens_details": {"cached_tokens": cached_n}}
     return {
         "prompt_tokens": prompt_n,
         "completion_tokens": predicted_n,
         "total_tokens": prompt_n + predicted_n,
+        **cached,
     }
 
 
@@ -150,6 +159,8 @@ class Sim:
         output_tokens: int,
         context_size: int = 8192,
         skills: Sequence[str] = (),
+        prefill_ms: float = 0.0,
+        prefix_cache: int = 0,
     ) -> None:
         self.slots = Slots(slots, max_waiting=0)
         self.skills = skills
@@ -158,6 +169,8 @@ class Sim:
         self.ttft_s = ttft_s
         self.itl_s = itl_s
         self.output_tokens = output_tokens
+        self.prefill_s = prefill_ms / 1e6  # of a token
+        self.cache = PrefixCache(prefix_cache)
         self._numbers = itertools.count(1)
 
     def application(self) -> web.Application:
@@ -199,10 +212,21 @@ class Sim:
         except Refused as problem:
             return error(400, str(problem), problem.kind, **problem.more)
         async with self.slots.place():
-            timeline = Timeline(self.ttft_s, self.itl_s, time.monotonic())
+            timeline = self._timeline(task)
             if task.stream:
-                return await self._stream(request, task, timeline, played)
-            return await self._whole(task, timeline, played)
+                response = await self._stream(request, task, timeline, played)
+            else:
+                response = await self._whole(task, timeline, played)
+            self.cache.add((*task.prompt, *words_of(played.message)))
+            return response
+
+    def _timeline(self, task: Task) -> Timeline:
+        cached = self.cache.cached(task.prompt)
+        ttft_s = self.ttft_s + (task.prompt_tokens - cached) * self.prefill_s
+        return Timeline(ttft_s, self.itl_s, time.monotonic(), cached)
+
+    def _usage(self, task: Task, count: int, timeline: Timeline) -> dict[str, Any]:
+        return usage(task.prompt_tokens, count, timeline.cached if self.cache.is_there else None)
 
     def _answer(self, task: Task) -> Played:
         """What a skill answers, else the words. Raises Refused."""
@@ -233,7 +257,7 @@ class Sim:
             {
                 **self._envelope("chat.completion"),
                 "choices": [choice],
-                "usage": usage(task.prompt_tokens, count),
+                "usage": self._usage(task, count, timeline),
                 "timings": timeline.timings(task.prompt_tokens, count),
             }
         )
@@ -259,7 +283,7 @@ class Sim:
             await response.write(content)
         timings = timeline.timings(task.prompt_tokens, count)
         if task.include_usage:
-            counts = usage(task.prompt_tokens, count)
+            counts = self._usage(task, count, timeline)
             tail = chunk({}, reason)
             tail += event({**envelope, "choices": [], "usage": counts, "timings": timings})
         else:
@@ -274,7 +298,15 @@ class Sim:
 async def serve(args: argparse.Namespace) -> None:
     started_s = time.monotonic()
     times_s = args.ttft_ms / 1e3, args.itl_ms / 1e3
-    sim = Sim(args.slots, *times_s, args.output_tokens, args.context_size, args.skills)
+    sim = Sim(
+        args.slots,
+        *times_s,
+        args.output_tokens,
+        args.context_size,
+        args.skills,
+        args.prefill_ms,
+        args.prefix_cache,
+    )
     # When a client leaves, its handler is cancelled, and this frees its slot.
     runner = web.AppRunner(
         sim.application(), handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_S
@@ -293,6 +325,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--slots", type=int, default=8)
     parser.add_argument("--ttft-ms", type=float, default=50.0)
     parser.add_argument("--itl-ms", type=float, default=20.0)
+    parser.add_argument("--prefill-ms", type=float, default=0.0)
+    parser.add_argument("--prefix-cache", type=int, default=0)
     parser.add_argument("--load-ms", type=float, default=0.0)
     parser.add_argument("--output-tokens", type=int, default=256)
     parser.add_argument("--context-size", type=int, default=8192)

@@ -34,6 +34,7 @@ class Load:
     rate_per_s: float | None = None
     arrivals: str = POISSON
     seed: int = SEED
+    depth: int | None = None  # tokens of each prompt, where these are made for it
 
     @property
     def is_open(self) -> bool:
@@ -42,15 +43,17 @@ class Load:
     @property
     def name(self) -> str:
         """The name of its result file."""
-        return (
-            f"inference_r{self.rate_per_s:g}" if self.is_open else f"inference_c{self.concurrency}"
-        )
+        if self.is_open:
+            return f"inference_r{self.rate_per_s:g}"
+        deep = "" if self.depth is None else f"_d{self.depth}"
+        return f"inference_c{self.concurrency}{deep}"
 
     @property
     def title(self) -> str:
-        return (
-            f"{self.rate_per_s:g} requests/s" if self.is_open else f"concurrency {self.concurrency}"
-        )
+        if self.is_open:
+            return f"{self.rate_per_s:g} requests/s"
+        deep = "" if self.depth is None else f", depth {self.depth}"
+        return f"concurrency {self.concurrency}{deep}"
 
     @property
     def planned(self) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from livecheck.core.run import Run
 from livecheck.load.arrivals import Load, Prompt
@@ -31,6 +31,12 @@ MOST_FAILURES_AFTER_SUCCESS = 1000
 # Of the answers of a level as they came. A level with more reads those that have ended, whenever
 # nothing else is to be done; a shorter one reads no answer before its end.
 KEPT_BYTES = 32 << 20
+KEPT_TOKENS = KEPT_BYTES // 5  # of long prompts: those of a level with more are made one by one
+
+
+class PromptMaker(Protocol):
+    def prompt(self, tokens: int) -> Prompt:
+        """A prompt of so many tokens."""
 
 
 @dataclass
@@ -51,6 +57,7 @@ class Session:
     fair_probes: dict[str, Any] = field(default_factory=dict)  # `gateway_probes.fair_metrics`
     stopped: Stop | None = None
     is_direct: bool = False
+    deep: PromptMaker | None = None  # of levels with a depth
 
 
 @dataclass
@@ -152,10 +159,10 @@ class Level:
         return records_of(self.all_answers(), start_ns, starvation, later)
 
 
-def chat_request(session: Session, number: int = 0) -> Request:
+def chat_request(session: Session, number: int = 0, prompt: Prompt | None = None) -> Request:
     """A streamed chat completion. Its first line is unique, so no prompt cache can know it."""
     args = session.run.args
-    prompt = session.prompts[number % len(session.prompts)]
+    prompt = prompt or session.prompts[number % len(session.prompts)]
     messages = prompt.messages if args.same_prompt else prompt.unique()
     more: dict[str, Any] = {"stream_options": {"include_usage": True}} if session.usage else {}
     most = prompt.max_tokens or args.max_tokens
@@ -182,7 +189,7 @@ def warmup_load(session: Session, level: Level) -> Load:
     """At least one request per slot, or none at all. In an open loop: one after the other."""
     count: int = session.run.args.warmup
     slots = 1 if level.load.is_open else level.load.concurrency
-    return Load(slots, max(count, slots) if count else 0)
+    return Load(slots, max(count, slots) if count else 0, depth=level.load.depth)
 
 
 def send(
@@ -199,8 +206,9 @@ def send(
     amount = f"{count} {what}" if load.duration_s is None else f"{what} for {load.duration_s:g} s"
     asker = Asker(session.run, session.wire, reason_of(level, session))
     label = f"{level.load.title}: {amount}"
-    requests: Iterable[Request] = (chat_request(session, number) for number in load.numbers())
-    if count is not None:
+    prompt = session.deep.prompt(load.depth) if session.deep and load.depth else None
+    requests: Iterable[Request] = (chat_request(session, n, prompt) for n in load.numbers())
+    if count is not None and count * (load.depth or 0) <= KEPT_TOKENS:
         requests = list(requests)  # made before the first one is sent
     answers.clear()
     try:
@@ -247,7 +255,7 @@ def next_stop(level: Level, answer: Answer, session: Session) -> Stop | None:
         return Stop(Cause.CREDENTIAL)
     if level.succeeded:
         return None
-    if session.usage and answer.status in (400, 422):
+    if session.usage and level.load.depth is None and answer.status in (400, 422):
         return Stop(Cause.USAGE)
     return cannot_recover([answer])
 

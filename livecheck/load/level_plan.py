@@ -62,7 +62,7 @@ def check_options(args: argparse.Namespace) -> None:
     # figures that get worse as soon as more requests come than are served
     grows = any(each.name.startswith(("ttft", "ttfa", "e2e")) for each in args.slo)
     throughput = any(each.name in SCALARS and not each.upper for each in args.slo)
-    model = rate or search or compare or args.duration or args.prompt_file
+    model = rate or search or compare or args.duration or args.prompt_file or args.depth
     # more than can be kept in memory
     too_many = max(rate or [0]) * (args.duration or 0) > MOST_REQUESTS
     most = f"more than {MOST_REQUESTS} requests per level: lower --rate or --duration"
@@ -82,6 +82,7 @@ def check_options(args: argparse.Namespace) -> None:
         ("--direct-key needs --direct-url", args.direct_key is not None and not compare),
         ("--direct-url compares at concurrency 1", compare and (rate or search or levels != [1])),
         ("--gateway-only sends no requests to the model", args.gateway_only and model),
+        *depth_contradictions(args),
         ("--edge-idle is about requests to the model", args.gateway_only and args.edge_idle),
     )
     for words, applies in contradictions:
@@ -89,6 +90,18 @@ def check_options(args: argparse.Namespace) -> None:
             raise ValueError(words)
     if args.direct_key is not None:
         check_token(args.direct_key, "--direct-key")
+
+
+def depth_contradictions(args: argparse.Namespace) -> Sequence[tuple[str, object]]:
+    """Each with whether it applies: --depth makes the prompts itself, for closed loops."""
+    others = ("rate", "find_capacity", "direct_url", "prompt_file", "same_prompt")
+    return [
+        (
+            f"--depth cannot be used with --{name.replace('_', '-')}",
+            args.depth and getattr(args, name),
+        )
+        for name in others
+    ]
 
 
 def set_defaults(args: argparse.Namespace) -> None:
@@ -116,8 +129,12 @@ def make_loads(args: argparse.Namespace) -> list[Load]:
         rates = {f"{rate:g}": rate for rate in args.rate}.values()
         open_loop = (args.arrivals, args.seed)
         return [Load(most, count, args.duration, rate, *open_loop) for rate in rates]
-    levels = dict.fromkeys(args.concurrency)
-    return [Load(level, count and max(count, level), args.duration) for level in levels]
+    levels = [
+        Load(level, count and max(count, level), args.duration, depth=depth)
+        for depth in dict.fromkeys(args.depth or [None])
+        for level in dict.fromkeys(args.concurrency)
+    ]
+    return levels
 
 
 def result_names(args: argparse.Namespace, loads: Sequence[Load]) -> list[str]:

@@ -16,6 +16,8 @@ def level_lines(figures: dict[str, Any]) -> list[str]:
     at = f"concurrency {figures['concurrency']}"
     if "rate_per_s" in figures:
         at = f"{figures['rate_per_s']:g} requests/s"
+    if "depth_tokens" in figures:
+        at += f", depth {figures['depth_tokens']}"
     count = f"{figures['succeeded']} of {figures['requests']}"
     return [
         f"Inference at {at}: {count} requests succeeded",
@@ -23,6 +25,7 @@ def level_lines(figures: dict[str, Any]) -> list[str]:
         table.row("TTFT [ms]", figures["ttft_ms"]),
         *table.optional_row("  due to sent [ms]", figures.get("due_to_sent_ms", {"n": 0})),
         *answer_row(figures),
+        *prefill_rows(figures),
         table.row("ITL [ms]", figures["itl_ms"]),
         table.row("TPOT [ms]", figures["tpot_ms"]),
         table.row("decode rate [tok/s]", figures["tokens_per_s"]),
@@ -65,6 +68,14 @@ def steady_throughput(figures: dict[str, Any], key: str) -> str:
     """` (steady 105.9)`, behind the figure of the whole level."""
     value = figures["steady"][key]
     return f" (steady: {figure(value)})" if value is not None and is_apart(figures) else ""
+
+
+def prefill_rows(figures: dict[str, Any]) -> list[str]:
+    """How fast prompts were read, of a level with a depth."""
+    if "prefill_tokens_per_s" not in figures:
+        return []
+    rows = [table.row("prefill [tok/s]", figures["prefill_tokens_per_s"])]
+    return rows + table.optional_row("  the server's own", figures["server_prefill_tokens_per_s"])
 
 
 def shown_rows(figures: dict[str, Any]) -> list[str]:

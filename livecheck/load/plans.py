@@ -11,6 +11,8 @@ from functools import lru_cache
 
 from livecheck.core.plan import (
     FIRST_S,
+    PREFILL_S,
+    TEMPLATE_TOKENS,
     TOKEN_S,
     WORKER,
     Plan,
@@ -20,7 +22,7 @@ from livecheck.core.plan import (
     start,
     wait,
 )
-from livecheck.load import capacity, level_plan
+from livecheck.load import capacity, depth, level_plan
 from livecheck.load.arrivals import Load, Prompt
 from livecheck.load.gateway_probes import LEAST_PROBES
 from livecheck.wire.health_cost import COUNT_S
@@ -39,6 +41,8 @@ def plan_benchmark(args: argparse.Namespace) -> Plan:
     for _ in scope.probes:
         total += plan_probes(args)
     size = sizes(args, scope.prompts)
+    if args.depth and scope.loads:
+        total += ask(depth.COUNTING, args.timeout, size[0], size[1] + min(args.depth), usual=2)
     if args.find_capacity:
         return total + plan_search(args, scope.loads[0], size)
     if args.direct_url and scope.loads:
@@ -67,6 +71,20 @@ def plan_probes(args: argparse.Namespace) -> Plan:
 
 def plan_level(args: argparse.Namespace, load: Load, size: tuple[int, int]) -> Plan:
     """The warm-up of a level, and its requests."""
+    if load.depth:
+        deep = math.ceil(load.depth * (1 + depth.MARGIN)) + TEMPLATE_TOKENS
+        return plan_at_depth(args, load, (size[0], max(size[1], deep)))
+    return plan_requests(args, load, size)
+
+
+def plan_at_depth(args: argparse.Namespace, load: Load, size: tuple[int, int]) -> Plan:
+    """The same, with the time to read long prompts."""
+    found = plan_requests(args, load, size)
+    spent_s = found.requests * size[1] * PREFILL_S if load.duration_s is None else 0.0
+    return replace(found, typical_s=found.typical_s + spent_s)
+
+
+def plan_requests(args: argparse.Namespace, load: Load, size: tuple[int, int]) -> Plan:
     tokens, prompt = size
     slots = 1 if load.is_open else load.concurrency
     count = max(args.warmup, slots) if args.warmup else 0

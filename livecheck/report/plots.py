@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from livecheck.core.text import shorten
 from livecheck.report.baseline import Finding
-from livecheck.report.result_files import ResultFile, is_number, short_name
+from livecheck.report.result_files import ResultFile, has_own_work, is_number, short_name
 from livecheck.report.verdict import Comparison, Report
 from livecheck.report.words import change_label, margin_text, percent
 
@@ -182,7 +182,8 @@ def level_pictures(report: Report) -> Iterator[Picture]:
         return
     for key, what in (("ttft_ms", "the first token"), ("e2e_ms", "the whole answer")):
         yield distribution(report, spread_out(levels), key, what)
-    closed = [each for each in levels if each.name.startswith("inference_c")]
+    usual = [each for each in levels if not has_own_work(each.name)]
+    closed = [each for each in usual if each.name.startswith("inference_c")]
     if len(closed) > 1:
         yield from pictures_by_level(closed)
     yield arrivals(levels)

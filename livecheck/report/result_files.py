@@ -44,7 +44,12 @@ RUN_FILE = "run.json"  # of run_all.py
 REPORT = "report"  # the script that report.py's own JSON names; that file may lie in the folder too
 NO_RESULTS = (REPORT, "run_all")  # and run.json, which run_all.py keeps in the folder of its run
 EARLY_ENDS = (Exit.USAGE, Exit.UNDECIDED, Exit.INTERRUPTED, Exit.TERMINATED)
-LEVEL = re.compile(r"inference_(c(?=[0-9]+$)|r)([0-9]{1,9}(?:\.[0-9]{1,9})?(?:e[+-][0-9]{1,2})?)")
+# `inference_c4`, `inference_r2.5`, and what stands behind them where the work is another one
+LEVEL = re.compile(
+    r"inference_(c(?=[0-9]+(?:_|$))|r)([0-9]{1,9}(?:\.[0-9]{1,9})?(?:e[+-][0-9]{1,2})?)"
+    r"(?:_d([0-9]{1,9}))?"
+)
+WORK = {3: "depth"}  # the groups of it that say which work a level has
 T = TypeVar("T")
 
 
@@ -163,21 +168,36 @@ def kind_of(name: str) -> Kind | None:
 def title_of(name: str, otherwise: str) -> str:
     """The heading of a result file by its name: `Inference (concurrency=4)`, `CORS`."""
     if level := LEVEL.fullmatch(name):
-        return f"Inference ({'concurrency' if level[1] == 'c' else 'rate'}={level[2]})"
+        load = f"{'concurrency' if level[1] == 'c' else 'rate'}={level[2]}"
+        work = [f", {words}={level[group]}" for group, words in WORK.items() if level[group]]
+        return f"Inference ({load}{''.join(work)})"
     kind = kind_of(name)
     return kind.title if kind else otherwise
 
 
 def short_name(name: str) -> str:
-    """A level as `c=4` or `r=2.5`, everything else by its name."""
+    """A level as `c=4`, `r=2.5` or `c=4 depth=4096`, everything else by its name."""
     level = LEVEL.fullmatch(name)
-    return f"{level[1]}={level[2]}" if level else name
+    if not level:
+        return name
+    work = [f" {words}={level[group]}" for group, words in WORK.items() if level[group]]
+    return f"{level[1]}={level[2]}{''.join(work)}"
 
 
-def guide_order(name: str) -> tuple[int, float, str]:
-    """A sort key: the guide's steps in their order, levels from low to high."""
+def has_own_work(name: str) -> bool:
+    """Whether a level asks for another work than the usual prompts, as long ones: what is expected
+    of every level is not expected of it, except that its requests succeed."""
+    level = LEVEL.fullmatch(name)
+    return level is not None and any(level[group] for group in WORK)
+
+
+def guide_order(name: str) -> tuple[Any, ...]:
+    """A sort key: the guide's steps in their order, levels from low to high, those with a work of
+    their own behind the others."""
     level, kind = LEVEL.fullmatch(name), kind_of(name)
-    return KINDS.index(kind) if kind else len(KINDS), float(level[2]) if level else 0.0, name
+    work = [int(level[group] or 0) for group in WORK] if level else []
+    place = KINDS.index(kind) if kind else len(KINDS)
+    return place, work, float(level[2]) if level else 0.0, name
 
 
 @dataclass(frozen=True)
@@ -287,7 +307,10 @@ def level_name(level: Mapping[str, Any]) -> str:
     for key, letter in (("rate_per_s", "r"), ("concurrency", "c")):
         value = figures.get(key) if isinstance(figures, dict) else None
         if is_number(value):
-            return f"inference_{letter}{value:g}"
+            assert isinstance(figures, dict)
+            depth = figures.get("depth_tokens")
+            deep = f"_d{depth:g}" if is_number(depth) else ""
+            return f"inference_{letter}{value:g}{deep}"
     return "gateway_overhead" if isinstance(figures, dict) and figures.get("gateway") else "level"
 
 
@@ -523,6 +546,8 @@ def verify_level(file: ResultFile) -> None:
         verify_summary(saved, key, found[key])
     for key in (each for each in LATER_COUNTS if each in saved):
         verify_figure(key, saved[key], found[key])
+    if "prefill_tokens_per_s" in saved:
+        get_summary(saved, "prefill_tokens_per_s")
     for key in SCALARS:
         if not is_figure(saved.get(key)):
             raise Unusable(f"its {key} is {brief(saved[key])}, not a number")
@@ -551,6 +576,9 @@ def verify_load(file: ResultFile) -> None:
         raise Unusable(f"contradictory: named {file.name}, measured at {key} {brief(measured)}")
     if not isinstance(asked, list) or measured not in asked:
         raise Unusable(f"contradictory: named {file.name}, run with --{option} {brief(asked)}")
+    depth = file.metrics.get("depth_tokens")
+    if level[3] != (f"{depth:g}" if is_number(depth) else None):
+        raise Unusable(f"contradictory: named {file.name}, measured at a depth of {brief(depth)}")
 
 
 def verify_record(record: Mapping[str, Any]) -> None:

@@ -25,7 +25,14 @@ from typing import Any
 
 from livecheck.core.checks import Status
 from livecheck.core.toml_file import UnreadableToml, read_toml
-from livecheck.report.result_files import LEVEL, ResultFile, kind_of, short_name, target_url
+from livecheck.report.result_files import (
+    LEVEL,
+    ResultFile,
+    has_own_work,
+    kind_of,
+    short_name,
+    target_url,
+)
 from livecheck.wire.metrics import Objective, parse_objective
 
 OVERHEAD, EVERY_LEVEL = "gateway_overhead", "inference"
@@ -94,6 +101,8 @@ class Thresholds:
         """Those of a result file. A level's own ones come before those for every level."""
         own = self.sections.get(name, {})
         general = self.sections.get(EVERY_LEVEL, {}) if LEVEL.fullmatch(name) else {}
+        if has_own_work(name):  # no time or rate of theirs is like those of the other levels
+            general = {key: each for key, each in general.items() if key == "error_rate"}
         others = [objective for key, objective in general.items() if key not in own]
         return [each for each in (*own.values(), *others) if each]
 

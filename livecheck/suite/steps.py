@@ -15,8 +15,11 @@ from typing import Any
 GATEWAY, FLEET, ALL = "gateway", "fleet", "all"
 PROFILES = (GATEWAY, FLEET, ALL)
 BENCHMARK = "benchmark"
-# A level that the operator adds, under its result's name: requests in flight, or per second.
-OTHER_LEVEL = re.compile(r"inference_(?:c([1-9]\d{0,5})|r(\d{1,6}(?:\.\d{1,3})?))")
+# A level that the operator adds, under its result's name: requests in flight, or per second. The
+# former may have prompts of a wanted length.
+OTHER_LEVEL = re.compile(
+    r"inference_(?:c([1-9]\d{0,5})(?:_d([1-9]\d{1,6}))?|r(\d{1,6}(?:\.\d{1,3})?))"
+)
 LAST_LEVEL = "inference_c8"  # the operator's own levels come after it
 
 POEM = {
@@ -134,15 +137,16 @@ def other_level(name: str) -> Step:
     match = OTHER_LEVEL.fullmatch(name)
     assert match
     if match[1]:
-        return level(name, concurrency=int(match[1]), requests=max(10, 4 * int(match[1])))
-    return level(name, rate=float(match[2]), duration=60)
+        deep = {"depth": int(match[2])} if match[2] else {}
+        return level(name, concurrency=int(match[1]), requests=max(10, 4 * int(match[1])), **deep)
+    return level(name, rate=float(match[3]), duration=60)
 
 
-def load_of(name: str) -> tuple[bool, float]:
+def load_of(name: str) -> tuple[bool, int, float]:
     """Closed loops come before open ones, less load before more."""
     match = OTHER_LEVEL.fullmatch(name)
     assert match
-    return match[1] is None, float(match[1] or match[2])
+    return match[1] is None, int(match[2] or 0), float(match[1] or match[3])
 
 
 def selected(

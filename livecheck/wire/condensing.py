@@ -37,6 +37,7 @@ class Condenser:
     def add(self, answer: Answer) -> None:
         """An answer that has ended."""
         size = answer.reply.size + BYTES_OF_A_READ * len(answer.reply.ends)
+        size += len(answer.request.body or b"")  # a long prompt is kept as long as its answer is
         self._waiting.append((answer, size))
         self._size += size
 

@@ -1,0 +1,119 @@
+"""benchmark.py with prompts that it makes itself: `--depth`, against engines with known times."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from helpers.bench import bench, detail, quick, status
+from helpers.hostile import CHAT, ENVELOPE, HEAD, Call, Server, error, event, good_stream
+from helpers.scripts import run_script
+
+from livecheck.report.result_files import read_folder
+from reference import Deployment, running
+
+TTFT_MS, PREFILL_MS = 20.0, 100.0  # of 1,000 tokens
+
+
+@pytest.fixture(scope="module")
+def sim() -> Iterator[Deployment]:
+    more = {"prefill_ms": PREFILL_MS, "prefix_cache": 64, "rate_limit": 0}
+    with running(engine="sim", ttft_ms=TTFT_MS, itl_ms=2, **more) as deployment:
+        yield deployment
+
+
+def test_depth_gives_prompts_of_that_length_and_their_prefill_rate(sim: Deployment) -> None:
+    finished = quick(sim, "--depth", 512, 2048, "--requests", 4, "--concurrency", 1, 2)
+    assert finished.code == 0, finished.everything
+    for depth in (512, 2048):
+        for concurrency in (1, 2):
+            figures = finished.document(f"inference_c{concurrency}_d{depth}")["metrics"]
+            prompt, ttft_ms = figures["prompt_tokens"]["p50"], figures["ttft_ms"]["p50"]
+            assert depth - 12 <= prompt <= depth and figures["cached_tokens"]["max"] == 0
+            assert figures["depth_tokens"] == depth
+            expected_ms = TTFT_MS + prompt * PREFILL_MS / 1e3
+            assert expected_ms <= ttft_ms < expected_ms + 1000
+            rate = figures["prefill_tokens_per_s"]["p50"]
+            assert 0.5 < rate * ttft_ms / (1e3 * prompt) < 2  # medians of two to four
+            fastest = 1e3 * prompt / figures["ttft_ms"]["min"]
+            assert figures["prefill_tokens_per_s"]["max"] == pytest.approx(fastest, rel=0.02)
+            assert figures["server_prefill_tokens_per_s"]["p50"] >= 0.99 * rate
+            assert figures["tokens_per_s"]["n"] >= 1  # held back on a busy machine: no rate
+    assert "Inference at concurrency 2, depth 2048: 4 of 4" in finished.out
+    assert "Medians by depth" in finished.out and len(finished.out.split("its own")) == 2
+
+
+def test_levels_at_a_depth_are_read_by_the_report(sim: Deployment) -> None:
+    finished = quick(sim, "--depth", 256, "--output", "json")
+    document = json.loads(finished.out)
+    assert document == finished.document("inference_c1_d256")
+    folder = read_folder(finished.results)
+    assert not folder.problems and [each.is_level for each in folder.files] == [True]
+    assert folder.files[0].title == "Inference (concurrency=1, depth=256)"
+    report = run_script("report.py", finished.results)
+    assert "Inference (concurrency=1, depth=256)" in report.out
+
+
+def test_no_prompt_of_a_depth_begins_like_another(sim: Deployment) -> None:
+    def answer(call: Call) -> None:
+        words, tokens = len(call.prompt.split()), {"completion_tokens": 3, "total_tokens": 0}
+        counts = {**ENVELOPE, "choices": [], "usage": {"prompt_tokens": words, **tokens}}
+        call.send(HEAD + good_stream(counted=event(counts)))
+
+    with Server(answer) as server:
+        finished = quick(server, "--depth", 300)
+    assert finished.code == 0, finished.everything
+    prompts = [call.prompt for call in server.to(CHAT)]
+    lengths = [len(prompt.split()) for prompt in prompts]
+    assert len({prompt.split("\n")[0] for prompt in prompts}) == len(prompts) == 2 + 1 + 2
+    assert lengths[0] < lengths[1] < 200 and all(280 < each <= 300 for each in lengths[2:])
+
+
+def test_a_depth_without_room_is_undecided_and_the_others_are_measured() -> None:
+    more = {"context_size": 2048, "slots": 1, "skills": ("context",)}
+    with running(engine="sim", ttft_ms=5, itl_ms=1, rate_limit=0, **more) as deployment:
+        finished = quick(deployment, "--depth", 4096, 256)
+    assert finished.code == 3
+    said = detail(finished, "requests", "inference_c1_d4096")
+    assert "prompts of 4,096 tokens are refused, 2 of 2: 400 request (" in said
+    assert status(finished, "requests", "inference_c1_d256") == "PASS"
+
+
+def test_a_server_that_counts_no_prompts_cannot_be_asked_at_a_depth() -> None:
+    with Server() as server:
+        finished = quick(server, "--depth", 4096)
+    assert finished.code == 3
+    assert "the server does not count the tokens of prompts" in finished.err
+
+
+def test_a_server_that_fails_when_it_has_to_count_fails() -> None:
+    with Server(error(500, "no memory")) as server:
+        finished = quick(server, "--depth", 4096)
+    assert finished.code == 1
+    said = " ".join(finished.out.split())
+    assert "of which the tokens were to be counted, failed: 500 no memory" in said
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        ("--rate", "1"),
+        ("--find-capacity", "--slo", "ttft_p50=1s"),
+        ("--same-prompt",),
+        ("--direct-url", "http://127.0.0.1:9"),
+        ("--gateway-only",),
+    ],
+    ids=" ".join,
+)
+def test_depth_is_for_closed_loops_with_prompts_of_its_own(others: tuple[str, ...]) -> None:
+    finished = run_script("benchmark.py", "--url", "http://127.0.0.1:9", "--depth", "512", *others)
+    assert (finished.code, finished.out, finished.err.count("\n")) == (2, "", 1)
+
+
+def test_the_plan_knows_what_a_depth_costs() -> None:
+    finished = bench("http://127.0.0.1:9", "--plan", "--depth", 4096, "--output", "json")
+    plan = json.loads(finished.out)
+    assert plan["tokens_at_most"] > 11 * 4096
+    shallow = bench("http://127.0.0.1:9", "--plan", "--output", "json")
+    assert plan["requests"] == json.loads(shallow.out)["requests"] + 4

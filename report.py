@@ -151,8 +151,6 @@ def save(screen: Screen, path: Path, form: Callable[[T], str], content: T) -> st
         write_file(path, form(content))
     except OSError as error:
         return f"cannot write {path}: {error.strerror}"
-    except ModuleNotFoundError as error:
-        return f"cannot write {path}: {missing(error, verdict.REQUIREMENTS)}"
     screen.note(f"saved {path}")
     return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from livecheck.core.checks import Status
-from livecheck.core.run import TOOL_VERSION
+from livecheck.core.run import TOOL_VERSION, missing
 from livecheck.report import words
 from livecheck.report.baseline import Finding
 from livecheck.report.evidence import Shown, anchor
@@ -16,7 +16,7 @@ from livecheck.report.result_files import ResultFile
 from livecheck.report.steady_window import window_words
 from livecheck.report.thresholds import Criterion, Verdict
 from livecheck.report.timeline import picture, timelines
-from livecheck.report.verdict import Comparison, Report
+from livecheck.report.verdict import REQUIREMENTS, Comparison, Report
 
 WORDS_BY_CLASS: Mapping[str, Sequence[Verdict | Status | Finding]] = {  # classes of the style sheet
     "good": (Verdict.PASS, Status.PASS, Finding.BETTER),
@@ -36,7 +36,7 @@ NO_LINKS: Mapping[str, str] = {}
 
 
 def text(report: Report) -> str:
-    """The whole page. Raises ModuleNotFoundError without matplotlib."""
+    """The whole page."""
     title = f"{report.word}: {report.about.title}"
     return "\n".join(page(title, STYLE, body(report))) + "\n"
 
@@ -53,7 +53,7 @@ def body(report: Report) -> Iterator[str]:
     lines_of_time = timelines(report.folder)
     drawn = (part for n, each in enumerate(lines_of_time) for part in picture(each, n))
     yield from section("Who waited, who served", drawn)
-    yield from section("Figures", picture_grid(pictures(report)))
+    yield from section("Figures", figures(report))
     yield from section("Notes", bullets(report.notes))
     yield f'<p class="muted"><code>{escape(report.gate_line)}</code></p>'
 
@@ -128,6 +128,17 @@ def comparison_parts(comparison: Comparison) -> Iterator[str]:
 
 
 # --- figures, checks, notes
+
+
+def figures(report: Report) -> Iterator[str]:
+    """The plots; without the package that draws them, what to install: the rest of the page is
+    worth having all the same."""
+    try:
+        drawn = pictures(report)
+    except ModuleNotFoundError as error:
+        yield f"<p>There are no plots: {escape(missing(error, REQUIREMENTS))}</p>"
+        return
+    yield from picture_grid(drawn)
 
 
 def picture_grid(drawn: Sequence[Picture]) -> Iterator[str]:

@@ -70,6 +70,8 @@ from livecheck.load.judging import (
 from livecheck.load.level import Level, Session, cannot_recover, measure_level
 from livecheck.load.level_text import level_lines
 from livecheck.load.plans import plan_benchmark
+from livecheck.load.process_count import add_option
+from livecheck.load.processes import Processes
 from livecheck.load.record import Record
 from livecheck.load.steady import steady_metrics
 from livecheck.wire import chat, metrics, silence
@@ -121,6 +123,7 @@ def build_parser() -> common.Parser:
     objective = option_type(metrics.parse_objective)
     add("--slo", type=objective, action="append", default=[], metavar="NAME=VALUE", help=bound)
     add("--edge-idle", type=common.seconds, metavar="SECONDS", help=silence.OPTION_HELP)
+    add_option(add)
     add_load_options(parser)
     add_prompt_options(parser)
     return parser
@@ -192,7 +195,7 @@ def send_level(session: Session, level: Level, probed: Any, document: Document) 
     found: Records = []
     try:
         if level.stopped is None:
-            measure_level(session, level)
+            (session.measure or measure_level)(session, level)
     finally:
         session.stopped = level.stopped
         # of many answers it takes seconds, and nothing of them is to be lost
@@ -230,7 +233,7 @@ def level_figures(session: Session, level: Level, found: Records) -> dict[str, A
         figures |= {"arrivals": load.arrivals, "seed": load.seed}
     figures["steady"] = steady_metrics(found, load.concurrency, load.is_open, figures)
     figures["client"] = client_metrics(
-        level.all_answers(), session.wire.clock, figures, session.starvation
+        level.all_answers(), session.wire.clock, figures, session.starvation, level.client
     )
     return figures
 
@@ -668,8 +671,14 @@ def measure(run: Run) -> None:
         raise_descriptor_limit(level_plan.most_in_flight(args, scope.loads))
     except OSError as error:
         raise CannotCheck(str(error.strerror)) from None
-    with open_wire(run, run.token()) as wire, Starvation() as starvation:
+    token, count = run.token(), level_plan.processes_kept_ready(args, scope)
+    with (
+        Processes(run, token, scope.prompts, count) as processes,
+        open_wire(run, token) as wire,
+        Starvation() as starvation,
+    ):
         session = first_contact(run, wire, scope, starvation)
+        session.measure = processes.measure
         run.target["model"] = session.model if scope.loads else None
         checks = check_gateway(session, scope.probes, before) if before else []
         probed = before.metrics["gateway"] if before else None

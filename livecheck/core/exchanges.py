@@ -27,6 +27,11 @@ class Noted:
         if len(self.exchanges) < MAX_NOTED:
             self.exchanges.append(answer.exchange)
 
+    def add_exchange(self, exchange: Exchange) -> None:
+        """One that another process has noted."""
+        if len(self.exchanges) < MAX_NOTED:
+            self.exchanges.append(exchange)
+
     def clear(self) -> None:
         self.exchanges = []
 

@@ -67,6 +67,11 @@ class Interruption:
         self.is_handled = True
         return previous
 
+    def forked(self) -> None:
+        """In a process that was just forked: its signals change nothing outside of `attempt`."""
+        self.phase, self.first = SAVING, None
+        self._is_raised, self._postponed = False, 0
+
     def attempt(self, work: Callable[[], object]) -> BaseException | None:
         """Do the work, which a signal interrupts. Returns what ended it early, None if nothing did.
 

@@ -9,7 +9,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from livecheck.core.checks import Check, Status
 from livecheck.core.cleaning import MAX_LINE, clean_line
@@ -20,6 +20,14 @@ REDRAW_S = 0.2  # between two drawings of a bar: each takes up to a millisecond
 # Characters that a run shows at most, of its result and of its notes each: no server makes more.
 # What comes after them is left out on the screen and in the log. Result files have all of it.
 MAX_SHOWN = 400_000
+
+
+class Relay(Protocol):
+    """Where the notes and steps of a process go that measures for another one."""
+
+    def note(self, text: str) -> None: ...
+
+    def step(self) -> None: ...
 
 
 class Screen:
@@ -34,6 +42,7 @@ class Screen:
         self.lines: list[str] = []
         self.stdout_problem: OSError | None = None  # why stdout could not be written to
         self.is_ending = False  # whether all was measured
+        self.relay: Relay | None = None  # shows nothing itself
         self._redact, self._output = redact, output
         self._verbose, self._debug = verbose or debug, debug
         self._left = {"result": MAX_SHOWN, "notes": MAX_SHOWN}
@@ -104,13 +113,17 @@ class Screen:
             self.note_always(f"cannot write to standard output: {error.strerror}")
 
     def _say(self, text: str, coloured: str | None = None) -> None:
-        if self._is_left("result", text):
+        if self.relay:
+            self.relay.note(text)
+        elif self._is_left("result", text):
             self.lines.append(text)
             if self._output == "text":
                 self.write_out((coloured or text) + "\n")
 
     def _note(self, text: str) -> None:
-        if self._is_left("notes", text):
+        if self.relay:
+            self.relay.note(text)
+        elif self._is_left("notes", text):
             self.lines.append(text)
             write_error(text + "\n")
 
@@ -130,6 +143,9 @@ class Screen:
     def progress(self, label: str, total: int | None) -> Iterator[Callable[[], object]]:
         """A bar on a terminal, one line elsewhere. Call what it yields after each step."""
         label = self.clean(label)
+        if self.relay:
+            yield self.relay.step
+            return
         if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
             self._note(label)
             yield lambda: None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+import time
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +22,42 @@ CLIENT_SHARE = 0.05
 SENDING_NS = 1_000_000  # sending a request takes far less
 MERGED_SHARE = 0.01  # share of the events; fewer merged ones cannot move a p99
 
+# Of a core. A process that used so little was not slowed down by its own work; one that uses half
+# has time left for what comes at the same moment.
+LEAST_CPU_SHARE, GOOD_CPU_SHARE = 0.25, 0.5
+MOST_STARVED_SHARE = 0.1  # of the level; above it, others had the processor
+
 TimesLater = Callable[[Timed], "array[float] | partial[array[float]]"]
+
+
+@dataclass
+class Client:
+    """What this program itself did for a level. With several processes: the busiest one's times.
+
+    `clock`, `starvation`: those of the processes together; None where the run's own ones count.
+    """
+
+    processes: int = 1
+    cpu_s: float | None = None
+    wall_s: float | None = None
+    clock: str | None = None
+    starvation: Starvation | None = None
+    _began: tuple[float, float] = (0.0, 0.0)
+
+    def begin(self) -> None:
+        """The time of the processor and of the clock count from now on."""
+        self._began = time.process_time(), time.perf_counter()
+
+    def end(self) -> None:
+        cpu_s, wall_s = self._began
+        self.cpu_s, self.wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
+
+    @property
+    def cpu_share(self) -> float | None:
+        """How much of a core it used while requests ran."""
+        if self.cpu_s is None or not self.wall_s:
+            return None
+        return self.cpu_s / self.wall_s
 
 
 @dataclass
@@ -51,7 +88,11 @@ class Delays:
 
 
 def client_metrics(
-    answers: Iterable[Timed], clock: str, figures: Mapping[str, Any], starvation: Starvation
+    answers: Iterable[Timed],
+    clock: str,
+    figures: Mapping[str, Any],
+    starvation: Starvation,
+    client: Client | None = None,
 ) -> dict[str, Any]:
     """How late this program was, and whether so late that the figures are about itself.
 
@@ -60,6 +101,8 @@ def client_metrics(
     server sent them so are merged, too: the lag of their reads is small beside the time from one
     arrival of that answer to the next, while a client that is too slow reads late again and again.
     """
+    client = client or Client()
+    clock, starvation = client.clock or clock, client.starvation or starvation
     found = Delays()
     for answer in answers:
         found.add(answer)
@@ -70,15 +113,30 @@ def client_metrics(
     gap = metrics.percentile(found.gaps, 50) if found.gaps else None
     ttft = figures["ttft_ms"]["p50"]
     bound = exceeds(harmful, gap) or exceeds(harmful, ttft) or exceeds(found.late, ttft)
+    starved, share = starved_ms(found, starvation), client.cpu_share
     return {
         "clock": clock,
+        "processes": client.processes,
+        "cpu_share": None if share is None else round(share, 3),
         "lag_ms": metrics.summary(found.lags),
         "send_lag_ms": metrics.summary(found.late),
         "merged_reads": found.merged,
         "arrival_gap_ms": None if gap is None else round(gap, 3),
-        "starved_ms": round(starved_ms(found, starvation), 3),
+        "starved_ms": round(starved, 3),
         "client_bound": bound,
+        "processes_needed": processes_needed(client, starved) if bound else None,
     }
+
+
+def processes_needed(client: Client, starved: float) -> int | None:
+    """How many processes would do for a level that this many were too slow for. None when it was
+    not their own work that kept them: something else had the processor, or stopped them."""
+    share, wall_s = client.cpu_share, client.wall_s
+    if share is None or not wall_s or share < LEAST_CPU_SHARE:
+        return None
+    if starved > MOST_STARVED_SHARE * wall_s * 1e3:
+        return None
+    return max(client.processes + 1, math.ceil(client.processes * share / GOOD_CPU_SHARE))
 
 
 def exceeds(lags_ms: Sequence[float], median_ms: float | None) -> bool:
@@ -122,7 +180,7 @@ def records_of(
     `start_ns`: the time that is 0 in them. `times_later`: how to read the `event_ms` of an answer
     when they are asked for.
     """
-    return [record_of(each, start_ns, starvation, times_later) for each in answers]
+    return [record_of(each, start_ns, starvation.watching(each), times_later) for each in answers]
 
 
 def record_of(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from livecheck.core.checks import MAX_OF_CHECK
@@ -24,6 +25,10 @@ class Example(NamedTuple):
     place: int  # of its request in the level
     kind: str
     exchange: dict[str, Any]
+
+
+def placed(example: Example, places: Callable[[int], int]) -> Example:
+    return example._replace(place=places(example.place))
 
 
 class Examples:
@@ -58,6 +63,19 @@ class Examples:
         some = kinds.setdefault(kind, [])
         if len(some) < MAX_OF_CHECK:
             some.append(made())
+
+    def take(self, other: Examples, places: Callable[[int], int]) -> None:
+        """Take in those that another process has chosen from its part of the level; `places` gives
+        the number of a request in the whole level for that in the part."""
+        for fault, kinds in other._first.items():
+            for some in kinds.values():
+                for example in some:
+                    self._keep(fault, example.kind, partial(placed, example, places))
+        for spent_ms, _, example in other._slowest:
+            self._looked_at += 1
+            self._slowest.append((spent_ms, self._looked_at, placed(example, places)))
+        self._slowest = heapq.nlargest(MAX_OF_CHECK, self._slowest)
+        heapq.heapify(self._slowest)
 
     def first(self, fault: str) -> list[Example]:
         """The first answers with a fault, in the order of their requests."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from livecheck.core.run import Run
 from livecheck.load.arrivals import Load, Prompt
-from livecheck.load.client_delay import records_of
+from livecheck.load.client_delay import Client, records_of
 from livecheck.load.examples import ANY, Example, Examples
 from livecheck.load.record import Record
 from livecheck.wire import chat
@@ -58,6 +58,7 @@ class Session:
     stopped: Stop | None = None
     is_direct: bool = False
     deep: PromptMaker | None = None  # of levels with a depth
+    measure: Callable[[Session, Level], None] | None = None  # a level, by several processes
 
 
 @dataclass
@@ -75,6 +76,8 @@ class Level:
     spool: Spool | None = None
     examples: Examples = field(default_factory=Examples)
     stopped: Stop | None = None
+    client: Client = field(default_factory=Client)
+    budget: int = KEPT_BYTES
     succeeded: int = 0  # answers with 200 and to the end, warm-up included
     failed_in_a_row: int = 0
     timeouts_in_a_row: int = 0
@@ -125,6 +128,10 @@ class Level:
         """Whether this is why the level was stopped."""
         return self.stopped is not None and self.stopped.cause is cause
 
+    def stop(self, why: Stop) -> None:
+        """Send no further request."""
+        self.stopped = why
+
     def read(self) -> None:
         """Read the answers that were not read while the level ran, one after the other: of each
         what is needed goes into the spool, and the rest is let go."""
@@ -153,6 +160,7 @@ class Level:
     def records(self, starvation: Starvation) -> list[Record]:
         """Their records. Raises OSError as `all_answers`."""
         self.read()
+        starvation = self.client.starvation or starvation
         begun = first_begun_ns(self.answers), self.spool.begun_ns if self.spool else None
         start_ns = min((each for each in begun if each is not None), default=0)
         later = self.spool.times_later if self.spool else None
@@ -169,20 +177,44 @@ def chat_request(session: Session, number: int = 0, prompt: Prompt | None = None
     return chat.completion(session.model, messages, most, **more)
 
 
-def measure_level(session: Session, level: Level) -> None:
-    """Warm up, then send the level's requests; once more if the server refuses stream_options."""
+def measure_level(
+    session: Session, level: Level, instead: Callable[[], bool] = lambda: False
+) -> None:
+    """Warm up, then send the level's requests; once more if the server refuses stream_options.
+
+    `instead` is called in between, and sends the requests in another way, if that is better.
+    """
     while True:
         level.stopped = None
-        send(session, level, level.warmup, warmup_load(session, level), "warm-up")
+        warm_up(session, level)
+        if level.stopped is None and instead():
+            return
         if level.stopped is None:
-            level.stopped = cannot_recover(level.warmup)
-        if level.stopped is None:
-            folder, tell = session.run.args.results, session.run.note
-            level.spool = Spool(folder, tell, level.examples.look)
-            send(session, level, level.answers, level.load, "requests", level.spool)
+            send_requests(session, level)
         if not level.stop_for(Cause.USAGE):
             return
         session.usage = False
+
+
+def warm_up(session: Session, level: Level) -> None:
+    """Fills `level.warmup`; says why the level's requests would be in vain, if they would."""
+    level.client.begin()
+    try:
+        send(session, level, level.warmup, warmup_load(session, level), "warm-up")
+    finally:
+        level.client.end()
+    if level.stopped is None and (why := cannot_recover(level.warmup)):
+        level.stop(why)
+
+
+def send_requests(session: Session, level: Level) -> None:
+    folder, tell = session.run.args.results, session.run.note
+    level.spool = Spool(folder, tell, level.examples.look)
+    level.client.begin()
+    try:
+        send(session, level, level.answers, level.load, "requests", level.spool)
+    finally:
+        level.client.end()
 
 
 def warmup_load(session: Session, level: Level) -> Load:
@@ -219,7 +251,7 @@ def send(
             total=count,
             keep=answers.extend,
             due_s=load.due_s,
-            budget=KEPT_BYTES,
+            budget=level.budget,
             spool=spool,
         )
     finally:
@@ -233,7 +265,8 @@ def reason_of(level: Level, session: Session) -> Callable[[Answer], Stop | None]
         level.succeeded += answer.is_ok
         level.timeouts_in_a_row = level.timeouts_in_a_row + 1 if answer.timed_out else 0
         level.failed_in_a_row = 0 if answer.is_ok else level.failed_in_a_row + 1
-        level.stopped = level.stopped or next_stop(level, answer, session)
+        if level.stopped is None and (why := next_stop(level, answer, session)):
+            level.stop(why)
         return level.stopped
 
     return reason

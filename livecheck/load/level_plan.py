@@ -12,6 +12,7 @@ from livecheck.core.options import is_wanted
 from livecheck.load import capacity, gateway_cost
 from livecheck.load.arrivals import POISSON, SEED, Load, Prompt, question, read_prompts
 from livecheck.load.gateway_probes import PROBED
+from livecheck.load.process_count import check_processes, kept_ready
 from livecheck.wire import silence
 from livecheck.wire.metrics import SCALARS
 
@@ -41,6 +42,7 @@ def find_scope(args: argparse.Namespace) -> Scope:
     silence.check_option(args)
     check_options(args)
     set_defaults(args)
+    check_processes(args, args.concurrency)
     probes = [path for path, check in PROBED.items() if is_wanted(args, check)]
     names = ["requests", "stream", "pacing", "tokens", "client"]
     names += ["capacity"] if args.find_capacity else []
@@ -146,11 +148,18 @@ def result_names(args: argparse.Namespace, loads: Sequence[Load]) -> list[str]:
 
 
 def most_in_flight(args: argparse.Namespace, loads: Sequence[Load]) -> int:
-    """How many sockets may be open at once."""
-    if args.find_capacity:
-        return int(args.concurrency[0] if args.rate else args.max_level)
+    """How many sockets one process may have open at once."""
     at_once = [min(load.concurrency, load.planned or load.concurrency) for load in loads]
-    return max(at_once, default=1)
+    most = max(at_once, default=1)
+    if args.find_capacity:
+        most = int(args.concurrency[0] if args.rate else args.max_level)
+    return math.ceil(most / (args.processes or 1))
+
+
+def processes_kept_ready(args: argparse.Namespace, scope: Scope) -> int:
+    """How many processes are made before the run begins, in case that a level needs them."""
+    tokens = max(prompt.max_tokens or args.max_tokens for prompt in scope.prompts)
+    return kept_ready(args, scope.loads, tokens)
 
 
 # --- the levels of a search

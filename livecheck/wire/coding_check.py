@@ -54,6 +54,16 @@ class Codings:
             else:
                 self.found.append(answer)
 
+    def take(self, other: Codings) -> None:
+        """Take in what another process has seen."""
+        self.looked_at += other.looked_at
+        self.compressed += other.compressed
+        self.found += other.found[: MOST_KEPT - len(self.found)]
+        for mine, theirs in ((self.problems, other.problems), (self.doubts, other.doubts)):
+            for reason, names in theirs.items():
+                mine.setdefault(reason, {}).update(names)
+        self.examples += other.examples[: MOST_OF_ONE - len(self.examples)]
+
     def look_at(self, answer: Answer) -> None:
         """Find out what is wrong. What was decoded for it is not kept."""
         decoded, name = answer.reply.decode(), name_of(answer)
@@ -98,9 +108,19 @@ def in_words(reasons: Reasons) -> str:
 
 def note_coding(run: Run, answer: Answer) -> None:
     """Remember an answer of the deployment for the check."""
-    codings = run.notes.setdefault(CONTENT_ENCODING, Codings())
-    codings.note(answer)
+    codings_of(run).note(answer)
+
+
+def take_over(run: Run, codings: Codings) -> None:
+    """The same for what another process has seen of the deployment."""
+    codings_of(run).take(codings)
+
+
+def codings_of(run: Run) -> Codings:
+    """What the run knows; it is judged when the run ends."""
+    codings: Codings = run.notes.setdefault(CONTENT_ENCODING, Codings())
     run.late_checks[CONTENT_ENCODING] = judge_of(run, codings)
+    return codings
 
 
 def judge_of(run: Run, codings: Codings) -> Callable[[], Check | None]:

@@ -75,6 +75,18 @@ class Dialect:
             return request
         return dataclasses.replace(request, body=json.dumps(changed).encode())
 
+    @property
+    def learnt(self) -> tuple[dict[str, str], set[float], bool]:
+        """What is known of the model: for `adopt`, in another process."""
+        return dict(self.refused), set(self._cold), self._has_failed
+
+    def adopt(self, learnt: tuple[dict[str, str], set[float], bool]) -> None:
+        """Take over what another process has learnt; nothing is told."""
+        refused, cold, has_failed = learnt
+        self.refused |= refused
+        self._cold |= cold
+        self._has_failed = self._has_failed or has_failed
+
     def as_record(self) -> dict[str, str | None]:
         """What was sent in the place of each refused parameter; None: it was left out."""
         return {name: NEW if name == OLD else None for name in self.refused}

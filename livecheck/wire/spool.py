@@ -59,7 +59,9 @@ class Spool:
 
     def add(self, answer: Answer) -> None:
         """Keep the extract of an answer that was condensed."""
-        found = answer.extract
+        self.keep(answer.extract)
+
+    def keep(self, found: Extract) -> None:
         data = self._packed(found)
         start = self._written(data)
         missing = found.index + 1 - len(self._starts)

@@ -92,6 +92,19 @@ class Starvation:
 
     # what it found
 
+    @classmethod
+    def found_elsewhere(cls, spans: Iterable[Interval]) -> Starvation:
+        """What another process has found with `spans`: it can be asked, and notes nothing."""
+        found = cls()
+        found._ended.set()
+        for begun, ended in spans:
+            found._add(begun, ended)
+        return found
+
+    def watching(self, answer: Timed) -> Starvation:
+        """The one of the process that has read this answer."""
+        return self
+
     def between_ms(self, start_ns: int, end_ns: int) -> float:
         """How much of this time the process could not run; at most the whole of it."""
         near = self._near(start_ns, end_ns)

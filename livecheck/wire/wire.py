@@ -87,6 +87,11 @@ class Wire:
     def __enter__(self) -> Wire:
         return self
 
+    def close_idle(self) -> None:
+        """Close the connections that are kept open for the next exchange."""
+        while self._pool.idle:
+            self._pool.idle.pop().close()
+
     def __exit__(self, *_: object) -> None:
         self._pool.close()
 

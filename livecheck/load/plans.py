@@ -25,6 +25,8 @@ from livecheck.core.plan import (
 from livecheck.load import capacity, depth, level_plan
 from livecheck.load.arrivals import Load, Prompt
 from livecheck.load.gateway_probes import LEAST_PROBES
+from livecheck.load.parts import most_parts, warmup_of
+from livecheck.load.process_count import kept_ready
 from livecheck.wire.health_cost import COUNT_S
 
 # The fastest deployment that a closed loop with --duration is planned for.
@@ -86,14 +88,28 @@ def plan_at_depth(args: argparse.Namespace, load: Load, size: tuple[int, int]) -
 
 def plan_requests(args: argparse.Namespace, load: Load, size: tuple[int, int]) -> Plan:
     tokens, prompt = size
-    slots = 1 if load.is_open else load.concurrency
-    count = max(args.warmup, slots) if args.warmup else 0
-    warmup = ask(count, args.timeout, tokens, prompt, slots)
+    warmup = plan_warmup(args, load, size)
     if load.is_open:
         return warmup + plan_arrivals(args, load, size)
     if load.requests is not None:
         return warmup + ask(load.requests, args.timeout, tokens, prompt, load.concurrency)
     return warmup + plan_duration(args, load, size)
+
+
+def plan_warmup(args: argparse.Namespace, load: Load, size: tuple[int, int]) -> Plan:
+    """Each process has a warm-up of its own; where one process may turn out to be too few, that is
+    known after its warm-up only."""
+
+    def by(count: int) -> Plan:
+        asked = [warmup_of(args.warmup, load, place, count) for place in range(count)]
+        slots = count if load.is_open else load.concurrency
+        usual = sum(asked) if args.processes is not None or count == 1 else 0
+        return ask(sum(asked), args.timeout, *size, slots, usual=usual)
+
+    most = min(kept_ready(args, [load], size[0]), most_parts(load))
+    if args.processes is not None or most < 2:
+        return by(max(most, 1))
+    return by(1) + by(most)
 
 
 def plan_arrivals(args: argparse.Namespace, load: Load, size: tuple[int, int]) -> Plan:

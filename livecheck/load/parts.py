@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 from livecheck.load.arrivals import Load
@@ -77,18 +77,9 @@ def part_of(
     if count is not None and not whole.is_open:
         rounds, rest = divmod(count, whole.concurrency)
         count = rounds * slots + share(rest, place, of)
-    return Part(
-        concurrency=slots,
-        requests=count,
-        duration_s=whole.duration_s,
-        rate_per_s=whole.rate_per_s,
-        arrivals=whole.arrivals,
-        seed=whole.seed,
-        whole=whole,
-        place=place,
-        of=of,
-        started_s=started_s,
-    )
+    same = {each.name: getattr(whole, each.name) for each in fields(Load)}
+    own = same | {"concurrency": slots, "requests": count}
+    return Part(**own, whole=whole, place=place, of=of, started_s=started_s)
 
 
 def warmup_of(count: int, whole: Load, place: int, of: int) -> int:

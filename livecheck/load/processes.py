@@ -232,6 +232,7 @@ class Division:
             has_served=run.has_served,
             has_completed=run.has_completed,
             choice=run.notes.get(CHOICE),
+            deep=session.deep,
         )
 
     # while it runs

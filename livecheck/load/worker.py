@@ -26,7 +26,7 @@ from livecheck.core.run import Run
 from livecheck.load.arrivals import Load, Prompt
 from livecheck.load.channel import Channel
 from livecheck.load.examples import Examples
-from livecheck.load.level import KEPT_BYTES, Level, Session, send_requests, warm_up
+from livecheck.load.level import KEPT_BYTES, Level, PromptMaker, Session, send_requests, warm_up
 from livecheck.load.parts import part_of, warmup_of
 from livecheck.wire import dialect
 from livecheck.wire.answer import Answer, Timed
@@ -54,6 +54,7 @@ class Job:
     has_served: bool
     has_completed: bool
     choice: Any  # of the model, in the notes of the run
+    deep: PromptMaker | None  # as the session has it
 
 
 @dataclass
@@ -214,7 +215,7 @@ class Worker:
 
     def _measure(self, session: Session, job: Job) -> None:
         level = self._level_of(job)
-        session.model, session.usage = job.model, job.usage
+        session.model, session.usage, session.deep = job.model, job.usage, job.deep
         self.run.args.warmup = warmup_of(job.warmup, job.load, job.place, job.of)
         self.orders.level = level
         error = ended_by(session, level)

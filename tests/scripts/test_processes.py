@@ -281,3 +281,11 @@ def test_what_makes_no_sense_is_a_mistake(arguments: tuple[object, ...], words: 
     finished = bench("http://127.0.0.1:9", *arguments)
     assert finished.code == 2 and words in finished.err
     assert len(finished.err.strip().splitlines()[-1]) < 200
+
+
+def test_deep_prompts_are_known_to_all(sim: Deployment) -> None:
+    options = ("--concurrency", 4, "--requests", 4, "--processes", 2, "--depth", 300)
+    finished = quick(sim, *options)
+    assert finished.code == 0, finished.out + finished.err
+    prompts = [each["prompt_tokens"] for each in finished.document("inference_c4_d300")["requests"]]
+    assert len(prompts) == 4 and min(prompts) > 200

@@ -11,6 +11,8 @@
 # make soak     set up, run every script 20 times against a sound deployment: no alarm
 # make peers    install nginx, HAProxy, Caddy (as root, with apt-get) and LiteLLM; test the scripts
 #               against these and llama.cpp's own server (five minutes)
+# make fidelity  how exact benchmark.py is on this machine, from 1 to 1,000 streams: a table (two
+#               minutes)
 # make peers-vllm  install vLLM (3 GB) and compare our figures with its own
 # make browser  install Debian's Chromium for the CORS test (as root, with apt-get; else says so)
 # make sdks     the openai package in its three majors, for the tests (which make them if need be)
@@ -25,7 +27,7 @@ BIN := .venv/bin
 READY := .venv/ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all:
 
-.PHONY: demo demo-all check test peers peers-install peers-vllm faults hostile lint soak browser sdks setup clean
+.PHONY: demo demo-all check test peers peers-install peers-vllm fidelity faults hostile lint soak browser sdks setup clean
 
 demo: $(READY)
 	@$(BIN)/python -m reference.demo
@@ -78,6 +80,9 @@ peers-install: $(READY) .venv/litellm/ready
 	@.venv/litellm/bin/python -m pip install --quiet --disable-pip-version-check \
 		--only-binary :all: -r requirements-peers.txt
 	@touch $@
+
+fidelity: $(READY)
+	@$(BIN)/python tests/tools/fidelity.py
 
 peers-vllm: $(READY) .venv/vllm/ready
 	$(BIN)/python tests/tools/vllm/figures.py

@@ -51,7 +51,15 @@ from livecheck.core.credentials import check_token
 from livecheck.core.options import option_type, positive_number
 from livecheck.core.settings import is_in_clear
 from livecheck.core.text import counted, plural
-from livecheck.load import capacity, client_delay, depth, gateway_cost, gateway_probes, level_plan
+from livecheck.load import (
+    capacity,
+    client_delay,
+    depth,
+    gateway_cost,
+    gateway_probes,
+    level_plan,
+    self_check,
+)
 from livecheck.load.arrivals import CONSTANT, POISSON, Load
 from livecheck.load.client_delay import client_metrics
 from livecheck.load.judging import (
@@ -146,6 +154,8 @@ def add_load_options(parser: common.Parser) -> None:
     straight = "inference server, to measure what the gateway costs"
     add("--direct-url", type=option_type(read_address), metavar="URL", help=straight)
     add("--direct-key", metavar="KEY", help="key for --direct-url (or INFERENCE_DIRECT_KEY)")
+    own = "measure first, on loopback, how wrong this program's own figures are"
+    add("--self-check", action="store_true", help=own)
 
 
 def add_prompt_options(parser: common.Parser) -> None:
@@ -156,6 +166,15 @@ def add_prompt_options(parser: common.Parser) -> None:
 
 
 # --- measure
+
+
+def check_self(run: Run, loads: Sequence[Load]) -> dict[int, dict[str, Any]]:
+    """How wrong the figures of this program are, at the concurrencies of the levels."""
+    if not (run.args.self_check and loads):
+        return {}
+    numbers = self_check.concurrencies(loads, run.args.max_level)
+    is_tls = run.url.startswith("https:")
+    return self_check.measure(numbers, is_tls, run.args.processes, run.note)
 
 
 def first_contact(run: Run, wire: Wire, scope: level_plan.Scope, starvation: Starvation) -> Session:
@@ -234,7 +253,7 @@ def level_figures(session: Session, level: Level, found: Records) -> dict[str, A
     figures["steady"] = steady_metrics(found, load.concurrency, load.is_open, figures)
     figures["client"] = client_metrics(
         level.all_answers(), session.wire.clock, figures, session.starvation, level.client
-    )
+    ) | self_check.for_level(session.self_checks, load)
     return figures
 
 
@@ -280,7 +299,8 @@ def pair_figures(
         "direct_model": past.session.model,
         "client": client_metrics(
             answers, through.session.wire.clock, figures, through.session.starvation
-        ),
+        )
+        | self_check.for_level(through.session.self_checks, through.level.load),
     }
 
 
@@ -671,6 +691,7 @@ def measure(run: Run) -> None:
         raise_descriptor_limit(level_plan.most_in_flight(args, scope.loads))
     except OSError as error:
         raise CannotCheck(str(error.strerror)) from None
+    own = check_self(run, scope.loads)
     token, count = run.token(), level_plan.processes_kept_ready(args, scope)
     with (
         Processes(run, token, scope.prompts, count) as processes,
@@ -678,7 +699,7 @@ def measure(run: Run) -> None:
         Starvation() as starvation,
     ):
         session = first_contact(run, wire, scope, starvation)
-        session.measure = processes.measure
+        session.measure, session.self_checks = processes.measure, own
         run.target["model"] = session.model if scope.loads else None
         checks = check_gateway(session, scope.probes, before) if before else []
         probed = before.metrics["gateway"] if before else None

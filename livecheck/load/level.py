@@ -59,6 +59,7 @@ class Session:
     is_direct: bool = False
     deep: PromptMaker | None = None  # of levels with a depth
     measure: Callable[[Session, Level], None] | None = None  # a level, by several processes
+    self_checks: dict[int, dict[str, Any]] = field(default_factory=dict)  # `self_check.measure`
 
 
 @dataclass

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from livecheck.core.credentials import check_token
 from livecheck.core.options import is_wanted
-from livecheck.load import capacity, gateway_cost
+from livecheck.load import capacity, gateway_cost, self_check
 from livecheck.load.arrivals import POISSON, SEED, Load, Prompt, question, read_prompts
 from livecheck.load.gateway_probes import PROBED
 from livecheck.load.process_count import check_processes, kept_ready
@@ -86,6 +86,8 @@ def check_options(args: argparse.Namespace) -> None:
         ("--gateway-only sends no requests to the model", args.gateway_only and model),
         *depth_contradictions(args),
         ("--edge-idle is about requests to the model", args.gateway_only and args.edge_idle),
+        ("--self-check is about requests to the model", args.gateway_only and args.self_check),
+        (self_check.MISSING, args.self_check and not self_check.is_possible()),
     )
     for words, applies in contradictions:
         if applies:

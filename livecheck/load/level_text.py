@@ -7,7 +7,7 @@ from typing import Any
 from livecheck.core.text import figure
 from livecheck.load import table
 from livecheck.load.steady import words_of
-from livecheck.wire import metrics, silence
+from livecheck.wire import client_error, metrics, silence
 from livecheck.wire.thinking_figures import source_words
 
 
@@ -119,6 +119,8 @@ def single_figures(figures: dict[str, Any]) -> list[str]:
     }
     if not figures["with_thoughts"]:
         del entries["thoughts"]
+    if words := client_error.words(figures["client"]):
+        entries["client error"] = words
     if figures["goodput_per_s"] is None:
         del entries["goodput"]
     if not no_rate:

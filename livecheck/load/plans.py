@@ -22,7 +22,7 @@ from livecheck.core.plan import (
     start,
     wait,
 )
-from livecheck.load import capacity, depth, level_plan
+from livecheck.load import capacity, depth, level_plan, self_check
 from livecheck.load.arrivals import Load, Prompt
 from livecheck.load.gateway_probes import LEAST_PROBES
 from livecheck.load.parts import most_parts, warmup_of
@@ -42,6 +42,8 @@ def plan_benchmark(args: argparse.Namespace) -> Plan:
     total = start() + ask(contact, args.timeout, at_once=max(1, contact), usual=contact)
     for _ in scope.probes:
         total += plan_probes(args)
+    if args.self_check:
+        total += plan_self_check(self_check.concurrencies(scope.loads, args.max_level))
     size = sizes(args, scope.prompts)
     if args.depth and scope.loads:
         total += ask(depth.COUNTING, args.timeout, size[0], size[1] + min(args.depth), usual=2)
@@ -55,6 +57,14 @@ def plan_benchmark(args: argparse.Namespace) -> Plan:
         slots = 1 if args.rate else scope.loads[0].concurrency
         total += ask(slots, args.timeout, at_once=slots, usual=0)
     return total + notes(wakes=WORKER) if scope.loads else total
+
+
+def plan_self_check(numbers: Sequence[int]) -> Plan:
+    """Nothing of it reaches the deployment."""
+    count = len(numbers)
+    found = wait(count * self_check.TYPICAL_S, count * self_check.LONGEST_S)
+    told = "--self-check sends requests on loopback, to a server of its own, before the levels: "
+    return found + notes(f"{told}none of them reaches the deployment")
 
 
 def sizes(args: argparse.Namespace, prompts: Sequence[Prompt]) -> tuple[int, int]:

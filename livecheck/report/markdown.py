@@ -18,6 +18,7 @@ from livecheck.report.result_files import ResultFile
 from livecheck.report.steady_window import window_words
 from livecheck.report.thresholds import Criterion, Verdict
 from livecheck.report.verdict import Comparison, Report, in_words
+from livecheck.wire import client_error
 from livecheck.wire.metrics import no_rate_words
 
 STATISTICS = ("p50", "p95", "p99")
@@ -199,6 +200,8 @@ def level_lines(figures: Mapping[str, Any], size: Size) -> Iterator[str]:
     yield f"- Output throughput: {figure(figures.get('output_tokens_per_s'))} tok/s"
     if window := window_words(figures):
         yield item(window, size)
+    if error := client_error.words(figures.get("client")):
+        yield item(f"Client error: {error}", size)
     errors = "-" if share is None else f"{100 * share:.1f} %"
     yield f"- Error rate: {errors} of {figures['requests']} requests"
 

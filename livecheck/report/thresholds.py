@@ -33,6 +33,7 @@ from livecheck.report.result_files import (
     short_name,
     target_url,
 )
+from livecheck.wire import client_error
 from livecheck.wire.metrics import Objective, parse_objective
 
 OVERHEAD, EVERY_LEVEL = "gateway_overhead", "inference"
@@ -271,7 +272,11 @@ def judge_one(
     if objective.name == "error_rate" and (overload := find_overload(file, limits)):
         why = f"not judged: {overload}"
         return Criterion(name, label, target, shown, samples, Verdict.REPORTED, why)
-    notes = (value_with_network(objective, file), about_samples(objective, samples or 0))
+    notes = (
+        value_with_network(objective, file),
+        about_samples(objective, samples or 0),
+        client_error.limit_words(file.metrics.get("client"), objective.key),
+    )
     detail = "; ".join(note for note in notes if note)
     if is_percentile(objective) and (samples or 0) < MIN_SAMPLES:
         return Criterion(name, label, target, shown, samples, Verdict.UNDECIDED, detail)

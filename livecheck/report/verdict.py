@@ -51,6 +51,7 @@ from livecheck.report.words import (
     shown_within,
     unclear_in_words,
 )
+from livecheck.wire import client_error
 from livecheck.wire.metrics import no_rate_words
 
 GATEWAY, FLEET = (
@@ -279,6 +280,10 @@ def notes_about_client(files: Sequence[ResultFile]) -> list[str]:
         f"{name}: client-bound, the figures include the client's delays"
         for name, client in clients
         if isinstance(client, Mapping) and client.get("client_bound") is True
+    ] + [
+        f"{name}: client error on the machine that measured: {words}"
+        for name, client in clients
+        if (words := client_error.words(client))
     ]
 
 

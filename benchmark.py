@@ -82,7 +82,7 @@ from livecheck.load.process_count import add_option
 from livecheck.load.processes import Processes
 from livecheck.load.record import Record
 from livecheck.load.steady import steady_metrics
-from livecheck.wire import chat, metrics, silence
+from livecheck.wire import chat, metrics, silence, speculation
 from livecheck.wire.access import no_access
 from livecheck.wire.asking import Cause, open_wire, rate_limit_words
 from livecheck.wire.model_choice import model_to_ask
@@ -464,6 +464,7 @@ def token_problems(good: Records) -> list[str]:
     if many := [(events, tokens) for events, tokens in pairs if tokens and events > tokens]:
         example = f"as {many[0][0]} events for {many[0][1]} tokens"
         problems.append(f"more events than tokens in {plural(len(many), 'answer')}, {example}")
+    problems += speculation.problems(good)
     by_events = [record for record in good if record["token_source"] == "events"]
     if uncounted := sum(not record["token_doubts"] for record in by_events):
         problems.append(f"the server gives no count: events were counted in {uncounted} answers")

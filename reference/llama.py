@@ -63,6 +63,15 @@ def parameters(xllamacpp: Any, args: argparse.Namespace) -> Any:
     params.ui = False
     if args.chat_template:
         params.chat_template = args.chat_template.read_text(encoding="utf-8")
+    if args.draft_tokens:
+        # Its own draft is no faster, but everything that a client sees of speculation is real.
+        kinds = xllamacpp.common_speculative_type
+        params.speculative.types = [kinds.COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE]
+        draft = params.speculative.draft
+        draft.mparams.path = str(model)
+        draft.n_max = args.draft_tokens
+        draft.n_gpu_layers = args.gpu_layers
+        draft.cpuparams.n_threads = draft.cpuparams_batch.n_threads = args.threads
     params.verbosity = LOG_ERRORS_ONLY
     # By default the prompt cache in main memory may grow to 8 GB. The slots' own cache is enough.
     params.cache_ram_mib = 0
@@ -78,6 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--gpu-layers", type=int, default=0)
     parser.add_argument("--api-key", action="append", default=[])
     parser.add_argument("--chat-template", type=Path)
+    parser.add_argument("--draft-tokens", type=int, default=0)
     args = parser.parse_args(argv)
     end_with_parent()
     xllamacpp = server_module()

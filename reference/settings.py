@@ -197,6 +197,9 @@ class EngineSettings:
     chat_template: Path | None = setting(
         None, existing_file, "llama: file with a chat template (the model's own)"
     )
+    draft_tokens: int = setting(
+        0, whole(0, 16), "llama: tokens that it drafts for each step, with the same model (0: none)"
+    )
     ttft_ms: float = setting(50.0, seconds_or_ms, "sim: time to the first token (50)")
     itl_ms: float = setting(20.0, seconds_or_ms, "sim: time between two tokens (20)")
     prefill_ms: float = setting(

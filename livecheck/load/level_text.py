@@ -7,7 +7,7 @@ from typing import Any
 from livecheck.core.text import figure
 from livecheck.load import table
 from livecheck.load.steady import words_of
-from livecheck.wire import client_error, metrics, silence
+from livecheck.wire import client_error, metrics, silence, speculation
 from livecheck.wire.thinking_figures import source_words
 
 
@@ -115,8 +115,13 @@ def single_figures(figures: dict[str, Any]) -> list[str]:
         "prompt": prompt_words(figures),
         "tokens counted by": token_sources(figures["token_sources"]),
         "thoughts": thoughts_words(figures),
+        "tokens at once": speculation.words(figures) or "",
+        "draft accepted": speculation.draft_words(figures) or "",
         "clock": figures["client"]["clock"],
     }
+    for label in ("tokens at once", "draft accepted"):
+        if not entries[label]:
+            del entries[label]
     if not figures["with_thoughts"]:
         del entries["thoughts"]
     if words := client_error.words(figures["client"]):

@@ -56,6 +56,7 @@ from livecheck.report.session_spread import (
     student_shift,
 )
 from livecheck.wire.metrics import percentile, tokens_of
+from livecheck.wire.speculation import at_once
 from livecheck.wire.thinking_figures import thinks
 
 if TYPE_CHECKING:
@@ -425,6 +426,8 @@ def metrics_of(file: ResultFile) -> Sequence[Metric]:
 def compare_metric(
     now: ResultFile, then: Sequence[ResultFile], metric: Metric, sessions: Mapping[Path, int]
 ) -> Compared | None:
+    if metric.key == "itl_ms" and any(at_once(each.metrics) for each in (now, *then)):
+        return None  # `about_steps` says so
     shifts = [(each, shift_between(now, each, metric)) for each in then]
     known = [(each, shift) for each, shift in shifts if shift]
     if not known:
@@ -432,6 +435,15 @@ def compare_metric(
     files = [each for each, _ in known]
     numbers = [sessions[each.path.parent] for each in files]
     return Compared(now, metric, files, [shift for _, shift in known], numbers)
+
+
+def about_steps(now: ResultFile, then: Sequence[ResultFile]) -> list[str]:
+    """Why ITL is not compared, where an arrival brings the tokens of a step."""
+    several = [tokens for each in (now, *then) if (tokens := at_once(each.metrics))]
+    if not (now.is_level and several):
+        return []
+    told = f"{now.name}: ITL is not compared, TPOT is: up to {max(several):.1f} tokens come at once"
+    return [f"{told} on average (speculative decoding, or several tokens in a step)"]
 
 
 def missing_metric(now: ResultFile, then: Sequence[ResultFile]) -> str | None:

@@ -72,6 +72,7 @@ class Record(Mapping[str, Any]):
         *("due_ms", "sent_ms", "ended_ms", "connect_ms", "ttfb_ms", "round_trip_ms"),
         *("ttft_ms", "tpot_ms", "e2e_ms", "tokens_per_s", "no_rate", "event_ms"),
         *("ttfa_ms", "thinking_tokens", "answer_tokens", "thinking_source"),
+        *("draft_tokens", "draft_accepted_tokens", "output_events", "output_arrivals"),
         *("output_tokens", "shown_tokens", "prompt_tokens", "token_source"),
         *(
             "kind",

@@ -18,7 +18,7 @@ from livecheck.report.result_files import ResultFile
 from livecheck.report.steady_window import window_words
 from livecheck.report.thresholds import Criterion, Verdict
 from livecheck.report.verdict import Comparison, Report, in_words
-from livecheck.wire import client_error
+from livecheck.wire import client_error, speculation
 from livecheck.wire.metrics import no_rate_words
 
 STATISTICS = ("p50", "p95", "p99")
@@ -197,6 +197,11 @@ def level_lines(figures: Mapping[str, Any], size: Size) -> Iterator[str]:
         yield item(why, size)
     yield f"- Total latency {statistics(figures['e2e_ms'])}"
     yield f"- ITL {statistics(figures['itl_ms'])}"
+    if told := speculation.words(figures):
+        yield f"- TPOT {statistics(figures['tpot_ms'])}"
+        yield item(f"Tokens: {told}", size)
+    if accepted := speculation.draft_words(figures):
+        yield f"- Speculative decoding: {accepted} accepted"
     yield f"- Output throughput: {figure(figures.get('output_tokens_per_s'))} tok/s"
     if window := window_words(figures):
         yield item(window, size)

@@ -525,9 +525,12 @@ RECORD_WORDS = ("no_rate", "thinking_source")
 RECORD_NUMBERS = {"sent_ms", "ended_ms", "output_tokens", *SUMMARIES} - {"itl_ms"}
 
 
+DRAFTS = ("draft_tokens", "draft_accepted_tokens")
+AT_ONCE = ("tokens_per_event", "tokens_per_arrival")
+OPTIONAL_NUMBERS = ("due_ms", "shown_tokens", *DRAFTS, "output_events", "output_arrivals")
 # of versions that have them, and figures of a record as well
 LATER_SUMMARIES = ("ttfa_ms", "thinking_tokens", "answer_tokens")
-LATER_COUNTS = ("with_thoughts", "without_answer")
+LATER_COUNTS = ("with_thoughts", "without_answer", *DRAFTS, "acceptance_rate", *AT_ONCE)
 
 
 def verify_level(file: ResultFile) -> None:
@@ -586,7 +589,7 @@ def verify_record(record: Mapping[str, Any]) -> None:
     events, error = record.get("event_ms"), record.get("error")
     if not (
         all(key in record and is_figure(record[key]) for key in RECORD_NUMBERS)
-        and all(is_figure(record.get(key)) for key in ("due_ms", "shown_tokens", *LATER_SUMMARIES))
+        and all(is_figure(record.get(key)) for key in (*OPTIONAL_NUMBERS, *LATER_SUMMARIES))
         and all(isinstance(record.get(key), (str, type(None))) for key in RECORD_WORDS)
         and isinstance(events, array)
         and isinstance(record.get("excluded"), bool)

@@ -17,7 +17,14 @@ from livecheck.core.checks import VERDICTS, Exit, Status, worst
 from livecheck.core.result_file import SCHEMA_VERSION
 from livecheck.core.run import TOOL_VERSION, missing
 from livecheck.core.text import shorten
-from livecheck.report.baseline import Change, Finding, compare, differences, missing_metric
+from livecheck.report.baseline import (
+    Change,
+    Finding,
+    about_steps,
+    compare,
+    differences,
+    missing_metric,
+)
 from livecheck.report.result_files import (
     KINDS,
     REPORT,
@@ -463,6 +470,7 @@ def find_pairs(
         else:
             pairs.append((now, then))
             found.notes += cautions(now, then)
+            found.notes += about_steps(now, then)
             if len(then) < len(baselines):
                 count = f"{len(then)} of the {len(baselines)} baseline runs"
                 found.notes.append(f"{name} is only in {count}")

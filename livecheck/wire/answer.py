@@ -30,6 +30,7 @@ from livecheck.wire.error_words import (
 )
 from livecheck.wire.proxy import BARRED, DOUBTFUL
 from livecheck.wire.shown_exchange import shown_exchange
+from livecheck.wire.speculation import draft_figures
 from livecheck.wire.spoken import content_in, thoughts_in
 from livecheck.wire.thinking_figures import thinking_figures
 from livecheck.wire.thoughts import Ending, Spent, asked_tokens, spent
@@ -741,6 +742,7 @@ class Answer:
             "late_ms": ms(reply.late_ns) if reply.late_ns is not None else None,
             "retry_after_s": self.retry_after_s,
             **server_figures(stream.timings or {}),
+            **draft_figures(stream.timings or {}),
             "complaints": [f"{each.kind}: {each.text}" for each in self.complaints],
             "progress_events": stream.progress,
             "thoughts_only": self.spent.words() if self.spent else None,

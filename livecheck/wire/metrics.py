@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from livecheck.wire import silence, thinking_figures
+from livecheck.wire import silence, speculation, thinking_figures
 from livecheck.wire.decode_figures import NO_OUTPUT, NO_RATE
 from livecheck.wire.output_arrivals import read_arrivals
 
@@ -98,6 +98,7 @@ def level_metrics(records: Records, objectives: Sequence[Objective] = ()) -> dic
         "token_sources": dict(Counter(filter(None, (r["token_source"] for r in good)))),
         "no_rate": dict(Counter(_values(good, "no_rate"))),
         **thinking_figures.summary_of(good),
+        **speculation.summary_of(good),
         "retry_after_s": sorted(set(_values(counted, "retry_after_s"))),
         **{f"{kind}_tokens": summary(_values(good, f"{kind}_tokens"), 1) for kind in TOKENS},
         **(_open_loop(timed) if timed else {}),
@@ -245,12 +246,23 @@ class Objective:
         """Why a level does not tell this figure, or only that of fewer than half of its answers."""
         if self.key == ANSWER:
             return self._why_no_answer(figures)
+        if self.key == "itl_ms" and (why := self._why_steps(figures)):
+            return why
         reasons: Mapping[str, int] = figures.get("no_rate") or {}
         missing = sum(count for reason, count in reasons.items() if reason != NO_OUTPUT)
         if not missing or self.key not in (*RATES, *OF_RATES):
             return None
         is_rare = self.key in RATES and 2 * missing > figures["succeeded"]
         return no_rate_words(figures) if is_rare or self.value(figures) is None else None
+
+    def _why_steps(self, figures: Mapping[str, Any]) -> str | None:
+        """Why the time of a step breaks a bound that the time of a token may keep; None when it
+        keeps it, or when each of its tokens takes longer as well."""
+        value = self.value(figures)
+        tokens = speculation.at_once(figures)
+        if value is None or tokens is None or self.holds(value):
+            return None
+        return speculation.itl_words(tokens) if self.holds(value / tokens) else None
 
     def _why_no_answer(self, figures: Mapping[str, Any]) -> str | None:
         """Of answers that did not begin, TTFA is longer than all that was seen of them: a broken

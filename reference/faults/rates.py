@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .fault import Fault, SoundVariant
+from .fault import Fault, Install, SoundVariant
 from .planting import all_of, on_events
 from .streams import Events, as_event, content, in_groups, payload, with_content
 from .thinking import in_whole_answers, some_thoughts
@@ -145,6 +145,38 @@ def as_words(usage: dict[str, Any]) -> None:
         usage[name] = str(usage[name])
 
 
+# Tokens of each step of an engine that drafts three and has some of them right, and one more.
+STEPS = (4, 1, 3, 2, 4, 4)
+DRAFTED = 3
+
+
+def speculative(is_sound: bool = True) -> Install:
+    """Several tokens in an event, and llama.cpp's account of the drafts in the timings."""
+
+    async def steps(stream: Events) -> Events:
+        texts: list[str] = []
+        last: dict[str, Any] = {}
+        sent = tokens = 0
+        async for event in stream:
+            fields = payload(event)
+            if text := content(fields):
+                texts.append(text)
+                last = fields
+            if texts and (len(texts) == STEPS[sent % len(STEPS)] or not text):
+                yield with_content(last, "".join(texts))
+                sent, tokens, texts = sent + 1, tokens + len(texts), []
+            if not text:
+                if fields and fields.get("timings"):
+                    drafted, accepted = DRAFTED * sent, tokens - sent
+                    if not is_sound:
+                        drafted, accepted = accepted, drafted
+                    fields["timings"] |= {"draft_n": drafted, "draft_n_accepted": accepted}
+                    event = as_event(fields)
+                yield event
+
+    return on_events(steps)
+
+
 SHOWN = 4  # tokens
 
 
@@ -220,6 +252,12 @@ ROWS: tuple[Fault, ...] = (
         "usage counts the prompt's tokens as output",
         install=on_events(change_usage(with_prompt)),
     ),
+    _tokens(
+        "drafts-contradict",
+        "more draft tokens are accepted than were drafted",
+        install=speculative(is_sound=False),
+        says="more draft tokens accepted than drafted",
+    ),
     _tokens("usage-zero", "usage counts 0 tokens", install=on_events(change_usage(of_nothing))),
     _sdk(
         "sdk-blocks-4k",
@@ -251,6 +289,13 @@ SOUND: tuple[SoundVariant, ...] = (
         "an event has the text of four tokens",
         (BENCHMARK, SDK),
         on_events(joined(4)),
+        options={"itl_ms": 4},
+    ),
+    SoundVariant(
+        "speculative",
+        "an engine drafts three tokens in each step, and sends what it accepts in one event",
+        (BENCHMARK, SDK),
+        speculative(),
         options={"itl_ms": 4},
     ),
     SoundVariant(

@@ -95,3 +95,27 @@ def test_hidden_tokens_that_nobody_names_leave_no_rate() -> None:
         assert status(finished, check) == "SKIP"
         assert "does not fit the text" in detail(finished, check)
     assert level(finished)["metrics"]["output_tokens_per_s"] is None
+
+
+# --- several tokens in a step
+
+
+def test_an_engine_that_speculates_is_compared_by_its_tokens() -> None:
+    """Steps of 4, 1, 3, 2, 4 and 4 tokens, three drafted in each: 64 tokens in 22 events."""
+    bounds = ("--slo", f"itl_p50={2 * ITL_MS}ms", "--slo", "tpot_p50=1s")
+    finished = measured("speculative", "--max-tokens", 64, "--warmup", 0, *bounds)
+    figures, records = level(finished)["metrics"], level(finished)["requests"]
+    assert [record["output_events"] for record in records] == [22, 22]
+    assert [record["draft_tokens"] for record in records] == [66, 66]
+    assert figures["acceptance_rate"] == pytest.approx(42 / 66, abs=1e-3)
+    assert figures["tokens_per_event"] == pytest.approx(63 / 22, abs=1e-2)
+    assert figures["tokens_per_s"]["mean"] == pytest.approx(TRUE_RATE, rel=0.15)
+    assert statuses(finished, ("tokens", "slo:tpot_p50")) == ["PASS"] * 2
+    assert status(finished, "pacing") != "WARN"  # SKIP: this program was late itself
+    assert status(finished, "slo:itl_p50") == "SKIP"
+    assert "put the bound on TPOT" in detail(finished, "slo:itl_p50")
+    said = " ".join(finished.out.split())
+    assert "2.9 tokens in an event: compare TPOT, not ITL" in said
+    assert "63.6 % of 132 draft tokens" in said
+    report = run_script("report.py", str(finished.results), "--output", "markdown")
+    assert "63.6 % of 132 draft tokens accepted" in report.out and "- TPOT p50: " in report.out

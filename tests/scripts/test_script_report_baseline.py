@@ -47,6 +47,33 @@ def without_rate(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+def in_steps(document: dict[str, Any]) -> dict[str, Any]:
+    """Each of the 16 events has three tokens."""
+    for record in document["requests"]:
+        events = len(record["event_ms"])
+        record |= {"output_events": events, "output_arrivals": events}
+        record |= {"output_tokens": 3 * events, "shown_tokens": 3 * events}
+    document["metrics"] |= metrics.level_metrics(document["requests"])
+    return document
+
+
+@pytest.mark.parametrize("which", [("now",), ("old",), ("now", "old")])
+def test_the_time_of_a_step_is_not_compared_with_that_of_a_token(
+    which: tuple[str, ...], tmp_path: Path
+) -> None:
+    documents = {name: level(4, seed=seed) for name, seed in (("now", 5), ("old", 6))}
+    for name in which:
+        in_steps(documents[name])
+    now, old = (
+        gateway_folder(tmp_path / name, inference_c4=documents[name]) for name in ("now", "old")
+    )
+    comparison = as_json(now, "--baseline", old)["baseline"]
+    compared = {e["metric"] for e in comparison["changes"] if e["document"] == "inference_c4"}
+    assert "tpot_ms" in compared and "itl_ms" not in compared
+    said = "inference_c4: ITL is not compared, TPOT is: up to 2.9 tokens come at once"
+    assert any(said in note for note in comparison["notes"])
+
+
 @pytest.mark.parametrize("gone", ["now", "old"])
 def test_a_figure_that_only_one_run_has_is_undecided(gone: str, tmp_path: Path) -> None:
     documents = {name: level(4, seed=seed) for name, seed in (("now", 5), ("old", 6))}

@@ -55,6 +55,7 @@ from livecheck.load import (
     capacity,
     client_delay,
     depth,
+    drift,
     gateway_cost,
     gateway_probes,
     level_plan,
@@ -93,7 +94,7 @@ from livecheck.wire.wire import Wire, raise_descriptor_limit
 
 CHECKS = (
     *("ping", "health", "requests", "stream", "pacing", "tokens"),
-    *("client", "cost", "capacity", "slo", silence.NAME),
+    *("client", drift.NAME, "cost", "capacity", "slo", silence.NAME),
 )
 MAX_PER_S = 10_000
 PROMPT = "Write a short poem about the sea"
@@ -251,6 +252,8 @@ def level_figures(session: Session, level: Level, found: Records) -> dict[str, A
         figures |= {"load_model": "open loop", "rate_per_s": load.rate_per_s}
         figures |= {"arrivals": load.arrivals, "seed": load.seed}
     figures["steady"] = steady_metrics(found, load.concurrency, load.is_open, figures)
+    sent = (load.concurrency, load.is_open, len(session.prompts), level.client.processes)
+    figures["steady"]["trend"] = drift.trend_metrics(found, *sent)
     figures["client"] = client_metrics(
         level.all_answers(), session.wire.clock, figures, session.starvation, level.client
     ) | self_check.for_level(session.self_checks, load)
@@ -499,7 +502,7 @@ def fair_figures(session: Session, found: Records) -> Fair:
 def judge_level(
     session: Session, level: Level, found: Records, figures: dict[str, Any]
 ) -> list[Check]:
-    objectives = session.run.args.slo
+    objectives, wanted = session.run.args.slo, session.run.args.only or ()
     limited = level.stop_for(Cause.RATE_LIMIT)
     fair = functools.cache(lambda: fair_figures(session, found))
     checks = [
@@ -508,6 +511,7 @@ def judge_level(
         check_pacing(found, figures["client"]["client_bound"]),
         check_tokens(session.usage, found),
         check_client(figures),
+        drift.check_steady(figures, drift.NAME in wanted),
         *(check_objective(each, figures, found, limited, fair) for each in objectives),
         check_edge(session, found, figures["client"]["client_bound"]),
     ]

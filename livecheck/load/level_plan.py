@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from livecheck.core.credentials import check_token
 from livecheck.core.options import is_wanted
-from livecheck.load import capacity, gateway_cost, self_check
+from livecheck.load import capacity, drift, gateway_cost, self_check
 from livecheck.load.arrivals import POISSON, SEED, Load, Prompt, question, read_prompts
 from livecheck.load.gateway_probes import PROBED
 from livecheck.load.process_count import check_processes, kept_ready
@@ -44,7 +44,7 @@ def find_scope(args: argparse.Namespace) -> Scope:
     set_defaults(args)
     check_processes(args, args.concurrency)
     probes = [path for path, check in PROBED.items() if is_wanted(args, check)]
-    names = ["requests", "stream", "pacing", "tokens", "client"]
+    names = ["requests", "stream", "pacing", "tokens", "client", drift.NAME]
     names += ["capacity"] if args.find_capacity else []
     names += ["cost"] if args.direct_url else []
     streams = any(is_wanted(args, name) for name in names) and not args.gateway_only

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from helpers.bench import bench, level
+from helpers.hostile import HEAD, Call, Server, good_stream
 
 from reference import Deployment, running
 
@@ -48,3 +52,37 @@ def test_a_small_level_says_that_it_has_no_steady_window(sim: Deployment) -> Non
     assert steady["requests"] is None and "are needed" in steady["reason"]
     assert "steady window       none: only" in finished.out
     assert "in the steady window:" not in finished.out
+
+
+def test_only_steady_says_why_it_cannot_tell(sim: Deployment) -> None:
+    finished = bench(sim, "--only", "steady", "--requests", 3, "--max-tokens", 4)
+    assert finished.code == 3
+    check = finished.check("inference_c1", "steady")
+    assert check["status"] == "SKIP"
+    assert check["detail"].startswith("cannot tell: 3 requests in the steady window, about 26")
+
+
+def test_a_short_level_has_no_check_of_its_steady_state(sim: Deployment) -> None:
+    finished = bench(sim, "--inference-only", "--requests", 3, "--max-tokens", 4)
+    assert "steady" not in {each["name"] for each in level(finished)["checks"]}
+    assert level(finished)["metrics"]["steady"]["trend"] == {"ttft_ms": None, "tokens_per_s": None}
+
+
+def test_a_file_of_short_then_long_prompts_is_not_a_trend(tmp_path: Path) -> None:
+    """Five prompts, each answered later than the one before, eight times in turn."""
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("".join(f"{'long ' * n}question\n" for n in range(5)))
+
+    def by_length(call: Call) -> None:
+        text = json.loads(call.body)["messages"][0]["content"]
+        time.sleep(0.02 + 0.03 * text.count("long"))
+        call.send(HEAD + good_stream())
+
+    with Server(chat=by_length) as server:
+        arguments = ("--prompt-file", prompts, "--requests", 40, "--only", "steady")
+        finished = bench(server, *arguments, "--warmup", 0)
+    found = finished.check("inference_c1", "steady")
+    assert found["status"] != "WARN", found["detail"]
+    assert finished.document("inference_c1")["metrics"]["prompts"] == 5
+    if found["status"] == "PASS":  # else this machine was so busy that requests are left out
+        assert 25 <= found["evidence"]["ttft_ms"]["points"] <= 39

@@ -7,6 +7,7 @@ Examples:
     python tests/tools/power.py                          # the first table of docs/report.md
     python tests/tools/power.py --table sessions         # the second one
     python tests/tools/power.py --table history          # changes in histories of releases
+    python tests/tools/power.py --table trend            # benchmark.py's check `steady`
     python tests/tools/power.py --sessions 3 --spread 5  # three sessions that differ by 5 %
 """
 
@@ -31,6 +32,7 @@ from livecheck.report.change_points import find_steps
 from livecheck.report.history import ERROR
 from livecheck.report.result_files import KINDS, ResultFile
 from livecheck.wire import metrics
+from tests.tools import power_of_load
 
 if TYPE_CHECKING:
     Array = numpy.ndarray[Any, Any]
@@ -227,6 +229,8 @@ def main() -> None:
         print_sessions(args)
     elif args.table == "history":
         print_history(args)
+    elif args.table == "trend":
+        power_of_load.print_trends(args.reports)
     else:
         print_requests(args)
 
@@ -236,7 +240,7 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add = parser.add_argument
-    add("--table", choices=("requests", "sessions", "history"), default="requests")
+    add("--table", choices=("requests", "sessions", "history", "trend"), default="requests")
     add("--noise", type=float, nargs="+", default=[5, 10, 20, 30, 50])
     add("--requests", type=int, nargs="+", default=[10, 30, 100, 300])
     add("--margin", type=float, default=5.0)

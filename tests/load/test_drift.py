@@ -1,0 +1,183 @@
+"""Whether a level has a steady state: what is accused, and what is not."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from livecheck.core.checks import Check, Status
+from livecheck.load.drift import check_steady, trend_metrics
+from livecheck.load.steady import steady_metrics
+from livecheck.wire.metrics import level_metrics
+
+TTFT_MS, TPOT_MS, TOKENS = 200.0, 20.0, 11
+Factor = Callable[[int], float]
+
+
+def flat(_: int) -> float:
+    return 1.0
+
+
+def level(
+    count: int,
+    slots: int = 1,
+    ttft: Factor = flat,
+    pace: Factor = flat,
+    noise: float = 0.05,
+    prompts: int = 1,
+    **more: Any,
+) -> dict[str, Any]:
+    """The figures of a closed loop, in which request n is slower by these factors."""
+    chance = random.Random(5)
+    free, found = [0.0] * slots, []
+    for index in range(count):
+        ttft_ms = TTFT_MS * ttft(index) * chance.lognormvariate(0, noise)
+        tpot_ms = TPOT_MS * pace(index) * chance.lognormvariate(0, noise)
+        slot = free.index(min(free))
+        times = [ttft_ms + n * tpot_ms for n in range(TOKENS)]
+        row = {"index": index, "error": None, "excluded": False, "sent_ms": free[slot]}
+        free[slot] += times[-1]
+        row |= {"ended_ms": free[slot], "ttft_ms": ttft_ms, "e2e_ms": times[-1]}
+        row |= {"tpot_ms": tpot_ms, "tokens_per_s": 1e3 / tpot_ms, "event_ms": times}
+        row |= {"output_tokens": TOKENS, "token_source": "usage", **more}
+        found.append(row)
+    figures = level_metrics(found)
+    figures["steady"] = steady_metrics(found, slots, False, figures)
+    figures["steady"]["trend"] = trend_metrics(found, slots, False, prompts)
+    return figures | {"client": client()}
+
+
+def client(lag_ms: float | None = None) -> dict[str, Any]:
+    is_bound = lag_ms is not None
+    return {"client_bound": is_bound, "lag_ms": {"p99": lag_ms}, "send_lag_ms": {"p99": None}}
+
+
+def check(figures: dict[str, Any], is_wanted: bool = True) -> Check:
+    found = check_steady(figures, is_wanted)
+    assert found
+    return found
+
+
+def growth(share: float, count: int) -> Factor:
+    return lambda n: 1 + share * n / count
+
+
+def test_a_level_whose_ttft_grows_is_told_with_its_rate() -> None:
+    found = check(level(400, ttft=growth(0.5, 400)))
+    assert found.status is Status.WARN
+    assert found.detail.startswith("no steady state: TTFT grew ")
+    assert " % a minute (2" in found.detail and "decode rate" not in found.detail
+    trend = found.evidence["ttft_ms"]
+    assert trend["growth"] == pytest.approx(0.5, abs=0.1)
+    per_min = trend["growth"] / found.evidence["window_s"] * 60
+    assert trend["growth_per_min"] == pytest.approx(per_min, rel=0.01)
+    assert (trend["requests"], trend["points"]) == (399, 49)
+    assert trend["to"] / trend["from"] == pytest.approx(1 + trend["growth"], rel=1e-3)
+
+
+def test_a_level_whose_decode_rate_falls_is_told() -> None:
+    found = check(level(60, pace=growth(0.5, 60)))
+    assert found.status is Status.WARN
+    assert "decode rate fell 3" in found.detail and " % in " in found.detail
+
+
+def test_what_gets_faster_or_hardly_slower_is_no_matter() -> None:
+    for factor in (growth(-0.4, 60), growth(0.06, 60)):
+        assert check(level(60, ttft=factor, noise=0.001)).status is Status.PASS
+
+
+def test_a_growth_of_less_than_two_milliseconds_is_no_matter() -> None:
+    tiny = check(level(60, ttft=lambda n: 0.01 * (1 + n / 60), noise=0.001))
+    assert tiny.evidence["ttft_ms"]["growth"] > 0.5
+    assert tiny.status is Status.PASS
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+def test_a_ramp_at_the_start_is_not_accused(slots: int) -> None:
+    slow = check(level(40 * slots, slots, ttft=lambda n: 3.0 if n < 3 * slots else 1.0))
+    fast = check(level(40 * slots, slots, ttft=lambda n: 0.3 if n < slots else 1.0))
+    assert slow.status is fast.status is Status.PASS
+
+
+def test_a_series_that_comes_back_is_not_a_trend() -> None:
+    """Slow in the middle third."""
+    figures = level(60, ttft=lambda n: 1.0 + (20 <= n < 40) + n / 300)
+    assert check(figures).status is Status.PASS
+
+
+def test_prompts_of_mixed_lengths_are_compared_with_themselves_alone() -> None:
+    """Eight prompts, each twice as long as the one before, in the order of their lengths."""
+    figures = level(80, ttft=lambda n: 2.0 ** (n % 8), prompts=8)
+    assert check(figures).status is Status.PASS
+    growing = level(80, ttft=lambda n: 2.0 ** (n % 8) * (1 + n / 80), prompts=8)
+    assert "TTFT grew" in check(growing).detail
+    once = check(level(30, ttft=lambda n: 1.1**n, prompts=30))
+    assert once.status is Status.SKIP, "each was asked once"
+
+
+def test_what_runs_at_the_same_time_is_one_value() -> None:
+    """Eight at once, all of which share the load of each moment: no trend, but alike."""
+    chance = random.Random(2)
+    shared = [chance.lognormvariate(0, 0.3) for _ in range(50)]
+    figures = level(400, 8, ttft=lambda n: shared[n // 8], noise=0.01)
+    assert figures["steady"]["trend"]["ttft_ms"]["points"] <= 49
+    assert check(figures).status is Status.PASS
+
+
+def test_a_short_level_is_not_judged_unless_it_is_asked_for() -> None:
+    figures = level(10)
+    assert check_steady(figures, is_wanted=False) is None
+    found = check(figures)
+    assert found.status is Status.SKIP
+    assert found.detail.startswith("cannot tell: 10 requests in the steady window, about 26")
+    assert check_steady(level_metrics([]), is_wanted=True) is None, "of a comparison"
+
+
+@pytest.mark.parametrize("factors", [{"ttft": growth(0.5, 60)}, {"pace": growth(0.5, 60)}])
+def test_what_may_be_this_programs_own_delay_is_not_accused(factors: dict[str, Any]) -> None:
+    """It took about 100 ms longer in the end."""
+    figures = level(60, **factors)
+    found = check(figures | {"client": client(lag_ms=25.0)})
+    assert found.status is Status.SKIP
+    assert found.detail.endswith("client-bound (this program was up to 25.0 ms late)")
+    assert check(figures | {"client": client(lag_ms=10.0)}).status is Status.WARN
+
+
+def test_requests_that_this_program_may_have_delayed_are_left_out() -> None:
+    figures = level(60, ttft=growth(0.5, 60), starved_ttft_ms=100.0, starved_ms=0.0)
+    assert figures["steady"]["trend"]["ttft_ms"] is None
+    assert figures["steady"]["trend"]["tokens_per_s"] is not None
+    assert check(figures).status is Status.PASS
+
+
+def test_both_figures_share_the_error() -> None:
+    """A trend that is just significant for one figure alone is not accused."""
+    figures = level(60)
+    trend = figures["steady"]["trend"]["ttft_ms"]
+    trend |= {"growth": 0.5, "from": 100.0, "to": 150.0, "p": 0.003}
+    assert check(figures).status is Status.PASS
+    trend["p"] = 0.002
+    assert check(figures).status is Status.WARN
+
+
+def test_a_rate_above_the_capacity_has_no_steady_state() -> None:
+    """An open loop: ten arrive in a second, each waits 10 ms longer than the one before."""
+    rows = []
+    for n in range(300):
+        times = [10.0 * n + TTFT_MS + k * TPOT_MS for k in range(TOKENS)]
+        due_ms = 100.0 * n
+        rows.append(
+            {
+                **{"index": n, "error": None, "excluded": False, "due_ms": due_ms},
+                **{"sent_ms": due_ms, "ended_ms": due_ms + times[-1], "ttft_ms": times[0]},
+                **{"e2e_ms": times[-1], "tpot_ms": TPOT_MS, "tokens_per_s": 1e3 / TPOT_MS},
+                **{"event_ms": times, "output_tokens": TOKENS, "token_source": "usage"},
+            }
+        )
+    figures = level_metrics(rows) | {"client": client()}
+    figures["steady"] = steady_metrics(rows, 1000, True, figures)
+    figures["steady"]["trend"] = trend_metrics(rows, 1000, True)
+    assert "TTFT grew" in check(figures).detail

@@ -60,6 +60,7 @@ from livecheck.load import (
     gateway_probes,
     level_plan,
     self_check,
+    turns,
 )
 from livecheck.load.arrivals import CONSTANT, POISSON, Load
 from livecheck.load.client_delay import client_metrics
@@ -164,6 +165,8 @@ def add_prompt_options(parser: common.Parser) -> None:
     tokens = "tokens of the prompt, one or several: how fast is it read?"
     size = common.whole_number(depth.LEAST, depth.MOST)
     add("--depth", type=size, nargs="+", metavar="N", help=tokens)
+    talks = "conversations of N turns: how fast is a cached prompt answered?"
+    add("--turns", type=common.whole_number(2, turns.MOST), metavar="N", help=talks)
 
 
 # --- measure
@@ -222,7 +225,8 @@ def send_level(session: Session, level: Level, probed: Any, document: Document) 
         interruption.INTERRUPTION.postpone()
         try:
             found = level.records(session.starvation)
-            if len(session.prompts) == 1:  # else prompts may differ in length, so in their prefill
+            # else prompts may differ in length, so in their prefill
+            if len(session.prompts) == 1 and not level.load.turns:
                 silence.tell_phases(found)
             if search:
                 found = [record.copy(level=level.number) for record in found]
@@ -246,6 +250,8 @@ def level_figures(session: Session, level: Level, found: Records) -> dict[str, A
     }
     if load.depth:
         figures |= {"depth_tokens": load.depth, **prefill_metrics(found)}
+    if load.turns:
+        figures |= turns.turn_metrics(found, load.turns)
     if args.prompt_file:
         figures["prompts"] = len(session.prompts)
     if load.is_open:
@@ -339,7 +345,7 @@ def verdict(level: Level, kept: Records, bad: Records, allowed: float) -> tuple[
     limited = level.stop_for(Cause.RATE_LIMIT)
     if not kept and not limited:
         return Status.FAIL, f"no request was answered: {warmup_words(level)}"
-    if text := depth.refusal(level.load.depth, kept):
+    if text := depth.refusal(level.load.depth, kept) or turns.refusal(kept):
         return Status.SKIP, text
     told = f"{len(bad)} of {len(kept)} failed"
     # a level in which every request fails never passes

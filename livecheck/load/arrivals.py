@@ -35,10 +35,16 @@ class Load:
     arrivals: str = POISSON
     seed: int = SEED
     depth: int | None = None  # tokens of each prompt, where these are made for it
+    turns: int | None = None  # of each conversation
 
     @property
     def is_open(self) -> bool:
         return self.rate_per_s is not None
+
+    @property
+    def has_own_work(self) -> bool:
+        """Whether its prompts are not those that --prompt and --prompt-file give."""
+        return self.depth is not None or self.turns is not None
 
     @property
     def name(self) -> str:
@@ -46,14 +52,16 @@ class Load:
         if self.is_open:
             return f"inference_r{self.rate_per_s:g}"
         deep = "" if self.depth is None else f"_d{self.depth}"
-        return f"inference_c{self.concurrency}{deep}"
+        turns = "" if self.turns is None else f"_t{self.turns}"
+        return f"inference_c{self.concurrency}{deep}{turns}"
 
     @property
     def title(self) -> str:
         if self.is_open:
             return f"{self.rate_per_s:g} requests/s"
         deep = "" if self.depth is None else f", depth {self.depth}"
-        return f"concurrency {self.concurrency}{deep}"
+        turns = "" if self.turns is None else f", {self.turns} turns"
+        return f"concurrency {self.concurrency}{deep}{turns}"
 
     @property
     def planned(self) -> int | None:

@@ -15,6 +15,7 @@ from livecheck.core.credentials import CannotCheck, NoAccess
 from livecheck.core.text import figure
 from livecheck.load.arrivals import Prompt, question
 from livecheck.load.level import Session, chat_request
+from livecheck.load.turns import TOO_LONG
 from livecheck.wire import chat
 from livecheck.wire.access import no_access
 from livecheck.wire.answer import Answer
@@ -29,7 +30,6 @@ LEAST, MOST = 64, 4_000_000  # tokens of a prompt
 LEAST_FAR, MOST_FAR, NEAR_SHARE = 4, 64, 8
 COUNT_TOKENS = 16  # of their answers; reasoning models refuse to answer in very few
 COUNTING = 4  # requests for it at most: each prompt once more without stream_options
-TOO_LONG = (400, 413, 422)  # statuses by which servers refuse a prompt that has no room
 MARGIN = 0.03  # by which a prompt may have more tokens than wanted, at most: see `token_rate`
 HEADS = ("depth", "in flight", "prompt", "TTFT [ms]", "prefill", "its own", "decode")
 WIDTHS = (9, 11, 9, 12, 12, 12, 12)
@@ -136,11 +136,13 @@ def table_lines(levels: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def cells(figures: Mapping[str, Any]) -> tuple[str, ...]:
-    names = ("ttft_ms", "prefill_tokens_per_s", "server_prefill_tokens_per_s", "tokens_per_s")
-    prompt = figures["prompt_tokens"]["p50"]
+    names = ("prefill_tokens_per_s", "server_prefill_tokens_per_s", "tokens_per_s")
+    first = figures["by_turn"][0] if "by_turn" in figures else figures
+    prompt = first["prompt_tokens"]["p50"]
     return (
         f"{figures['depth_tokens']}",
         f"{figures['concurrency']}",
         "-" if prompt is None else f"{prompt:.0f}",
+        figure(first["ttft_ms"]["p50"]),
         *(figure(figures[name]["p50"]) for name in names),
     )

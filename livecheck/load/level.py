@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from livecheck.core.run import Run
-from livecheck.load.arrivals import Load, Prompt
+from livecheck.load.arrivals import Load, Messages, Prompt
 from livecheck.load.client_delay import Client, records_of
 from livecheck.load.examples import ANY, Example, Examples
 from livecheck.load.record import Record
+from livecheck.load.turns import Talks
 from livecheck.wire import chat
 from livecheck.wire.access import no_access, refusal_of
 from livecheck.wire.answer import Answer, Timed, first_begun_ns
@@ -75,6 +76,7 @@ class Level:
     warmup: list[Answer] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     spool: Spool | None = None
+    talks: Talks | None = None  # of a level with turns
     examples: Examples = field(default_factory=Examples)
     stopped: Stop | None = None
     client: Client = field(default_factory=Client)
@@ -165,7 +167,8 @@ class Level:
         begun = first_begun_ns(self.answers), self.spool.begun_ns if self.spool else None
         start_ns = min((each for each in begun if each is not None), default=0)
         later = self.spool.times_later if self.spool else None
-        return records_of(self.all_answers(), start_ns, starvation, later)
+        found = records_of(self.all_answers(), start_ns, starvation, later)
+        return self.talks.marked(found) if self.talks else found
 
 
 def chat_request(session: Session, number: int = 0, prompt: Prompt | None = None) -> Request:
@@ -173,9 +176,18 @@ def chat_request(session: Session, number: int = 0, prompt: Prompt | None = None
     args = session.run.args
     prompt = prompt or session.prompts[number % len(session.prompts)]
     messages = prompt.messages if args.same_prompt else prompt.unique()
+    return completion(session, messages, prompt.max_tokens or args.max_tokens)
+
+
+def completion(session: Session, messages: Messages, most: int) -> Request:
     more: dict[str, Any] = {"stream_options": {"include_usage": True}} if session.usage else {}
-    most = prompt.max_tokens or args.max_tokens
     return chat.completion(session.model, messages, most, **more)
+
+
+def talks_of(session: Session, load: Load, prompt: Prompt | None) -> Talks:
+    """The conversations of a level; `prompt` begins each of them, instead of the usual one."""
+    first, most = prompt or session.prompts[0], session.run.args.max_tokens
+    return Talks(load, first.unique, lambda messages: completion(session, messages, most))
 
 
 def measure_level(
@@ -241,7 +253,9 @@ def send(
     label = f"{level.load.title}: {amount}"
     prompt = session.deep.prompt(load.depth) if session.deep and load.depth else None
     requests: Iterable[Request] = (chat_request(session, n, prompt) for n in load.numbers())
-    if count is not None and count * (load.depth or 0) <= KEPT_TOKENS:
+    if load.turns:
+        requests = level.talks = talks_of(session, load, prompt)
+    elif count is not None and count * (load.depth or 0) <= KEPT_TOKENS:
         requests = list(requests)  # made before the first one is sent
     answers.clear()
     try:

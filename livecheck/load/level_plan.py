@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from livecheck.core.credentials import check_token
@@ -64,7 +64,8 @@ def check_options(args: argparse.Namespace) -> None:
     # figures that get worse as soon as more requests come than are served
     grows = any(each.name.startswith(("ttft", "ttfa", "e2e")) for each in args.slo)
     throughput = any(each.name in SCALARS and not each.upper for each in args.slo)
-    model = rate or search or compare or args.duration or args.prompt_file or args.depth
+    model = rate or search or compare or args.duration or args.prompt_file
+    model = model or args.depth or args.turns
     # more than can be kept in memory
     too_many = max(rate or [0]) * (args.duration or 0) > MOST_REQUESTS
     most = f"more than {MOST_REQUESTS} requests per level: lower --rate or --duration"
@@ -84,7 +85,7 @@ def check_options(args: argparse.Namespace) -> None:
         ("--direct-key needs --direct-url", args.direct_key is not None and not compare),
         ("--direct-url compares at concurrency 1", compare and (rate or search or levels != [1])),
         ("--gateway-only sends no requests to the model", args.gateway_only and model),
-        *depth_contradictions(args),
+        *own_work_contradictions(args),
         ("--edge-idle is about requests to the model", args.gateway_only and args.edge_idle),
         ("--self-check is about requests to the model", args.gateway_only and args.self_check),
         (self_check.MISSING, args.self_check and not self_check.is_possible()),
@@ -96,16 +97,13 @@ def check_options(args: argparse.Namespace) -> None:
         check_token(args.direct_key, "--direct-key")
 
 
-def depth_contradictions(args: argparse.Namespace) -> Sequence[tuple[str, object]]:
-    """Each with whether it applies: --depth makes the prompts itself, for closed loops."""
+def own_work_contradictions(args: argparse.Namespace) -> Iterator[tuple[str, object]]:
+    """Each with whether it applies: some options make the prompts themselves, for closed loops."""
     others = ("rate", "find_capacity", "direct_url", "prompt_file", "same_prompt")
-    return [
-        (
-            f"--depth cannot be used with --{name.replace('_', '-')}",
-            args.depth and getattr(args, name),
-        )
-        for name in others
-    ]
+    for own in ("depth", "turns"):
+        for other in others:
+            words = f"--{own} cannot be used with --{other.replace('_', '-')}"
+            yield words, getattr(args, own) and getattr(args, other)
 
 
 def set_defaults(args: argparse.Namespace) -> None:
@@ -134,11 +132,21 @@ def make_loads(args: argparse.Namespace) -> list[Load]:
         open_loop = (args.arrivals, args.seed)
         return [Load(most, count, args.duration, rate, *open_loop) for rate in rates]
     levels = [
-        Load(level, count and max(count, level), args.duration, depth=depth)
+        Load(level, requests_of(args, level), args.duration, depth=depth, turns=args.turns)
         for depth in dict.fromkeys(args.depth or [None])
         for level in dict.fromkeys(args.concurrency)
     ]
     return levels
+
+
+def requests_of(args: argparse.Namespace, slots: int) -> int | None:
+    """How many requests a closed loop has: at least one per slot; with --turns whole conversations,
+    at least one per slot. None when only its duration decides."""
+    if args.duration:
+        return None
+    turns: int = args.turns or 1
+    conversations: int = max(math.ceil(args.requests / turns), slots)
+    return conversations * turns
 
 
 def result_names(args: argparse.Namespace, loads: Sequence[Load]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 from livecheck.core.text import figure
 from livecheck.load import table
 from livecheck.load.steady import words_of
+from livecheck.load.turns import cache_words, turn_lines
 from livecheck.wire import client_error, metrics, silence, speculation
 from livecheck.wire.thinking_figures import source_words
 
@@ -18,6 +19,8 @@ def level_lines(figures: dict[str, Any]) -> list[str]:
         at = f"{figures['rate_per_s']:g} requests/s"
     if "depth_tokens" in figures:
         at += f", depth {figures['depth_tokens']}"
+    if "turns" in figures:
+        at += f", {figures['turns']} turns"
     count = f"{figures['succeeded']} of {figures['requests']}"
     return [
         f"Inference at {at}: {count} requests succeeded",
@@ -40,6 +43,7 @@ def level_lines(figures: dict[str, Any]) -> list[str]:
         *table.optional_row("TLS [ms]", figures["tls_ms"]),
         *steady_rows(figures),
         *table.footnote(figures["ttft_ms"], figures["itl_ms"], figures["e2e_ms"]),
+        *turn_lines(figures),
         *single_figures(figures),
     ]
 
@@ -113,6 +117,7 @@ def single_figures(figures: dict[str, Any]) -> list[str]:
         "steady window": words_of(figures["steady"], figures["wall_s"]),
         "load": load_words(figures),
         "prompt": prompt_words(figures),
+        "prompt cache": cache_words(figures),
         "tokens counted by": token_sources(figures["token_sources"]),
         "thoughts": thoughts_words(figures),
         "tokens at once": speculation.words(figures) or "",
@@ -122,6 +127,8 @@ def single_figures(figures: dict[str, Any]) -> list[str]:
     for label in ("tokens at once", "draft accepted"):
         if not entries[label]:
             del entries[label]
+    if "turns" not in figures:
+        del entries["prompt cache"]
     if not figures["with_thoughts"]:
         del entries["thoughts"]
     if words := client_error.words(figures["client"]):
@@ -145,6 +152,8 @@ def load_words(figures: dict[str, Any]) -> str:
 
 
 def prompt_words(figures: dict[str, Any]) -> str:
+    if "turns" in figures:
+        return "unique in turn 1; from then on the whole conversation, with the answers that came"
     words = "unique each time: prefill is measured, not a prompt cache"
     if figures["prompt"] == "same":
         words = "the same each time: a prompt cache may save the prefill"

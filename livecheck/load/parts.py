@@ -17,7 +17,10 @@ from livecheck.load.arrivals import Load
 
 
 def most_parts(load: Load) -> int:
-    """Into how many parts a load can be divided, so that each has a slot and a request."""
+    """Into how many parts a load can be divided, so that each has a slot and a request. A work of
+    its own is not divided: its prompts are made by one process."""
+    if load.has_own_work:
+        return 1
     return max(1, min(load.concurrency, load.planned or load.concurrency))
 
 

@@ -27,6 +27,7 @@ from livecheck.load.arrivals import Load, Prompt
 from livecheck.load.gateway_probes import LEAST_PROBES
 from livecheck.load.parts import most_parts, warmup_of
 from livecheck.load.process_count import kept_ready
+from livecheck.load.turns import GO_ON_TOKENS
 from livecheck.wire.health_cost import COUNT_S
 
 # The fastest deployment that a closed loop with --duration is planned for.
@@ -101,8 +102,10 @@ def plan_requests(args: argparse.Namespace, load: Load, size: tuple[int, int]) -
     warmup = plan_warmup(args, load, size)
     if load.is_open:
         return warmup + plan_arrivals(args, load, size)
+    if load.turns:
+        size = tokens, prompt + math.ceil((load.turns - 1) * (tokens + GO_ON_TOKENS) / 2)
     if load.requests is not None:
-        return warmup + ask(load.requests, args.timeout, tokens, prompt, load.concurrency)
+        return warmup + ask(load.requests, args.timeout, *size, load.concurrency)
     return warmup + plan_duration(args, load, size)
 
 

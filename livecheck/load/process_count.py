@@ -76,6 +76,8 @@ def check_processes(args: argparse.Namespace, levels: Sequence[float]) -> None:
     contradictions = (
         ("--gateway-only sends no requests to the model", args.gateway_only),
         ("--direct-url sends one request at a time: --processes cannot divide", args.direct_url),
+        ("--processes cannot divide levels of --depth", args.depth),
+        ("--processes cannot divide levels of --turns", args.turns),
         (system, not can_divide()),
         (few, count > cores()),
         (f"--processes {count}: no level has two requests in flight to divide", most < 2),

@@ -190,6 +190,9 @@ def level_lines(figures: Mapping[str, Any], size: Size) -> Iterator[str]:
     yield f"- TTFT {statistics(figures['ttft_ms'])}"
     if figures.get("with_thoughts") and "ttfa_ms" in figures:
         yield f"- TTFA {statistics(figures['ttfa_ms'])}"
+    if "first_turn_ttft_ms" in figures and "later_turns_ttft_ms" in figures:
+        yield f"- TTFT of first turns {statistics(figures['first_turn_ttft_ms'])}"
+        yield f"- TTFT of later turns {statistics(figures['later_turns_ttft_ms'])}"
     if prefill := figures.get("prefill_tokens_per_s"):
         yield f"- Prefill mean: {figure(prefill['mean'])}, p50: {figure(prefill['p50'])} tok/s"
     yield f"- Tokens/sec mean: {figure(rate['mean'])}, p50: {figure(rate['p50'])}"

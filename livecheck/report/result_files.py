@@ -47,9 +47,9 @@ EARLY_ENDS = (Exit.USAGE, Exit.UNDECIDED, Exit.INTERRUPTED, Exit.TERMINATED)
 # `inference_c4`, `inference_r2.5`, and what stands behind them where the work is another one
 LEVEL = re.compile(
     r"inference_(c(?=[0-9]+(?:_|$))|r)([0-9]{1,9}(?:\.[0-9]{1,9})?(?:e[+-][0-9]{1,2})?)"
-    r"(?:_d([0-9]{1,9}))?"
+    r"(?:_d([0-9]{1,9}))?(?:_t([0-9]{1,4}))?"
 )
-WORK = {3: "depth"}  # the groups of it that say which work a level has
+WORK = {3: "depth", 4: "turns"}  # the groups of it that say which work a level has
 T = TypeVar("T")
 
 
@@ -184,6 +184,12 @@ def short_name(name: str) -> str:
     return f"{level[1]}={level[2]}{''.join(work)}"
 
 
+def work_of(figures: Mapping[str, Any], group: int) -> str | None:
+    """What the figures of a level say of its work, as its name has it."""
+    value = figures.get({3: "depth_tokens", 4: "turns"}[group])
+    return f"{value:d}" if type(value) is int else None
+
+
 def has_own_work(name: str) -> bool:
     """Whether a level asks for another work than the usual prompts, as long ones: what is expected
     of every level is not expected of it, except that its requests succeed."""
@@ -308,9 +314,9 @@ def level_name(level: Mapping[str, Any]) -> str:
         value = figures.get(key) if isinstance(figures, dict) else None
         if is_number(value):
             assert isinstance(figures, dict)
-            depth = figures.get("depth_tokens")
-            deep = f"_d{depth:g}" if is_number(depth) else ""
-            return f"inference_{letter}{value:g}{deep}"
+            depth, turns = (work_of(figures, group) for group in WORK)
+            work = (f"_d{depth}" if depth else "") + (f"_t{turns}" if turns else "")
+            return f"inference_{letter}{value:g}{work}"
     return "gateway_overhead" if isinstance(figures, dict) and figures.get("gateway") else "level"
 
 
@@ -549,8 +555,9 @@ def verify_level(file: ResultFile) -> None:
         verify_summary(saved, key, found[key])
     for key in (each for each in LATER_COUNTS if each in saved):
         verify_figure(key, saved[key], found[key])
-    if "prefill_tokens_per_s" in saved:
-        get_summary(saved, "prefill_tokens_per_s")
+    for key in ("prefill_tokens_per_s", "first_turn_ttft_ms", "later_turns_ttft_ms"):
+        if key in saved:
+            get_summary(saved, key)
     for key in SCALARS:
         if not is_figure(saved.get(key)):
             raise Unusable(f"its {key} is {brief(saved[key])}, not a number")
@@ -579,9 +586,11 @@ def verify_load(file: ResultFile) -> None:
         raise Unusable(f"contradictory: named {file.name}, measured at {key} {brief(measured)}")
     if not isinstance(asked, list) or measured not in asked:
         raise Unusable(f"contradictory: named {file.name}, run with --{option} {brief(asked)}")
-    depth = file.metrics.get("depth_tokens")
-    if level[3] != (f"{depth:g}" if is_number(depth) else None):
-        raise Unusable(f"contradictory: named {file.name}, measured at a depth of {brief(depth)}")
+    for group, words in WORK.items():
+        if level[group] != (found := work_of(file.metrics, group)):
+            raise Unusable(
+                f"contradictory: named {file.name}, measured with {words} {brief(found)}"
+            )
 
 
 def verify_record(record: Mapping[str, Any]) -> None:

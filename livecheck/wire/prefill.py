@@ -28,8 +28,10 @@ def prefill_rate(record: Mapping[str, Any], spent: str = "ttft_ms") -> float | N
 
 
 def prefill_metrics(records: Records) -> dict[str, Any]:
-    """The rates of the successful requests of a level."""
+    """The rates of the successful requests of a level; of conversations their first turns, which
+    alone have nothing in the cache."""
     good = [record for record in records if record["error"] is None and not record["excluded"]]
+    good = [record for record in good if record.get("turn", 1) == 1]
 
     def rates(spent: str) -> list[float]:
         return [rate for each in good if (rate := prefill_rate(each, spent)) is not None]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sized
 
 from livecheck.wire.clock import KERNEL_CLOCK, USER_CLOCK, Clock
 from livecheck.wire.connection import Failure, Handshake, Pool, Target
+from livecheck.wire.conversation import Conversations, Following
 from livecheck.wire.dialect import Dialect
 from livecheck.wire.exchange import AtStart, ClosedLoop, OpenLoop, SlotPool, SpareWork
 from livecheck.wire.request import MAX_BYTES, MAX_STREAM_BYTES, Reply, Request, most_bytes
@@ -113,7 +114,8 @@ class Wire:
         requests are in flight it waits until one of them has ended; it was late by
         `t0_ns - due_ns`.
 
-        Requests and times are taken one by one, as they are needed, so they may be endless.
+        Requests and times are taken one by one, as they are needed, so they may be endless; in a
+        closed loop one may follow from the reply to another (`Following`).
         `in_spare_time` is called again and again, and should do no more than a short piece of work.
         `on_reply` sees each reply as it ends; once it returns True no other request is begun.
         `keep=False`: a new connection for each request. Every request that was begun gets a Reply,
@@ -124,7 +126,8 @@ class Wire:
             concurrency = min(concurrency, len(requests))
         raise_descriptor_limit(concurrency)
         common = (self._pool, self.timeout_s, on_reply, keep, requests, self.dialect, in_spare_time)
-        exchange = ClosedLoop(*common) if due_s is None else OpenLoop(*common, due_s=due_s)
+        closed = Conversations if isinstance(requests, Following) else ClosedLoop
+        exchange = closed(*common) if due_s is None else OpenLoop(*common, due_s=due_s)
         exchange.at_start = self.at_start
         self.replies = exchange.replies
         try:

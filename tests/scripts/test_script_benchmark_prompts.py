@@ -1,4 +1,4 @@
-"""benchmark.py with prompts that it makes itself: `--depth`, against engines with known times."""
+"""benchmark.py with prompts that it makes itself (`--depth`, `--turns`), against known times."""
 
 from __future__ import annotations
 
@@ -7,12 +7,26 @@ from collections.abc import Iterator
 
 import pytest
 from helpers.bench import bench, detail, quick, status
-from helpers.hostile import CHAT, ENVELOPE, HEAD, Call, Server, error, event, good_stream
+from helpers.hostile import (
+    CHAT,
+    DONE,
+    ENVELOPE,
+    HEAD,
+    Call,
+    Server,
+    delta,
+    error,
+    event,
+    good_stream,
+    in_turn,
+    usage,
+)
 from helpers.scripts import run_script
 
 from livecheck.report.result_files import read_folder
 from reference import Deployment, running
 
+GOOD = HEAD + good_stream()
 TTFT_MS, PREFILL_MS = 20.0, 100.0  # of 1,000 tokens
 
 
@@ -117,3 +131,110 @@ def test_the_plan_knows_what_a_depth_costs() -> None:
     assert plan["tokens_at_most"] > 11 * 4096
     shallow = bench("http://127.0.0.1:9", "--plan", "--output", "json")
     assert plan["requests"] == json.loads(shallow.out)["requests"] + 4
+
+
+# --- conversations
+
+
+def test_turns_tell_cached_prompts_from_uncached_ones(sim: Deployment) -> None:
+    asked = ("--turns", 3, "--depth", 512, "--requests", 5, "--concurrency", 2)
+    finished = quick(sim, *asked)
+    assert finished.code == 0, finished.everything
+    figures = finished.document("inference_c2_d512_t3")["metrics"]
+    assert (figures["turns"], figures["conversations"], figures["requests"]) == (3, 2, 6)
+    first, second, third = figures["by_turn"]
+    assert [each["requests"] for each in (first, second, third)] == [2, 2, 2]
+    prompt = first["prompt_tokens"]["p50"]
+    assert first["cached_tokens"]["max"] == 0 == first["cached_share"]
+    # an answer of 8 words, which the server has said itself, and what the user says now
+    assert second["cached_tokens"]["p50"] == prompt + 8
+    assert third["cached_tokens"]["p50"] == second["prompt_tokens"]["p50"] + 8
+    assert second["cached_share"] == pytest.approx((prompt + 8) / (prompt + 10), abs=1e-3)
+    assert first["ttft_ms"]["min"] >= TTFT_MS + prompt * PREFILL_MS / 1e3 > TTFT_MS + 49
+    assert TTFT_MS <= second["ttft_ms"]["min"] < first["ttft_ms"]["min"]
+    assert figures["first_turn_ttft_ms"] == first["ttft_ms"]
+    assert figures["later_turns_ttft_ms"]["n"] == 4
+    assert figures["prefill_tokens_per_s"]["n"] == 2
+    assert "by turn" in finished.out and "of the prompt tokens from turn 2 on came" in finished.out
+    places = [
+        (r["conversation"], r["turn"])
+        for r in finished.document("inference_c2_d512_t3")["requests"]
+    ]
+    assert sorted(places) == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3)]
+    folder = read_folder(finished.results)
+    assert not folder.problems
+    assert folder.files[0].title == "Inference (concurrency=2, depth=512, turns=3)"
+
+
+def test_each_turn_sends_all_that_was_said_before_it() -> None:
+    words = iter(range(1000))
+
+    def answer(call: Call) -> None:
+        call.send(
+            HEAD + delta() + delta(f"word{next(words)}") + delta(None, "stop") + usage(1) + DONE
+        )
+
+    with Server(answer) as server:
+        finished = quick(server, "--turns", 3, "--requests", 6, "--warmup", 0, "--prompt", "Hello")
+    assert finished.code == 0, finished.everything
+    asked = [call.fields["messages"] for call in server.to(CHAT)]
+    assert [len(messages) for messages in asked] == [1, 3, 5, 1, 3, 5]
+    for first in (0, 3):
+        one, two, three = asked[first : first + 3]
+        assert one[0]["content"].endswith("]\nHello")
+        assert two[:1] == one and three[:3] == two
+        assert [two[1], three[3]] == [
+            {"role": "assistant", "content": f"word{number}"} for number in (first, first + 1)
+        ]
+        assert two[2]["role"] == three[4]["role"] == "user"
+    assert asked[0] != asked[3]
+    assert "not told by the server" in finished.out
+
+
+def test_a_failed_turn_ends_its_conversation_and_the_others_go_on() -> None:
+    failing = in_turn(GOOD, error(500, "no memory"), GOOD)
+    with Server(failing) as server:
+        finished = quick(server, "--turns", 2, "--requests", 6, "--warmup", 0)
+    assert finished.code == 1
+    figures = finished.document("inference_c1_t2")["metrics"]
+    assert [each["succeeded"] for each in figures["by_turn"]] == [3, 2]
+    assert [len(call.fields["messages"]) for call in server.to(CHAT)] == [1, 3, 1, 3, 1, 3]
+
+
+def test_a_conversation_that_outgrows_the_context_is_undecided() -> None:
+    def answer(call: Call) -> None:
+        is_long = len(call.fields["messages"]) > 3
+        call.send(error(400, "the request exceeds the context size") if is_long else GOOD)
+
+    with Server(answer) as server:
+        finished = quick(server, "--turns", 4, "--requests", 4)
+    assert finished.code == 3
+    said = detail(finished, "requests", "inference_c1_t4")
+    assert "1 of 3 requests are refused, from turn 3 on: 400 the request exceeds" in said
+
+
+def test_conversations_end_with_their_duration() -> None:
+    with Server(GOOD) as server:
+        asked = ("--turns", 50, "--duration", 1, "--concurrency", 2)
+        finished = bench(server, "--inference-only", "--max-tokens", 8, *asked)
+    assert finished.code == 0, finished.everything
+    figures = finished.document("inference_c2_t50")["metrics"]
+    assert figures["by_turn"][0]["requests"] == figures["conversations"] >= 2
+    assert figures["wall_s"] < 5
+
+
+@pytest.mark.parametrize(
+    "others", [("--rate", "1"), ("--same-prompt",), ("--gateway-only",), ("--processes", "2")]
+)
+def test_turns_are_for_closed_loops(others: tuple[str, ...]) -> None:
+    finished = run_script("benchmark.py", "--url", "http://127.0.0.1:9", "--turns", "3", *others)
+    assert (finished.code, finished.out, finished.err.count("\n")) == (2, "", 1)
+
+
+def test_the_plan_knows_that_conversations_grow() -> None:
+    def tokens(*options: object) -> int:
+        finished = bench("http://127.0.0.1:9", "--plan", "--output", "json", *options)
+        found: int = json.loads(finished.out)["tokens_at_most"]
+        return found
+
+    assert tokens("--turns", 5) > 10 * 2 * 128 + tokens()

@@ -77,6 +77,20 @@ class Choice:
             self.is_open = False
         return piece
 
+    def read_alike(self, pieces: list[str], are_thoughts: bool) -> None:
+        """Take in chunks in a row that have nothing but such a piece."""
+        if are_thoughts:
+            self.thoughts += pieces
+            self.is_mixed = self.is_mixed or bool(self.texts)
+        else:
+            if self.begin is None:
+                begun = next((n for n, piece in enumerate(pieces) if piece.strip()), None)
+                before = len(self.texts) + len(self.thoughts)
+                self.begin = None if begun is None else before + begun
+            self.texts += pieces
+        self.is_open = True
+        self.went_on = self.went_on or bool(self.reasons)
+
     def _read_delta(self, delta: dict[str, Any]) -> Piece:
         text, thoughts = spoken.content_in(delta), spoken.thoughts_in(delta)
         if thoughts:

@@ -47,6 +47,20 @@ class Ids:
         uses.first, uses.last = uses.first or self.chunks, self.chunks
         uses.only_usage &= bool(chunk.get("usage")) and not chunk.get("choices")
 
+    def add_alike(self, ident: str, count: int) -> None:
+        """So many chunks in a row with this id, each with a choice and without usage."""
+        ident = ident[:MAX_LENGTH]
+        self.chunks += count
+        uses = self.uses.get(ident)
+        if uses is None:
+            if len(self.uses) == MOST_IDS:
+                self.are_too_many = True
+                return
+            uses = self.uses[ident] = _Uses()
+        uses.count += count
+        uses.first, uses.last = uses.first or self.chunks - count + 1, self.chunks
+        uses.only_usage = False
+
     def forget(self, idents: Sequence[str]) -> None:
         """Take chunks at the beginning out, which have these ids: another sender has made them."""
         for ident in idents:

@@ -65,6 +65,12 @@ class Marks(Sequence[tuple[int, int]]):
         self._sizes.append(size)
         self._times_ns.append(time_ns)
 
+    def times_of(self, ends: Sequence[int], place: int) -> array[int] | None:
+        """The times of the marks from `place` on, if they are exactly at these ends."""
+        if self._sizes[place : place + len(ends)] == array("q", ends):
+            return self._times_ns[place : place + len(ends)]
+        return None
+
     def __len__(self) -> int:
         return len(self._sizes)
 

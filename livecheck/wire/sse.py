@@ -27,9 +27,11 @@ from typing import Any, NamedTuple
 from livecheck.core.json_value import MAX_JSON_BYTES, decode, number, pick
 from livecheck.core.text import LIMIT, encodable, shorten
 from livecheck.wire import chunk_form, progress
-from livecheck.wire.choice import MOST_PARTS, Choice, Flood, index_of
+from livecheck.wire.alike import AT_ONCE, Alike, Patterns, Run
+from livecheck.wire.choice import MOST_PARTS, Choice, Flood, index_of, size_of
 from livecheck.wire.chunk_ids import Ids
 from livecheck.wire.error_words import error_in_place_of_completion, words_of, words_of_text
+from livecheck.wire.http1 import Marks
 from livecheck.wire.thinking import Thinking, read_thinking
 
 _BOM = b"\xef\xbb\xbf"
@@ -52,6 +54,7 @@ CUT_BYTES = MAX_JSON_BYTES + 16  # of the lines of an event; more of them are no
 MAX_NAME = 500  # characters of an id, a model's name or a finish reason that are looked at
 MOST_MODELS = 50  # different names of models that are kept
 MOST_NOTES = 20_000  # findings about the form of chunks; after so many, it is not looked at
+_PATTERNS = Patterns()  # of all streams of this run
 
 # Every kind of complaint, in the order in which they are reported: causes before consequences.
 KINDS = (
@@ -94,6 +97,7 @@ ODDITIES = (
 )
 LOST = "\ufffd"  # stands where a character could not be decoded
 EVENTS_AT_ONCE = 32  # in one of the steps of a reading: less than 1 ms
+MOST_MISSES = 8  # of patterns in a row: then this stream is read without them
 MOST_TEXTS = 3  # of one kind of finding
 
 
@@ -129,44 +133,73 @@ def events(body: bytes, marks: Sequence[tuple[int, int]] = ()) -> tuple[list[Eve
 
 class _Events:
     """The events of a body, one by one. `rest_at`: where the part after the last empty line begins,
-    once they have all been taken."""
+    once they have all been taken; before that, where the next event begins."""
 
-    def __init__(self, body: bytes, marks: Iterable[tuple[int, int]]) -> None:
-        self._body, self._marks = body, marks
+    def __init__(self, body: bytes, marks: Sequence[tuple[int, int]]) -> None:
+        self._body = body
+        self._marks = marks if isinstance(marks, Marks) else Marks(marks)
         self.rest_at = len(_BOM) if body.startswith(_BOM) else 0
+        self._place = 0  # of the next mark
+        self._reached, self._time_ns = len(body), 0
+        self._next_mark()
+        self.has_cr = b"\r" in body
+        self._matches = _EMPTY_LINE.finditer(body, self.rest_at) if self.has_cr else iter(())
 
     def __iter__(self) -> Iterator[Event]:
-        body, arrivals, start = self._body, iter(self._marks), self.rest_at
-        reached, time_ns = next(arrivals, (len(body), 0))
-        for stop, end, after in _blocks(body, start):
-            block = body[start : min(stop, start + CUT_BYTES)]
-            start = self.rest_at = after
-            if not block:
+        body = self._body
+        while block := self._next_block():
+            start, stop, end = block
+            lines = body[start : min(stop, start + CUT_BYTES)]
+            if not lines:
                 continue
-            if block.startswith(b"data:") and b"\n" not in block and b"\r" not in block:
-                data: bytes | None = block[6:] if block[5:6] == b" " else block[5:]
+            if lines.startswith(b"data:") and b"\n" not in lines and b"\r" not in lines:
+                data: bytes | None = lines[6:] if lines[5:6] == b" " else lines[5:]
                 name = "message"
             else:
-                data, name = _fields(block)
+                data, name = _fields(lines)
             if data is None:
                 continue
-            while reached < end:
-                reached, time_ns = next(arrivals, (len(body), time_ns))
-            if len(block) == CUT_BYTES and len(data) <= MAX_JSON_BYTES:
-                data = block  # so that it is as large as it was, and nobody reads what was cut
-            yield Event(data, end, time_ns, name)
+            if len(lines) == CUT_BYTES and len(data) <= MAX_JSON_BYTES:
+                data = lines  # so that it is as large as it was, and nobody reads what was cut
+            yield Event(data, end, self._time_of(end), name)
 
+    def skip(self, ends: Sequence[int]) -> Sequence[int]:
+        """The times of the next events, which end there: these are not given one by one."""
+        self.rest_at = ends[-1]
+        self._time_of(ends[0])
+        # each of them came in a read of its own: nearly always
+        if self._reached == ends[0] and (found := self._marks.times_of(ends, self._place - 1)):
+            self._place += len(ends) - 1
+            self._reached, self._time_ns = ends[-1], found[-1]
+            return found
+        return [self._time_of(end) for end in ends]
 
-def _blocks(body: bytes, start: int) -> Iterator[tuple[int, int, int]]:
-    """For each run of lines: where it stops, its `Event.end`, and where the next run starts."""
-    if b"\r" in body:
-        for match in _EMPTY_LINE.finditer(body, start):
-            yield match.start(), match.start(1) + 1, match.end()
-        return
-    stop = body.find(b"\n\n", start)  # without CR the same takes a fifth of the time
-    while stop >= 0:
-        yield stop, stop + 2, stop + 2
-        stop = body.find(b"\n\n", stop + 2)
+    def _time_of(self, end: int) -> int:
+        while self._reached < end:
+            self._next_mark()
+        return self._time_ns
+
+    def _next_mark(self) -> None:
+        if self._place < len(self._marks):
+            self._reached, self._time_ns = self._marks[self._place]
+            self._place += 1
+        else:
+            self._reached = len(self._body)
+
+    def _next_block(self) -> tuple[int, int, int] | None:
+        """Where the next run of lines begins and stops, and its `Event.end`."""
+        start = self.rest_at
+        if self.has_cr:
+            match = next(self._matches, None)
+            if match is None:
+                return None
+            self.rest_at = match.end()
+            return start, match.start(), match.start(1) + 1
+        stop = self._body.find(b"\n\n", start)  # without CR the same takes a fifth of the time
+        if stop < 0:
+            return None
+        self.rest_at = stop + 2
+        return start, stop, stop + 2
 
 
 def _fields(block: bytes) -> tuple[bytes | None, str]:
@@ -266,6 +299,8 @@ def reading_steps(
             if place % EVENTS_AT_ONCE == 0:
                 yield
             reader.read(event)
+            while not found.has_cr and reader.read_alike(body, found):
+                yield
     except Flood as flood:
         reader.complain("flood", str(flood))
         return reader.close()
@@ -315,9 +350,11 @@ class _Reader:
         "_form",
         "_ids",
         "_last_id",
+        "_misses",
         "_models",
         "_notes",
         "_parts",
+        "_plain",
         "_reasoning",
         "_said",
         "_text",
@@ -344,6 +381,8 @@ class _Reader:
         self.doubtful_words = ""  # what may be about an error, if the stream does not end well
         # the first events with output: what they say, what is wrong with the form of their chunks,
         # and how many parts of text and reasoning there were by then
+        self._plain: tuple[bytes, dict[str, Any]] | None = None  # the chunk with output just read
+        self._misses = 0  # times in a row that no pattern matched
         self._said: list[progress.Said] = []
         self._wrong: list[list[str]] = []
         self._parts: list[tuple[int, int]] = []
@@ -359,6 +398,63 @@ class _Reader:
     def _note_form(self, kind: str, text: str) -> None:
         self._notes += 1
         self._form.setdefault(kind, Counter())[text] += 1
+
+    def read_alike(self, body: bytes, events: _Events) -> bool:
+        """Take in the next events, if they differ in nothing but their text from one that was read
+        before, by `read` or in another stream; whether there was one. What is kept is what `read`
+        would keep of them."""
+        if self._misses == MOST_MISSES or self.stream.done_ns is not None:
+            return False
+        if self._plain is None and not self.stream.output_ns:
+            return False  # a stream without output is not read in a hurry
+        found = _PATTERNS.run(body, events.rest_at)
+        if found is None and self._plain is not None:
+            _PATTERNS.learn(*self._plain)
+            found = _PATTERNS.run(body, events.rest_at)
+        self._plain = None
+        if found and self._take_run(*found, events):
+            self._misses = 0
+            return True
+        self._misses += 1
+        return False
+
+    def _take_run(self, alike: Alike, ident: str, run: Run, events: _Events) -> bool:
+        stream, choice = self.stream, self._choices.get(alike.index)
+        sizes = list(map(size_of, run.texts))
+        cost = sum(sizes) + PIECE_COST * len(sizes)
+        is_too_much = stream.events + len(sizes) > MAX_EVENTS or cost > self._text_left
+        if choice is None or is_too_much:  # `read` says what becomes of it
+            return False
+        times_ns = events.skip(run.ends)
+        self._text_left -= cost
+        stream.events += len(sizes)
+        stream.end_ns = times_ns[-1]
+        stream.output_ns.extend(times_ns)
+        stream.output_ends.extend(run.ends)
+        stream.output_sizes.extend(sizes)
+        model = alike.example["model"]
+        self._note_extras({**alike.example, "id": ident})
+        self._ids.add_alike(ident, len(sizes))
+        self._last_id = ident
+        if (left := progress.MOST - len(self._said)) > 0:
+            texts = run.texts[:left]
+            parts = self._said_alike(alike.is_thought, len(texts))
+            self._parts += parts
+            self._wrong += [[]] * len(texts)
+            self._said += [
+                progress.Said(at_ns, text, ident, model[: progress.MAX_NAME])
+                for at_ns, text in zip(times_ns, texts, strict=False)
+            ]
+        (self._reasoning if alike.is_thought else self._text).extend(run.texts)
+        choice.read_alike(run.texts, alike.is_thought)
+        return True
+
+    def _said_alike(self, is_thought: bool, count: int) -> list[tuple[int, int]]:
+        """How many parts of text and reasoning there are after each of the next events."""
+        texts, thoughts = len(self._text), len(self._reasoning)
+        if is_thought:
+            return [(texts, thoughts + n) for n in range(1, count + 1)]
+        return [(texts + n, thoughts) for n in range(1, count + 1)]
 
     def read(self, event: Event) -> None:
         """Take in the next event. Raises Flood when the stream has more than it may have."""
@@ -383,6 +479,8 @@ class _Reader:
                 stream.output_ns.append(event.time_ns)
                 stream.output_ends.append(event.end)
                 stream.output_sizes.append(size)
+                if event.name == "message" and self._misses < MOST_MISSES:
+                    self._plain = data, chunk
                 if len(self._said) < progress.MOST:
                     self._said.append(progress.said_in(chunk, event.time_ns))
                     self._wrong.append(problems)

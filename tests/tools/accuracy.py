@@ -33,14 +33,17 @@ from livecheck.wire.metrics import percentile
 
 
 @contextlib.contextmanager
-def truth_server(binary: str, tls: bool, arguments: Sequence[str]) -> Iterator[tuple[str, Path]]:
-    """Run the server on a free port. Gives its URL and its log file."""
+def truth_server(
+    binary: str, tls: bool, arguments: Sequence[str], before: Sequence[str] = ()
+) -> Iterator[tuple[str, Path]]:
+    """Run the server on a free port. Gives its URL and its log file. `before`: words that stand
+    before its command."""
     with socket.socket() as probe, tempfile.TemporaryDirectory() as folder:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
         probe.close()
         log = Path(folder) / "truth.jsonl"
-        command = [binary, "--port", str(port), "--log", str(log), *arguments]
+        command = [*before, binary, "--port", str(port), "--log", str(log), *arguments]
         if tls:
             import trustme
 

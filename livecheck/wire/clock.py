@@ -41,6 +41,11 @@ class Clock:
         is_stamped = STAMPED_PER_UNSTAMPED * self.unstamped_reads <= self.stamped_reads
         return KERNEL_CLOCK if self.kernel_stamps and is_stamped else USER_CLOCK
 
+    @property
+    def has_stamped(self) -> bool:
+        """Whether the kernel has given the times of nearly all reads, of one at least."""
+        return 0 < self.stamped_reads >= STAMPED_PER_UNSTAMPED * self.unstamped_reads
+
     def calibrate(self) -> None:
         """Measure the offset between the wall clock and perf_counter_ns."""
         self.calibrated_ns = time.perf_counter_ns()

@@ -42,15 +42,15 @@ class Condenser:
         self._size += size
 
     def work(self, is_urgent: bool) -> bool:
-        """One step, if there is one to do; whether there was one. `is_urgent`: something is to be
-        read or sent, so that steps are done only if memory cannot wait: then up to URGENT_STEPS,
+        """One step, if there is one to do; whether there may be more. `is_urgent`: something is to
+        be read or sent, so that steps are done only if memory cannot wait: then up to URGENT_STEPS,
         because on a busy machine many answers may end between two calls."""
         if not is_urgent:
             return self._next_step()
-        for count in range(URGENT_STEPS):
+        for _ in range(URGENT_STEPS):
             if self._size <= CANNOT_WAIT * self._budget or not self._next_step():
-                return count > 0
-        return True
+                break
+        return self._size > self._budget
 
     def _next_step(self) -> bool:
         if self._size <= self._budget:

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import queue
 import re
-import selectors
 import socket
 import ssl
 import struct
@@ -19,10 +18,10 @@ import threading
 import time
 import urllib.parse
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from livecheck.core.address import API, Address
 from livecheck.core.certificate import ClientCertificate
@@ -30,6 +29,7 @@ from livecheck.wire.clock import SO_TIMESTAMPNS, Clock
 from livecheck.wire.hosts import Hosts
 from livecheck.wire.look_up import Unreachable, failed_words, late_words
 from livecheck.wire.proxy import Proxy, find_proxy, open_tunnel
+from livecheck.wire.readiness import READ, Readiness
 
 MAX_OPENERS = 32  # threads that open connections
 READ_SIZE = 1 << 16
@@ -53,6 +53,8 @@ ABOUT_CERTIFICATE = re.compile(
 HANDSHAKE, CERTIFICATE_REQUEST = 22, 13  # a type of TLS records; a type of messages in these
 
 T = TypeVar("T")
+# of socket.recvmsg
+Receive = Callable[[int, int], tuple[bytes, list[tuple[int, int, bytes]], int, Any]]
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,7 @@ class Connection:
 
     def __init__(self, sock: socket.socket, tls: Tls | None, handshake: Handshake):
         self.sock, self.tls, self.handshake = sock, tls, handshake
+        self.receive = receiver(sock)  # reads once
         self.opened_ns = time.perf_counter_ns()
         self.uses = 0  # requests that were sent over it
         self.watched = False  # by the pool's selector
@@ -413,13 +416,12 @@ def timed_out(target: Target, timeout_s: float) -> Failure:
     return through_proxy(Failure("connect", text), target)
 
 
-def receive(sock: socket.socket) -> tuple[bytes, Sequence[tuple[int, int, bytes]]]:
-    """One read: the bytes, and the control messages with the kernel's receive time if it gives
-    one. Raises OSError."""
+def receiver(sock: socket.socket) -> Receive:
+    """What reads once: given how many bytes at most, it returns the bytes, and the control messages
+    with the kernel's receive time if it gives one. It raises OSError."""
     if HAS_RECVMSG:
-        data, ancillary, _, _ = sock.recvmsg(READ_SIZE, ANCILLARY_SIZE)
-        return data, ancillary
-    return sock.recv(READ_SIZE), ()
+        return sock.recvmsg
+    return lambda size, _: (sock.recv(size), [], 0, None)
 
 
 class Opener(Generic[T]):
@@ -504,8 +506,8 @@ class Pool(Generic[T]):
     def __init__(self, target: Target, clock: Clock):
         self.target, self.clock = target, clock
         self.opener: Opener[T] = Opener(target, clock.kernel_stamps)
-        self.selector = selectors.DefaultSelector()
-        self.selector.register(self.opener.wake_socket, selectors.EVENT_READ)
+        self.selector: Readiness[Any] = Readiness()
+        self.selector.register(self.opener.wake_socket, READ, None)
         self.idle: list[Connection] = []
 
     def take_idle(self) -> Connection | None:
@@ -518,10 +520,10 @@ class Pool(Generic[T]):
         return None
 
     def watch(self, connection: Connection, data: object) -> None:
-        """Let the selector tell when something can be read; its key carries `data`."""
+        """Let the selector tell when something can be read; `data` belongs to it."""
         if not connection.watched:
             connection.watched = True
-            self.selector.register(connection.sock, selectors.EVENT_READ, data)
+            self.selector.register(connection.sock, READ, data)
 
     def unwatch(self, connection: Connection) -> None:
         if connection.watched:
@@ -531,8 +533,8 @@ class Pool(Generic[T]):
 
     def close_watched(self) -> None:
         """Close every connection in use."""
-        for sock in [key.fileobj for key in self.selector.get_map().values()]:
-            if isinstance(sock, socket.socket) and sock is not self.opener.wake_socket:
+        for sock in list(self.selector.sockets.values()):
+            if sock is not self.opener.wake_socket:
                 self.selector.unregister(sock)
                 sock.close()
 

@@ -16,6 +16,7 @@ import re
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import overload
 
 HEAD_LIMIT_BYTES = 64 * 1024  # for one head, and for the trailer section; empty line included
@@ -43,9 +44,11 @@ _LENGTH_VALUE = re.compile(r"[0-9]{1,18}")  # bounded, because int() raises on t
 # unfinished line stays short, and the first wrong byte is the same however the input was split.
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]{0,16}(?:;[^\r\n]{0,256})?\r\n")
 _SIZE_LINE_START = re.compile(rb"(?:[0-9A-Fa-f]{1,16}[ \t]{0,16}(?:;[^\r\n]{0,256})?\r?)?")
-# Size lines as most servers write them, for the sizes of ordinary events. A look-up takes a third
-# of the time of a match, which is used for all others (upper case, extensions, larger sizes).
-_COMMON_SIZES = {b"%x" % size: size for size in range(1, 2048)}
+# By the length of a whole chunk with its framing: the size line that it has as most servers write
+# it, and its size, for ordinary events. A look-up takes a third of the time of a match, which is
+# used for all others (upper case, extensions, larger sizes).
+_COMMON_LINES = {len(b"%x" % size) + size + 4: (b"%x\r\n" % size, size) for size in range(1, 4096)}
+_LINE_LENGTH = 200  # of a header line that is kept to be found again
 
 
 class Marks(Sequence[tuple[int, int]]):
@@ -153,9 +156,9 @@ class Message:
             return False
         if self._stage == _CHUNK_LINE and not self._unfinished:
             # The usual case, exactly one chunk in a read: this takes a third of a microsecond.
-            line, _, rest = data.partition(b"\r\n")
-            size = _COMMON_SIZES.get(line)
-            if size is not None and len(rest) == size + 2 and rest[-2:] == b"\r\n":
+            common = _COMMON_LINES.get(len(data))
+            if common is not None and data.startswith(common[0]) and data.endswith(b"\r\n"):
+                size = common[1]
                 self._starts.append(fed - size - 2)
                 self._lengths.append(size)
                 return False
@@ -275,22 +278,21 @@ class Message:
         return True
 
     def _parse_fields(self, lines: list[str]) -> list[tuple[str, str]] | None:
-        fields: list[tuple[str, list[str]]] = []
+        fields: list[tuple[str, str]] = []
         for line in lines:
             if line[:1] in (" ", "\t"):
                 # A folded value (section 5.2). Before the first field it is ignored (section 2.2).
                 if fields:
-                    fields[-1][1].append(line.strip(" \t"))
+                    name, value = fields[-1]
+                    parts = [part for part in (value, line.strip(" \t")) if part]
+                    fields[-1] = name, sys.intern(" ".join(parts))
                 continue
-            name, colon, value = line.partition(":")
-            name = name.rstrip(" \t")
-            if not colon or not name:
+            field = _known_field(line) if len(line) < _LINE_LENGTH else _field_of(line)
+            if field is None:
                 self._fail(f"not a header line: {_quote(line.encode('latin-1'))}")
                 return None
-            fields.append((name, [value.strip(" \t")]))
-        # Kept once for all answers that have the same: a run may keep a hundred thousand.
-        joined = ((name, " ".join(part for part in parts if part)) for name, parts in fields)
-        return [(sys.intern(name), sys.intern(value)) for name, value in joined]
+            fields.append(field)
+        return fields
 
     # --- body
 
@@ -466,6 +468,17 @@ class Message:
                 marks.append(now, time_ns)
                 reached = now
         return marks
+
+
+def _field_of(line: str) -> tuple[str, str] | None:
+    """Name and value of a header line; None when it is none. Kept once for all answers that have
+    the same: a run may keep a hundred thousand."""
+    name, colon, value = line.partition(":")
+    name = name.rstrip(" \t")
+    return (sys.intern(name), sys.intern(value.strip(" \t"))) if colon and name else None
+
+
+_known_field = lru_cache(maxsize=256)(_field_of)  # all answers of a server have nearly the same
 
 
 def _quote(data: bytes) -> str:

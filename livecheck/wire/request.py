@@ -138,12 +138,16 @@ class Reply:
     def status(self) -> int | None:
         return self.message.status
 
-    def add(self, data: bytes, stamp_ns: int, lag_ns: int) -> None:
-        """Take in what a read brought. This runs for each event of each stream."""
-        self.raw += data
-        self.ends.append(len(self.raw))
+    def add(self, data: bytes, stamp_ns: int, lag_ns: int) -> int:
+        """Take in what a read brought; how many bytes there are now. This runs for each event of
+        each stream."""
+        raw = self.raw
+        raw += data
+        size = len(raw)
+        self.ends.append(size)
         self.stamps_ns.append(stamp_ns)
         self.lag_ns.append(lag_ns)
+        return size
 
     @property
     def size(self) -> int:

@@ -14,7 +14,6 @@ from array import array
 from collections import Counter
 from collections.abc import (
     Generator,
-    Iterable,
     Iterator,
     Mapping,
     MutableSequence,
@@ -27,7 +26,7 @@ from typing import Any, NamedTuple
 from livecheck.core.json_value import MAX_JSON_BYTES, decode, number, pick
 from livecheck.core.text import LIMIT, encodable, shorten
 from livecheck.wire import chunk_form, progress
-from livecheck.wire.alike import AT_ONCE, Alike, Patterns, Run
+from livecheck.wire.alike import Alike, Patterns, Run
 from livecheck.wire.choice import MOST_PARTS, Choice, Flood, index_of, size_of
 from livecheck.wire.chunk_ids import Ids
 from livecheck.wire.error_words import error_in_place_of_completion, words_of, words_of_text

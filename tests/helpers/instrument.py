@@ -106,7 +106,7 @@ def seconds(reply: Reply) -> float:
 def is_at_rest(instrument: Wire) -> bool:
     """Every request has ended, and the selector watches nothing but the opener's wake-up socket."""
     has_ended = all(reply.end_ns for reply in instrument.replies)
-    return has_ended and len(instrument._pool.selector.get_map()) == 1
+    return has_ended and len(instrument._pool.selector.sockets) == 1
 
 
 def descriptors() -> int:

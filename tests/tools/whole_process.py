@@ -26,7 +26,6 @@ import argparse
 import json
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -36,9 +35,10 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from helpers.measured import Cost, run_measured
-from livecheck.wire.metrics import percentile
-from tools.accuracy import truth_server, write_log
+from helpers.measured import Cost, run_measured  # noqa: E402
+
+from livecheck.wire.metrics import percentile  # noqa: E402
+from tools.accuracy import truth_server, write_log  # noqa: E402
 
 Row = dict[str, Any]
 Figures = dict[str, float]
@@ -59,7 +59,9 @@ def which(name: str) -> str:
     return found
 
 
-def command_of(client: str, args: argparse.Namespace, url: str, streams: int, out: Path) -> list[str]:
+def command_of(
+    client: str, args: argparse.Namespace, url: str, streams: int, out: Path
+) -> list[str]:
     port = url.rsplit(":", 1)[1]
     words: Sequence[object]
     if client == "benchmark.py":
@@ -119,9 +121,7 @@ def errors(said: Sequence[Said], log: Sequence[Row]) -> dict[str, list[float]]:
     for (_, times), row in zip(sorted(said, key=lambda each: each[0]), rows, strict=True):
         begun = row.get("krecv") or row["recv"]
         true = [
-            sent - begun
-            for kind, sent in zip(row["kind"], row["sent"], strict=True)
-            if kind == "c"
+            sent - begun for kind, sent in zip(row["kind"], row["sent"], strict=True) if kind == "c"
         ]
         assert len(true) == len(times), f"{len(times)} events, {len(true)} were sent"
         found["ttft"].append((times[0] - true[0]) / 1e3)

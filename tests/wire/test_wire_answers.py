@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import selectors
 import socket
 import time
 
@@ -40,6 +39,7 @@ from livecheck.wire import connection, exchange
 from livecheck.wire.answer import Answer
 from livecheck.wire.clock import Clock
 from livecheck.wire.dialect import Dialect
+from livecheck.wire.readiness import READ, WRITE
 from livecheck.wire.wire import MAX_BYTES, Failure, Reply, Request, Target
 
 # --- time-outs
@@ -390,7 +390,7 @@ def test_a_broken_pipe_in_the_middle_of_a_prompt_does_not_lose_the_answer():
         reply.t0_ns = slot.stamp_ns = time.perf_counter_ns()
         slot.deadline_ns = reply.t0_ns + int(5e9)
         running.slots.add(slot)
-        pool.selector.register(ours, selectors.EVENT_READ | selectors.EVENT_WRITE, slot)
+        pool.selector.register(ours, READ | WRITE, slot)
         theirs.sendall(answer(status="413 Too Large"))
         theirs.close()
         running._send_rest(slot)

@@ -16,7 +16,7 @@ from livecheck.load.client_delay import client_metrics
 from livecheck.wire import chat, metrics
 from livecheck.wire.answer import WORDS_BYTES, Answer
 from livecheck.wire.asking import Asker, open_wire
-from livecheck.wire.condensing import BYTES_OF_A_READ, Condenser
+from livecheck.wire.condensing import Condenser
 from livecheck.wire.starvation import Starvation
 from livecheck.wire.wire import KERNEL_CLOCK
 
@@ -92,16 +92,18 @@ def test_an_exchange_beyond_its_budget_lets_go_of_the_oldest_answers() -> None:
 def test_a_step_is_not_done_while_something_is_to_be_read_unless_memory_cannot_wait() -> None:
     with Server(chat=HEAD + good_stream()) as server:
         answers = asked(server, 5)
-    size = answers[0].reply.size + BYTES_OF_A_READ * len(answers[0].reply.ends)
-    condenser = Condenser(int(4.9 * size))
+    measured = Condenser(1 << 30)
+    for answer in answers:
+        measured.add(answer)
+    condenser = Condenser(int(0.95 * measured._size))
     for answer in answers:
         condenser.add(answer)
     assert condenser.work(is_urgent=True)  # there is some to do, which was not done
     assert not any(answer.reply.is_condensed for answer in answers)
-    while condenser.work(is_urgent=False):
-        pass
+    assert condenser.work(is_urgent=False)
+    condenser.finish()
     assert answers[0].reply.is_condensed
     eager = Condenser(0)
     eager.add(answers[-1])
     eager.work(is_urgent=True)
-    assert answers[-1].reply.is_condensed
+    assert not eager._waiting  # it was begun

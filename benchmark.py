@@ -60,6 +60,7 @@ from livecheck.load import (
     gateway_probes,
     level_plan,
     self_check,
+    server_metrics,
     turns,
 )
 from livecheck.load.arrivals import CONSTANT, POISSON, Load
@@ -134,6 +135,7 @@ def build_parser() -> common.Parser:
     add("--slo", type=objective, action="append", default=[], metavar="NAME=VALUE", help=bound)
     add("--edge-idle", type=common.seconds, metavar="SECONDS", help=silence.OPTION_HELP)
     add_option(add)
+    server_metrics.add_option(add, option_type)
     add_load_options(parser)
     add_prompt_options(parser)
     return parser
@@ -189,8 +191,11 @@ def first_contact(run: Run, wire: Wire, scope: level_plan.Scope, starvation: Sta
     contact, answers = {answer.path: answer for answer in answers}, answers[: len(paths)]
     model = model_to_ask(run, contact.get(chat.MODELS))
     edge = gateway_probes.edge_sign(run.url, answers)
-    stopped = cannot_recover(answers)
-    return Session(run, wire, model, scope.prompts, starvation, contact, edge, stopped=stopped)
+    session = Session(run, wire, model, scope.prompts, starvation, contact, edge)
+    session.stopped = cannot_recover(answers)
+    if scope.loads and not run.args.direct_url:
+        session.metrics_source = server_metrics.find_source(run, [wire.target])
+    return session
 
 
 def probe_gateway(
@@ -232,6 +237,7 @@ def send_level(session: Session, level: Level, probed: Any, document: Document) 
                 found = [record.copy(level=level.number) for record in found]
             document.requests = [*(document.requests if search else []), *found]
             document.metrics = level_figures(session, level, found) | {"gateway": probed}
+            document.metrics |= server_metrics.of_level(level.server, level.begun_ns)
         finally:
             interruption.INTERRUPTION.resume()
     if level.refused and (text := no_access(session.run, level.refused)):
@@ -285,6 +291,7 @@ def send_pairs(
     finally:
         document.requests, document.metrics = pair_figures(through, past)
         document.metrics |= {"gateway": probed}
+        document.metrics |= server_metrics.of_level(through.level.server, through.level.begun_ns)
     if through.level.refused and (text := no_access(run, through.level.refused)):
         raise NoAccess(text)
     if past.level.stopped and not document.requests:
@@ -688,6 +695,8 @@ def unknown_at(session: Session, found: Records, figures: dict[str, Any]) -> str
 def compare(session: Session, load: Load, document: Document, probed: Any) -> None:
     run = session.run
     with open_wire(run, direct_key(run), url=run.args.direct_url) as wire:
+        targets = [wire.target, session.wire.target]
+        session.metrics_source = server_metrics.find_source(run, targets)
         through, past = send_pairs(session, wire, load, probed, document)
     lines = gateway_cost.lines(through, past, document.metrics)
     finish(run, document, lines, judge_pairs(through, past, document))

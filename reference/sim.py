@@ -23,8 +23,10 @@ from aiohttp import web
 from . import skills
 from .prefix_cache import PrefixCache, words_of
 from .process import announce, end_with_parent, raise_descriptor_limit
+from .sim_metrics import SimMetrics
 from .skills.played import Played, Refused, spoken
 from .slots import Slots
+from .telemetry import TEXT_TYPE
 
 MODEL = "sim"
 WORDS = (" wave", " after", " wave", " the", " sea", " keeps", " its", " even", " time,")
@@ -172,11 +174,13 @@ class Sim:
         self.prefill_s = prefill_ms / 1e6  # of a token
         self.cache = PrefixCache(prefix_cache)
         self._numbers = itertools.count(1)
+        self.metrics = SimMetrics(self.slots, MODEL)
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=2**30)
         app.router.add_get("/health", self.health)
         app.router.add_get("/v1/models", self.models)
+        app.router.add_get("/metrics", self.answer_metrics)
         if self.context is not None:
             app.router.add_get("/props", self.props)
         app.router.add_post("/v1/chat/completions", self.chat)
@@ -185,6 +189,9 @@ class Sim:
 
     async def health(self, request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
+
+    async def answer_metrics(self, request: web.Request) -> web.Response:
+        return web.Response(body=self.metrics.as_text(), headers={"Content-Type": TEXT_TYPE})
 
     async def models(self, request: web.Request) -> web.Response:
         model: dict[str, Any] = {
@@ -211,12 +218,14 @@ class Sim:
             played = self._answer(task)
         except Refused as problem:
             return error(400, str(problem), problem.kind, **problem.more)
+        arrived_s = time.monotonic()
         async with self.slots.place():
             timeline = self._timeline(task)
             if task.stream:
                 response = await self._stream(request, task, timeline, played)
             else:
                 response = await self._whole(task, timeline, played)
+            self.metrics.count(timeline.first_s - arrived_s, len(played.deltas))
             self.cache.add((*task.prompt, *words_of(played.message)))
             return response
 

@@ -21,6 +21,7 @@ from livecheck.load import table
 from livecheck.load.client_delay import records_of
 from livecheck.load.level import KEPT_BYTES, Level, Session, chat_request, reason_of
 from livecheck.load.record import Record
+from livecheck.load.server_metrics import server_lines, watching
 from livecheck.wire import chat
 from livecheck.wire.access import LINES, Refusal, refusal_of, said_by
 from livecheck.wire.answer import Answer, first_begun_ns
@@ -99,7 +100,10 @@ def measure_pairs(gateway: Side, direct: Side, warmups: int) -> None:
     count = load.planned
     condenser = Condenser(KEPT_BYTES)
     amount = f"{count} pairs" if count is not None else f"pairs for {load.duration_s:g} s"
-    with gateway.session.run.progress(f"gateway and direct: {amount}", count) as step:
+    session = gateway.session
+    keep = gateway.level.keep_watched
+    watch = watching(session.metrics_source, session.wire.timeout_s, keep)
+    with session.run.progress(f"gateway and direct: {amount}", count) as step, watch:
         for number in load.numbers():
             for side in (gateway, direct):
                 if gateway.level.stopped or direct.level.stopped:
@@ -270,4 +274,4 @@ def lines(through: Side, past: Side, metrics: Mapping[str, Any]) -> list[str]:
     one, other = through.session.model, past.session.model
     if one != other:
         shown += table.entry("models", f"the names differ: gateway {one}, direct {other}")
-    return shown
+    return shown + server_lines(metrics, metrics["through_gateway"])

@@ -12,6 +12,7 @@ from livecheck.load.arrivals import Load, Messages, Prompt
 from livecheck.load.client_delay import Client, records_of
 from livecheck.load.examples import ANY, Example, Examples
 from livecheck.load.record import Record
+from livecheck.load.server_metrics import Source, Watched, watching
 from livecheck.load.turns import Talks
 from livecheck.wire import chat
 from livecheck.wire.access import no_access, refusal_of
@@ -61,6 +62,7 @@ class Session:
     deep: PromptMaker | None = None  # of levels with a depth
     measure: Callable[[Session, Level], None] | None = None  # a level, by several processes
     self_checks: dict[int, dict[str, Any]] = field(default_factory=dict)  # `self_check.measure`
+    metrics_source: Source | None = None  # of --server-metrics
 
 
 @dataclass
@@ -84,6 +86,7 @@ class Level:
     succeeded: int = 0  # answers with 200 and to the end, warm-up included
     failed_in_a_row: int = 0
     timeouts_in_a_row: int = 0
+    server: Watched | None = None  # what --server-metrics has read beside it
 
     @property
     def number(self) -> float:
@@ -131,6 +134,9 @@ class Level:
         """Whether this is why the level was stopped."""
         return self.stopped is not None and self.stopped.cause is cause
 
+    def keep_watched(self, found: Watched) -> None:
+        self.server = found
+
     def stop(self, why: Stop) -> None:
         """Send no further request."""
         self.stopped = why
@@ -160,12 +166,17 @@ class Level:
             elif self.spool:
                 yield self.spool.extract(index)
 
+    @property
+    def begun_ns(self) -> int:
+        """When its first request began, which is 0 in its records; 0 without any."""
+        begun = first_begun_ns(self.answers), self.spool.begun_ns if self.spool else None
+        return min((each for each in begun if each is not None), default=0)
+
     def records(self, starvation: Starvation) -> list[Record]:
         """Their records. Raises OSError as `all_answers`."""
         self.read()
         starvation = self.client.starvation or starvation
-        begun = first_begun_ns(self.answers), self.spool.begun_ns if self.spool else None
-        start_ns = min((each for each in begun if each is not None), default=0)
+        start_ns = self.begun_ns
         later = self.spool.times_later if self.spool else None
         found = records_of(self.all_answers(), start_ns, starvation, later)
         return self.talks.marked(found) if self.talks else found
@@ -200,10 +211,12 @@ def measure_level(
     while True:
         level.stopped = None
         warm_up(session, level)
-        if level.stopped is None and instead():
-            return
-        if level.stopped is None:
-            send_requests(session, level)
+        source = session.metrics_source if level.stopped is None else None
+        with watching(source, session.wire.timeout_s, level.keep_watched):
+            if level.stopped is None and instead():
+                return
+            if level.stopped is None:
+                send_requests(session, level)
         if not level.stop_for(Cause.USAGE):
             return
         session.usage = False

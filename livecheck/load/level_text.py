@@ -6,6 +6,7 @@ from typing import Any
 
 from livecheck.core.text import figure
 from livecheck.load import table
+from livecheck.load.server_metrics import server_lines
 from livecheck.load.steady import words_of
 from livecheck.load.turns import cache_words, turn_lines
 from livecheck.wire import client_error, metrics, silence, speculation
@@ -45,6 +46,7 @@ def level_lines(figures: dict[str, Any]) -> list[str]:
         *table.footnote(figures["ttft_ms"], figures["itl_ms"], figures["e2e_ms"]),
         *turn_lines(figures),
         *single_figures(figures),
+        *server_lines(figures, figures),
     ]
 
 

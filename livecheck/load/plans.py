@@ -22,7 +22,7 @@ from livecheck.core.plan import (
     start,
     wait,
 )
-from livecheck.load import capacity, depth, level_plan, self_check
+from livecheck.load import capacity, depth, level_plan, self_check, server_metrics
 from livecheck.load.arrivals import Load, Prompt
 from livecheck.load.gateway_probes import LEAST_PROBES
 from livecheck.load.parts import most_parts, warmup_of
@@ -45,6 +45,8 @@ def plan_benchmark(args: argparse.Namespace) -> Plan:
         total += plan_probes(args)
     if args.self_check:
         total += plan_self_check(self_check.concurrencies(scope.loads, args.max_level))
+    if args.server_metrics:
+        total += plan_server_metrics(args, len(scope.loads))
     size = sizes(args, scope.prompts)
     if args.depth and scope.loads:
         total += ask(depth.COUNTING, args.timeout, size[0], size[1] + min(args.depth), usual=2)
@@ -58,6 +60,14 @@ def plan_benchmark(args: argparse.Namespace) -> Plan:
         slots = 1 if args.rate else scope.loads[0].concurrency
         total += ask(slots, args.timeout, at_once=slots, usual=0)
     return total + notes(wakes=WORKER) if scope.loads else total
+
+
+def plan_server_metrics(args: argparse.Namespace, levels: int) -> Plan:
+    """The readings while a level runs take no time of it; those before and after do."""
+    each_s = server_metrics.SETTLE_S, 3 * server_metrics.READ_S + 1.0
+    found = wait(levels * each_s[0], levels * each_s[1] + 2 * server_metrics.READ_S)
+    where = "/metrics" if args.server_metrics == server_metrics.AUTO else args.server_metrics
+    return found + notes(f"{where} is read once a second while a level runs (--server-metrics)")
 
 
 def plan_self_check(numbers: Sequence[int]) -> Plan:

@@ -15,6 +15,7 @@ from livecheck.core.checks import Check, Status
 from livecheck.core.text import figure, plural
 from livecheck.report import words
 from livecheck.report.result_files import ResultFile
+from livecheck.report.server_load import load_words
 from livecheck.report.steady_window import window_words
 from livecheck.report.thresholds import Criterion, Verdict
 from livecheck.report.verdict import Comparison, Report, in_words
@@ -203,6 +204,8 @@ def level_lines(figures: Mapping[str, Any], size: Size) -> Iterator[str]:
     if told := speculation.words(figures):
         yield f"- TPOT {statistics(figures['tpot_ms'])}"
         yield item(f"Tokens: {told}", size)
+    if told := load_words(figures):
+        yield item(told, size)
     if accepted := speculation.draft_words(figures):
         yield f"- Speculative decoding: {accepted} accepted"
     yield f"- Output throughput: {figure(figures.get('output_tokens_per_s'))} tok/s"

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from livecheck.core.text import shorten
+from livecheck.report import server_load
 from livecheck.report.baseline import Finding
 from livecheck.report.result_files import ResultFile, has_own_work, is_number, short_name
 from livecheck.report.verdict import Comparison, Report
 from livecheck.report.words import change_label, margin_text, percent
+from livecheck.wire.engine_metrics import CACHE, RUNNING, WAITING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -187,6 +189,46 @@ def level_pictures(report: Report) -> Iterator[Picture]:
     if len(closed) > 1:
         yield from pictures_by_level(closed)
     yield arrivals(levels)
+    yield from server_pictures(levels)
+
+
+def server_pictures(levels: Sequence[ResultFile]) -> Iterator[Picture]:
+    """What the server said of itself, over the time of the highest level in which it was read."""
+    read = [each for each in levels if len(server_load.samples(each, RUNNING)) > 1]
+    if not read:
+        return
+    level = read[-1]
+    lines = {
+        "ours in flight": server_load.in_flight(level),
+        "running": server_load.samples(level, RUNNING),
+        "waiting": server_load.samples(level, WAITING),
+    }
+    cache = server_load.samples(level, CACHE)
+
+    def plot(axes: Axes) -> None:
+        for (name, points), colour in zip(lines.items(), (MUTED, *SERIES), strict=False):
+            if points:
+                at_s, counts = zip(*points, strict=True)
+                axes.step(at_s, counts, where="post", color=colour, label=name, linewidth=1.2)
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("seconds since the level began")
+        axes.set_ylabel("requests")
+        if cache:
+            right = axes.twinx()
+            at_s, shares = zip(*cache, strict=True)
+            percent_full = [100 * share for share in shares]
+            right.plot(at_s, percent_full, color=SERIES[2], linestyle=":", label="cache")
+            right.set_ylim(0, 100)
+            right.set_ylabel("cache in use [%], dotted")
+        axes.legend(loc="lower right")
+
+    caption = (
+        f"{short_name(level.name)}: our requests in flight, and those that the server says it runs "
+        "and keeps waiting, read once a second. What is ours and neither runs nor waits there is "
+        "in front of it: at a gateway, or on its way."
+    )
+    yield draw("What did the server say meanwhile?", caption, plot)
 
 
 def spread_out(levels: Sequence[ResultFile]) -> list[ResultFile]:

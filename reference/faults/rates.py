@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from .answers import APP, instead
 from .fault import Fault, Install, SoundVariant
 from .planting import all_of, on_events
 from .streams import Events, as_event, content, in_groups, payload, with_content
@@ -297,6 +298,14 @@ SOUND: tuple[SoundVariant, ...] = (
         (BENCHMARK, SDK),
         speculative(),
         options={"itl_ms": 4},
+    ),
+    *(
+        SoundVariant(name, shows, (BENCHMARK,), install, arguments=("--server-metrics", "auto"))
+        for name, shows, install in (
+            ("metrics-missing", "there is no /metrics", instead("metrics", status=404)),
+            ("metrics-strange", "/metrics is a web page", instead("metrics", **APP)),
+            ("metrics-large", "/metrics has 300 KB", instead("metrics", text="# more\n" * 45_000)),
+        )
     ),
     SoundVariant(
         "hidden-reasoning",

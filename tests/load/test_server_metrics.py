@@ -1,0 +1,184 @@
+"""server_metrics.py: what is read beside a level, whom it is asked of, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from helpers.hostile import Answer, Call, Server, response
+
+from livecheck.load import server_metrics
+from livecheck.load.server_metrics import Source, Watched, server_figures, watching
+from livecheck.wire.wire import Target
+
+SECOND_NS = 1_000_000_000
+PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
+
+
+def lines(running: float, drafted: float = 0, accepted: float = 0, ttft: str = "") -> bytes:
+    return (
+        f"vllm:num_requests_running {running}\nvllm:kv_cache_usage_perc {running / 10}\n"
+        f"vllm:spec_decode_num_draft_tokens_total {drafted}\n"
+        f"vllm:spec_decode_num_accepted_tokens_total {accepted}\n{ttft}"
+    ).encode()
+
+
+def buckets(*counts: int, total_s: float) -> str:
+    name = "vllm:time_to_first_token_seconds"
+    bounds = ("0.02", "0.04", "+Inf")
+    found = [f'{name}_bucket{{le="{b}"}} {c}' for b, c in zip(bounds, counts, strict=True)]
+    return "\n".join([*found, f"{name}_sum {total_s}", ""])
+
+
+def source(url: str = "http://localhost:1") -> Source:
+    return Source(f"{url}/metrics", Target(url), "vLLM")
+
+
+def watched(*readings: tuple[float, bytes]) -> Watched:
+    return Watched(source(), [(round(at_s * SECOND_NS), each) for at_s, each in readings])
+
+
+# --- figures
+
+
+def test_the_figures_of_a_level_are_those_between_its_first_request_and_its_last_answer() -> None:
+    found = server_figures(
+        watched(
+            (9.9, lines(0, 100, 50, buckets(5, 9, 9, total_s=1.0))),
+            (10.5, lines(2, 150, 75)),
+            (11.5, lines(4, 180, 90)),
+            (12.2, lines(0, 200, 90, buckets(5, 19, 19, total_s=1.3))),
+        ),
+        10 * SECOND_NS,
+    )
+    assert found["samples"]["at_s"] == [0.5, 1.5]
+    assert found["samples"]["running_requests"] == [2, 4]
+    assert found["samples"]["waiting_requests"] == []
+    assert (found["running_requests"]["mean"], found["running_requests"]["n"]) == (3, 2)
+    assert found["cache_usage"]["max"] == 0.4
+    assert found["waiting_requests"]["n"] == 0 and found["preemptions"] is None
+    assert (found["draft_tokens"], found["draft_accepted_tokens"]) == (100, 40)
+    assert found["acceptance_rate"] == 0.4
+    ttft = {"n": 10, "mean": 30.0, "p50": 30.0, "p50_low": 20.0, "p50_high": 40.0}
+    assert found["ttft_ms"] == ttft
+
+
+def test_a_restart_leaves_no_difference() -> None:
+    first = lines(0, 100, 50, buckets(5, 9, 9, total_s=1.0))
+    last = lines(0, 20, 10, buckets(1, 1, 1, total_s=0.1))
+    found = server_figures(watched((9.9, first), (12.2, last)), 10 * SECOND_NS)
+    assert found["draft_tokens"] is found["acceptance_rate"] is found["ttft_ms"] is None
+
+
+def test_nothing_that_was_read_is_nothing_and_not_0() -> None:
+    found = server_figures(watched(), 0)
+    assert found["running_requests"]["n"] == found["readings"] == 0
+    assert found["draft_tokens"] is found["ttft_ms"] is None
+
+
+# --- options
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("auto", "auto"),
+        ("http://h:1", "http://h:1/metrics"),
+        ("http://h:1/", "http://h:1/metrics"),
+        ("https://h/deep/metrics", "https://h/deep/metrics"),
+    ],
+)
+def test_what_the_option_takes(given: str, expected: str) -> None:
+    assert server_metrics.option(given) == expected
+
+
+@pytest.mark.parametrize("given", ["", "yes", "h:1/metrics", "http://u:p@h/", "http://h/?a=b"])
+def test_what_the_option_refuses(given: str) -> None:
+    with pytest.raises(ValueError):
+        server_metrics.option(given)
+
+
+# --- beside a level
+
+
+def during(answer: Answer, seconds: float) -> tuple[Watched, float, int]:
+    """(what was read, how long the level and its end took, how many readings were asked for)."""
+    found: list[Watched] = []
+    with Server(answers={"/metrics": answer}) as server:
+        began_s = time.monotonic()
+        with watching(source(server.url), 5.0, found.append):
+            time.sleep(seconds)
+        spent_s, count = time.monotonic() - began_s, server.count("/metrics")
+    return found[0], spent_s, count
+
+
+def test_it_is_read_before_each_second_and_after() -> None:
+    found, _, count = during(PLAIN + lines(1), 2.0)
+    assert count == len(found.readings) == 4  # before, after 0.5 and 1.5 s, and at the end
+    assert (found.failed, found.problem) == (0, None)
+    assert found.readings[0][1] == lines(1).strip()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [response(500, {"error": "no"}), PLAIN + b"nothing", PLAIN + lines(1) + b"#" * 300_000],
+    ids=["500", "other", "large"],
+)
+def test_what_cannot_be_read_is_given_up_after_three_readings(answer: bytes) -> None:
+    found, _, count = during(answer, 2.8)
+    assert count == found.failed == 3 and not found.readings
+    assert found.problem is not None and "3 times in a row" in found.problem
+
+
+def test_a_silent_server_costs_one_reading_before_and_one_after() -> None:
+    def say_nothing(call: Call) -> None:
+        call.wait()
+
+    found, spent_s, count = during(say_nothing, 0.2)
+    assert spent_s < 0.2 + 3 * (server_metrics.READ_S + 1.0)
+    assert count <= 3 and not found.readings
+
+
+def test_after_an_interruption_nobody_waits() -> None:
+    def say_nothing(call: Call) -> None:
+        call.wait(0.3 if count() < 2 else None)
+
+    found: list[Watched] = []
+    with Server(answers={"/metrics": say_nothing}) as server:
+
+        def count() -> int:
+            return server.count("/metrics")
+
+        began_s = 0.0
+        with pytest.raises(KeyboardInterrupt):
+            with watching(source(server.url), 5.0, found.append):
+                time.sleep(0.7)
+                began_s = time.monotonic()
+                raise KeyboardInterrupt
+        assert time.monotonic() - began_s < 0.6
+    assert len(found) == 1
+
+
+def test_without_a_source_nothing_is_read() -> None:
+    found: list[Watched] = []
+    with watching(None, 5.0, found.append):
+        pass
+    assert found == []
+
+
+def test_the_figures_can_be_saved() -> None:
+    json.dumps(server_figures(watched((1.0, lines(1)), (2.0, lines(2))), SECOND_NS))
+
+
+def test_a_level_of_many_hours_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_metrics, "MOST_KEPT", 4)
+    with Server(answers={"/metrics": PLAIN + lines(1)}) as server:
+        watch = server_metrics.Watch(source(server.url), 5.0)
+        read: Any = watch._read
+        for _ in range(20):
+            read()
+        read(is_last=True)
+        times = [at_ns for at_ns, _ in watch.watched.readings]
+    assert len(times) <= 6 and times == sorted(times)

@@ -106,12 +106,18 @@ def client_metrics(
     found = Delays()
     for answer in answers:
         found.add(answer)
+    return delay_metrics(found, clock, figures["ttft_ms"]["p50"], starvation)
+
+
+def delay_metrics(
+    found: Delays, clock: str, ttft_p50_ms: float | None, starvation: Starvation
+) -> dict[str, Any]:
+    """The same from the delays of all answers."""
     harmful: Sequence[float] = found.lags
     if clock != USER_CLOCK:
         harmful = found.late_merges
         harmful = harmful if len(harmful) > MERGED_SHARE * found.events else []
-    gap = metrics.percentile(found.gaps, 50) if found.gaps else None
-    ttft = figures["ttft_ms"]["p50"]
+    gap, ttft = metrics.percentile(found.gaps, 50) if found.gaps else None, ttft_p50_ms
     bound = exceeds(harmful, gap) or exceeds(harmful, ttft) or exceeds(found.late, ttft)
     starved, share = starved_ms(found, starvation), client.cpu_share
     return {

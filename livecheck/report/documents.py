@@ -68,7 +68,7 @@ class Record(Mapping[str, Any]):
     """
 
     __slots__ = (  # noqa: RUF023
-        *("path", "status", "step", "error", "excluded"),
+        *("path", "status", "step", "error", "excluded", "worker"),
         *("due_ms", "sent_ms", "ended_ms", "connect_ms", "ttfb_ms", "round_trip_ms"),
         *("ttft_ms", "tpot_ms", "e2e_ms", "tokens_per_s", "no_rate", "event_ms"),
         *("ttfa_ms", "thinking_tokens", "answer_tokens", "thinking_source"),

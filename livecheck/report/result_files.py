@@ -42,6 +42,7 @@ TOLERANCE = 2e-3  # figures are saved rounded: a recomputed one may differ by th
 SHARE_TOLERANCE = 1e-5  # a share is saved with six digits, and one error in 1000 has to show
 RUN_FILE = "run.json"  # of run_all.py
 REPORT = "report"  # the script that report.py's own JSON names; that file may lie in the folder too
+LOAD_SCRIPTS = ("benchmark", "locustfile")  # whose levels are of either deployment
 NO_RESULTS = (REPORT, "run_all")  # and run.json, which run_all.py keeps in the folder of its run
 EARLY_ENDS = (Exit.USAGE, Exit.UNDECIDED, Exit.INTERRUPTED, Exit.TERMINATED)
 # `inference_c4`, `inference_r2.5`, and what stands behind them where the work is another one
@@ -70,6 +71,7 @@ class Kind:
 KINDS = (  # in the order of the guide's steps
     Kind("benchmark", "gateway_overhead", "Gateway Overhead", "gateway_overhead"),
     Kind("benchmark", r"inference_[cr][0-9].*", "Inference", "inference_c1"),
+    Kind("locustfile", r"inference_c[0-9]+", "Inference"),
     Kind("benchmark", "capacity", "Capacity"),
     Kind("benchmark", "gateway_cost", "Gateway Cost"),
     Kind("test_openai_sdk", "openai_sdk_test", "OpenAI SDK", "openai_sdk_test"),
@@ -677,7 +679,7 @@ def contradictions(
     found = [differing("tool version", [(each, each.tool_version) for each in files])]
     for fleet in (False, True):
         same_side = [each for each in files if each.kind.fleet is fleet]
-        about = same_side if one_target else [e for e in same_side if e.script == "benchmark"]
+        about = same_side if one_target else [e for e in same_side if e.script in LOAD_SCRIPTS]
         found.append(differing("target", [(each, target_url(each)) for each in about]))
         if not fleet:
             models = [(each, each.target.get("model")) for each in about]

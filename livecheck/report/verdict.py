@@ -27,6 +27,7 @@ from livecheck.report.baseline import (
 )
 from livecheck.report.result_files import (
     KINDS,
+    LOAD_SCRIPTS,
     REPORT,
     Folder,
     ResultFile,
@@ -252,7 +253,7 @@ def find_profile(folder: Folder) -> str:
 def has_gateway_files(folder: Folder) -> bool:
     """Whether a file is there that only the gateway's scripts save."""
     kinds = filter(None, map(kind_of, folder.names))
-    return any(not kind.fleet and kind.script != "benchmark" for kind in kinds)
+    return any(not kind.fleet and kind.script not in LOAD_SCRIPTS for kind in kinds)
 
 
 def is_of_gateway(folder: Folder) -> bool:
@@ -363,7 +364,7 @@ def why_incomplete(file: ResultFile) -> str | None:
     are not about a promise of the deployment.
     """
     matters: Sequence[str] | None = None
-    if file.script == "benchmark":
+    if file.script in LOAD_SCRIPTS:
         matters = LEVEL_CHECKS if file.is_level else OTHER_CHECKS.get(file.name, ())
     only, skip = (as_list(file.options.get(key)) for key in ("only", "skip"))
     if only and (matters is None or set(matters) - set(only)):
@@ -427,7 +428,7 @@ def compare_folders(folder: Folder, given: Sequence[Folder], settings: Settings)
     found.notes += [
         f"{each.name} is not in the baseline: there is nothing to compare it with"
         for each in folder.files
-        if each.script == "benchmark" and each.name not in known
+        if each.script in LOAD_SCRIPTS and each.name not in known
     ]
     return found
 

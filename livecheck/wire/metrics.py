@@ -20,6 +20,7 @@ from livecheck.wire.output_arrivals import read_arrivals
 
 Records = Sequence[Mapping[str, Any]]
 Span = tuple[float, float]  # start and end of a time
+Walls = Mapping[Any, float]  # the wall time of each worker, s; that of None: of records without one
 PERCENTILES = (50, 90, 95, 99)
 RUN = 100_000  # numbers that are sorted at a time
 TOKENS = ("output", "shown", "hidden", "thinking", "answer", "prompt", "cached")
@@ -70,29 +71,33 @@ def level_metrics(records: Records, objectives: Sequence[Objective] = ()) -> dic
     """The figures of one level, from its records. Failed requests are only counted.
 
     A record's `error` is None, or the kind of failure; `excluded` marks requests that say nothing
-    about the deployment (refused by the key's rate limit, cut off by the operator).
+    about the deployment (refused by the key's rate limit, cut off by the operator). Where records
+    name a `worker`, each worker has a clock of its own: `wall_s` is the longest of their wall
+    times, and a rate is the sum of each worker's own.
     """
     counted = [record for record in records if not record["excluded"]]
     good = [record for record in counted if record["error"] is None]
-    wall_s = _wall_s(records)
+    walls = _walls_s(records)
     errors = Counter(record["error"] for record in counted if record["error"] is not None)
     timed = [record for record in records if "due_ms" in record]
     kept = _kept(good, objectives)
-    goodput_share = round(kept / len(counted), 6) if kept is not None and counted else None
+    goodput_share = round(len(kept) / len(counted), 6) if kept is not None and counted else None
     return {
         "load_model": "open loop" if timed else "closed loop",
         "requests": len(counted),
         "succeeded": len(good),
-        "wall_s": wall_s,
+        "wall_s": max(walls.values(), default=None),
         **{key: summary(_values(good, key)) for key in ("ttft_ms", "ttfa_ms")},
         **{key: summary(_values(good, key)) for key in ("tpot_ms", "tokens_per_s")},
         "itl_ms": summary(array("d", (gap for record in good for gap in output_gaps(record)))),
         **{key: summary(_values(good, key)) for key in ("e2e_ms", "server_tokens_per_s")},
         **{key: summary(_values(good, key)) for key in ("connect_ms", "tls_ms", "silence_ms")},
         **silence.summary_of(counted),
-        "output_tokens_per_s": _throughput(good, wall_s),
-        "requests_per_s": _rate(len(good), wall_s) if good else None,
-        "goodput_per_s": _rate(kept, wall_s) if kept is not None and good else None,
+        "output_tokens_per_s": _throughput(good, walls),
+        "requests_per_s": _rate([(each, 1) for each in good], walls) if good else None,
+        "goodput_per_s": _rate([(each, 1) for each in kept], walls)
+        if kept is not None and good
+        else None,
         "error_rate": round(1 - len(good) / len(counted), 6) if counted else None,
         "errors": dict(errors),
         "token_sources": dict(Counter(filter(None, (r["token_source"] for r in good)))),
@@ -145,37 +150,46 @@ def tokens_of(record: Mapping[str, Any]) -> int | None:
     return tokens
 
 
-def _throughput(good: Records, wall_s: float | None) -> float | None:
+def _throughput(good: Records, walls: Walls) -> float | None:
     """Tokens a second; None without any, or when those of an answer are not known."""
-    tokens = [tokens_of(record) for record in good if record["event_ms"]]
-    known = [each for each in tokens if each is not None]
-    return _rate(sum(known), wall_s) if known and len(known) == len(tokens) else None
+    tokens = [(record, tokens_of(record)) for record in good if record["event_ms"]]
+    known = [(record, each) for record, each in tokens if each is not None]
+    return _rate(known, walls) if known and len(known) == len(tokens) else None
 
 
 def _values(records: Records, key: str) -> list[Any]:
     return [record[key] for record in records if record.get(key) is not None]
 
 
-def _wall_s(records: Records) -> float | None:
-    """From the first request sent (open loop: due) to the last one ended."""
-    sent = [record for record in records if record["sent_ms"] is not None]
-    if not sent:
-        return None
-    start: float = min(record.get("due_ms", record["sent_ms"]) for record in sent)
-    end: float = max(record["ended_ms"] for record in sent)
-    return round((end - start) / 1e3, 6)
+def _walls_s(records: Records) -> Walls:
+    """The wall time of each clock: from the first request sent (open loop: due) to the last one
+    ended. There is one clock, or one for each worker: times of two clocks are never compared."""
+    spans: dict[Any, tuple[float, float]] = {}
+    for record in records:
+        if record["sent_ms"] is None:
+            continue
+        begun, ended = record.get("due_ms", record["sent_ms"]), record["ended_ms"]
+        first, last = spans.get(record.get("worker"), (begun, ended))
+        spans[record.get("worker")] = min(first, begun), max(last, ended)
+    return {clock: round((end - start) / 1e3, 6) for clock, (start, end) in spans.items()}
 
 
-def _rate(count: float, wall_s: float | None) -> float | None:
-    return round(count / wall_s, 3) if wall_s else None
+def _rate(counts: Iterable[tuple[Mapping[str, Any], float]], walls: Walls) -> float | None:
+    """The sum of these counts per second of wall time: with several clocks, the sum of the rates by
+    each of them."""
+    totals: dict[Any, float] = dict.fromkeys(walls, 0)
+    for record, count in counts:
+        totals[record.get("worker")] += count
+    rates = [total / walls[clock] for clock, total in totals.items() if walls[clock]]
+    return round(math.fsum(rates), 3) if rates else None
 
 
-def _kept(good: Records, objectives: Sequence[Objective]) -> int | None:
-    """How many kept every per-request objective; None without one, or when that cannot be told."""
+def _kept(good: Records, objectives: Sequence[Objective]) -> Records | None:
+    """Those that kept every per-request objective; None without one, or when that is not told."""
     wanted = [objective for objective in objectives if objective.per_request]
     if not wanted or any(each.is_unknown(r) for each in wanted for r in good):
         return None
-    return sum(all(each.holds(r[each.key]) for each in wanted) for r in good)
+    return [r for r in good if all(each.holds(r[each.key]) for each in wanted)]
 
 
 def no_rate_words(figures: Mapping[str, Any]) -> str:

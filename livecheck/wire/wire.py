@@ -17,7 +17,8 @@ from livecheck.wire.clock import KERNEL_CLOCK, USER_CLOCK, Clock
 from livecheck.wire.connection import Failure, Handshake, Pool, Target
 from livecheck.wire.conversation import Conversations, Following
 from livecheck.wire.dialect import Dialect
-from livecheck.wire.exchange import AtStart, ClosedLoop, OpenLoop, SlotPool, SpareWork
+from livecheck.wire.exchange import AtStart, ClosedLoop, OnReply, OpenLoop, SlotPool, SpareWork
+from livecheck.wire.handed_in import HandedIn
 from livecheck.wire.request import MAX_BYTES, MAX_STREAM_BYTES, Reply, Request, most_bytes
 
 __all__ = [
@@ -135,3 +136,9 @@ class Wire:
         finally:
             exchange.abandon()
         return self.replies
+
+    def handed_in(self, on_reply: OnReply, in_spare_time: SpareWork) -> HandedIn:
+        """An exchange that is given its requests one by one; see there. No other one may run
+        meanwhile."""
+        common = (self._pool, self.timeout_s, on_reply, True, (), self.dialect, in_spare_time)
+        return HandedIn(*common)

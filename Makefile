@@ -9,8 +9,8 @@
 # make hostile  set up, run every command against servers that misbehave at every layer (15
 #               minutes)
 # make soak     set up, run every script 20 times against a sound deployment: no alarm
-# make peers    install nginx, HAProxy, Caddy (as root, with apt-get) and LiteLLM; test the scripts
-#               against these and llama.cpp's own server (five minutes)
+# make peers    install nginx, HAProxy, Caddy (as root, with apt-get), LiteLLM and Locust; test the
+#               scripts against these and llama.cpp's own server (five minutes)
 # make fidelity  how exact benchmark.py is on this machine, from 1 to 1,000 streams: a table (two
 #               minutes)
 # make peers-vllm  install vLLM (3 GB) and compare our figures with its own
@@ -72,7 +72,7 @@ hostile: $(READY)
 peers: peers-install
 	$(BIN)/python -m pytest -n 3 --dist loadgroup --reruns 1 -rR -m peers
 
-peers-install: $(READY) .venv/litellm/ready
+peers-install: $(READY) .venv/litellm/ready .venv/locust/ready
 	@sh tests/peers/install.sh
 .venv/litellm/ready: requirements-peers.txt
 	@echo "Installing LiteLLM into .venv/litellm (once: 750 MB, a minute) ..."
@@ -83,6 +83,13 @@ peers-install: $(READY) .venv/litellm/ready
 
 fidelity: $(READY)
 	@$(BIN)/python tests/tools/fidelity.py
+
+.venv/locust/ready: requirements-distributed.txt requirements.txt
+	@echo "Installing Locust into .venv/locust (once: 130 MB, half a minute) ..."
+	@$(PYTHON) -m venv --clear .venv/locust
+	@.venv/locust/bin/python -m pip install --quiet --disable-pip-version-check \
+		--only-binary :all: -r requirements-distributed.txt
+	@touch $@
 
 peers-vllm: $(READY) .venv/vllm/ready
 	$(BIN)/python tests/tools/vllm/figures.py

@@ -34,7 +34,7 @@ from locust import User, constant, events, task
 from locust.exception import StopUser
 from locust.runners import LocalRunner, WorkerRunner
 
-import common
+from common import GATEWAY, Parser, new_parser, whole_number
 from livecheck.core.checks import Exit
 from livecheck.core.options import option_type
 from livecheck.core.settings import read_settings
@@ -46,22 +46,22 @@ CHECKS = ("workers", "requests", "stream", "client", "slo")
 PROMPT = "Write a short poem about the sea"
 # Of a test: not an option, but sent to the workers as one.
 TEST, USERS = "live_checks_test", "live_checks_users"
-# What Locust's own parser is told of our options; `build_parser` says what they mean.
+# What Locust's own parser is told of our options; `settings_parser` says what they mean.
 TEXTS = ("model", "prompt", "stages", "results", "ca_file")
 NUMBERS = ("max_tokens", "warmup", "timeout")
 FLAGS = ("same_prompt", "no_verify_ssl", "strict")
 
 
-def build_parser() -> common.Parser:
+def settings_parser() -> Parser:
     """Our own options, as the other commands have them. Locust's parser takes them from here."""
-    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS)
+    parser = new_parser(__file__, __doc__, GATEWAY, CHECKS)
     add = parser.add_argument_group("what to measure").add_argument
     add("--model", metavar="NAME", help="model to ask for (default: the first listed for chat)")
     add("--prompt", default=PROMPT, help="what to ask (default: %(default)s)")
     tokens = "longest answer, in tokens (default %(default)s)"
-    add("--max-tokens", type=common.whole_number(1), default=128, metavar="N", help=tokens)
+    add("--max-tokens", type=whole_number(1), default=128, metavar="N", help=tokens)
     warmup = "1: a warm-up request for each user; 0: none (default %(default)s)"
-    add("--warmup", type=common.whole_number(0, 1), default=1, metavar="N", help=warmup)
+    add("--warmup", type=whole_number(0, 1), default=1, metavar="N", help=warmup)
     same = "no unique line in prompts: use the prompt cache"
     add("--same-prompt", action="store_true", help=same)
     bound = "bound to keep, as in ttft_p50=500ms (repeatable)"
@@ -78,7 +78,7 @@ def add_options(parser: Any) -> None:
     """Our options beside Locust's own. Their texts are checked when a test starts, and before: a
     value may also come from the web page."""
     add = parser.add_argument
-    for action in build_parser()._actions:
+    for action in settings_parser()._actions:
         name = action.option_strings[-1] if action.option_strings else ""
         if action.dest in FLAGS:
             add(name, action="store_true", help=action.help)
@@ -123,7 +123,7 @@ class Connection:
         words += [f"--slo={each}" for each in options.slo]
         if self.environment.host:
             words.append(f"--url={self.environment.host}")
-        args: argparse.Namespace = build_parser().parse_args(words)
+        args: argparse.Namespace = settings_parser().parse_args(words)
         args.token, args.typed = self.token, locust_master.typed_words()
         most = max((stage.users for stage in args.stages), default=options.num_users or 1)
         args.concurrency = [getattr(options, USERS, None) or most]

@@ -106,11 +106,15 @@ def client_metrics(
     found = Delays()
     for answer in answers:
         found.add(answer)
-    return delay_metrics(found, clock, figures["ttft_ms"]["p50"], starvation)
+    return delay_metrics(found, clock, figures["ttft_ms"]["p50"], starvation, client)
 
 
 def delay_metrics(
-    found: Delays, clock: str, ttft_p50_ms: float | None, starvation: Starvation
+    found: Delays,
+    clock: str,
+    ttft_p50_ms: float | None,
+    starvation: Starvation,
+    client: Client,
 ) -> dict[str, Any]:
     """The same from the delays of all answers."""
     harmful: Sequence[float] = found.lags

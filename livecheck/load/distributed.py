@@ -18,6 +18,7 @@ from typing import Any
 
 from livecheck.core.checks import Check, Status, passed, undecided, warned
 from livecheck.core.text import listed, plural
+from livecheck.load import steady
 from livecheck.load.judging import (
     Records,
     allowed_errors,
@@ -53,7 +54,7 @@ class Part:
     name: str
     about: dict[str, Any] = field(default_factory=dict)  # its hello
     begun: int = 0
-    first_s: float = 0.0
+    first_s: float | None = None
     last_s: float = 0.0
     end: dict[str, Any] | None = None
     seen: set[int] = field(default_factory=set)  # the indices of its records
@@ -79,9 +80,8 @@ class Collection:
         """Take in what a worker said. `name`: its own; `now_s`: when it came."""
         if message.get("test") != self.test:
             return
-        part = self.parts.get(name)
-        if part is None:
-            part = self.parts[name] = Part(len(self.parts) + 1, name, first_s=now_s)
+        part = self.part_of(name)
+        part.first_s = now_s if part.first_s is None else part.first_s
         part.last_s = now_s
         part.begun = max(part.begun, whole(message.get("begun")))
         kind = message.get("kind")
@@ -96,6 +96,12 @@ class Collection:
             self.stopped = self.stopped or said
         else:
             self.damaged += 1
+
+    def part_of(self, name: str) -> Part:
+        """What a worker has said; one that was told to begin has a part, though it said nothing."""
+        if name not in self.parts:
+            self.parts[name] = Part(len(self.parts) + 1, name)
+        return self.parts[name]
 
     def _add(self, part: Part, found: object) -> None:
         if not isinstance(found, Iterable):
@@ -152,6 +158,7 @@ def figures_of(
         "concurrency": concurrency,
         "prompt": "unique",
         **metrics.level_metrics(collection.records, objectives),
+        "steady": steady_of_workers(collection.records),
         "warmup": {
             "requests": sum(whole(end.get("warmup_requests")) for end in ends),
             "failed": sum(whole(end.get("warmup_failed")) for end in ends),
@@ -159,6 +166,27 @@ def figures_of(
         "client": client_figures(parts),
         "workers": [part_figures(part) for part in parts],
     }
+
+
+def steady_of_workers(records: Records) -> dict[str, Any]:
+    """The steady windows of all workers together: throughputs are the sum of each one's own.
+
+    Each worker has its own window, in which at least 95 % of the most requests that it had in
+    flight were so. `start_ms` and `end_ms` count from the start of each by its own clock: between
+    them every worker was in its window. Without a window of one of them there is none.
+    """
+    windows = {}
+    for worker in sorted({record["worker"] for record in records}):
+        own = [each for each in records if each["worker"] == worker and each["sent_ms"] is not None]
+        most = metrics.most_at_once((each["sent_ms"], each["ended_ms"]) for each in own)
+        windows[worker] = own, steady.window_of(own, most, is_open=False)
+    reasons = [f"worker {n}: {window.reason}" for n, (_, window) in windows.items()]
+    lacking = [
+        text for text, (_, each) in zip(reasons, windows.values(), strict=True) if each.reason
+    ]
+    if lacking or not windows:
+        return steady.no_window("; ".join(lacking[:3]) or "no request was sent")
+    return steady.joined(list(windows.values()))
 
 
 def part_figures(part: Part) -> dict[str, Any]:
@@ -171,7 +199,7 @@ def part_figures(part: Part) -> dict[str, Any]:
         "records": len(part.seen),
         "lost": part.lost,
         "ended": part.end is not None,
-        "heard_s": round(part.last_s - part.first_s, 3),
+        "heard_s": None if part.first_s is None else round(part.last_s - part.first_s, 3),
         "clock": client.get("clock") or part.about.get("clock"),
         "client_bound": client.get("client_bound"),
         "lag_p99_ms": (client.get("lag_ms") or {}).get("p99"),
@@ -235,7 +263,7 @@ def check_workers(collection: Collection) -> Check:
     if not parts:
         return undecided("workers", "no worker has begun: is one connected?", evidence)
     if problems := loss_words(collection):
-        detail = f"{'; '.join(problems)}: the figures lack these requests; repeat the test"
+        detail = f"{'; '.join(problems)}; the figures lack that: repeat the test"
         return undecided("workers", detail, evidence)
     told = f"{plural(len(parts), 'worker')}, {plural(len(collection.records), 'record')}"
     if words := apart_words(parts):
@@ -256,10 +284,10 @@ def loss_words(collection: Collection) -> list[str]:
     for part in collection.ordered:
         lost = plural(part.lost, "request")
         if part.end is None:
-            words.append(
-                f"worker {part.number} ({part.name}) ended without a word: at least {lost} of the "
-                f"{part.begun} that it had begun are lost"
-            )
+            who = f"worker {part.number} ({part.name})"
+            count = f"at least {lost} of the {part.begun} that it had begun are lost"
+            told = count if part.begun else "nothing of it has come"
+            words.append(f"{who} ended without a word: {told}")
         elif part.lost:
             words.append(f"worker {part.number} ({part.name}): {lost} of {part.begun} are lost")
     if collection.damaged:
@@ -273,7 +301,7 @@ def apart_words(parts: Sequence[Part]) -> str | None:
     busy = [part for part in parts if part.seen]
     if len(busy) < 2:
         return None
-    begun, ended = [part.first_s for part in busy], [part.last_s for part in busy]
+    begun, ended = [part.first_s or 0.0 for part in busy], [part.last_s for part in busy]
     whole_s = max(ended) - min(begun)
     apart_s = whole_s - max(0.0, min(ended) - max(begun))
     if apart_s <= max(APART_S, APART_SHARE * whole_s):

@@ -82,6 +82,9 @@ class Master:
         self.run, self.interrupted = run, None
         self._ended.clear()
         self.collection = distributed.Collection(self._tests)
+        if isinstance(runner := self.environment.runner, MasterRunner):
+            for client in runner.clients.ready:
+                self.collection.part_of(client.id)
         # begun before anything is sent: no older result can be taken for this one
         self.document = run.document(f"inference_c{run.args.concurrency[0]}")
         self.document.start()

@@ -26,7 +26,7 @@ from livecheck.core.credentials import CannotCheck
 from livecheck.core.run import TOOL_VERSION, Run, reason_of
 from livecheck.load import distributed
 from livecheck.load.arrivals import Load, question
-from livecheck.load.client_delay import Delays, delay_metrics, record_of
+from livecheck.load.client_delay import Client, Delays, delay_metrics, record_of
 from livecheck.load.level import Level, Session, chat_request
 from livecheck.load.level import reason_of as level_reason
 from livecheck.wire import chat, metrics
@@ -68,9 +68,9 @@ class Worker:
         self._warmups = [0, 0]  # sent, failed
         self._origin_ns: int | None = None  # when the first of them began
         self._batch: list[dict[str, Any]] = []
-        self._delays, self._ttfts = Delays(), list[float]()
+        self._delays, self._ttfts, self._client = Delays(), list[float](), Client()
         self._stopped: Stop | None = None
-        self._is_over = False
+        self._is_ready = self._is_over = False
         self._has_woken = False  # whether a user can go on, and has not yet
         self._cleaner = Cleaner(run.secrets)
 
@@ -92,8 +92,10 @@ class Worker:
             self._warm_up()
         self._condenser = EagerCondenser(0, self._take)
         self.exchange = self._wire.handed_in(self._on_reply, self._spare_work)
+        self._client.begin()
         self._reader = gevent.spawn(self._read)
         self._teller = gevent.spawn(self._tell_again)
+        self._is_ready = True
         self._tell(distributed.HELLO, **self._about())
 
     def _warm_up(self) -> None:
@@ -129,26 +131,34 @@ class Worker:
         if self._is_over:
             return
         self._is_over = True
-        if not hasattr(self, "exchange"):
-            self._tell(distributed.END)
+        told: dict[str, Any] = {}
+        try:
+            if self._is_ready:
+                told = self._finish()
+        except Exception as error:  # the master must not wait for ever
+            self.run.debug_trace(error)
+            self._stop(Stop(Cause.FAILING, reason_of(error, self.run)[1]))
+        finally:
+            self._tell(distributed.END, **told)
             self._stack.close()
-            return
+
+    def _finish(self) -> dict[str, Any]:
+        self._client.end()
         for index in list(self._waiting):
             self.exchange.withdraw(index)
         self.exchange.end()
         self._reader.join()
         self._teller.kill()
+        self.exchange.abandon()
         while self._condenser.work(is_urgent=False):
             gevent.sleep(0)  # the master must go on hearing that this worker is alive
         self._condenser.finish()
         self._flush()
         ttft_ms = metrics.percentile(self._ttfts, 50) if self._ttfts else None
-        client = delay_metrics(self._delays, self._wire.clock, ttft_ms, self._starvation)
+        clock, delays = self._wire.clock, self._delays
+        client = delay_metrics(delays, clock, ttft_ms, self._starvation, self._client)
         sent, failed = self._warmups
-        told = {"client": client, "warmup_requests": sent, "warmup_failed": failed}
-        self._tell(distributed.END, **told)
-        self.exchange.abandon()
-        self._stack.close()
+        return {"client": client, "warmup_requests": sent, "warmup_failed": failed}
 
     # what users do
 

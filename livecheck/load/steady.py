@@ -141,6 +141,42 @@ def steady_metrics(
     return figures | ({"reason": window.reason} if window.reason else {})
 
 
+def no_window(reason: str) -> dict[str, Any]:
+    """The part `steady` where there is no window."""
+    nothing = ("start_ms", "end_ms", "share", "in_flight_mean", "requests")
+    rates = ("output_tokens_per_s", "requests_per_s")
+    series = {key: metrics.summary([]) for key in (*SERIES, "itl_ms")}
+    return {**dict.fromkeys(nothing), **dict.fromkeys(rates), **series, "reason": reason}
+
+
+def joined(windows: Sequence[tuple[Records, Window]]) -> dict[str, Any]:
+    """The part `steady` of several clients, each with its records and its window on its own clock:
+    rates and counts are sums, latencies those of all requests that count."""
+    good = [record for _, window in windows for record in succeeded(window)]
+    own = [throughputs(records, window) for records, window in windows]
+    rates: dict[str, float | None] = {}
+    for key in ("output_tokens_per_s", "requests_per_s"):
+        known = [each[key] for each in own]
+        lacks = any(value is None for value in known)
+        rates[key] = None if lacks else round(math.fsum(value or 0.0 for value in known), 3)
+    walls = [
+        max(r["ended_ms"] for r in found) - min(r["sent_ms"] for r in found) for found, _ in windows
+    ]
+    shares = [
+        share_of(window, wall / 1e3) for (_, window), wall in zip(windows, walls, strict=True)
+    ]
+    return {
+        "start_ms": round(max(window.start_ms for _, window in windows), 3),
+        "end_ms": round(min(window.end_ms for _, window in windows), 3),
+        "share": min((share for share in shares if share is not None), default=None),
+        "in_flight_mean": round(sum(in_flight_mean(*each) for each in windows), 3),
+        "requests": len(good),
+        **rates,
+        **{key: summary_of(good, key) for key in SERIES},
+        "itl_ms": gaps_of(good),
+    }
+
+
 def summary_of(good: Records, key: str) -> dict[str, Any]:
     return metrics.summary([each[key] for each in good if each.get(key) is not None])
 

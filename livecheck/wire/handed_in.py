@@ -56,6 +56,10 @@ class HandedIn(Exchange):
                     self.on_reply(reply)
                 return
 
+    def _on_free(self, slot: Slot) -> None:
+        super()._on_free(slot)  # there is nothing to begin: its connection is kept
+        self._tell_all()  # at once: a user waits to hear of it
+
     def _next_request(self) -> tuple[int | None, Request] | None:
         return (None, self._given.popleft()) if self._given else None
 

@@ -77,6 +77,7 @@ from livecheck.load.judging import (
     shown_nothing,
     succeeded,
     unknown_words,
+    values_of,
 )
 from livecheck.load.level import Level, Session, cannot_recover, measure_level
 from livecheck.load.level_text import level_lines
@@ -85,7 +86,7 @@ from livecheck.load.process_count import add_option
 from livecheck.load.processes import Processes
 from livecheck.load.record import Record
 from livecheck.load.steady import steady_metrics
-from livecheck.wire import chat, metrics, silence, speculation
+from livecheck.wire import chat, client_bound, metrics, silence, speculation
 from livecheck.wire.access import no_access
 from livecheck.wire.asking import Cause, open_wire, rate_limit_words
 from livecheck.wire.model_choice import model_to_ask
@@ -493,14 +494,14 @@ def check_client(figures: dict[str, Any]) -> Check | None:
     if not figures["succeeded"]:
         return None
     evidence = {"lag_p99_ms": lag, "merged_reads": client["merged_reads"]}
-    evidence["starved_ms"] = client["starved_ms"]
+    evidence |= {key: client[key] for key in ("starved_ms", "processes", "processes_needed")}
     merged = "merged events" if client["client_bound"] else "brought several events"
     detail = f"lag p99 {lag:.2f} ms, {plural(client['merged_reads'], 'read')} {merged}"
     if (late := client["send_lag_ms"]["p99"]) is not None:
         evidence["send_lag_p99_ms"] = late
         detail += f", send lag p99 {late:.2f} ms"
     if client["client_bound"]:
-        detail = f"client-bound: {detail}; use a faster client, or one that is less busy"
+        detail = f"client-bound: {detail}; {client_bound.advice(client)}"
         return warned("client", detail, evidence)
     return passed("client", detail, evidence)
 
@@ -652,6 +653,9 @@ def try_level(
             others = [each for each in document.requests if each["level"] != level.number]
             document.requests = others  # its own say nothing
             return
+        if why := own_doing_at(session, level, broken, found, figures):
+            search.is_undecided, search.ended = True, f"at {level.number:g} {why}"
+            return
         if not broken and (why := unknown_at(session, found, figures)):
             search.is_undecided, search.ended = True, f"at {level.number:g} {why}"
             return
@@ -682,6 +686,25 @@ def objectives_at(
         words = capacity.figure_words(each, value)
         (kept if is_kept(each, value) else broken)[each.name] = words
     return broken, kept
+
+
+def own_doing_at(
+    session: Session,
+    level: Level,
+    broken: dict[str, str],
+    found: Records,
+    figures: dict[str, Any],
+) -> str | None:
+    """Why what a level breaks may be this program's own doing; None when it is the server's."""
+    for each in session.run.args.slo:
+        value = reached(each, figures, found)
+        if each.name in broken and not client_bound.may_be_own_doing(
+            each, figures, value, values_of(each, found)
+        ):
+            return None
+    if not broken or "requests" in broken:
+        return None
+    return client_bound.words(figures) or None
 
 
 def unknown_at(session: Session, found: Records, figures: dict[str, Any]) -> str | None:

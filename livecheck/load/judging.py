@@ -8,7 +8,8 @@ from typing import Any
 
 from livecheck.core.checks import Check, Status, undecided
 from livecheck.load.record import Record
-from livecheck.wire import form, metrics
+from livecheck.wire import client_bound, form, metrics
+from livecheck.wire.client_bound import may_be_own_doing
 
 Records = list[Record]
 Fair = tuple[dict[str, Any], Records]  # figures and records without this program's own delay
@@ -82,6 +83,9 @@ def check_objective(
     own_value = reached(wanted, *fair()) if fair and status is Status.FAIL else None
     if own_value is not None and is_kept(wanted, own_value):
         return undecided(name, undecided_words(wanted, value, bound), evidence)
+    if status is Status.FAIL and may_be_own_doing(wanted, figures, value, values_of(wanted, found)):
+        why = f", but {client_bound.words(figures)}"
+        return undecided(name, undecided_words(wanted, value, bound, why), evidence)
     if wanted.per_request:
         evidence["unit"] = "share of requests"
         return Check(name, status, f"{value:.1%} of the requests kept {bound}", evidence)
@@ -89,12 +93,20 @@ def check_objective(
     return Check(name, status, detail, evidence)
 
 
-def undecided_words(wanted: metrics.Objective, value: float, bound: str) -> str:
+STARVED = (
+    ", but this program could not run for a part of that time; repeat it on a less busy machine"
+)
+
+
+def undecided_words(wanted: metrics.Objective, value: float, bound: str, why: str = STARVED) -> str:
     measured = f"{value:.1%} of the requests" if wanted.per_request else f"{value:g} {wanted.unit}"
-    return (
-        f"cannot tell: {measured.strip()} (expected {bound}), but this program could not run for "
-        "a part of that time; repeat it on a less busy machine"
-    )
+    return f"cannot tell: {measured.strip()} (expected {bound}){why}"
+
+
+def values_of(wanted: metrics.Objective, found: Records) -> list[float]:
+    """What each request reached, of a bound for every request."""
+    values = [record[wanted.key] for record in succeeded(found)] if wanted.per_request else []
+    return [each for each in values if each is not None]
 
 
 def reached(wanted: metrics.Objective, figures: dict[str, Any], found: Records) -> float | None:

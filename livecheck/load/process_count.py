@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from dataclasses import dataclass
 from livecheck.core.options import whole_number
 from livecheck.load.arrivals import Load
 from livecheck.load.client_delay import GOOD_CPU_SHARE, Client
+from livecheck.load.cores import can_divide, cores
 from livecheck.load.parts import most_parts
 from livecheck.wire.answer import Answer
 
@@ -28,7 +27,6 @@ MOMENT_NS = 100_000_000
 STREAMS_OF_A_CORE = 64
 EVENTS_OF_A_CORE = 8_000  # a second
 MOST = 64  # processes that are kept ready without being asked for
-SHARED_CLOCK = "clock_gettime(CLOCK_MONOTONIC)"
 
 
 @dataclass(frozen=True)
@@ -47,19 +45,6 @@ class Busy:
         return f"{self.reads_per_s:,.0f} events/s, {per_read:.0f} µs of work for each"
 
 
-def cores() -> int:
-    """The cores that this program may use; 1 where it cannot be divided."""
-    if not can_divide():
-        return 1
-    return len(os.sched_getaffinity(0))
-
-
-def can_divide() -> bool:
-    """Whether processes can be forked, and read a clock that all of them share."""
-    is_shared = time.get_clock_info("perf_counter").implementation == SHARED_CLOCK
-    return is_shared and hasattr(os, "fork") and hasattr(os, "sched_getaffinity")
-
-
 def add_option(add: Callable[..., object]) -> None:
     words = "processes that share each level (default: one, or as many as it needs)"
     add("--processes", type=whole_number(1), metavar="N", help=words)
@@ -76,7 +61,6 @@ def check_processes(args: argparse.Namespace, levels: Sequence[float]) -> None:
     contradictions = (
         ("--gateway-only sends no requests to the model", args.gateway_only),
         ("--direct-url sends one request at a time: --processes cannot divide", args.direct_url),
-        ("--processes cannot divide levels of --depth", args.depth),
         ("--processes cannot divide levels of --turns", args.turns),
         (system, not can_divide()),
         (few, count > cores()),
@@ -91,7 +75,7 @@ def kept_ready(args: argparse.Namespace, loads: Sequence[Load], tokens: int) -> 
     """How many processes the run forks before it begins: as many as a level may need; 0 where one
     process does it all. `tokens`: of the longest answer."""
     most = max((most_in_level(args, load) for load in loads), default=1)
-    if args.direct_url or args.processes == 1 or most < 2:
+    if args.direct_url or args.turns or args.processes == 1 or most < 2:
         return 0
     if args.processes is not None:
         return int(min(args.processes, most))

@@ -33,7 +33,7 @@ from livecheck.report.result_files import (
     short_name,
     target_url,
 )
-from livecheck.wire import client_error
+from livecheck.wire import client_bound, client_error
 from livecheck.wire.metrics import Objective, parse_objective
 
 OVERHEAD, EVERY_LEVEL = "gateway_overhead", "inference"
@@ -269,6 +269,8 @@ def judge_one(
     if unknown := objective.why_unknown(file.metrics):
         return Criterion(name, label, target, "-", samples, Verdict.UNDECIDED, unknown)
     shown, share = with_unit(objective, value), share_of_target(objective, value)
+    if objective.name != "error_rate" and (why := client_bound.words(file.metrics)):
+        return Criterion(name, label, target, shown, samples, Verdict.UNDECIDED, why)
     if objective.name == "error_rate" and (overload := find_overload(file, limits)):
         why = f"not judged: {overload}"
         return Criterion(name, label, target, shown, samples, Verdict.REPORTED, why)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -59,7 +59,7 @@ from livecheck.report.words import (
     shown_within,
     unclear_in_words,
 )
-from livecheck.wire import client_error
+from livecheck.wire import client_bound, client_error
 from livecheck.wire.metrics import no_rate_words
 
 GATEWAY, FLEET = (
@@ -285,9 +285,10 @@ def describe(folder: Folder, settings: Settings, profile: str) -> About:
 def notes_about_client(files: Sequence[ResultFile]) -> list[str]:
     clients = [(each.name, each.metrics.get("client")) for each in files]
     return [
-        f"{name}: client-bound, the figures include the client's delays"
-        for name, client in clients
-        if isinstance(client, Mapping) and client.get("client_bound") is True
+        f"{each.name}: client-bound, the figures include the client's delays: "
+        f"{client_bound.advice(each.metrics['client'])}"
+        for each in files
+        if client_bound.is_client_bound(each.metrics)
     ] + [
         f"{name}: client error on the machine that measured: {words}"
         for name, client in clients
@@ -491,6 +492,8 @@ def why_not_comparable(now: ResultFile, then: Sequence[ResultFile]) -> str | Non
             return f"{whose} is {VERDICTS[file.exit_code]}: {file.error or 'see its checks'}"
         if file.is_level and not file.succeeded:
             return f"{whose} has no request that succeeded"
+        if file.is_level and (why := client_bound.words(file.metrics)):
+            return f"of {whose} {why}"
     for each in then:
         if different := differences(now, each):
             return f"not comparable with {each.path.parent}: {'; '.join(different)}"

@@ -14,10 +14,11 @@ from livecheck.load.client_delay import (
     exceeds,
     shortened,
 )
+from livecheck.load.judging import check_objective
 from livecheck.load.record import Record
 from livecheck.wire import chat
 from livecheck.wire.answer import Answer, records
-from livecheck.wire.metrics import level_metrics
+from livecheck.wire.metrics import level_metrics, parse_objective
 from livecheck.wire.starvation import Starvation
 from livecheck.wire.wire import KERNEL_CLOCK
 from tests.helpers import blocks
@@ -108,3 +109,21 @@ def test_the_longest_gaps_are_shortened_first(
     gaps: list[float], delay: float, expected: list[float]
 ) -> None:
     assert shortened(gaps, delay) == expected
+
+
+@pytest.mark.parametrize(("value", "word"), [(105.0, "SKIP"), (150.0, "FAIL"), (99.0, "PASS")])
+def test_a_bound_that_the_clients_own_delay_may_break_is_undecided(value: float, word: str) -> None:
+    """The reads were 5 ms late: 105 ms may have been 95, 150 ms cannot have been 100."""
+    figures = {"ttft_ms": {"p50": value}, "succeeded": 9}
+    client = {"client_bound": True, "own_delay_ms": 5.0, "processes_needed": 2, "cores": 2}
+    check = check_objective(parse_objective("ttft_p50=100ms"), {**figures, "client": client}, [])
+    assert check.status.value == word
+    assert ("but the level is client-bound: measure it with --processes 2" in check.detail) == (
+        word == "SKIP"
+    )
+    assert check.essential == (word == "SKIP")
+
+
+def test_a_few_late_sends_do_not_make_a_client_too_slow() -> None:
+    assert not exceeds([0.1] * 20 + [90.0] * 4, 100.0)
+    assert exceeds([0.1] * 20 + [90.0] * 5, 100.0)

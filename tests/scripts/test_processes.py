@@ -68,7 +68,8 @@ def ended(process: subprocess.Popen[str]) -> Finished:
 
 
 def test_two_processes_measure_what_one_does(sim: Deployment) -> None:
-    """Counts are exact; times are those of the engine, which has a set pace."""
+    """Counts are exact; times are those of the engine, which has a set pace. Of those that a busy
+    machine makes longer the shortest one counts."""
     found = {}
     for count in (1, 2):
         options = ("--concurrency", 5, "--requests", 33, "--max-tokens", 16)
@@ -82,9 +83,13 @@ def test_two_processes_measure_what_one_does(sim: Deployment) -> None:
     assert one["warmup"] == two["warmup"] == {"requests": 5, "failed": 0}
     assert (one["client"]["processes"], two["client"]["processes"]) == (1, 2)
     assert two["client"]["clock"] == one["client"]["clock"]
-    for key, own_ms in (("ttft_ms", 5), ("itl_ms", 0.5), ("e2e_ms", 10)):
+    for key, statistic, own_ms in (
+        ("ttft_ms", "min", 5),
+        ("itl_ms", "p50", 1),
+        ("e2e_ms", "min", 5),
+    ):
         assert two[key]["n"] in range(one[key]["n"] - 60, one[key]["n"] + 61)
-        assert abs(two[key]["p50"] - one[key]["p50"]) < own_ms
+        assert abs(two[key][statistic] - one[key][statistic]) < own_ms
     assert found[1].keys() == found[2].keys()
     assert found[1]["requests"][0].keys() == found[2]["requests"][0].keys()
 

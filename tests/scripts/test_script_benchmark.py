@@ -751,9 +751,11 @@ def test_the_figures_can_be_computed_again_from_the_saved_records(sim: Deploymen
 def test_a_client_that_could_not_keep_up_is_a_warning(bound: bool, word: str) -> None:
     figures = {"lag_ms": metrics.summary([5.0]), "send_lag_ms": metrics.summary([0.1])}
     client = {**figures, "merged_reads": 1, "starved_ms": 0.0, "client_bound": bound}
+    client |= {"processes": 1, "processes_needed": 2 if bound else None, "cores": 8}
     check = benchmark.check_client({"succeeded": 1, "client": client})
     assert check and check.status.value == word
     assert ("client-bound" in check.detail) == bound
+    assert ("measure it with --processes 2" in check.detail) == bound
 
 
 def test_where_nothing_succeeded_nothing_is_said_of_the_client() -> None:

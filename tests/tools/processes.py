@@ -32,8 +32,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from livecheck.wire.metrics import percentile
-from tools.accuracy import truth_server, write_log
+from livecheck.wire.metrics import percentile  # noqa: E402
+from tools.accuracy import truth_server, write_log  # noqa: E402
 
 Row = dict[str, Any]
 LIMIT_S = 180.0
@@ -90,7 +90,11 @@ def place_server(args: argparse.Namespace, url: str) -> None:
     ).stdout.split()
     for pid in found[:1]:
         if args.server_core:
-            subprocess.run([which("taskset"), "-p", "-c", args.server_core, pid], stdout=subprocess.DEVNULL, check=True)
+            subprocess.run(
+                [which("taskset"), "-p", "-c", args.server_core, pid],
+                stdout=subprocess.DEVNULL,
+                check=True,
+            )
         if args.priority:
             subprocess.run([which("chrt"), "-f", "-p", str(args.priority), pid], check=True)
 

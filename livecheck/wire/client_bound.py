@@ -1,0 +1,72 @@
+"""What is said of a level whose figures are about this program, and what would help. Pure.
+
+The figures come from `client` in the metrics of a level, also as a result file has them, so that
+anything may stand in the place of a number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from livecheck.wire.metrics import Objective
+
+# Bytes that were read together with later ones have lain there for longer than the kernel tells:
+# since the look before, at most. One look takes about as long as another.
+LOOKS = 2
+
+
+def is_client_bound(figures: Mapping[str, Any]) -> bool:
+    client = figures.get("client")
+    return isinstance(client, Mapping) and client.get("client_bound") is True
+
+
+def words(figures: Mapping[str, Any]) -> str:
+    """Why a level is not judged, and what to do; "" when it can be judged."""
+    if not is_client_bound(figures):
+        return ""
+    return f"the level is client-bound: {advice(figures['client'])}"
+
+
+def advice(client: Mapping[str, Any]) -> str:
+    """What to do about a client that was too slow: so many processes, or another machine."""
+    needed, cores = (_whole(client.get(key)) for key in ("processes_needed", "cores"))
+    if needed is None:
+        return "measure it with a faster client, or one that is less busy"
+    if cores is None or needed <= cores:
+        return f"measure it with --processes {needed}"
+    return f"measure it with --processes {needed}, on a machine with as many cores (here {cores})"
+
+
+def may_be_own_doing(
+    wanted: Objective, figures: Mapping[str, Any], value: float | None, values: Sequence[float] = ()
+) -> bool:
+    """Whether a bound that a client-bound level misses may be missed by this program's own delay.
+
+    `values`: of a bound for every request, those of the requests. Errors are the server's. Times
+    get longer by a delay; rates get lower by its share of the time in which the tokens came.
+    """
+    if wanted.name == "error_rate" or not is_client_bound(figures):
+        return False
+    own = figures["client"].get("own_delay_ms")
+    if not isinstance(own, (int, float)):
+        return True
+    delay_ms = LOOKS * own
+    if wanted.per_request:
+        return all(each - delay_ms <= wanted.limit for each in values)
+    if value is None:
+        return False
+    return wanted.holds(value - delay_ms if wanted.upper else value * _faster(figures, delay_ms))
+
+
+def _faster(figures: Mapping[str, Any], delay_ms: float) -> float:
+    """By which factor the tokens of an answer may have come faster."""
+    e2e_ms, ttft_ms = figures["e2e_ms"]["p50"], figures["ttft_ms"]["p50"]
+    if e2e_ms is None or ttft_ms is None or e2e_ms - ttft_ms <= delay_ms:
+        return math.inf
+    return float((e2e_ms - ttft_ms) / (e2e_ms - ttft_ms - delay_ms))
+
+
+def _whole(found: object) -> int | None:
+    return found if isinstance(found, int) and not isinstance(found, bool) else None

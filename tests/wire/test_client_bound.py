@@ -1,0 +1,67 @@
+"""What is said of a client-bound level, and which missed bounds may be the client's own doing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from livecheck.wire import client_bound
+from livecheck.wire.metrics import parse_objective
+
+DECODE = {"e2e_ms": {"p50": 1100.0}, "ttft_ms": {"p50": 100.0}}
+
+
+def level(**client: Any) -> dict[str, Any]:
+    return {**DECODE, "client": {"client_bound": True, "own_delay_ms": 10.0, **client}}
+
+
+@pytest.mark.parametrize(
+    ("client", "words"),
+    [
+        ({"processes_needed": 3, "cores": 8}, "measure it with --processes 3"),
+        ({"processes_needed": 3, "cores": 2}, "on a machine with as many cores (here 2)"),
+        ({"processes_needed": 3}, "--processes 3"),
+        ({"processes_needed": None, "cores": 8}, "one that is less busy"),
+        ({"processes_needed": "7; rm -rf", "cores": True}, "one that is less busy"),
+    ],
+)
+def test_what_would_help(client: dict[str, Any], words: str) -> None:
+    assert client_bound.advice(client).endswith(words)
+    assert client_bound.words(level(**client)).startswith("the level is client-bound: measure")
+
+
+@pytest.mark.parametrize("client", [None, "yes", [], {"client_bound": "true"}, {}])
+def test_any_other_level_can_be_judged(client: Any) -> None:
+    assert client_bound.words({"client": client}) == ""
+    missed = parse_objective("ttft_p50=1ms")
+    assert not client_bound.may_be_own_doing(missed, {"client": client}, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "is_own"),
+    [
+        ("ttft_p50=100ms", 119.0, True),  # within twice the delay
+        ("ttft_p50=100ms", 121.0, False),
+        ("tokens_per_s_mean=50", 49.5, True),  # 1,000 ms of decoding, of which 20 may be ours
+        ("tokens_per_s_mean=50", 48.0, False),
+        ("output_tokens_per_s=500", 495.0, True),
+        ("error_rate=0", 0.5, False),
+    ],
+)
+def test_a_miss_by_less_than_the_delay_may_be_our_own(
+    bound: str, value: float, is_own: bool
+) -> None:
+    found = client_bound.may_be_own_doing(parse_objective(bound), level(), value)
+    assert found == is_own
+
+
+def test_of_a_bound_for_every_request_each_of_them_counts() -> None:
+    every = parse_objective("ttft=100ms")
+    assert client_bound.may_be_own_doing(every, level(), 0.5, [90.0, 115.0])
+    assert not client_bound.may_be_own_doing(every, level(), 0.5, [90.0, 125.0])
+
+
+def test_without_a_known_delay_nothing_is_certain() -> None:
+    missed = parse_objective("ttft_p50=1ms")
+    assert client_bound.may_be_own_doing(missed, level(own_delay_ms=None), 1e6)

@@ -13,6 +13,8 @@
 #               scripts against these and llama.cpp's own server (five minutes)
 # make fidelity  how exact benchmark.py is on this machine, from 1 to 1,000 streams: a table (two
 #               minutes)
+# make peers-clients  install servebench, guidellm and aiperf, each in an environment of its own (8
+#               GB), and compare their figures and ours with the truth (ten minutes)
 # make peers-vllm  install vLLM (3 GB) and compare our figures with its own
 # make browser  install Debian's Chromium for the CORS test (as root, with apt-get; else says so)
 # make sdks     the openai package in its three majors, for the tests (which make them if need be)
@@ -27,7 +29,7 @@ BIN := .venv/bin
 READY := .venv/ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all:
 
-.PHONY: demo demo-all check test peers peers-install peers-vllm fidelity faults hostile lint soak browser sdks setup clean
+.PHONY: demo demo-all check test peers peers-install peers-vllm peers-clients fidelity faults hostile lint soak browser sdks setup clean
 
 demo: $(READY)
 	@$(BIN)/python -m reference.demo
@@ -80,6 +82,9 @@ peers-install: $(READY) .venv/litellm/ready .venv/locust/ready
 	@.venv/litellm/bin/python -m pip install --quiet --disable-pip-version-check \
 		--only-binary :all: -r requirements-peers.txt
 	@touch $@
+
+peers-clients: $(READY)
+	@$(BIN)/python tests/tools/clients.py
 
 fidelity: $(READY)
 	@$(BIN)/python tests/tools/fidelity.py

@@ -135,6 +135,7 @@ def process(
     processors: set[int] | None = None,
     stdin: int = subprocess.DEVNULL,
     stdout: int = subprocess.DEVNULL,
+    stderr: int = subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process that ends, with all that it has started, when the block does."""
     INTERRUPTION.postpone()  # until it is sure to be ended
@@ -145,7 +146,7 @@ def process(
             env=environment(),
             stdin=stdin,
             stdout=stdout,
-            stderr=subprocess.DEVNULL,
+            stderr=stderr,
             # Ctrl-C in a terminal reaches a session: it is this process that ends the others
             start_new_session=True,
         )

@@ -20,6 +20,7 @@ Example:
 from __future__ import annotations
 
 import argparse
+import signal
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -193,6 +194,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
+    # so that what was started is ended too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     for text in table(build_parser().parse_args()):
         print(text, flush=True)
 

@@ -59,6 +59,7 @@ from livecheck.load import (
     gateway_cost,
     gateway_probes,
     level_plan,
+    precision,
     self_check,
     server_metrics,
     turns,
@@ -124,6 +125,8 @@ def build_parser() -> common.Parser:
     length("--requests", type=number, default=10, metavar="N", help=requests)
     duration = "how long each level sends, instead of --requests"
     length("--duration", type=common.seconds, metavar="SECONDS", help=duration)
+    share = option_type(precision.parse_share)
+    length("--precision", type=share, metavar="SHARE", help=precision.HELP)
     warmup = "warm-up requests, at least one per slot; 0 disables them (default %(default)s)"
     add("--warmup", type=count, default=1, metavar="N", help=warmup)
     same = "no unique line in prompts: use the prompt cache"
@@ -154,7 +157,8 @@ def add_load_options(parser: common.Parser) -> None:
     add("--find-capacity", action="store_true", help=search)
     most = f"highest level of the search (default {2**capacity.DOUBLINGS} times the first)"
     add("--max-level", type=per_second, metavar="N", help=most)
-    longest = f"stop the search after this time (default {level_plan.SEARCH_S})"
+    longest = "stop the search, or a level of --precision, after this time "
+    longest += f"(default {level_plan.SEARCH_S}, {precision.LONGEST_S})"
     add("--max-time", type=common.seconds, metavar="SECONDS", help=longest)
     straight = "inference server, to measure what the gateway costs"
     add("--direct-url", type=option_type(read_address), metavar="URL", help=straight)
@@ -264,6 +268,7 @@ def level_figures(session: Session, level: Level, found: Records) -> dict[str, A
     if load.is_open:
         figures |= {"load_model": "open loop", "rate_per_s": load.rate_per_s}
         figures |= {"arrivals": load.arrivals, "seed": load.seed}
+    figures |= level.precision_metrics()
     figures["steady"] = steady_metrics(found, load.concurrency, load.is_open, figures)
     sent = (load.concurrency, load.is_open, len(session.prompts), level.client.processes)
     figures["steady"]["trend"] = drift.trend_metrics(found, *sent)

@@ -36,6 +36,7 @@ class Load:
     seed: int = SEED
     depth: int | None = None  # tokens of each prompt, where these are made for it
     turns: int | None = None  # of each conversation
+    precision: float | None = None  # it ends when its medians are as exact as that, if not before
 
     @property
     def is_open(self) -> bool:
@@ -62,6 +63,14 @@ class Load:
         deep = "" if self.depth is None else f", depth {self.depth}"
         turns = "" if self.turns is None else f", {self.turns} turns"
         return f"concurrency {self.concurrency}{deep}{turns}"
+
+    def amount(self, what: str) -> str:
+        """How many or how long, in words."""
+        if self.duration_s is None:
+            return f"{self.planned} {what}"
+        if self.precision is None:
+            return f"{what} for {self.duration_s:g} s"
+        return f"{what} until ±{100 * self.precision:.3g} %, for at most {self.duration_s:g} s"
 
     @property
     def planned(self) -> int | None:

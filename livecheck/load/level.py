@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from livecheck.core.run import Run
 from livecheck.load.arrivals import Load, Messages, Prompt
 from livecheck.load.client_delay import Client, records_of
 from livecheck.load.examples import ANY, Example, Examples
+from livecheck.load.precision import Precision
 from livecheck.load.record import Record
 from livecheck.load.server_metrics import Source, Watched, watching
 from livecheck.load.turns import Talks
@@ -80,6 +82,7 @@ class Level:
     spool: Spool | None = None
     talks: Talks | None = None  # of a level with turns
     examples: Examples = field(default_factory=Examples)
+    precision: Precision | None = None  # of a level that goes on until its medians are exact
     stopped: Stop | None = None
     client: Client = field(default_factory=Client)
     budget: int = KEPT_BYTES
@@ -140,6 +143,26 @@ class Level:
     def stop(self, why: Stop) -> None:
         """Send no further request."""
         self.stopped = why
+
+    def look(self, answer: Answer) -> None:
+        """Each answer, when it was read and its bytes are still there."""
+        self.examples.look(answer)
+        if self.precision:
+            self.precision.add(answer.figures)
+
+    def numbers(self, load: Load) -> Iterator[int]:
+        """Those of the requests of this load, as long as another one may be sent."""
+        precision = self.precision if load is self.load else None
+        if precision is None:
+            return load.numbers()
+        return itertools.takewhile(lambda _: not precision.is_reached, load.numbers())
+
+    def precision_metrics(self) -> dict[str, Any]:
+        """How exact its medians are, where it was to go on until they are; after `read`."""
+        if self.precision is None:
+            return {}
+        over = f"its time of {self.load.duration_s:g} s was over"
+        return {"precision": self.precision.metrics(str(self.stopped or over))}
 
     def read(self) -> None:
         """Read the answers that were not read while the level ran, one after the other: of each
@@ -235,7 +258,9 @@ def warm_up(session: Session, level: Level) -> None:
 
 def send_requests(session: Session, level: Level) -> None:
     folder, tell = session.run.args.results, session.run.note
-    level.spool = Spool(folder, tell, level.examples.look)
+    level.spool = Spool(folder, tell, level.look)
+    if level.load.precision is not None:
+        level.precision = Precision(level.load.precision, level.load.concurrency)
     level.client.begin()
     try:
         send(session, level, level.answers, level.load, "requests", level.spool)
@@ -261,11 +286,10 @@ def send(
     """Send what the load says. `answers` gets what was begun, also when it is interrupted, but for
     what is in the spool."""
     count = load.planned
-    amount = f"{count} {what}" if load.duration_s is None else f"{what} for {load.duration_s:g} s"
     asker = Asker(session.run, session.wire, reason_of(level, session))
-    label = f"{level.load.title}: {amount}"
+    label = f"{level.load.title}: {load.amount(what)}"
     prompt = session.deep.prompt(load.depth) if session.deep and load.depth else None
-    requests: Iterable[Request] = (chat_request(session, n, prompt) for n in load.numbers())
+    requests: Iterable[Request] = (chat_request(session, n, prompt) for n in level.numbers(load))
     if load.turns:
         requests = level.talks = talks_of(session, load, prompt)
     elif count is not None and count * (load.depth or 0) <= KEPT_TOKENS:
@@ -281,6 +305,7 @@ def send(
             due_s=load.due_s,
             budget=level.budget,
             spool=spool,
+            is_eager=load.precision is not None,
         )
     finally:
         session.wire.replies = []  # nothing is kept twice

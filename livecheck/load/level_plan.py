@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from livecheck.core.credentials import check_token
 from livecheck.core.options import is_wanted
-from livecheck.load import capacity, drift, gateway_cost, self_check
+from livecheck.load import capacity, drift, gateway_cost, precision, self_check
 from livecheck.load.arrivals import POISSON, SEED, Load, Prompt, question, read_prompts
 from livecheck.load.gateway_probes import PROBED
 from livecheck.load.process_count import check_processes, kept_ready
@@ -21,6 +21,7 @@ MOST_REQUESTS = 1_000_000
 SEARCH_PER_SLOT = 4  # requests of a level of the search; with fewer, begin and end prevail
 SEARCH_ARRIVALS_S = 20  # the same for an open loop: a queue needs time to grow
 SEARCH_S = 1800
+MAX_TIME = "--max-time needs --find-capacity or --precision"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def check_options(args: argparse.Namespace) -> None:
         ("--arrivals needs --rate", args.arrivals and not rate),
         ("--seed needs --rate", args.seed is not None and not rate),
         ("--max-level needs --find-capacity", args.max_level and not search),
-        ("--max-time needs --find-capacity", args.max_time and not search),
+        (MAX_TIME, args.max_time and not (search or args.precision)),
         ("--find-capacity needs an --slo", search and not args.slo),
         ("a search with --rate needs an --slo on ttft, ttfa or e2e", search and rate and not grows),
         (bounds, search and throughput),
@@ -87,6 +88,7 @@ def check_options(args: argparse.Namespace) -> None:
         ("--direct-url compares at concurrency 1", compare and (rate or search or levels != [1])),
         ("--gateway-only sends no requests to the model", args.gateway_only and model),
         *own_work_contradictions(args),
+        *precision_contradictions(args),
         ("--edge-idle is about requests to the model", args.gateway_only and args.edge_idle),
         ("--self-check is about requests to the model", args.gateway_only and args.self_check),
         (self_check.MISSING, args.self_check and not self_check.is_possible()),
@@ -107,12 +109,33 @@ def own_work_contradictions(args: argparse.Namespace) -> Iterator[tuple[str, obj
             yield words, getattr(args, own) and getattr(args, other)
 
 
+def precision_contradictions(args: argparse.Namespace) -> Iterator[tuple[str, object]]:
+    """Each with whether it applies: a level ends by its precision only in a closed loop."""
+    why = {
+        "rate": "use --duration: the arrivals of an open loop are known before it begins",
+        "find_capacity": "its levels have the length that the search needs",
+        "direct_url": "a comparison has an interval of its own",
+        "gateway_only": "it is about requests to the model",
+        "turns": "each turn has medians of its own",
+    }
+    for other, words in why.items():
+        name = f"--{other.replace('_', '-')}"
+        yield (
+            f"--precision cannot be used with {name}: {words}",
+            args.precision and getattr(args, other),
+        )
+    divided = args.precision and (args.processes or 1) > 1
+    yield "--processes cannot divide levels of --precision", divided
+
+
 def set_defaults(args: argparse.Namespace) -> None:
     """Set the defaults that depend on other options, so that they are saved with the results."""
     if args.rate:
         args.arrivals = args.arrivals or POISSON
         args.seed = SEED if args.seed is None else args.seed
     args.concurrency = args.concurrency or [MAX_IN_FLIGHT if args.rate else 1]
+    if args.precision:
+        args.max_time, args.processes = args.max_time or precision.LONGEST_S, 1
     if args.find_capacity:
         start = (args.rate or args.concurrency)[0]
         args.max_time = args.max_time or SEARCH_S
@@ -132,8 +155,10 @@ def make_loads(args: argparse.Namespace) -> list[Load]:
         rates = {f"{rate:g}": rate for rate in args.rate}.values()
         open_loop = (args.arrivals, args.seed)
         return [Load(most, count, args.duration, rate, *open_loop) for rate in rates]
+    longest_s = args.max_time if args.precision else args.duration
+    own = {"turns": args.turns, "precision": args.precision}
     levels = [
-        Load(level, requests_of(args, level), args.duration, depth=depth, turns=args.turns)
+        Load(level, requests_of(args, level), longest_s, depth=depth, **own)
         for depth in dict.fromkeys(args.depth or [None])
         for level in dict.fromkeys(args.concurrency)
     ]
@@ -142,8 +167,8 @@ def make_loads(args: argparse.Namespace) -> list[Load]:
 
 def requests_of(args: argparse.Namespace, slots: int) -> int | None:
     """How many requests a closed loop has: at least one per slot; with --turns whole conversations,
-    at least one per slot. None when only its duration decides."""
-    if args.duration:
+    at least one per slot. None when only its duration or its precision decides."""
+    if args.duration or args.precision:
         return None
     turns: int = args.turns or 1
     conversations: int = max(math.ceil(args.requests / turns), slots)

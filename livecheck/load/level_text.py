@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from livecheck.core.text import figure
-from livecheck.load import table
+from livecheck.load import precision, table
 from livecheck.load.server_metrics import server_lines
 from livecheck.load.steady import words_of
 from livecheck.load.turns import cache_words, turn_lines
@@ -117,6 +117,7 @@ def single_figures(figures: dict[str, Any]) -> list[str]:
         "longest silence": silence.words(figures),
         "wall time": f"{figure(figures['wall_s'])} s",
         "steady window": words_of(figures["steady"], figures["wall_s"]),
+        "precision": precision.words_of(figures["precision"]) if "precision" in figures else "",
         "load": load_words(figures),
         "prompt": prompt_words(figures),
         "prompt cache": cache_words(figures),
@@ -126,7 +127,7 @@ def single_figures(figures: dict[str, Any]) -> list[str]:
         "draft accepted": speculation.draft_words(figures) or "",
         "clock": figures["client"]["clock"],
     }
-    for label in ("tokens at once", "draft accepted"):
+    for label in ("tokens at once", "draft accepted", "precision"):
         if not entries[label]:
             del entries[label]
     if "turns" not in figures:

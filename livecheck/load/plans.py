@@ -22,7 +22,7 @@ from livecheck.core.plan import (
     start,
     wait,
 )
-from livecheck.load import capacity, depth, level_plan, self_check, server_metrics
+from livecheck.load import capacity, depth, level_plan, precision, self_check, server_metrics
 from livecheck.load.arrivals import Load, Prompt
 from livecheck.load.gateway_probes import LEAST_PROBES
 from livecheck.load.parts import most_parts, warmup_of
@@ -116,7 +116,24 @@ def plan_requests(args: argparse.Namespace, load: Load, size: tuple[int, int]) -
         size = tokens, prompt + math.ceil((load.turns - 1) * (tokens + GO_ON_TOKENS) / 2)
     if load.requests is not None:
         return warmup + ask(load.requests, args.timeout, *size, load.concurrency)
+    if load.precision is not None:
+        return warmup + plan_precision(args, load, size)
     return warmup + plan_duration(args, load, size)
+
+
+def plan_precision(args: argparse.Namespace, load: Load, size: tuple[int, int]) -> Plan:
+    """A level that ends when its medians are exact: usually soon, at the latest by its time."""
+    found = plan_duration(args, load, size)
+    usual = precision.usual_requests(load.concurrency)
+    typical = ask(usual, args.timeout, *size, load.concurrency)
+    told = (
+        f"{load.title}: ends as soon as its medians are within {100 * (load.precision or 0):.3g} %"
+    )
+    return replace(
+        found,
+        typical_s=min(found.typical_s, typical.typical_s),
+        notes=(*found.notes, f"{told}, or after --max-time ({args.max_time:g} s)"),
+    )
 
 
 def plan_warmup(args: argparse.Namespace, load: Load, size: tuple[int, int]) -> Plan:

@@ -13,7 +13,7 @@ from livecheck.report.html_parts import bullets, escape, fact_list, page, sectio
 from livecheck.report.page_style import STYLE
 from livecheck.report.plots import Picture, pictures
 from livecheck.report.result_files import ResultFile
-from livecheck.report.steady_window import window_words
+from livecheck.report.steady_window import precision_words, window_words
 from livecheck.report.thresholds import Criterion, Verdict
 from livecheck.report.timeline import picture, timelines
 from livecheck.report.verdict import REQUIREMENTS, Comparison, Report
@@ -169,8 +169,8 @@ def check_list(file: ResultFile, shown: Shown) -> str:
         for each in sorted(file.checks, key=lambda check: order.index(check.status))
     )
     error = f"<p>{escape(file.error)}</p>" if file.error else ""
-    window = window_words(file.metrics) if file.is_level else None
-    error += f"<p>{escape(window)}</p>" if window else ""
+    of_level = (window_words(file.metrics), precision_words(file.metrics)) if file.is_level else ()
+    error += "".join(f"<p>{escape(said)}</p>" for said in of_level if said)
     head = f"{escape(file.title)} <span class='muted'>{escape(file.name)}.json</span>"
     state = " open" if any(each.status is Status.FAIL for each in file.checks) else ""
     parts = f"<summary>{head}</summary>{error}<ul class='checks'>{rows}</ul>"

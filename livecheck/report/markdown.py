@@ -16,7 +16,7 @@ from livecheck.core.text import figure, plural
 from livecheck.report import words
 from livecheck.report.result_files import ResultFile
 from livecheck.report.server_load import load_words
-from livecheck.report.steady_window import window_words
+from livecheck.report.steady_window import precision_words, window_words
 from livecheck.report.thresholds import Criterion, Verdict
 from livecheck.report.verdict import Comparison, Report, in_words
 from livecheck.wire import client_error, speculation
@@ -209,8 +209,8 @@ def level_lines(figures: Mapping[str, Any], size: Size) -> Iterator[str]:
     if accepted := speculation.draft_words(figures):
         yield f"- Speculative decoding: {accepted} accepted"
     yield f"- Output throughput: {figure(figures.get('output_tokens_per_s'))} tok/s"
-    if window := window_words(figures):
-        yield item(window, size)
+    for said in filter(None, (window_words(figures), precision_words(figures))):
+        yield item(said, size)
     if error := client_error.words(figures.get("client")):
         yield item(f"Client error: {error}", size)
     errors = "-" if share is None else f"{100 * share:.1f} %"

@@ -1,5 +1,7 @@
-"""The steady window of a level, in the words of a report. The figures are read from a file, so that
-anything may stand in their place."""
+"""The steady window of a level, and how exact its medians are, in the words of a report.
+
+The figures are read from a file, so that anything may stand in their place.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +39,39 @@ def window_words(figures: Mapping[str, Any]) -> str | None:
 def median(figures: Mapping[str, Any], key: str) -> Any:
     found = figures.get(key)
     return found.get("p50") if isinstance(found, Mapping) else None
+
+
+def precision_words(figures: Mapping[str, Any]) -> str | None:
+    """`Precision: ±5 % reached with 144 requests: TTFT p50 ±3.1 %, …`, or why it was not. None when
+    the level had another end."""
+    found = figures.get("precision")
+    wanted = found.get("wanted_share") if isinstance(found, Mapping) else None
+    if not isinstance(found, Mapping) or not is_number(wanted):
+        return None
+    reached = "reached"
+    if found.get("reached") is not True:
+        reached = f"not reached ({shorten(str(found.get('reason') or 'not known'), 200)})"
+    names = {"ttft_ms": "TTFT p50", "tokens_per_s": "Tokens/sec p50"}
+    widths = {name: half_width(found.get(key)) for key, name in names.items()}
+    told = [
+        f"{name} ±{100 * w:.1f} %" if w is not None else f"{name} not known"
+        for name, w in widths.items()
+    ]
+    count = found.get("requests")
+    used = f"{count:.0f} requests" if is_number(count) else "requests that were not counted"
+    return f"Precision: ±{100 * wanted:.3g} % {reached} with {used}: {', '.join(told)}"
+
+
+def half_width(found: object) -> float | None:
+    share = found.get("half_width_share") if isinstance(found, Mapping) else None
+    return share if is_number(share) else None
+
+
+def notes_about_precision(files: Sequence[ResultFile]) -> list[str]:
+    """The levels that were to go on until their medians are exact, and ended before."""
+    levels = [each for each in files if each.is_level]
+    told = [(each.name, precision_words(each.metrics)) for each in levels]
+    return [f"{name}: {words}" for name, words in told if words and " not reached (" in words]
 
 
 def notes_about_windows(files: Sequence[ResultFile]) -> list[str]:

@@ -39,7 +39,7 @@ from livecheck.report.result_files import (
 )
 from livecheck.report.session_spread import SESSION_SPREAD
 from livecheck.report.sessions import are_repeats, session_numbers
-from livecheck.report.steady_window import notes_about_windows
+from livecheck.report.steady_window import notes_about_precision, notes_about_windows
 from livecheck.report.thresholds import (
     OVERHEAD,
     Criterion,
@@ -234,6 +234,7 @@ def build(
             *folder.notes,
             *notes_about_client(folder.files),
             *notes_about_windows(folder.files),
+            *notes_about_precision(folder.files),
         ],
     )
 

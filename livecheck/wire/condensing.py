@@ -27,10 +27,20 @@ OnAnswer = Callable[[Answer], object]
 
 class Condenser:
     """`budget`: how many bytes all answers together may have before they are condensed. `look` sees
-    each of these when it was read and its bytes are still there, `take` gets it afterwards."""
+    each of these when it was read and its bytes are still there, `take` gets it afterwards.
+    `is_eager`: as long as there is nothing else to do, each answer is condensed; the budget is then
+    the one beyond which that cannot wait."""
 
-    def __init__(self, budget: int, take: OnAnswer | None = None, look: OnAnswer | None = None):
+    def __init__(
+        self,
+        budget: int,
+        take: OnAnswer | None = None,
+        look: OnAnswer | None = None,
+        is_eager: bool = False,
+    ):
         self._budget, self._size, self._take, self._look = budget, 0, take, look
+        self._is_eager, self._is_begun = is_eager, False
+        self._idle_budget = -1 if is_eager else budget  # an answer of no bytes counts as well
         self._waiting: deque[tuple[Answer, int]] = deque()
         self._steps: Iterator[None] = iter(())
 
@@ -46,17 +56,23 @@ class Condenser:
         be read or sent, so that steps are done only if memory cannot wait: then up to URGENT_STEPS,
         because on a busy machine many answers may end between two calls."""
         if not is_urgent:
-            return self._next_step()
+            return self._next_step(self._idle_budget)
         for _ in range(URGENT_STEPS):
-            if self._size <= CANNOT_WAIT * self._budget or not self._next_step():
+            if self._size <= CANNOT_WAIT * self._budget or not self._next_step(self._budget):
                 break
+        return self._has_more
+
+    @property
+    def _has_more(self) -> bool:
+        if self._is_eager:
+            return bool(self._waiting) or self._is_begun
         return self._size > self._budget
 
-    def _next_step(self) -> bool:
-        if self._size <= self._budget:
+    def _next_step(self, budget: int) -> bool:
+        if self._size <= budget:
             return False
         while not self._step():
-            if not self._waiting or self._size <= self._budget:
+            if not self._waiting or self._size <= budget:
                 return False
             answer, size = self._waiting.popleft()
             self._size -= size
@@ -73,7 +89,8 @@ class Condenser:
     def _step(self) -> bool:
         INTERRUPTION.postpone()  # in the middle of a step an answer is half let go of
         try:
-            return next(self._steps, self) is not self
+            self._is_begun = next(self._steps, self) is not self
+            return self._is_begun
         finally:
             INTERRUPTION.resume()
 

@@ -11,7 +11,7 @@ from helpers import samples
 from helpers.report_here import run_here
 
 from livecheck.core.text import figure
-from livecheck.report.steady_window import window_words
+from livecheck.report.steady_window import precision_words, window_words
 
 STEADY = {
     "share": 0.82,
@@ -67,3 +67,45 @@ def test_each_form_of_the_report_tells_the_window(
     assert "Steady window: 82 % of the time" in page.read_text()
     for text in (folded, written, page.read_text()):
         assert (note in text) is is_noted
+
+
+PRECISION = {
+    "wanted_share": 0.05,
+    "reached": True,
+    "requests": 144,
+    "ttft_ms": {"half_width_share": 0.031},
+    "tokens_per_s": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (None, None),
+        ([], None),
+        ({"wanted_share": "5%"}, None),
+        (
+            PRECISION,
+            "Precision: ±5 % reached with 144 requests: TTFT p50 ±3.1 %, Tokens/sec p50 not known",
+        ),
+        (
+            {"wanted_share": 0.05, "ttft_ms": 3, "reached": "yes", "requests": "many"},
+            "Precision: ±5 % not reached (not known) with requests that were not counted: "
+            "TTFT p50 not known, Tokens/sec p50 not known",
+        ),
+    ],
+)
+def test_a_precision_is_told_whatever_stands_there(found: Any, words: str | None) -> None:
+    assert precision_words({"precision": found}) == words
+
+
+def test_a_precision_that_was_not_reached_is_a_note(tmp_path: Path) -> None:
+    document = samples.level(4)
+    document["metrics"]["precision"] = PRECISION | {"reached": False, "reason": "its time was over"}
+    (tmp_path / "inference_c4.json").write_text(json.dumps(document))
+    page = tmp_path / "page.html"
+    finished = run_here(tmp_path, tmp_path, "--html", page)
+    note = "inference_c4: Precision: ±5 % not reached (its time was over) with 144 requests"
+    assert note in " ".join(finished.out.split())
+    for text in ((tmp_path / "baseline_report.md").read_text(), page.read_text()):
+        assert text.count("±5 % not reached") == 2, "beside the level's figures, and as a note"

@@ -86,3 +86,64 @@ def test_a_file_of_short_then_long_prompts_is_not_a_trend(tmp_path: Path) -> Non
     assert finished.document("inference_c1")["metrics"]["prompts"] == 5
     if found["status"] == "PASS":  # else this machine was so busy that requests are left out
         assert 25 <= found["evidence"]["ttft_ms"]["points"] <= 39
+
+
+# --- --precision
+
+
+def test_a_level_goes_on_until_its_medians_are_exact(sim: Deployment) -> None:
+    arguments = ("--concurrency", 2, "--precision", "20%", "--max-time", 60, "--max-tokens", 3)
+    finished = bench(sim, "--inference-only", *arguments)
+    document = level(finished, 2)
+    found, records = document["metrics"]["precision"], document["requests"]
+    assert finished.code == 0
+    assert found["reached"] and found["looks"] == 1 and found["requests"] >= 64
+    assert found["requests"] + 2 <= len(records) < found["requests"] + 40, "it ended soon after"
+    for key in ("ttft_ms", "tokens_per_s"):
+        assert found[key]["half_width_share"] <= 0.2
+        assert found[key]["low"] <= document["metrics"][key]["p50"] <= found[key]["high"]
+    assert "precision           ±20 % reached with" in finished.out
+    assert "concurrency 2: requests until ±20 %, for at most 60 s" in finished.err
+    options = document["options"]
+    assert (options["precision"], options["max_time"]) == (0.2, 60)
+
+
+def test_a_level_that_is_not_exact_in_time_says_so(sim: Deployment) -> None:
+    arguments = ("--precision", "0.05", "--max-time", 1, "--max-tokens", 3)
+    finished = bench(sim, "--inference-only", *arguments)
+    found = level(finished)["metrics"]["precision"]
+    assert finished.code == 0
+    assert not found["reached"] and found["reason"] == "its time of 1 s was over"
+    assert 0 < found["requests"] < 30 and found["ttft_ms"] is None
+    assert "±5 % not reached (its time of 1 s was over)" in " ".join(finished.out.split())
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (("--find-capacity", "--slo", "ttft_p50=1s"), "--precision cannot be used with --find-cap"),
+        (("--rate", 5), "--precision cannot be used with --rate: use --duration"),
+        (("--direct-url", "http://h"), "--precision cannot be used with --direct-url"),
+        (("--gateway-only",), "--precision cannot be used with --gateway-only"),
+        (("--turns", 2), "--precision cannot be used with --turns"),
+        (("--processes", 2), "--processes cannot divide levels of --precision"),
+        (("--requests", 5), "not allowed with"),
+        (("--precision", "90%"), "a share from 0.5% to 50%, as in 5%"),
+    ],
+)
+def test_where_precision_makes_no_sense_a_line_says_why(more: tuple[object, ...], why: str) -> None:
+    finished = bench("http://127.0.0.1:9", "--precision", "5%", *more)
+    assert finished.code == 2
+    assert why in finished.err and len(finished.err.strip().splitlines()) == 1
+
+
+def test_a_time_limit_alone_is_refused() -> None:
+    finished = bench("http://127.0.0.1:9", "--max-time", 5)
+    assert finished.code == 2
+    assert "--max-time needs --find-capacity or --precision" in finished.err
+
+
+def test_the_plan_says_when_a_level_ends_at_the_latest() -> None:
+    finished = bench("http://127.0.0.1:9", "--precision", "5%", "--plan", "--inference-only")
+    words = " ".join(finished.out.split())
+    assert "ends as soon as its medians are within 5 %, or after --max-time (600 s)" in words

@@ -8,6 +8,7 @@ Examples:
     python tests/tools/power.py --table sessions         # the second one
     python tests/tools/power.py --table history          # changes in histories of releases
     python tests/tools/power.py --table trend            # benchmark.py's check `steady`
+    python tests/tools/power.py --table precision        # its --precision
     python tests/tools/power.py --sessions 3 --spread 5  # three sessions that differ by 5 %
 """
 
@@ -231,6 +232,8 @@ def main() -> None:
         print_history(args)
     elif args.table == "trend":
         power_of_load.print_trends(args.reports)
+    elif args.table == "precision":
+        power_of_load.print_precision(args.reports)
     else:
         print_requests(args)
 
@@ -240,7 +243,11 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add = parser.add_argument
-    add("--table", choices=("requests", "sessions", "history", "trend"), default="requests")
+    add(
+        "--table",
+        choices=("requests", "sessions", "history", "trend", "precision"),
+        default="requests",
+    )
     add("--noise", type=float, nargs="+", default=[5, 10, 20, 30, 50])
     add("--requests", type=int, nargs="+", default=[10, 30, 100, 300])
     add("--margin", type=float, default=5.0)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from livecheck.load.drift import FIGURES, is_drift, trend_metrics
+from livecheck.load.precision import Precision
 from livecheck.load.steady import steady_metrics
 from livecheck.wire.metrics import level_metrics
 
@@ -83,6 +84,46 @@ def accused(rows: Sequence[dict[str, Any]], slots: int, is_open: bool = False) -
 def share(outcomes: Sequence[bool | None]) -> str:
     known = [each for each in outcomes if each is not None]
     return f"{sum(known) / len(known):6.1%}" if known else f"{'-':>6}"
+
+
+def print_precision(levels: int) -> None:
+    """How many answers --precision 5% takes, and how often the true median is in its interval."""
+    chance, most = random.Random(2), 20_000
+    print(f"{levels} levels a row, at most {most:,} answers; the true median in the interval:\n")
+    print("slots  noise  memory  shared  median of answers  not reached  coverage")
+    for slots, noise, memory, is_shared in CASES:
+        ends = [stops_at(chance, slots, noise, memory, is_shared, most) for _ in range(levels)]
+        done = [is_right for _, is_right in ends if is_right is not None]
+        count = sorted(count for count, _ in ends)[levels // 2]
+        right = f"{sum(done) / len(done):8.1%}" if done else f"{'-':>8}"
+        row = f"{slots:5}  {noise:5.0%}  {memory:6.1f}  {'yes' if is_shared else 'no':>6}"
+        print(f"{row}  {count:17,}  {1 - len(done) / levels:11.1%}  {right}", flush=True)
+
+
+CASES = tuple(
+    (slots, noise, memory, is_shared)
+    for slots, is_shared in ((1, False), (8, False), (8, True))
+    for noise in (0.05, 0.1, 0.3)
+    for memory in (0.0, 0.5, 0.8, 0.9)
+)
+
+
+def stops_at(
+    chance: random.Random, slots: int, noise: float, memory: float, is_shared: bool, most: int
+) -> tuple[int, bool | None]:
+    """After how many answers a level of --precision 5% ends, and whether the true median is in its
+    interval; None when it does not end. `is_shared`: all that run at once are alike."""
+    following, judge, state = wander(chance, memory), Precision(0.05, slots), 0.0
+    for index in range(most):
+        if not is_shared or index % slots == 0:
+            state = following()
+        ttft_ms = TTFT_MS * math.exp(noise * state)
+        judge.add({"error": None, "ttft_ms": ttft_ms, "tokens_per_s": 50.0})
+        if judge.is_reached:
+            found = judge.found["ttft_ms"]
+            assert found
+            return judge.used, found.low <= TTFT_MS <= found.high
+    return most, None
 
 
 def print_trends(levels: int) -> None:

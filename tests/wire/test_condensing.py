@@ -107,3 +107,18 @@ def test_a_step_is_not_done_while_something_is_to_be_read_unless_memory_cannot_w
     eager.add(answers[-1])
     eager.work(is_urgent=True)
     assert not eager._waiting  # it was begun
+
+
+def test_an_eager_condenser_reads_each_answer_whenever_there_is_time() -> None:
+    with Server(chat=HEAD + good_stream()) as server:
+        answers = asked(server, 3)
+    seen: list[Answer] = []
+    condenser = Condenser(1 << 30, look=seen.append, is_eager=True)
+    for count, answer in enumerate(answers, 1):
+        condenser.add(answer)
+        assert condenser.work(is_urgent=True), "there is some to do, which can wait"
+        assert len(seen) == count - 1
+        while condenser.work(is_urgent=False):
+            pass
+        assert seen == answers[:count]
+        assert not condenser.work(is_urgent=True)

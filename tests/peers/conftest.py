@@ -17,7 +17,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.parent.name != "peers":
             continue
         slow = (name for name in ("litellm", "llama") if name in item.name)
-        item.add_marker(pytest.mark.xdist_group(next(slow, "proxies")))
+        others = "locust" if item.path.stem == "test_locust" else "proxies"
+        item.add_marker(pytest.mark.xdist_group(next(slow, others)))
 
 
 @pytest.fixture(scope="session")

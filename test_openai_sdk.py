@@ -10,7 +10,7 @@ because the SDK silently accepts some broken streams. It checks the contract fir
 else the deployment can do.
 
 PASS: every part of the contract is kept, and no capability that the deployment offers is broken.
-Cost: 30 to 46 small requests one after the other, each answer up to --max-tokens (capabilities:
+Cost: 30 to 52 small requests one after the other, each answer up to --max-tokens (capabilities:
 16 to 160 tokens). It wakes a sleeping worker. The user's own OPENAI_* settings are not used.
 
 Examples:
@@ -46,7 +46,7 @@ from livecheck.core.json_value import (
 )
 from livecheck.core.text import counted, plural
 from livecheck.gateway import answer_parts as parts
-from livecheck.gateway import characters, rhythm
+from livecheck.gateway import characters, rhythm, sdk_records, sdk_responses
 from livecheck.gateway.openai_client import UNREADABLE, OpenAIClient, SdkCall, unfinished
 from livecheck.gateway.plans import plan_openai_sdk
 from livecheck.gateway.refusal_words import refused_for
@@ -70,7 +70,6 @@ from livecheck.gateway.sdk_session import ASK, Session, WrongKey, same_text_of
 from livecheck.gateway.tool_calls import ToolCalls, streamed_tool_calls, whole_tool_calls
 from livecheck.wire import asking, chat, chunk_form, sse
 from livecheck.wire.answer import Answer, status_kind
-from livecheck.wire.answer import records as answer_records
 from livecheck.wire.spoken import content_in, thoughts_in
 from livecheck.wire.starvation import Starvation
 
@@ -743,6 +742,18 @@ def check_parameters(refused: dict[str, str], call: SdkCall) -> Check:
     return unanswered(name, call) or good
 
 
+def check_responses(*calls: SdkCall | str) -> Check:
+    """`calls`: see `ask_responses`; or why the package cannot ask."""
+    if told := [each for each in calls if isinstance(each, str)]:
+        return Check(sdk_responses.NAME, Status.SKIP, told[0])
+    made = [each for each in calls if isinstance(each, SdkCall)]
+    if failed := unanswered(sdk_responses.NAME, *made):
+        return failed
+    problems, doubts, good = sdk_responses.findings(made)
+    evidence = {"asked": len(made), "events": [len(call.chunks) for call in made if call.chunks]}
+    return verdict(sdk_responses.NAME, problems, good, evidence, doubts)
+
+
 CONTRACT: dict[str, Callable[..., Check]] = {
     "completion": check_completion,
     "stream": check_stream,
@@ -768,6 +779,7 @@ CAPABILITIES: dict[str, Callable[..., Check]] = {
     "unknown_model": check_unknown_model,
     "retrieve": check_retrieve,
     "completions": check_completions,
+    "responses": check_responses,
     "async": check_async,
     "parameters": check_parameters,
 }
@@ -775,7 +787,8 @@ ANSWERS = "answers"  # looks at what all the others asked
 CHECKS = (*CONTRACT, *CAPABILITIES, ANSWERS)
 # the functions above that look at failed calls, too; the others get only calls with an answer
 JUDGE_ERRORS = (
-    "wire pacing compressed wrong_key bad_request embeddings unknown_model async parameters"
+    "wire pacing compressed wrong_key bad_request embeddings unknown_model async parameters "
+    "responses"
 ).split()
 
 
@@ -785,45 +798,7 @@ def judge(name: str, found: Sequence[Any]) -> Check:
     return failed or (CONTRACT | CAPABILITIES)[name](*found)
 
 
-# --- show
-
-
-def metrics(session: Session) -> dict[str, Any]:
-    """What the run asked for, as far as the answers tell."""
-    calls = session.client.calls
-    spent = [spent for call in calls if (spent := call.answer.spent_ms) is not None]
-
-    def total(name: str) -> int:
-        return sum(count for call in calls if parts.is_count(count := pick(call.usage, name)))
-
-    return {
-        "requests": len(calls) + len(session.asker.answers),
-        "prompt_tokens": total("prompt_tokens"),
-        "completion_tokens": total("completion_tokens"),
-        "longest_ms": max(spent, default=None),
-    }
-
-
-def record(call: SdkCall) -> dict[str, Any]:
-    return {
-        "check": call.check,
-        "call": call.method,
-        "status": call.answer.status,
-        "error": call.error,
-        "error_text": call.error_text or None,
-        "resent": call.answer.reply.resent,
-        "spent_ms": call.answer.spent_ms,
-        **parts.counts_of(call.usage),
-        "event_ms": call.chunk_ms,
-    }
-
-
-def records(session: Session) -> list[dict[str, Any]]:
-    """The calls of the SDK, then the requests at the wire."""
-    checks = [check for check, answers in session.at_wire.items() for _ in answers]
-    at_wire = answer_records([each for found in session.at_wire.values() for each in found])
-    rows = [{"check": c, "call": "wire"} | r for c, r in zip(checks, at_wire, strict=True)]
-    return [record(call) for call in session.client.calls] + rows
+# --- run
 
 
 def ask_and_judge(session: Session, name: str) -> Check:
@@ -876,8 +851,8 @@ def measure(run: Run) -> None:
         try:
             decide(run, document, session)
         finally:
-            document.requests = records(session)
-            document.metrics = metrics(session)
+            document.requests = sdk_records.records(session)
+            document.metrics = sdk_records.metrics(session)
         total = "{requests} requests, {prompt_tokens} tokens read and {completion_tokens} written"
         run.say()
         run.say(f"{total.format(**document.metrics)} by the server's count")

@@ -18,7 +18,7 @@ def command(settings: EngineSettings) -> tuple[str, list[str]]:
     names: tuple[str, ...]
     if settings.engine == "sim":
         names = ("slots", "ttft_ms", "itl_ms", "prefill_ms", "prefix_cache", "load_ms")
-        names += ("output_tokens", "context_size", "skills")
+        names += ("output_tokens", "context_size", "endpoints", "skills")
     else:
         names = ("slots", "model_path", "context_size", "threads", "gpu_layers", "chat_template")
         names += ("draft_tokens",)

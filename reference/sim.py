@@ -20,7 +20,7 @@ from typing import Any
 
 from aiohttp import web
 
-from . import skills
+from . import responses, skills
 from .prefix_cache import PrefixCache, words_of
 from .process import announce, end_with_parent, raise_descriptor_limit
 from .sim_metrics import SimMetrics
@@ -88,14 +88,19 @@ class Timeline:
 # --- requests
 
 
-def read_task(body: bytes) -> Task:
-    """The task in a request body. Raises Refused."""
+def read_fields(body: bytes) -> dict[str, Any]:
+    """The JSON object in a request body. Raises Refused."""
     try:
         fields = json.loads(body)
     except ValueError as error:
         raise Refused(f"the body is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise Refused("the body must be a JSON object")
+    return fields
+
+
+def read_task(fields: dict[str, Any]) -> Task:
+    """The task in a request. Raises Refused."""
     options = fields.get("stream_options")
     return Task(
         fields=fields,
@@ -163,6 +168,7 @@ class Sim:
         skills: Sequence[str] = (),
         prefill_ms: float = 0.0,
         prefix_cache: int = 0,
+        endpoints: Sequence[str] = (),
     ) -> None:
         self.slots = Slots(slots, max_waiting=0)
         self.skills = skills
@@ -173,6 +179,7 @@ class Sim:
         self.output_tokens = output_tokens
         self.prefill_s = prefill_ms / 1e6  # of a token
         self.cache = PrefixCache(prefix_cache)
+        self.endpoints = endpoints
         self._numbers = itertools.count(1)
         self.metrics = SimMetrics(self.slots, MODEL)
 
@@ -184,6 +191,10 @@ class Sim:
         if self.context is not None:
             app.router.add_get("/props", self.props)
         app.router.add_post("/v1/chat/completions", self.chat)
+        if responses.RESPONSES in self.endpoints:
+            app.router.add_post("/v1/responses", self.respond)
+        if responses.EMBEDDINGS in self.endpoints:
+            app.router.add_post("/v1/embeddings", self.embed)
         app.router.add_route("*", "/{path:.*}", self.not_found)
         return app
 
@@ -214,7 +225,7 @@ class Sim:
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         try:
-            task = read_task(await request.read())
+            task = read_task(read_fields(await request.read()))
             played = self._answer(task)
         except Refused as problem:
             return error(400, str(problem), problem.kind, **problem.more)
@@ -228,6 +239,48 @@ class Sim:
             self.metrics.count(timeline.first_s - arrived_s, len(played.deltas))
             self.cache.add((*task.prompt, *words_of(played.message)))
             return response
+
+    async def respond(self, request: web.Request) -> web.StreamResponse:
+        try:
+            task = read_task(responses.as_chat(read_fields(await request.read())))
+            played = self._answer(task)
+        except Refused as problem:
+            return error(400, str(problem), problem.kind, **problem.more)
+        async with self.slots.place():
+            timeline, found = self._timeline(task), responses.Response(MODEL, played)
+            if task.stream:
+                response = await self._tell(request, task, timeline, found)
+            else:
+                for index in range(len(played.deltas)):
+                    await timeline.token(index)
+                counts = self._usage(task, len(played.deltas), timeline)
+                response = web.json_response(found.whole(counts))
+            self.cache.add((*task.prompt, *words_of(played.message)))
+            return response
+
+    async def _tell(
+        self, request: web.Request, task: Task, timeline: Timeline, found: responses.Response
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(found.begin())
+        for index, events in enumerate(found.deltas()):
+            await timeline.token(index)
+            await response.write(events)
+        counts = self._usage(task, len(found.played.deltas), timeline)
+        await response.write(found.end(counts))
+        return response
+
+    async def embed(self, request: web.Request) -> web.Response:
+        """Vectors after `ttft_s`, and the time to read all inputs."""
+        try:
+            found = responses.embeddings(MODEL, read_fields(await request.read()))
+        except Refused as problem:
+            return error(400, str(problem), problem.kind, **problem.more)
+        async with self.slots.place():
+            tokens = found["usage"]["prompt_tokens"]
+            await asyncio.sleep(self.ttft_s + tokens * self.prefill_s)
+            return web.json_response(found)
 
     def _timeline(self, task: Task) -> Timeline:
         cached = self.cache.cached(task.prompt)
@@ -315,6 +368,7 @@ async def serve(args: argparse.Namespace) -> None:
         args.skills,
         args.prefill_ms,
         args.prefix_cache,
+        args.endpoints,
     )
     # When a client leaves, its handler is cancelled, and this frees its slot.
     runner = web.AppRunner(
@@ -339,6 +393,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--load-ms", type=float, default=0.0)
     parser.add_argument("--output-tokens", type=int, default=256)
     parser.add_argument("--context-size", type=int, default=8192)
+    parser.add_argument("--endpoints", nargs="*", choices=responses.ENDPOINTS, default=())
     parser.add_argument("--skills", nargs="*", choices=sorted(skills.SKILLS), default=())
     args = parser.parse_args(argv)
     end_with_parent()

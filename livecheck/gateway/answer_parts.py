@@ -11,6 +11,8 @@ from livecheck.core.json_value import figure_or_line, pick, pick_list, pick_text
 
 MAX_COORDINATE = 1e30  # no embedding has a larger one
 COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")  # of a usage
+# what the Responses API calls them
+OF_RESPONSES = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
 
 # --- logprobs
 
@@ -61,7 +63,11 @@ def without_choices(chunks: Sequence[Any]) -> list[Any]:
 
 def counts_of(usage: Any) -> dict[str, Any]:
     """What an account of tokens says, as far as it is one."""
-    return {name: figure_or_line(pick(usage, name)) for name in COUNTS}
+    found = {name: figure_or_line(pick(usage, name)) for name in COUNTS}
+    for name, other in OF_RESPONSES.items():
+        if found[name] is None:
+            found[name] = figure_or_line(pick(usage, other))
+    return found
 
 
 def is_count(value: object) -> bool:

@@ -36,6 +36,7 @@ from livecheck.wire.thoughts import Spent
 from livecheck.wire.wire import Reply, Request, Target
 
 CHAT = "chat.completions.create"
+RESPONSES = "responses.create"
 UNREADABLE = "unreadable"  # as SdkCall.error: the SDK fails inside on what came
 NO_KEY = "no-key"  # the SDK demands a key; the deployment may not
 UNFINISHED = ("given_up", "no_finish_reason")  # kinds of sse.KINDS
@@ -171,7 +172,8 @@ class SdkCall:
     @property
     def usage(self) -> Any:
         """The server's account of tokens: of the object, or of a stream's last chunk."""
-        return pick(self.data, "usage") or pick(self.chunks[-1:], 0, "usage")
+        last = pick(self.chunks[-1:], 0)
+        return pick(self.data, "usage") or pick(last, "usage") or pick(last, "response", "usage")
 
     def forget_content(self) -> None:
         """Keep nothing of a large answer but its account of tokens, and what was found in it."""
@@ -234,6 +236,13 @@ class OpenAIClient:
     def version(self) -> str:
         return str(self._openai.__version__)
 
+    def has(self, method: str) -> bool:
+        """Whether this version of the package has such a method."""
+        try:
+            return callable(operator.attrgetter(method)(self._client))
+        except AttributeError:
+            return False
+
     @property
     def http_library(self) -> str:
         """Its name and version: `httpx 0.28.1`."""
@@ -259,7 +268,8 @@ class OpenAIClient:
         call = SdkCall(check, method, arguments, Answer(reply))
         self.calls.append(call)
         work = partial(self._run_async, call) if asynchronous else partial(self._ask, call, key)
-        wants_stream, tokens = bool(arguments.get("stream")), arguments.get("max_tokens", 0)
+        wants_stream = bool(arguments.get("stream"))
+        tokens = arguments.get("max_tokens") or arguments.get("max_output_tokens", 0)
         if not self._guard.run(reply, work, wants_stream, tokens):
             self._guard, self._client = self._new_client()  # the old one is still busy
         if self._is_refused_name(call):
@@ -328,8 +338,8 @@ class OpenAIClient:
 
     def _sent(self, call: SdkCall) -> dict[str, Any]:
         """The arguments as this model takes them."""
-        is_chat = call.method == CHAT
-        return self.dialect.fields(call.arguments) if is_chat else call.arguments
+        is_known = call.method in (CHAT, RESPONSES)
+        return self.dialect.fields(call.arguments) if is_known else call.arguments
 
     def _is_refused_name(self, call: SdkCall) -> bool:
         """Whether the parameter that was refused can be sent in another way from now on."""

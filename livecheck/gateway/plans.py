@@ -175,11 +175,16 @@ def plan_openai_sdk(args: argparse.Namespace) -> Plan:
 
     for check, asked in questions(args.max_tokens).items():
         for each in asked if is_wanted(args, check) else ():
-            written = each.arguments.get("max_tokens", 0) * each.arguments.get("n", 1)
+            most = each.arguments.get("max_tokens") or each.arguments.get("max_output_tokens", 0)
+            written = most * each.arguments.get("n", 1)
             total += ask(1, timeout_s, written, prompt_tokens(json.dumps(each.arguments)))
             if check in MAY_BE_REFUSED:  # what was refused is asked once more
                 total += ask(1, timeout_s, usual=0)
-            if check in ("unicode", "same_text"):  # without a schema; again where texts differ
+            if check in (
+                "unicode",
+                "same_text",
+                "responses",
+            ):  # without a schema; again where texts differ
                 total += ask(1, timeout_s, written, poem, usual=0)
     return (
         total

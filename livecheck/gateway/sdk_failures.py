@@ -14,7 +14,7 @@ REFUSALS = (400, 404, 405, 422, 501)  # how a server says clearly that it cannot
 # The checks of what a deployment may offer, and may refuse to do.
 MAY_BE_REFUSED = (
     *("embeddings", "stop", "n", "seed", "logprobs", "json_object", "json_schema", "tools"),
-    *("unknown_model", "retrieve", "completions"),
+    *("unknown_model", "retrieve", "completions", "responses"),
 )
 MUST_BE_REFUSED = ("wrong_key", "bad_request", "unknown_model")  # checks with such a request
 

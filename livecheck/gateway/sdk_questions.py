@@ -34,6 +34,7 @@ BY_SCHEMA = {
 CITY = object_schema(city={"type": "string", "enum": ["Paris", "Rome"]})
 GET_WEATHER = {"name": "get_weather", "description": "The weather in a city, now"}
 TOOL = {"type": "function", "function": {**GET_WEATHER, "parameters": CITY}}
+FLAT_TOOL = {"type": "function", **GET_WEATHER, "parameters": CITY}  # of the Responses API
 SEEDS = (11, 11, 12)
 TOP_LOGPROBS = 2
 SHORT_TOKENS = 16  # for an answer that only has to be there; some servers take no fewer
@@ -58,6 +59,11 @@ def to_chat(prompt: str, max_tokens: int, asynchronous: bool = False, **more: An
     messages = [{"role": "user", "content": prompt}]
     arguments = {"messages": messages, "max_tokens": max_tokens, **more}
     return Question("chat.completions.create", arguments, asynchronous)
+
+
+def to_responses(prompt: str, max_tokens: int, stream: bool, **more: Any) -> Question:
+    arguments = {"input": prompt, "max_output_tokens": max_tokens, "temperature": 0, **more}
+    return Question("responses.create", {**arguments, "stream": stream})
 
 
 def questions(max_tokens: int) -> dict[str, list[Question]]:
@@ -100,6 +106,7 @@ def capability_questions(max_tokens: int) -> dict[str, list[Question]]:
     short, to_stop, legacy = max(SHORT_TOKENS, room), max(STOP_TOKENS, room), max(8, room)
     json_tokens, tool_tokens = max(JSON_TOKENS, max_tokens), max(TOOL_TOKENS, max_tokens)
     tools: dict[str, Any] = {"temperature": 0, "tools": [TOOL], "tool_choice": "required"}
+    as_flat: dict[str, Any] = {"tools": [FLAT_TOOL], "tool_choice": "required"}
     logprobs: dict[str, Any] = {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
     unknown_model = f"no-such-model-{secrets.token_hex(4)}"
     text, prompt = {"input": "test embedding input"}, {"prompt": "The sea is"}
@@ -126,6 +133,10 @@ def capability_questions(max_tokens: int) -> dict[str, list[Question]]:
         "async": [
             to_chat(PROMPT, max_tokens, asynchronous=True),
             to_chat(PROMPT, max_tokens, asynchronous=True, stream=True),
+        ],
+        "responses": [
+            *(to_responses(same_text.PROMPT, short, stream) for stream in (False, True)),
+            *(to_responses(WEATHER, tool_tokens, stream, **as_flat) for stream in (False, True)),
         ],
         "parameters": [to_chat(PROMPT, SHORT_TOKENS, temperature=0)],
     }

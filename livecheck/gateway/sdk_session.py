@@ -11,8 +11,8 @@ from typing import Any
 from livecheck.core.checks import Status, telling
 from livecheck.core.credentials import NoAccess
 from livecheck.core.json_value import as_line, pick
-from livecheck.gateway import rhythm, same_text
-from livecheck.gateway.openai_client import CHAT, OpenAIClient, SdkCall
+from livecheck.gateway import rhythm, same_text, sdk_responses
+from livecheck.gateway.openai_client import CHAT, RESPONSES, OpenAIClient, SdkCall
 from livecheck.gateway.rhythm import Paced
 from livecheck.gateway.sdk_failures import MAY_BE_REFUSED, is_refusal
 from livecheck.gateway.sdk_parameters import call_with_all
@@ -252,8 +252,27 @@ def ask_parameters(session: Session) -> list[Any]:
     return [session.client.dialect.refused, *calls] if calls else []
 
 
+def ask_responses(session: Session) -> list[Any]:
+    """A text whole and as a stream, once more where they differ; then a call of a tool, in both
+    forms. What is refused of the latter is left out. A text: why nothing is asked."""
+    if not session.client.has(RESPONSES):
+        return [f"openai {session.client.version} has no responses: use 1.66 or later"]
+    plain, with_tool = (
+        session.questions[sdk_responses.NAME][:2],
+        session.questions[sdk_responses.NAME][2:],
+    )
+    calls = session.ask(sdk_responses.NAME, plain)
+    if len(calls) < len(plain) or calls[-1].error:
+        return calls
+    if not sdk_responses.are_alike(calls):
+        calls += session.ask(sdk_responses.NAME, plain[::-1])
+    tools = session.ask(sdk_responses.NAME, with_tool)
+    return calls + [call for call in tools if not is_refusal(call)]
+
+
 # checks for which it is not enough to ask their questions one after the other
 ASK: dict[str, Callable[[Session], Sequence[Any]]] = {
+    "responses": ask_responses,
     "wire": lambda session: session.ask_at_wire("wire", session.stream),
     "pacing": ask_pacing,
     "compressed": ask_compressed,

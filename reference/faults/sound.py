@@ -24,6 +24,7 @@ from . import (
     progress,
     rate_limit,
     rates,
+    responses_api,
     runner_losses,
     silences,
     sound_addresses,
@@ -377,6 +378,7 @@ SOUND: tuple[SoundVariant, ...] = (
     *sound_texts.ROWS,
     *context.SOUND,
     *tools.SOUND,
+    *responses_api.SOUND_ROWS,
     SoundVariant(
         "max-completion-tokens",
         "the model takes max_completion_tokens in the place of max_tokens",

@@ -18,6 +18,8 @@ from helpers.hostile import DONE, HEAD, Call, delta, error, event, response
 from helpers.scripts import ROOT, Finished, SavedAs, run_script
 from livecheck.core.json_value import pick
 from livecheck.gateway import characters
+from reference import responses
+from reference.skills.played import Played
 
 SDK = "test_openai_sdk.py"
 DOCUMENT = "openai_sdk_test"
@@ -73,6 +75,8 @@ def capable(call: Call) -> None:
         one = {"index": 0, "text": " vast", "finish_reason": "length"}
         return say(call, {"id": "c", "object": "text_completion", "choices": [one]})
     fields = call.fields
+    if path == "/v1/responses":
+        return respond(call, fields)
     if not isinstance(fields["messages"], list):
         return call.send(error(400, "messages must be a list"))
     if fields["model"] != MODEL:
@@ -80,6 +84,22 @@ def capable(call: Call) -> None:
     if fields.get("stream"):
         return stream(call, fields)
     return say(call, completion(fields))
+
+
+def respond(call: Call, fields: dict[str, Any]) -> None:
+    """A response, as the simulated engine tells it."""
+    text = " ".join(WORDS)
+    deltas = [{"content": text}]
+    message: dict[str, Any] = {"role": "assistant", "content": text}
+    if fields.get("tools"):
+        arguments = {"function": TOOL_CALL["function"]}
+        deltas = [{"tool_calls": [{"index": 0, "id": TOOL_CALL["id"], **arguments}]}]
+        message = {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]}
+    told = responses.Response(MODEL, Played(deltas, message, "stop"))
+    counts = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
+    if not fields.get("stream"):
+        return say(call, told.whole(counts))
+    call.send(HEAD, told.begin(), *told.deltas(), told.end(counts))
 
 
 def say(call: Call, fields: object) -> None:

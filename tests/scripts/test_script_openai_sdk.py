@@ -53,7 +53,7 @@ def sim() -> Iterator[Deployment]:
 
 
 SIM_IGNORES = {"stop", "n", "logprobs", "json_object", "json_schema", "tools"}
-SIM_REFUSES = {"embeddings", "retrieve", "completions"}
+SIM_REFUSES = {"embeddings", "retrieve", "completions", "responses"}
 
 
 @every_major

@@ -1,0 +1,138 @@
+"""The streams of the Responses API: their order, what they say, and what they contradict."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from livecheck.wire.responses import (
+    TEXT,
+    THOUGHTS,
+    Call,
+    as_chat_usage,
+    finish_reason,
+    read_events,
+    read_whole,
+)
+from reference.responses import Response
+from reference.skills.played import Played, spoken
+from reference.skills.tools import called
+
+COUNTS = {"prompt_tokens": 4, "completion_tokens": 2, "total_tokens": 6}
+Events = list[dict[str, Any]]
+
+
+def told(played: Played) -> Events:
+    found = Response("sim", played)
+    body = b"".join([found.begin(), *found.deltas(), found.end(COUNTS)])
+    lines = [line for line in body.split(b"\n") if line.startswith(b"data: ")]
+    return [json.loads(line[6:]) for line in lines]
+
+
+def text() -> Events:
+    return told(spoken([" wave", " after", " wave"]))
+
+
+def tools() -> Events:
+    arguments = {"city": "Paris"}
+    calls = [{"name": "get_weather", "arguments": arguments}, {"name": "now", "arguments": {}}]
+    return told(called(calls, (" Which?",), 99))
+
+
+def problems(events: Events) -> str:
+    return "; ".join(read_events(events).problems)
+
+
+def without(events: Events, kind: str) -> Events:
+    return [each for each in events if each["type"] != f"response.{kind}"]
+
+
+def test_a_sound_stream_says_what_its_end_says() -> None:
+    found = read_events(text())
+    assert (found.problems, found.oddities, found.end) == ([], [], "completed")
+    assert found.told(TEXT) == " wave after wave" == found.whole.text
+    assert found.whole.usage["output_tokens"] == 2
+
+
+def test_calls_and_thoughts_are_items_of_their_own() -> None:
+    found = read_events(tools())
+    assert found.problems == []
+    assert found.told(THOUGHTS) == " Which?" == found.whole.thoughts and found.told(TEXT) == ""
+    expected = [Call("get_weather", '{"city": "Paris"}'), Call("now", "{}")]
+    assert found.calls == expected == found.whole.calls
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("created", "the first event is response.in_progress, not response.created"),
+        ("output_item.added", "is about an item that was not added"),
+        ("content_part.added", "comes before its response.content_part.added"),
+        ("output_item.done", "has no response.output_item.done"),
+        ("completed", "there is no response.completed at the end"),
+    ],
+)
+def test_what_is_missing_breaks_the_order(kind: str, says: str) -> None:
+    assert says in problems(without(text(), kind))
+
+
+def test_a_lost_delta_is_told_by_each_whole() -> None:
+    events = text()
+    del events[5]
+    found = problems(events)
+    assert "say 'wave wave', its .done says 'wave after wave'" in found
+    assert "the deltas say 'wave wave', response.completed says" in found
+
+
+def test_other_arguments_in_the_item_are_a_contradiction() -> None:
+    events = tools()
+    for each in events:
+        if each["type"].endswith("item.done") and each["item"]["type"] == "function_call":
+            each["item"]["arguments"] = '{"city": "Rome"}'
+    assert "those of the item" in problems(events)
+
+
+def test_nothing_comes_after_the_end_and_numbers_grow() -> None:
+    events = text()
+    again = {**events[1], "sequence_number": 3}
+    assert "comes after the end (response.completed)" in problems([*events, again])
+    assert "sequence_number does not grow" in problems([*events, again])
+
+
+def test_what_generated_clients_need_is_odd_where_it_lacks_as_with_llama_cpp() -> None:
+    events = text()
+    for each in events:
+        each.pop("sequence_number"), each.pop("output_index", None)
+    found = read_events(events)
+    assert found.problems == []
+    assert [each.partition(" (")[0] for each in found.oddities] == [
+        "the events have no sequence_number",
+        "the events about items have no output_index",
+    ]
+
+
+def test_an_error_ends_a_stream() -> None:
+    failed = {"type": "error", "code": "server_error", "message": "out of memory"}
+    found = read_events([*text()[:5], failed])
+    assert found.error is not None and "out of memory" in found.error
+    assert found.problems == []
+
+
+def test_whatever_comes_is_read() -> None:
+    odd: list[object] = [None, 3, {}, {"type": 5}, {"type": "response.output_text.delta"}]
+    odd += [{"type": "response.completed", "response": [1]}, {"type": "response.output_item.added"}]
+    assert read_events(odd).problems
+    for whole in (None, [], {"output": [None, {"type": "message", "content": 7}]}, {"usage": 3}):
+        assert read_whole(whole).text == ""
+
+
+def test_the_end_in_the_words_of_chat_completions() -> None:
+    assert finish_reason("completed", None, False) == "stop"
+    assert finish_reason("completed", None, True) == "tool_calls"
+    assert finish_reason("incomplete", read_whole({}), False) == "length"
+    assert finish_reason("failed", None, False) is None and finish_reason(None, None, False) is None
+    usage = {"input_tokens": 3, "input_tokens_details": {"cached_tokens": 2}, "output_tokens": 1}
+    found = as_chat_usage(usage)
+    assert found is not None and found["prompt_tokens_details"] == {"cached_tokens": 2}

@@ -221,7 +221,7 @@ def server_pictures(levels: Sequence[ResultFile]) -> Iterator[Picture]:
             right.plot(at_s, percent_full, color=SERIES[2], linestyle=":", label="cache")
             right.set_ylim(0, 100)
             right.set_ylabel("cache in use [%], dotted")
-        axes.legend(loc="lower right")
+        axes.legend()
 
     caption = (
         f"{short_name(level.name)}: our requests in flight, and those that the server says it runs "

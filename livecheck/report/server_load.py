@@ -3,8 +3,10 @@ are read from a file, so that anything may stand in their place."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from livecheck.core.text import figure, plural, shorten
 from livecheck.report.result_files import ResultFile, is_number
@@ -12,6 +14,7 @@ from livecheck.wire.engine_metrics import CACHE, PREEMPTIONS, RUNNING, WAITING
 from livecheck.wire.metrics import counts_over_time
 
 Points = list[tuple[float, float]]  # (seconds since the level began, value)
+BINS = 120  # times over which our own requests are averaged
 MOST_POINTS = 2000  # of a line in a picture; nobody sees more
 
 
@@ -29,12 +32,12 @@ def load_words(figures: Mapping[str, Any]) -> str | None:
         told.append(f"at most {most[WAITING]:g} waiting")
     if (cache := most[CACHE]) is not None:
         told.append(f"cache up to {100 * cache:.0f} % full")
-    if is_number(count := found.get(PREEMPTIONS)):
+    if is_finite(count := found.get(PREEMPTIONS)):
         told.append(plural(round(count), "preemption"))
-    if is_number(share := found.get("acceptance_rate")):
+    if is_finite(share := found.get("acceptance_rate")):
         told.append(f"{100 * share:.1f} % of the draft tokens accepted")
     own = found.get("ttft_ms")
-    if isinstance(own, Mapping) and is_number(own.get("mean")):
+    if isinstance(own, Mapping) and is_finite(own.get("mean")):
         told.append(f"its TTFT {figure(own['mean'])} ms on average, without gateway and network")
     engine = shorten(str(found.get("engine")), 40)
     return f"Figures of {engine} itself: {', '.join(told) or 'nothing was read'}"
@@ -43,7 +46,7 @@ def load_words(figures: Mapping[str, Any]) -> str | None:
 def highest(found: Mapping[str, Any], name: str) -> float | None:
     summary = found.get(name)
     value = summary.get("max") if isinstance(summary, Mapping) else None
-    return float(value) if is_number(value) else None
+    return float(value) if is_finite(value) else None
 
 
 def samples(file: ResultFile, name: str) -> Points:
@@ -56,14 +59,34 @@ def samples(file: ResultFile, name: str) -> Points:
     if not (isinstance(times, Sequence) and isinstance(values, Sequence)):
         return []
     pairs = zip(times, values, strict=False)
-    return thinned([(at_s, value) for at_s, value in pairs if is_number(at_s) and is_number(value)])
+    return thinned([(at_s, value) for at_s, value in pairs if is_finite(at_s) and is_finite(value)])
 
 
 def in_flight(file: ResultFile) -> Points:
-    """Our own requests in flight, on the same scale of time."""
-    sent = [each for each in file.requests if is_number(each.get("sent_ms"))]
-    spans = [(each["sent_ms"] / 1e3, each["ended_ms"] / 1e3) for each in sent]
-    return thinned([(at_s, float(count)) for at_s, count in counts_over_time(spans)])
+    """Our own requests in flight, on the same scale of time: averages over short times, because
+    between the end of a request and the next one there is always a moment with one less."""
+    sent = [e for e in file.requests if is_finite(e.get("sent_ms")) and is_finite(e["ended_ms"])]
+    spans = [(e["sent_ms"] / 1e3, max(e["sent_ms"], e["ended_ms"]) / 1e3) for e in sent]
+    steps = counts_over_time(spans)
+    if not steps:
+        return []
+    begin_s, width_s = steps[0][0], (steps[-1][0] - steps[0][0]) / BINS
+    if not width_s > 0:
+        return []
+    seconds = [0.0] * (BINS + 1)  # of all requests together, in each of these times
+    for (at_s, count), (until_s, _) in itertools.pairwise(steps):
+        place = min(BINS - 1, int((at_s - begin_s) / width_s))
+        while at_s < until_s and place < BINS:
+            end_s = min(until_s, begin_s + (place + 1) * width_s)
+            seconds[place] += count * max(0.0, end_s - at_s)
+            at_s, place = end_s, place + 1
+    seconds[BINS] = seconds[BINS - 1]  # so that the last step has a width
+    return [(begin_s + n * width_s, spent / width_s) for n, spent in enumerate(seconds)]
+
+
+def is_finite(value: object) -> TypeGuard[float]:
+    """Whether it is a number that can be drawn: JSON has some beyond all others, as 1e999."""
+    return is_number(value) and math.isfinite(value)
 
 
 def thinned(points: Points) -> Points:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -234,15 +235,19 @@ def measure_level(
     while True:
         level.stopped = None
         warm_up(session, level)
-        source = session.metrics_source if level.stopped is None else None
-        with watching(source, session.wire.timeout_s, level.keep_watched):
-            if level.stopped is None and instead():
-                return
-            if level.stopped is None:
+        if level.stopped is None and instead():
+            return
+        if level.stopped is None:
+            with beside(session, level):
                 send_requests(session, level)
         if not level.stop_for(Cause.USAGE):
             return
         session.usage = False
+
+
+def beside(session: Session, level: Level) -> AbstractContextManager[None]:
+    """What is watched while the requests of a level are sent (--server-metrics)."""
+    return watching(session.metrics_source, session.wire.timeout_s, level.keep_watched)
 
 
 def warm_up(session: Session, level: Level) -> None:

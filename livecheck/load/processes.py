@@ -30,7 +30,7 @@ from livecheck.load.arrivals import Prompt
 from livecheck.load.channel import Channel, Message
 from livecheck.load.client_delay import Client
 from livecheck.load.examples import Examples
-from livecheck.load.level import Level, Session, measure_level
+from livecheck.load.level import Level, Session, beside, measure_level
 from livecheck.load.parts import most_parts, part_of
 from livecheck.load.process_count import busy_by, processes_for
 from livecheck.load.worker import Job, Outcome, Relay, Worker, serve, when
@@ -206,8 +206,10 @@ class Division:
             process.begin(self._job(process.number))
         try:
             self._watch(f"{count} processes warm up", None, self._all_are_ready)
-            self._start()
-            self._watch(f"requests, by {count} processes", level.load.planned, self._all_are_over)
+            with beside(self._session, level):
+                self._start()
+                told, planned = f"requests, by {count} processes", level.load.planned
+                self._watch(told, planned, self._all_are_over)
         finally:
             INTERRUPTION.postpone()
             try:

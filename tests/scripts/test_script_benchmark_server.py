@@ -48,6 +48,18 @@ def test_an_engines_figures_stand_beside_ours() -> None:
     assert "What did the server say meanwhile?" in page.read_text()
 
 
+def test_several_processes_are_watched_by_one() -> None:
+    with running(engine="sim", ttft_ms=20, itl_ms=10, rate_limit=0) as deployment:
+        engine = deployment.exported["engine_url"]
+        arguments = ("--concurrency", 4, "--processes", 2, "--requests", 40, "--max-tokens", 16)
+        finished = quick(deployment, *arguments, "--server-metrics", engine)
+    figures = level(finished, 4)["metrics"]
+    own = figures["server_metrics"]
+    assert own["ttft_ms"]["n"] == figures["succeeded"]  # nothing of the warm-up
+    assert own["readings"] == own["running_requests"]["n"] + 2 >= 3
+    assert own["running_requests"]["max"] == 4
+
+
 def test_auto_asks_the_deployment_itself() -> None:
     with running(engine="sim", ttft_ms=20, itl_ms=10, rate_limit=0) as deployment:
         finished = quick(deployment, "--server-metrics", "auto", "--max-tokens", 64)

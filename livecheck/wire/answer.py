@@ -725,7 +725,8 @@ class Answer:
         """What a record has besides the times that count from the first request."""
         error, stream, reply = self.stream_error, self.stream, self.reply
         zero = self.begun_ns if self.begun_ns is not None else reply.end_ns or 0
-        times = array("d", [ms(stamp - zero) for stamp in stream.output_ns])
+        # as `ms`, without a call for each event
+        times = array("d", [round((stamp - zero) / 1e6, 4) for stamp in stream.output_ns])
         found = decode_figures(stream, times, self.most_tokens)
         return {
             "status": self.status,

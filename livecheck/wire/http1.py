@@ -17,6 +17,8 @@ import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import accumulate, repeat
+from operator import add
 from typing import overload
 
 HEAD_LIMIT_BYTES = 64 * 1024  # for one head, and for the trailer section; empty line included
@@ -28,6 +30,7 @@ _HEAD, _CHUNK_LINE, _CHUNK_DATA, _TRAILER, _LENGTH, _CLOSE, _OVER = range(7)
 
 _NEVER = sys.maxsize
 _MOST = (1 << 32) - 1  # the largest number in the arrays of offsets: no answer is that long
+_COMPARED_AT_ONCE = 1024  # reads with chunks
 _JOINED_AT_ONCE = 200_000  # chunks: to join more takes more memory than their bytes
 _EMPTY_LINE = re.compile(rb"\n\r?\n")  # the end of a line, then an empty line
 _VERSION = re.compile(rb"HTTP/1\.[0-9] ")
@@ -68,11 +71,14 @@ class Marks(Sequence[tuple[int, int]]):
         self._sizes.append(size)
         self._times_ns.append(time_ns)
 
-    def times_of(self, ends: Sequence[int], place: int) -> array[int] | None:
-        """The times of the marks from `place` on, if they are exactly at these ends."""
-        if self._sizes[place : place + len(ends)] == array("q", ends):
-            return self._times_ns[place : place + len(ends)]
-        return None
+    def times_of(self, ends: Sequence[int], place: int) -> array[int]:
+        """The times of the marks from `place` on, as long as they are exactly at these ends."""
+        found = self._sizes[place : place + len(ends)]
+        return self._times_ns[place : place + common_length(found, array("q", ends))]
+
+    def extend(self, sizes: array[int], times_ns: array[int]) -> None:
+        self._sizes += sizes
+        self._times_ns += times_ns
 
     def __len__(self) -> int:
         return len(self._sizes)
@@ -434,40 +440,94 @@ class Message:
 
     def _arrived_spans(self) -> Iterator[tuple[int, int]]:
         last = self._end if self.complete else self._fed
-        for start, length in zip(self._starts, self._lengths, strict=True):
-            if last > start:  # only the last one can reach further
-                yield start, min(length, last - start)
+        count = len(self._starts)
+        while count and self._starts[count - 1] >= last:
+            count -= 1
+        yield from zip(self._starts[: count - 1], self._lengths[: count - 1], strict=True)
+        if count:  # only the last one can reach further
+            start, length = self._starts[count - 1], self._lengths[count - 1]
+            yield start, min(length, last - start)
 
     def body(self, raw: bytes | bytearray) -> bytes:
         """The body without its framing; `raw` is all that was fed, from the first byte."""
-        with memoryview(raw) as view:
-            parts = (view[start : start + length] for start, length in self._arrived_spans())
+        last = self._end if self.complete else self._fed  # only the last span can reach further
+        with memoryview(raw) as whole, whole[:last] as view:
+            spans = zip(self._starts, self._lengths, strict=True)
             if len(self._starts) <= _JOINED_AT_ONCE:
-                return b"".join(parts)
+                return b"".join([view[start : start + length] for start, length in spans])
             body = bytearray()
-            for part in parts:
-                body += part
+            for start, length in spans:
+                body += view[start : start + length]
             return bytes(body)
 
-    def marks(self, raw_ends: Iterable[int], times_ns: Iterable[int]) -> Marks:
+    def marks(self, raw_ends: Sequence[int], times_ns: Sequence[int]) -> Marks:
         """(body bytes so far, time in ns) for each read that brought some of the body.
 
         `raw_ends[i]` is the number of raw bytes after read i, `times_ns[i]` its time; both are in
         the order of arrival.
         """
-        marks = Marks()
-        spans = self._arrived_spans()
-        start, length = next(spans, (_NEVER, 0))
-        before = reached = 0  # body bytes in the spans before this one; at the last mark
-        for raw_end, time_ns in zip(raw_ends, times_ns, strict=False):
-            while raw_end >= start + length and length:
-                before += length
-                start, length = next(spans, (_NEVER, 0))
-            now = before + raw_end - start if raw_end > start else before
+        marks, spans = Marks(), _Spans(self._arrived_spans())
+        raw_ends, times_ns = array("q", raw_ends), array("q", times_ns)
+        read = span = reached = 0
+        while read < len(raw_ends):
+            # nearly always a read brings one whole chunk: all of these are taken together
+            if count := spans.whole_chunks(raw_ends, read, span):
+                marks.extend(spans.sizes[span : span + count], times_ns[read : read + count])
+                read, span = read + count, span + count
+                reached = spans.sizes[span - 1]
+                continue
+            span, now = spans.size_at(raw_ends[read], span)
             if now > reached:
-                marks.append(now, time_ns)
+                marks.append(now, times_ns[read])
                 reached = now
+            read += 1
         return marks
+
+
+class _Spans:
+    """The runs of body bytes that arrived. `sizes`: of the body, after each of them."""
+
+    __slots__ = ("_closed", "_ends", "_starts", "sizes")
+
+    def __init__(self, spans: Iterable[tuple[int, int]]) -> None:
+        self._starts, lengths = array("q"), array("q")
+        for start, length in spans:
+            self._starts.append(start)
+            lengths.append(length)
+        self.sizes = array("q", accumulate(lengths))
+        self._ends = array("q", map(add, self._starts, lengths))
+        self._closed = array("q", map(add, self._ends, repeat(2)))  # where CR LF ends a chunk
+
+    def whole_chunks(self, raw_ends: array[int], read: int, span: int) -> int:
+        """How many reads from this one on end where a chunk does, one after the other."""
+        if span == len(self._closed) or raw_ends[read] != self._closed[span]:
+            return 0
+        some = raw_ends[read : read + _COMPARED_AT_ONCE]
+        return common_length(some, self._closed[span : span + _COMPARED_AT_ONCE])
+
+    def size_at(self, raw_end: int, span: int) -> tuple[int, int]:
+        """The next span that has not ended before this raw offset, and the size of the body there.
+        All spans before `span` have."""
+        while span < len(self._ends) and raw_end >= self._ends[span]:
+            span += 1
+        size = self.sizes[span - 1] if span else 0
+        if span < len(self._starts) and raw_end > self._starts[span]:
+            size += raw_end - self._starts[span]
+        return span, size
+
+
+def common_length(one: array[int], other: array[int]) -> int:
+    """How many numbers two arrays have in common at their beginning."""
+    low, high = 0, min(len(one), len(other))
+    if one[:high] == other[:high]:
+        return high
+    while high - low > 1:  # those before `low` are equal, those before `high` are not
+        middle = (low + high) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def _field_of(line: str) -> tuple[str, str] | None:

@@ -9,6 +9,7 @@ events of a block says nothing about the engine.
 from __future__ import annotations
 
 import bisect
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -94,6 +95,8 @@ def read_arrivals(times_ms: Sequence[float], tokens: float | None = None) -> Arr
     for the first flight of a connection comes in parts, one round trip apart: where many events
     come at once, arrivals that are much closer than the average are one.
     """
+    if len(times_ms) > 1 and min(map(operator.sub, times_ms[1:], times_ms)) > MOST_TOGETHER_MS:
+        return Arrivals(times_ms, [1] * len(times_ms), max(len(times_ms), tokens or 0))  # the usual
     starts = _starts(times_ms, together_ms(times_ms))
     if len(times_ms) > CLEARLY_GROUPED * len(starts) > CLEARLY_GROUPED:
         average_ms = (starts[-1] - starts[0]) / (len(starts) - 1)

@@ -248,7 +248,9 @@ class Reply:
         self.raw = bytearray(head)
         self.message.let_go()
         del self.stamps_ns[1:], self.ends[:-1]
-        self.lag_ns = array("I", [min(max(lag, 0), LONGEST_LAG_NS) for lag in self.lag_ns])
+        if self.lag_ns and (min(self.lag_ns) < 0 or max(self.lag_ns) > LONGEST_LAG_NS):
+            self.lag_ns = array("q", [min(max(lag, 0), LONGEST_LAG_NS) for lag in self.lag_ns])
+        self.lag_ns = array("I", self.lag_ns)
         self.request = dataclasses.replace(self.request, body=None)
         self.is_condensed = True
 

@@ -162,16 +162,16 @@ class _Events:
                 data = lines  # so that it is as large as it was, and nobody reads what was cut
             yield Event(data, end, self._time_of(end), name)
 
-    def skip(self, ends: Sequence[int]) -> Sequence[int]:
+    def skip(self, ends: Sequence[int]) -> list[int]:
         """The times of the next events, which end there: these are not given one by one."""
         self.rest_at = ends[-1]
-        self._time_of(ends[0])
+        found = [self._time_of(ends[0])]
         # each of them came in a read of its own: nearly always
-        if self._reached == ends[0] and (found := self._marks.times_of(ends, self._place - 1)):
-            self._place += len(ends) - 1
-            self._reached, self._time_ns = ends[-1], found[-1]
-            return found
-        return [self._time_of(end) for end in ends]
+        if self._reached == ends[0] and (more := self._marks.times_of(ends, self._place - 1)):
+            found = more.tolist()
+            self._place += len(found) - 1
+            self._reached, self._time_ns = ends[len(found) - 1], found[-1]
+        return found + [self._time_of(end) for end in ends[len(found) :]]
 
     def _time_of(self, end: int) -> int:
         while self._reached < end:
@@ -219,7 +219,8 @@ def _fields(block: bytes) -> tuple[bytes | None, str]:
 
 def _comments(body: bytes) -> int:
     """How many lines are comments: they begin with a colon."""
-    return body.count(b"\n:") + body.count(b"\r:") + body.startswith(b":")
+    after_cr = body.count(b"\r:") if b"\r" in body else 0
+    return body.count(b"\n:") + after_cr + body.startswith(b":")
 
 
 # --- streams
@@ -288,11 +289,11 @@ def reading_steps(
     reader = _Reader()
     if not (content_type or "").strip().lower().startswith("text/event-stream"):
         reader.complain("content_type", f"Content-Type is {content_type or 'missing'}")
-    if max(body.count(b"\n"), body.count(b"\r")) > MAX_LINES:
+    found = _Events(body, marks)
+    if max(body.count(b"\n"), body.count(b"\r") if found.has_cr else 0) > MAX_LINES:
         reader.complain("flood", f"the stream has more than {MAX_LINES:,} lines")
         return reader.close()
     reader.stream.comments = _comments(body)
-    found = _Events(body, marks)
     try:
         for place, event in enumerate(found):
             if place % EVENTS_AT_ONCE == 0:

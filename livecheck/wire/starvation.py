@@ -46,8 +46,7 @@ def client_lag_ms(answers: Iterable[Timed]) -> float:
 
     A lower bound: when several packets were waiting, only the last one's time is known.
     """
-    lags = (lag for answer in answers for lag in answer.lag_ns)
-    return ms(max(lags, default=0))
+    return ms(max((max(answer.lag_ns, default=0) for answer in answers), default=0))
 
 
 class Starvation:

@@ -7,14 +7,14 @@ somebody's example. OpenAI's own paths begin with /v1, those of others with anot
 
 from __future__ import annotations
 
-import re
 import urllib.parse
 from dataclasses import dataclass
 
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.settings import check_url
 
 API = "/v1"  # how the API's paths begin in the rest of the program, wherever the API is
-VERSION = re.compile(r"v\d+([a-z]+\d*)?")  # a part of a path: v1, v4, v1beta
+VERSION = late_pattern(r"v\d+([a-z]+\d*)?")  # a part of a path: v1, v4, v1beta
 COMPLETIONS = ["chat", "completions"]
 OLLAMA = (["api", "chat"], ["api", "generate"], ["api", "tags"])  # its own, beside /v1
 # the last part of an endpoint's path; behind anything but a version it may be a prefix as well

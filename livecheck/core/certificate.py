@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import ssl
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+if TYPE_CHECKING:
+    import ssl
 
 MAX_FILE = 1 << 20  # bytes that are looked at; no chain of certificates is that long
 HOW_TO_DECRYPT = "write it without a password (openssl pkey -in FILE -out NEW)"
@@ -22,6 +24,8 @@ class ClientCertificate(NamedTuple):
 
 def read_client_certificate(file: str, key_file: str | None) -> ClientCertificate:
     """The client certificate in these files. ValueError says what is wrong with them."""
+    import ssl
+
     if b" CERTIFICATE-----" not in _content(file):
         raise ValueError(f"{file!r} has no certificate in PEM form")
     if b"PRIVATE KEY-----" not in _content(key_file or file):

@@ -8,12 +8,12 @@ bounded: in this order, because a part of a credential cannot be recognised when
 from __future__ import annotations
 
 import math
-import re
 from array import array
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any
 
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.redaction import MIN_SECRET_LENGTH, PIECE_LENGTH, Secrets
 from livecheck.core.text import visible
 
@@ -33,7 +33,7 @@ KEPT_WHOLE = (REQUESTS, "checks")  # at the top of a document: figures of ours, 
 # What a document is made of. A short credential may be a word of it: "PASS", "user".
 VOCABULARY = {"status", "verdict", "script", "tool_version", "started_at", "name", "group"}
 OURS = ("script", "tool_version", "verdict", "started_at", "schema_version")  # at the top
-WORD = re.compile(r"[a-z]+(_[a-z]+)*(_p?\d\d?)?")  # as a key of ours
+WORD = late_pattern(r"[a-z]+(_[a-z]+)*(_p?\d\d?)?")  # as a key of ours
 MIN_IN_WORD = 12  # characters of a secret in such a word that are no coincidence
 
 

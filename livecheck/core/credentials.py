@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import shutil
 from collections.abc import Sequence
 
 from livecheck.core.command_output import Command, NoOutput
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.redaction import REDACTED, Secrets
 
 TOKEN_BINARY_TIMEOUT_S = 30.0
 MAX_LAST_WORDS = 4000  # characters of its stderr that are looked through
-HARMLESS = re.compile(r"(?!sk-|eyJ)(.{0,20}|[a-z_]+(=.{0,20})?)")  # certainly no credential
-LIKE_A_JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")  # its header is a JSON object in base64
-LIKE_A_SECRET = re.compile(r"(?<![\w-])(eyJ|sk-)[\w.~+/=-]{8,}")  # a JWT, an API key
+HARMLESS = late_pattern(r"(?!sk-|eyJ)(.{0,20}|[a-z_]+(=.{0,20})?)")  # certainly no credential
+LIKE_A_JWT = late_pattern(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")  # its header is a JSON object in base64
+LIKE_A_SECRET = late_pattern(r"(?<![\w-])(eyJ|sk-)[\w.~+/=-]{8,}")  # a JWT, an API key
 # A part of a token that nobody knows yet: letters of both cases and digits, without a space
-LIKE_A_PIECE = re.compile(r"(?<![\w-])(?=[\w-]*\d)(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]{8,}")
+LIKE_A_PIECE = late_pattern(r"(?<![\w-])(?=[\w-]*\d)(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]{8,}")
 
 
 class CannotCheck(Exception):

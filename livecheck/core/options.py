@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import Any, NoReturn, TypeVar
 from livecheck.core.checks import Exit
 from livecheck.core.cleaning import clean_line
 from livecheck.core.credentials import HARMLESS
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.text import one_line
 
-QUOTED = re.compile(r"'([^']*)'")
+QUOTED = late_pattern(r"'([^']*)'")
 MOST = 10**15  # of anything that is counted; what is worked out from it is still a float
 MAX_SECONDS = 1e6  # eleven days; the timeout of a socket overflows somewhere beyond
 

@@ -13,7 +13,6 @@ import contextlib
 import platform
 import shlex
 import sys
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -160,6 +159,8 @@ class Run(Screen):
 
     def debug_trace(self, error: BaseException) -> None:
         """The traceback for --debug: only our own line ends are line ends."""
+        import traceback
+
         for part in traceback.format_exception(error):
             for line in part.rstrip().split("\n") if part.startswith("  File ") else [part.strip()]:
                 self.debug(line)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+
+from livecheck.core.late_pattern import late_pattern
 
 LIMIT = 120  # characters of another program's words, unless the caller says otherwise
 # Characters that are not seen themselves, but change how other text looks, or what a terminal does:
 # control characters with all kinds of line ends, controls of the writing direction, characters
 # without width, tags and selectors that hide text in other text, and halves of characters. Spaces
 # of all widths, letters of all scripts and combining marks are not among them.
-INVISIBLE = re.compile(
+INVISIBLE = late_pattern(
     "[\\x00-\\x1f\\x7f-\\x9f\\xad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f\\u200b-\\u200f"
     "\\u2028-\\u202e\\u2060-\\u206f\\u3164\\ud800-\\udfff\\ufeff\\uffa0\\ufff0-\\ufffb\\ufffe\\uffff"
     "\\U0001bca0-\\U0001bca3\\U0001d173-\\U0001d17a\\U000e0000-\\U000e0fff]"

@@ -14,6 +14,7 @@ from typing import Any
 
 from livecheck.core.credentials import CannotCheck
 from livecheck.core.json_value import as_line, number, pick, pick_list
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.run import Run
 from livecheck.core.text import shorten
 from livecheck.fleet.roles import Identities, admin_token, is_concrete
@@ -28,7 +29,7 @@ LOG_PAGE = 50  # requests on a page of the log
 LOG = "/admin/api/requests?page={page}&per_page={per_page}"
 ADMIN_PATHS = (RUNNERS, LOG.format(page=1, per_page=1))  # what shows whether a role may read it
 # RFC 3339. Python 3.10 itself reads neither Z nor nine decimals, as Rust writes them.
-TIME = re.compile(
+TIME = late_pattern(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d{1,12})?([Zz]|[+-]\d\d:\d\d)?", re.ASCII
 )
 TIME_LENGTH = 60  # characters of a time, with the spaces around it

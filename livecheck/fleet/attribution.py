@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.text import shorten
 from livecheck.fleet.api import NAME_LENGTH, LogEntry, Runner
 from livecheck.fleet.request_log import RequestLog, find_requests, is_for, is_over
@@ -30,7 +31,7 @@ PROXY_HEADERS = (
     "x-gateway-destination-endpoint-served",
 )
 # Signs of a content delivery network: its machines name themselves in X-Served-By.
-EDGE = re.compile(r"via|x-cache|x-timer|cf-ray|fastly-.*", re.IGNORECASE)
+EDGE = late_pattern(r"via|x-cache|x-timer|cf-ray|fastly-.*", re.IGNORECASE)
 MODEL_LENGTH = 300  # characters of a model's name, which is compared with what runners offer
 # A header that is different on more answers than this, on each of them, numbers the requests: this
 # many runners are possible. It applies to --runner-header; of the others no two may be different.

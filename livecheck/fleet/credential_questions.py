@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from livecheck.core.json_value import pick, pick_list
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.redaction import forms_of, pieces_of
 from livecheck.fleet import engine_endpoints, forged_tokens, spellings
 from livecheck.fleet.api import ADMIN_PATHS, CLASSES, RUNNERS
@@ -46,7 +47,7 @@ MALFORMED = frozenset({400, 401, 403, 413, 431})
 ABSENT = frozenset({400, 401, 403, 404, 405, 501})  # of an endpoint that need not exist
 REDIRECTS = frozenset({301, 302, 303, 307, 308})  # from a page of the admin API to its login
 NOT_SENT = ("connect", "tls")  # kinds of failure
-NO_RUNNER = re.compile(r"no (runners?|models?)\b", re.IGNORECASE)
+NO_RUNNER = late_pattern(r"no (runners?|models?)\b", re.IGNORECASE)
 ECHO_LENGTH = 8  # characters of a credential that are not in an answer by chance
 NEAR_ECHO_LENGTH = 16  # of one that is nearly the credential: half of a key may be a word
 PIECE_LENGTH = 24  # characters of a longer credential that are looked for, from anywhere in it

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from livecheck.core.json_value import decode, pick_list
+from livecheck.core.late_pattern import late_pattern
 from livecheck.wire import sse
 from livecheck.wire.answer import Answer
 from livecheck.wire.wire import Request
@@ -123,7 +124,7 @@ TELLING: tuple[tuple[str, str, Mapping[str, Any] | None, tuple[str, ...], str], 
 )
 METRICS = "/metrics"
 # Labels of Prometheus by which a figure is about one client: LiteLLM has most of them.
-PRIVATE_LABELS = re.compile(
+PRIVATE_LABELS = late_pattern(
     rb"[{,]\s*((?:end_)?user(?:_id|_email|_alias)?|(?:hashed_)?api_key(?:_hash|_alias)?|"
     rb"team(?:_id|_alias)?|client_ip|email)=\"(?!none\"|\"|default)[^\"]",
     re.IGNORECASE,

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from livecheck.core.credentials import CannotCheck
+from livecheck.core.late_pattern import late_pattern
 
 PORT = 9
 SYNC = b"\xff" * 6
@@ -37,8 +38,8 @@ JOIN_S = 1.0  # it is not waited for longer than this
 # much time, which is enough for 30,000 in a second. What comes above that waits, or gets lost.
 WINDOW_S, WORK_S = 0.05, 0.01
 RECEIVE_S = 3e-6  # to receive one
-WHOLE = re.compile(rb"\xff{6}(.{6})\1{15}", re.DOTALL)
-MAC = re.compile(r"[0-9a-f]{12}|[0-9a-f]{4}(\.[0-9a-f]{4}){2}|[0-9a-f]{2}([:-][0-9a-f]{2}){5}")
+WHOLE = late_pattern(rb"\xff{6}(.{6})\1{15}", re.DOTALL)
+MAC = late_pattern(r"[0-9a-f]{12}|[0-9a-f]{4}(\.[0-9a-f]{4}){2}|[0-9a-f]{2}([:-][0-9a-f]{2}){5}")
 # Linux shares a port by SO_REUSEADDR alone, and with SO_REUSEPORT it would split unicast packets
 # between the listeners; macOS and the BSDs need both options; Windows does not have SO_REUSEPORT.
 SHARE_PORT = (

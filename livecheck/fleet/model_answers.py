@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.text import shorten
 from livecheck.fleet import api, roles
 from livecheck.wire import asking
@@ -17,7 +18,7 @@ MAX_NAME_LENGTH = 200  # characters of a model's name in the results
 MOST_NAMES = 10  # that are kept of those that a stream gives its model
 SHOWN_LENGTH = 48  # characters of a name, or of a server's words, in a line
 # A 503 with such words will not pass by itself; one that says "no runner is free" may.
-NO_RUNNER = re.compile(
+NO_RUNNER = late_pattern(
     r"\bno (runner|model|deployment|backend)s?\b(?! (is |are )?(free|idle|ready))", re.IGNORECASE
 )
 

@@ -20,6 +20,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from livecheck.core.late_pattern import late_pattern
 from livecheck.fleet.api import LOG_PAGE, Admin, LogEntry, Unreadable
 from livecheck.fleet.busy_times import ended_ms
 from livecheck.wire.answer import Answer
@@ -27,8 +28,8 @@ from livecheck.wire.answer import Answer
 LAG_S = 5.0  # how long the log may take to show a request that has ended
 POLL_S = 0.2
 MORE_PAGES = 20  # of the log, beyond those that our own requests fill
-REFUSED = re.compile(r"\b40[13]\b|unauthori[sz]ed|forbidden|denied", re.IGNORECASE)
-FAILED = re.compile(r"[45]\d\d")
+REFUSED = late_pattern(r"\b40[13]\b|unauthori[sz]ed|forbidden|denied", re.IGNORECASE)
+FAILED = late_pattern(r"[45]\d\d")
 # An entry is similar to a request of ours when its times differ by no more than this, or than twice
 # the difference that gives enough entries: somebody else's entry may be nearer than our own. On
 # loopback the difference is up to 15 ms, but up to 130 ms when 40 requests come in at once.

@@ -9,6 +9,7 @@ import random
 import re
 from dataclasses import dataclass
 
+from livecheck.core.late_pattern import late_pattern
 from livecheck.wire.filler import filler
 
 # A model of 135 million parameters repeats the numbers of a short text when it is asked like this.
@@ -19,7 +20,7 @@ QUESTION = (
     "Write the three numbers."
 )
 ANSWER_TOKENS = 32  # of an answer with all three
-SEPARATOR = re.compile(r"(?<=\d)[,.'_\u00a0\u202f ](?=\d{3}(?!\d))")  # "5,185"
+SEPARATOR = late_pattern(r"(?<=\d)[,.'_\u00a0\u202f ](?=\d{3}(?!\d))")  # "5,185"
 
 
 @dataclass(frozen=True)

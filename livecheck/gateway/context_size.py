@@ -7,6 +7,7 @@ import re
 from typing import Any, NamedTuple
 
 from livecheck.core.json_value import number, pick
+from livecheck.core.late_pattern import late_pattern
 from livecheck.wire.answer import WORDS_BYTES, Answer
 from livecheck.wire.model_choice import entries_of
 
@@ -29,7 +30,7 @@ LEAST = 512  # less has no room for these prompts
 # How servers say that a prompt is too long: llama.cpp, vLLM, SGLang, TGI, TensorRT-LLM, Ollama,
 # LM Studio, TabbyAPI, LiteLLM and the large providers. The word "context" alone says nothing: that
 # is also what a request or an error has.
-SAYS_TOO_LONG = re.compile(
+SAYS_TOO_LONG = late_pattern(
     r"too (long|large|big|many tokens)|max_(model|seq|input|total|num|context)_?(len|tokens|length)"
     r"|context[ _-]?(length|size|window|limit|overflow)|maximum context"
     r"|(input|prompt|sequence)[ _]length|(input|prompt)s?\b.{0,20}overflow|context overflow"
@@ -39,7 +40,7 @@ SAYS_TOO_LONG = re.compile(
     r"(context|input|prompt|length|tokens?\b|bytes)",
     re.IGNORECASE | re.DOTALL,
 )
-A_NUMBER = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?![\d,])|(?<![\d.,])\d{3,9}(?![\d.]\d)")
+A_NUMBER = late_pattern(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?![\d,])|(?<![\d.,])\d{3,9}(?![\d.]\d)")
 
 
 class Promise(NamedTuple):

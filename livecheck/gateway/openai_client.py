@@ -28,11 +28,11 @@ from livecheck.gateway.sdk_guard import Guard, Stopped, aside
 from livecheck.gateway.sdk_output import Progress
 from livecheck.wire import chunk_form, sse
 from livecheck.wire.answer import Answer, ms
-from livecheck.wire.connection import tls_context
 from livecheck.wire.dialect import REFUSED, Dialect
 from livecheck.wire.error_words import error_in, error_in_place_of_completion
 from livecheck.wire.spoken import content_in, thoughts_in
 from livecheck.wire.thoughts import Spent
+from livecheck.wire.tls import tls_context
 from livecheck.wire.wire import Reply, Request, Target
 
 CHAT = "chat.completions.create"

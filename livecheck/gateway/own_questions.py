@@ -9,16 +9,17 @@ conversation: with them even a model of 135 million parameters can answer.
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from livecheck.core.late_pattern import late_pattern
+
 SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
 LENGTH = 4  # syllables: 24 million words, and a run has a few hundred
 COUNTED = 2  # numbers that a right answer counts on: all that fits into a short answer
-WORD = re.compile(r"[a-z]+")
-NUMBERED = re.compile(r"([a-z]+)\W{0,3}([0-9]+)")
+WORD = late_pattern(r"[a-z]+")
+NUMBERED = late_pattern(r"([a-z]+)\W{0,3}([0-9]+)")
 COLOURS = ("red", "blue", "green")
 
 # The examples of each kind, as what the user says and what the model answers, in turn.

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 
 from livecheck.core.json_value import as_line
+from livecheck.core.late_pattern import late_pattern
 from livecheck.gateway.openai_client import SdkCall
 from livecheck.wire.answer import WORDS_BYTES
 
 # What a server may refuse that has not looked at the mistake in a request, in the order in which it
 # is looked for. The words of vLLM, llama.cpp, Ollama, LiteLLM, OpenAI, Google and Anthropic.
-A_LIMIT = re.compile(r"rate.?limit|too many (requests|messages)|throttl|\bquota\b|slow down", re.I)
+A_LIMIT = late_pattern(
+    r"rate.?limit|too many (requests|messages)|throttl|\bquota\b|slow down", re.I
+)
 # certainly about messages that are no list, whatever else is said
-THE_MISTAKE = re.compile(r"\bmessages\b|not a list|valid list|list_type|\barray\b", re.I)
+THE_MISTAKE = late_pattern(r"\bmessages\b|not a list|valid list|list_type|\barray\b", re.I)
 SOMETHING_ELSE = {
     "the credential": re.compile(
         r"api[ _-]?key|no connected db|authenticat|unauthori[sz]ed|credential"

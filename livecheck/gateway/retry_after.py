@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 
+from livecheck.core.late_pattern import late_pattern
 from livecheck.wire.answer import Answer
 
-SECONDS = re.compile(r"[0-9]{1,9}")
-FRACTION = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}")
+SECONDS = late_pattern(r"[0-9]{1,9}")
+FRACTION = late_pattern(r"[0-9]{1,9}\.[0-9]{1,9}")
 DATE_STEP_S = 1.0  # a date has whole seconds, so that the time until it may be so much longer
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from livecheck.core.json_value import decode, decode_or_none, number, pick, pick_text
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.text import encodable, shorten
 from livecheck.gateway.tool_calls import ToolCall, ToolCalls, streamed_tool_calls, whole_tool_calls
 from livecheck.gateway.tool_questions import Scenario
@@ -30,11 +31,11 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 REFUSALS = (400, 404, 405, 415, 422, 501)  # statuses with which a server says that it cannot
 # How servers say that a call in the conversation lacks the thoughts before it: a call that is made
 # up has none.
-ABOUT_THOUGHTS = re.compile(
+ABOUT_THOUGHTS = late_pattern(
     rb"reasoning_content|thought_?signature|redacted_thinking|thinking block", re.IGNORECASE
 )
 # How the templates of models mark a call. None of these stands in a text by chance.
-MARKERS = re.compile(
+MARKERS = late_pattern(
     r"</?tool_calls?>|\[/?TOOL_CALLS?\]|\[/?AVAILABLE_TOOLS\]|<\|python_tag\|>|<\|/?tool_calls?\|>"
     r"|<\|?tool_call[s_a-z]*(begin|start|end|sep)\|?>|<[|｜]tool[▁_ ]calls?[▁_ ](begin|end)[|｜]>"
     r"|<[|｜]tool[▁_ ]sep[|｜]>|<function=|</function>|<function_calls>|<invoke name=|</invoke>"
@@ -44,7 +45,7 @@ MARKERS = re.compile(
     r"|<｜DSML｜|<\|END_ACTION\|>|<\|START_ACTION\|>",
 )
 # a call as bare JSON: {"name": "get_weather", "arguments": …
-AS_JSON = re.compile(r'\{\s*"(?:name|tool|function)"\s*:\s*"([\w.-]{1,80})"\s*,?\s*"?\w*')
+AS_JSON = late_pattern(r'\{\s*"(?:name|tool|function)"\s*:\s*"([\w.-]{1,80})"\s*,?\s*"?\w*')
 
 
 @dataclass(frozen=True)

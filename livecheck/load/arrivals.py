@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import random
-import secrets
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -102,6 +101,8 @@ def arrival_times(rate_per_s: float, arrivals: str = POISSON, seed: int = SEED) 
     Poisson: exponential gaps, as with many users who act independently of each other. The same seed
     gives the same pattern at any rate, only faster or slower.
     """
+    import random
+
     chance, due_s = random.Random(seed), 0.0
     for number in itertools.count(1):
         yield due_s
@@ -123,7 +124,7 @@ class Prompt:
 
     def unique(self) -> Messages:
         """The messages, the first text of which begins with a short line that no cache has seen."""
-        line = f"[{secrets.token_hex(4)}]\n"
+        line = f"[{os.urandom(4).hex()}]\n"
         messages = [dict(message) for message in self.messages]
         for message in messages:
             content = message.get("content")

@@ -6,7 +6,6 @@ have the same form, so these two foretell their counts (`wire/token_rate.py`).
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -51,6 +50,8 @@ class DepthPrompts:
 
 def long_prompt(sentences: int, asked: str) -> Prompt:
     """So many sentences, then what is asked."""
+    import random
+
     text = " ".join(filler(sentences, random.Random(sentences)))
     return question(f"{text}\n\n{asked}")
 

@@ -8,7 +8,6 @@ and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -208,6 +207,8 @@ def middle(values: Sequence[float]) -> float | None:
 def interval(values: Sequence[float], spare: float = 0.0, seed: int = 0) -> tuple[float, float]:
     """The 95 % interval of the median, from the medians of resamples. `spare` is added at both
     ends: all values together may be wrong by that much."""
+    import random
+
     chance, count = random.Random(seed), len(values)
     medians = [percentile(chance.choices(values, k=count), 50) for _ in range(RESAMPLES)]
     low, high = percentile(medians, 2.5) - spare, percentile(medians, 97.5) + spare

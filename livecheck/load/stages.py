@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from livecheck.core.late_pattern import late_pattern
 
 MOST_USERS = 100_000
 MOST_STAGES = 1000
 MOST_S = 7 * 86_400.0
-STAGE = re.compile(r"(\d{1,6}):(\d+(?:\.\d+)?)(s|m|h)?")
+STAGE = late_pattern(r"(\d{1,6}):(\d+(?:\.\d+)?)(s|m|h)?")
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import codecs
 import json
-import re
 from array import array
 from collections.abc import Iterator
 from typing import Any, NoReturn, TypeVar
 
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.text import shorten
 
 MAX_VALUE_BYTES = 8 << 20  # a record of ten minutes at 1000 tokens a second has 5.4 MB of times
@@ -27,9 +27,9 @@ MAX_NUMBER = 1e15  # no script measures a larger figure
 MAX_DIGITS = 19  # of a whole number
 QUOTE, OPENING = ord('"'), b"[{"
 CHUNK_BYTES = 1 << 16
-SPACE = re.compile(rb"[ \t\n\r]*")
-SCALAR = re.compile(rb"[^ \t\n\r,:\[\]{}]*")
-TOKEN = re.compile(rb'"[^"\\]*"|["\[\]{}]')  # a text without escapes in one step
+SPACE = late_pattern(rb"[ \t\n\r]*")
+SCALAR = late_pattern(rb"[^ \t\n\r,:\[\]{}]*")
+TOKEN = late_pattern(rb'"[^"\\]*"|["\[\]{}]')  # a text without escapes in one step
 T = TypeVar("T")
 
 

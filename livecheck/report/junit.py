@@ -7,11 +7,11 @@ pipeline that reads nothing else must not take it for a pass.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from xml.etree import ElementTree as xml
 
 from livecheck.core.checks import Check, Status
+from livecheck.core.late_pattern import late_pattern
 from livecheck.report.baseline import Change, Finding
 from livecheck.report.result_files import ResultFile
 from livecheck.report.thresholds import Criterion, Verdict
@@ -19,7 +19,7 @@ from livecheck.report.verdict import Report
 from livecheck.report.words import change_in_words, margin_text, shown, unclear_in_words
 
 # what XML 1.0 cannot contain (section 2.2), lone surrogates among it
-FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+FORBIDDEN = late_pattern("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 COUNTED = {"tests": "testcase", "failures": "failure", "errors": "error", "skipped": "skipped"}
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from livecheck.core.checks import Check, Status
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.text import figure, plural
 from livecheck.report import words
 from livecheck.report.result_files import ResultFile
@@ -27,11 +28,11 @@ STATISTICS = ("p50", "p95", "p99")
 MAX_CHARACTERS = 65_000
 # What has a meaning within a line (CommonMark 0.31, section 6; tables and ~~ of GitHub), and at its
 # begin (section 4). An underscore within a word has none.
-SPECIAL = re.compile(r"[\\`*\[\]<>|&~!$]|(?<![^\W_])_|_(?![^\W_])")
+SPECIAL = late_pattern(r"[\\`*\[\]<>|&~!$]|(?<![^\W_])_|_(?![^\W_])")
 BEGIN, MARKED = re.compile(r"^(\d*)([#+=-]|[.)](?=\s|$))"), r"\1\\\2"
 # What GitHub makes a link of although no mark is there: addresses, names of people (who are told of
 # it), numbers of issues. An escape keeps it from the first; the others need something in between.
-ADDRESS = re.compile(r"(?<=\w):(?=//)|(?<=\bwww)\.", re.IGNORECASE)
+ADDRESS = late_pattern(r"(?<=\w):(?=//)|(?<=\bwww)\.", re.IGNORECASE)
 REFERENCE, NOTHING = re.compile(r"(?<![\w`])@(?=\w)|#(?=\d)"), r"\g<0><!-- -->"
 WRONG = (Verdict.FAIL, Verdict.UNDECIDED)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
 from livecheck.core.checks import VERDICTS, Check, Exit, Status, exit_code_of, worst
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.result_file import SCHEMA_VERSION
 from livecheck.core.text import shorten
 from livecheck.report.documents import MAX_FILES, Allowance, Record, read_document
@@ -46,7 +47,7 @@ LOAD_SCRIPTS = ("benchmark", "locustfile")  # whose levels are of either deploym
 NO_RESULTS = (REPORT, "run_all")  # and run.json, which run_all.py keeps in the folder of its run
 EARLY_ENDS = (Exit.USAGE, Exit.UNDECIDED, Exit.INTERRUPTED, Exit.TERMINATED)
 # `inference_c4`, `inference_r2.5`, and what stands behind them where the work is another one
-LEVEL = re.compile(
+LEVEL = late_pattern(
     r"inference_(c(?=[0-9]+(?:_|$))|r)([0-9]{1,9}(?:\.[0-9]{1,9})?(?:e[+-][0-9]{1,2})?)"
     r"(?:_d([0-9]{1,9}))?(?:_t([0-9]{1,4}))?"
 )

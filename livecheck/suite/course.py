@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from livecheck.core.interruption import INTERRUPTION
 
-import re
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from livecheck.core.checks import VERDICTS, Exit, worst
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.text import shorten
 from livecheck.suite.commands import Command
 from livecheck.suite.estimates import Estimate
@@ -26,7 +26,7 @@ INDENT = " " * 6  # of what belongs to the line before
 MAX_FINDINGS = 50  # lines that are kept of one script
 MAX_LIMIT_WAIT_S = 120.0  # for a rate limit to be over: those of a day are not waited for
 SPARE_S = 1.0  # a Retry-After is a whole number of seconds
-ENDING = re.compile(r"[A-Z]+ \(exit \d+\): (.+)")  # what a script says last of its result
+ENDING = late_pattern(r"[A-Z]+ \(exit \d+\): (.+)")  # what a script says last of its result
 
 
 @dataclass

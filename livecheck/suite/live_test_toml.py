@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from livecheck.core.credentials import LIKE_A_SECRET
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.options import CREDENTIALS as OF_OPTIONS
 from livecheck.core.text import shorten
 from livecheck.core.toml_file import UnreadableToml, read_toml
@@ -28,9 +29,9 @@ SPECIAL = (*VARIABLES, TOKEN_COMMAND, NAME)
 CREDENTIALS = {*OF_OPTIONS, "api_key", "password", "key"}
 OURS = ("results", "output", "plan", "help", "config")  # run_all.py decides these itself
 OF_REPORT = ("margin", "session_spread", "max_age", "gpu", "model_name", "quant")
-VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-OPTION = re.compile(r"[a-z][a-z0-9_]*")
-HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]")
+VARIABLE = late_pattern(r"[A-Za-z_][A-Za-z0-9_]*")
+OPTION = late_pattern(r"[a-z][a-z0-9_]*")
+HEADER = late_pattern(r"\s*\[\s*([^\[\]]+?)\s*\]")
 KEEP_OUT = "a credential may not stand here"
 INSTEAD = "name the variable that has it (api_key_variable), or a command (token_command)"
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.result_file import SCHEMA_VERSION, to_json, write_atomically
 from livecheck.core.run import TOOL_VERSION
 
@@ -23,7 +24,7 @@ MAX_RUN_BYTES = 1 << 20  # of a run.json; one has some 10 KB
 MAX_HEAD_BYTES = 64 << 10  # of a result file: what comes before its checks
 MAX_RUNS = 10_000  # folders that are looked through
 DONE, SKIPPED, NOT_RUN, INTERRUPTED = "done", "skipped", "not run", "interrupted"
-HEAD = re.compile(r'\s*"(\w+)": (.+?),?$')
+HEAD = late_pattern(r'\s*"(\w+)": (.+?),?$')
 WANTED = ("error", "no_access", "rate_limit_wait_s", "target")
 
 

@@ -7,17 +7,18 @@ would be slowed by the cold start after it. The rate limit is last: afterwards t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from livecheck.core.late_pattern import late_pattern
 
 GATEWAY, FLEET, ALL = "gateway", "fleet", "all"
 PROFILES = (GATEWAY, FLEET, ALL)
 BENCHMARK = "benchmark"
 # A level that the operator adds, under its result's name: requests in flight, or per second. The
 # former may have prompts of a wanted length.
-OTHER_LEVEL = re.compile(
+OTHER_LEVEL = late_pattern(
     r"inference_(?:c([1-9]\d{0,5})(?:_d([1-9]\d{1,6}))?|r(\d{1,6}(?:\.\d{1,3})?))"
 )
 LAST_LEVEL = "inference_c8"  # the operator's own levels come after it

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from livecheck.core.json_value import pick
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.run import Run
 from livecheck.wire.answer import WORDS_BYTES, Answer
 from livecheck.wire.connection import CERTIFICATE_REFUSED, CERTIFICATE_WANTED
@@ -33,48 +34,48 @@ class Refusal(Enum):
 
 
 # nginx (ngx_http_ssl_module's 495 and 496), Apache, IIS (403.7), Envoy, Cloudflare
-WANTS_CERTIFICATE = re.compile(
+WANTS_CERTIFICATE = late_pattern(
     r"no required (ssl|tls) certificate|ssl certificate required|403\.7\b"
     r"|client certificate (is )?(required|needed|missing|was not)"
     r"|(requires|provide) an? (valid )?client certificate",
     re.I,
 )
-BAD_CERTIFICATE = re.compile(r"the ssl certificate error|invalid client certificate", re.I)
-ALPN = re.compile(r"unknown alpn protocol", re.I)  # Node's HTTP/2 server
-HTTP_2_NAME = re.compile(r"\bh2c?\b|HTTP/2", re.I)
+BAD_CERTIFICATE = late_pattern(r"the ssl certificate error|invalid client certificate", re.I)
+ALPN = late_pattern(r"unknown alpn protocol", re.I)  # Node's HTTP/2 server
+HTTP_2_NAME = late_pattern(r"\bh2c?\b|HTTP/2", re.I)
 # OpenAI, Anthropic, DeepSeek, OpenRouter, Google
-ABOUT_MONEY = re.compile(
+ABOUT_MONEY = late_pattern(
     r"insufficient.{0,12}(quota|credit|balance|funds)|billing|payment|credit balance"
     r"|exceeded your current quota",
     re.I,
 )
-ABOUT_PLACE = re.compile(
+ABOUT_PLACE = late_pattern(
     r"(country|region|territory|location).{0,40}not (supported|available)", re.I
 )
-PLACE_CODE = re.compile(r"unsupported_country|not available in your (country|region)", re.I)
+PLACE_CODE = late_pattern(r"unsupported_country|not available in your (country|region)", re.I)
 # Cloudflare's short form, and the pages of other edges that are sent as plain text
-EDGE_TEXT = re.compile(r"^error code: 1\d\d\d$|attention required|cf-error|just a moment", re.I)
+EDGE_TEXT = late_pattern(r"^error code: 1\d\d\d$|attention required|cf-error|just a moment", re.I)
 # headers of a challenge or a block, whatever its status: Cloudflare, AWS WAF (202, 405)
 EDGE_HEADERS = ("cf-mitigated", "x-amzn-waf-action")
 # what firewalls write into pages of any status, also 200: ModSecurity, Imperva, F5, Akamai, Sucuri
-FIREWALL = re.compile(
+FIREWALL = late_pattern(
     r"mod_security|incapsula incident|the requested url was rejected|errors\.edgesuite\.net"
     r"|sucuri website firewall",
     re.I,
 )
-EDGE_SERVERS = re.compile(
+EDGE_SERVERS = late_pattern(
     r"cloudflare|cloudfront|akamai|awselb|imperva|incapsula|sucuri|fastly|varnish|big-?ip|ddos-guard",
     re.I,
 )
 # LiteLLM without a database ("No connected db."), Google ("API key not valid"), and many others
-ABOUT_CREDENTIAL = re.compile(
+ABOUT_CREDENTIAL = late_pattern(
     r"api[ _-]?key|no connected db|authenticat|unauthori[sz]ed|credential"
     r"|(invalid|missing|expired|bad|no|wrong) (access |auth |bearer |jwt |proxy server )?token\b"
     r"|authorization (header|failed|required)|access denied|not logged in",
     re.I,
 )
 # a field for a password, or a title, as no API has them
-LOGIN_PAGE = re.compile(
+LOGIN_PAGE = late_pattern(
     r"type=[\"']?password|<title>[^<]{0,60}\b(log ?-?in|sign ?-?in|single sign-on)\b", re.I
 )
 DENYING = (401, 403)

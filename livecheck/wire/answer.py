@@ -17,6 +17,7 @@ from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from livecheck.core.json_value import MAX_JSON_BYTES, decode_or_none, number, pick
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.text import shorten
 from livecheck.wire import compression, silence, sse
 from livecheck.wire.chunk_form import unfinished, whole_findings
@@ -47,22 +48,22 @@ OF_THE_BODY = ("completion", "words", "spent", "form", "stream_error", "is_web_p
 PAGE_BYTES = 64 << 10  # the same of a web page, which may begin with a long style sheet
 # header fields in which proxies and frameworks say what went wrong, when there is no body
 HEAD_WORDS = ("grpc-message", "x-error-message", "x-error", "x-amzn-errortype")
-DESCRIPTION = re.compile(r'error_description="([^"]*)"', re.IGNORECASE)  # RFC 6750, section 3
+DESCRIPTION = late_pattern(r'error_description="([^"]*)"', re.IGNORECASE)  # RFC 6750, section 3
 # how an API's error says that the server limits the number of requests
-RATE_LIMIT = re.compile(r"rate.?limit|throttl|quota", re.I)
-TOO_MANY = re.compile(r"too many requests", re.I)
+RATE_LIMIT = late_pattern(r"rate.?limit|throttl|quota", re.I)
+TOO_MANY = late_pattern(r"too many requests", re.I)
 # statuses of a server that has no room for a request now (529: Anthropic's API), and its words
 BUSY = (503, 529)
-SAYS_BUSY = re.compile(
+SAYS_BUSY = late_pattern(
     r"\bbusy\b|\boverload|at (full )?capacity|queue[ _](is )?full|queue limit|concurren", re.I
 )
 # how OpenAI's reasoning models say in a 400 that so few tokens leave no room for an answer
-NO_ROOM = re.compile(r"max_(?:completion_)?tokens or model output limit", re.I)
+NO_ROOM = late_pattern(r"max_(?:completion_)?tokens or model output limit", re.I)
 OUTCOME = ("status", "error", "error_text")  # of a record: they stand before its times
 ERROR_200 = "200, but an error in place of the answer"
 
 # how an event stream begins: with a field, a comment, or nothing
-EVENT_START = re.compile(rb"(\xef\xbb\xbf)?\s*((data|event|id|retry|error)?:|$)")
+EVENT_START = late_pattern(rb"(\xef\xbb\xbf)?\s*((data|event|id|retry|error)?:|$)")
 
 # A stream with one of these complaints did not succeed; the first that applies names the error.
 FATAL = {

@@ -15,6 +15,7 @@ import re
 from livecheck.core.address import Address
 from livecheck.core.credentials import CannotCheck, NoAccess
 from livecheck.core.json_value import pick
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.run import Run
 from livecheck.wire.access import LINES, Refusal, refusal_of
 from livecheck.wire.answer import Answer
@@ -23,8 +24,8 @@ from livecheck.wire.redirect import is_redirect
 from livecheck.wire.wire import Request, Wire
 
 LOOK_S = 5.0  # for one look: a server that works on an empty request for longer has the endpoint
-NO_ROUTE = re.compile(rb"missing authentication token", re.IGNORECASE)  # AWS's API gateway, 403
-ABOUT_A_MODEL = re.compile(r"\bmodels?\b", re.IGNORECASE)  # a 404 may say that there is none
+NO_ROUTE = late_pattern(rb"missing authentication token", re.IGNORECASE)  # AWS's API gateway, 403
+ABOUT_A_MODEL = late_pattern(r"\bmodels?\b", re.IGNORECASE)  # a 404 may say that there is none
 
 
 def find_base(

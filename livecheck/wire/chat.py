@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import secrets
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -68,7 +68,7 @@ def with_credential(request: Request, token: str | None) -> Request:
 
 def unique(prompt: str) -> str:
     """The prompt behind a short line that no cache has seen."""
-    return f"[{secrets.token_hex(4)}]\n{prompt}"
+    return f"[{os.urandom(4).hex()}]\n{prompt}"
 
 
 def first_contact(run: Run, wire: Wire, requests: Sequence[Request]) -> list[Answer]:

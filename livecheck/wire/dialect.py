@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from livecheck.core.json_value import decode, decode_or_none, pick
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.run import Run
 from livecheck.core.text import shorten
 from livecheck.wire.error_words import words_of
@@ -27,13 +28,13 @@ SEARCHED_BYTES = 4096  # of an error's body
 SAID_LENGTH = 120  # characters of what the server said
 OLD, NEW, TEMPERATURE, SEED = "max_tokens", "max_completion_tokens", "temperature", "seed"
 # "too large" is not among these: that is about the value, and true of either name
-UNSUPPORTED = re.compile(
+UNSUPPORTED = late_pattern(
     r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed"
     r"|forbidden|not accept|deprecated",
     re.I,
 )
 # for a temperature of 0 some servers say which values they take
-BAD_VALUE = re.compile(
+BAD_VALUE = late_pattern(
     r"only|positive|greater|must|should|default|range|between|invalid|illegal", re.I
 )
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from livecheck.core.json_value import number
+from livecheck.core.late_pattern import late_pattern
 from livecheck.wire.prometheus import Sample, read_samples
 
 RUNNING, WAITING, CACHE = "running_requests", "waiting_requests", "cache_usage"
@@ -41,7 +42,7 @@ TTFT = "vllm:time_to_first_token_seconds"  # a histogram
 PARTS = (f"{TTFT}_bucket", f"{TTFT}_sum", f"{TTFT}_count")
 # One engine has 23 buckets; of very many engines the rest is left out, with its lines.
 MOST_LINES, LINE_BYTES = 2000, 1000
-LINES = re.compile(
+LINES = late_pattern(
     rb"^(?:%s)[ {][^\n]{1,%d}$"
     % (b"|".join(re.escape(name.encode()) for name in (*NAMES, *PARTS)), LINE_BYTES),
     re.MULTILINE,

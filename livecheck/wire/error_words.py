@@ -9,13 +9,13 @@ pages.
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from livecheck.core.json_value import decode, pick
+from livecheck.core.late_pattern import late_pattern
 
 MOST_PARTS = 3  # of a list of errors
 DEEPEST = 6  # errors inside of errors
@@ -36,15 +36,15 @@ NOTHING: tuple[Any, ...] = (None, False, "", {}, [])
 
 # The beginning of a tag, of a comment, or of an element whose content is not shown; and the end of
 # each. No expression here goes over the same text twice, however many beginnings have no end.
-OPENING = re.compile(r"<(!--|(?:script|style|title|svg)\b)?", re.I)
+OPENING = late_pattern(r"<(!--|(?:script|style|title|svg)\b)?", re.I)
 ENDS = {
     "": re.compile(">"),
     "!--": re.compile("-->"),
     **{name: re.compile(f"</{name}\\s*>", re.I) for name in ("script", "style", "title", "svg")},
 }
-TITLE = re.compile(r"<title\b", re.I)
+TITLE = late_pattern(r"<title\b", re.I)
 # an event's data, or llama.cpp's line about an error, at the beginning of a stream
-FIRST_DATA = re.compile(r"\s*(?:event:[^\r\n]*[\r\n]\s*)?(?:data|error): ?(.*)")
+FIRST_DATA = late_pattern(r"\s*(?:event:[^\r\n]*[\r\n]\s*)?(?:data|error): ?(.*)")
 
 
 def error_in(content: object) -> Any:
@@ -206,6 +206,8 @@ def title_of(page: str) -> str:
 def unescaped(text: str) -> str:
     """The text with the characters that HTML writes as `&amp;` or `&#38;`."""
     try:
+        import html
+
         return html.unescape(text)
     except ValueError:  # a number of thousands of digits, which Python refuses to read
         return text

@@ -8,13 +8,13 @@ decide when a request begins: `ClosedLoop` when another one has ended, `OpenLoop
 from __future__ import annotations
 
 import contextlib
-import re
 import select
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from livecheck.core.late_pattern import late_pattern
 from livecheck.wire.clock import LARGEST_LAG_NS, TIMESPEC
 from livecheck.wire.connection import (
     ANCILLARY_SIZE,
@@ -57,7 +57,7 @@ SpareWork = Callable[[bool], bool]
 AtStart = Callable[[], int]
 SPARE_NS = 3_000_000  # until the next arrival of an open loop, to do such a piece before it
 Ancillary = Sequence[tuple[int, int, bytes]]
-DONE_LINE = re.compile(rb"[\r\n]data: ?\[DONE\]")  # a line of its own, not text inside of one
+DONE_LINE = late_pattern(rb"[\r\n]data: ?\[DONE\]")  # a line of its own, not text inside of one
 
 
 class Slot:

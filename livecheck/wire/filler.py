@@ -6,7 +6,10 @@ evenly with their number, so that two counts of a server foretell the others (`t
 
 from __future__ import annotations
 
-import random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import random
 
 # Each has eight words that nearly every tokenizer has as one token, and a full stop.
 SENTENCES = (

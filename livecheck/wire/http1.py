@@ -21,6 +21,8 @@ from itertools import accumulate, repeat
 from operator import add
 from typing import overload
 
+from livecheck.core.late_pattern import late_pattern
+
 HEAD_LIMIT_BYTES = 64 * 1024  # for one head, and for the trailer section; empty line included
 
 MAX_CHUNKS = 1_000_000  # each costs more than its bytes; an answer has one or two for each event
@@ -32,26 +34,39 @@ _NEVER = sys.maxsize
 _MOST = (1 << 32) - 1  # the largest number in the arrays of offsets: no answer is that long
 _COMPARED_AT_ONCE = 1024  # reads with chunks
 _JOINED_AT_ONCE = 200_000  # chunks: to join more takes more memory than their bytes
-_EMPTY_LINE = re.compile(rb"\n\r?\n")  # the end of a line, then an empty line
-_VERSION = re.compile(rb"HTTP/1\.[0-9] ")
+_EMPTY_LINE = late_pattern(rb"\n\r?\n")  # the end of a line, then an empty line
+_VERSION = late_pattern(rb"HTTP/1\.[0-9] ")
 _VERSION_BYTES = len(b"HTTP/1.1 ")
 # How an HTTP/2 server begins, whatever it is asked: with a SETTINGS frame, or with GOAWAY when it
 # does not like what it reads. Length, type, flags, and the number of the connection itself, which
 # is 0 (RFC 9113, sections 3.4, 4.1 and 6.8).
-_HTTP_2_FRAME = re.compile(rb"\x00[\x00-\x40].[\x04\x07]\x00\x00\x00\x00\x00", re.DOTALL)
+_HTTP_2_FRAME = late_pattern(rb"\x00[\x00-\x40].[\x04\x07]\x00\x00\x00\x00\x00", re.DOTALL)
 HTTP_2 = "an HTTP/2 frame in the place of an HTTP/1.1 response"
-_STATUS_LINE = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: (.*))?")
-_LENGTH_VALUE = re.compile(r"[0-9]{1,18}")  # bounded, because int() raises on thousands of digits
+_STATUS_LINE = late_pattern(r"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: (.*))?")
+_LENGTH_VALUE = late_pattern(r"[0-9]{1,18}")  # bounded, because int() raises on thousands of digits
 
 # A chunk's size line (RFC 9112 section 7.1), and any beginning of one. Every part is bounded: so an
 # unfinished line stays short, and the first wrong byte is the same however the input was split.
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]{0,16}(?:;[^\r\n]{0,256})?\r\n")
-_SIZE_LINE_START = re.compile(rb"(?:[0-9A-Fa-f]{1,16}[ \t]{0,16}(?:;[^\r\n]{0,256})?\r?)?")
-# By the length of a whole chunk with its framing: the size line that it has as most servers write
-# it, and its size, for ordinary events. A look-up takes a third of the time of a match, which is
-# used for all others (upper case, extensions, larger sizes).
-_COMMON_LINES = {len(b"%x" % size) + size + 4: (b"%x\r\n" % size, size) for size in range(1, 4096)}
+_SIZE_LINE = late_pattern(rb"([0-9A-Fa-f]{1,16})[ \t]{0,16}(?:;[^\r\n]{0,256})?\r\n")
+_SIZE_LINE_START = late_pattern(rb"(?:[0-9A-Fa-f]{1,16}[ \t]{0,16}(?:;[^\r\n]{0,256})?\r?)?")
 _LINE_LENGTH = 200  # of a header line that is kept to be found again
+
+
+class _WholeChunks(dict[int, tuple[bytes, int]]):
+    """By the length of a whole chunk with its framing: the size line that it has as most servers
+    write it, and its size; 0 where none has this length, or a long one. A look-up takes a third of
+    the time of a match, which is used for all others (upper case, extensions, larger sizes)."""
+
+    def __missing__(self, length: int) -> tuple[bytes, int]:
+        for digits in (1, 2, 3):
+            line = b"%x\r\n" % max(0, length - digits - 4)
+            if len(line) == digits + 2 and line > b"0\r\n":
+                self[length] = line, length - digits - 4
+                return self[length]
+        return b"", 0
+
+
+_WHOLE_CHUNKS = _WholeChunks()
 
 
 class Marks(Sequence[tuple[int, int]]):
@@ -162,9 +177,8 @@ class Message:
             return False
         if self._stage == _CHUNK_LINE and not self._unfinished:
             # The usual case, exactly one chunk in a read: this takes a third of a microsecond.
-            common = _COMMON_LINES.get(len(data))
-            if common is not None and data.startswith(common[0]) and data.endswith(b"\r\n"):
-                size = common[1]
+            line, size = _WHOLE_CHUNKS[len(data)]
+            if size and data.startswith(line) and data.endswith(b"\r\n"):
                 self._starts.append(fed - size - 2)
                 self._lengths.append(size)
                 return False

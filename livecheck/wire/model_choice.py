@@ -15,6 +15,7 @@ from typing import Any
 
 from livecheck.core.credentials import CannotCheck
 from livecheck.core.json_value import pick
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.run import Run
 from livecheck.core.text import plural, shorten
 from livecheck.wire.answer import Answer
@@ -24,7 +25,7 @@ LONGEST_NAME = 1000  # characters; a longer one is no name, and would be sent wi
 NAME_LENGTH = 60  # characters of a model's name in a line
 CHOICE = "model_choice"  # its key in `Run.notes`
 # names of models that are listed beside the others, and cannot chat
-NOT_FOR_CHAT = re.compile(
+NOT_FOR_CHAT = late_pattern(
     r"embed|rerank|whisper|minilm|mpnet|colbert|stable-diffusion|sdxl|dall-e|moderation|text-to-"
     r"|(^|[/_.:-])(bge|clip|siglip|gte|e5|tts|stt|asr|vae|flux)([-_:.]|\d|$)",
     re.IGNORECASE,
@@ -35,21 +36,21 @@ PURPOSES = (
     *("capabilities", "task", "tasks", "type", "model_type", "mode", "pipeline_tag", "modality"),
     *("supported_endpoints", "endpoints"),
 )
-CHATS = re.compile(r"chat|completion|generat|\bllm\b|\bvlm\b|language|instruct|->text", re.I)
-CANNOT = re.compile(
+CHATS = late_pattern(r"chat|completion|generat|\bllm\b|\bvlm\b|language|instruct|->text", re.I)
+CANNOT = late_pattern(
     r"embed|rerank|score|classif|moderation|speech|audio|transcri|\btts\b|\bstt\b|image|diffusion"
     r"|feature-extraction|similarity",
     re.IGNORECASE,
 )
 # statuses and words with which servers refuse to chat with a model that is not made for it
 REFUSALS = (400, 404, 405, 422, 500, 501)
-SAYS_SO = re.compile(
+SAYS_SO = late_pattern(
     r"not support.{0,60}(chat|completion|generat)|(chat|completion|generat).{0,60}not (be )?support"
     r"|not an? (chat|generative|text.generation|language|llm)|not llm|embed|rerank|transcri"
     r"|chat.template",
     re.IGNORECASE,
 )
-ABOUT_A_MODEL = re.compile(r"\bmodels?\b", re.IGNORECASE)
+ABOUT_A_MODEL = late_pattern(r"\bmodels?\b", re.IGNORECASE)
 NO_LIST = (404, 405, 501)  # statuses of a deployment that has no list of models
 CHAT_PATH = "/chat/completions"
 

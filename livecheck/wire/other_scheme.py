@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import re
-import ssl
 from collections.abc import Sequence
 
+from livecheck.core.late_pattern import late_pattern
 from livecheck.wire.answer import Answer
-from livecheck.wire.connection import ClientCertificateError, Target, connect, tls_context
+from livecheck.wire.connection import Target, connect
 
 # What servers say in a 400 to a plain request at their TLS port: nginx and the load balancers of
 # AWS and Cloudflare; Go and so Caddy; Apache; Tomcat.
-SAID = re.compile(
+SAID = late_pattern(
     rb"plain HTTP request was sent to HTTPS|HTTP request to an HTTPS server"
     rb"|plain HTTP to an SSL-enabled|combination of host and port requires TLS",
     re.IGNORECASE,
 )
 # OpenSSL's reasons when what comes back is not TLS; later versions have other names for them
-NO_TLS = re.compile("WRONG VERSION NUMBER|RECORD LAYER FAILURE|PACKET LENGTH TOO LONG")
+NO_TLS = late_pattern("WRONG VERSION NUMBER|RECORD LAYER FAILURE|PACKET LENGTH TOO LONG")
 ALERT = b"\x15\x03"  # how a TLS record begins that says why the handshake ended (RFC 8446, 5.1)
 HANDSHAKE_S = 3.0
 
@@ -62,6 +62,10 @@ def other(url: str) -> str:
 
 def speaks_tls(target: Target) -> bool:
     """Whether a TLS handshake succeeds there, or fails in a way that only TLS has."""
+    import ssl
+
+    from livecheck.wire.tls import ClientCertificateError, tls_context
+
     secure = Target(other(target.url), verify=False, hosts=target.hosts)
     try:
         connect(secure, tls_context(secure), HANDSHAKE_S, kernel_stamps=False).close()

@@ -14,7 +14,6 @@ width are enough by themselves.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
@@ -206,7 +205,7 @@ class _Beginning:
         """Whether a long silence follows on this event, by the pace of those after the first
         `count`."""
         rest = self.gaps[count:-1]
-        usual = statistics.median(rest) if rest else 0.0
+        usual = _median(rest) if rest else 0.0
         return self.gaps[at] >= max(SILENCE_NS, FACTOR * usual)
 
     def _has_silence(self, count: int) -> bool:
@@ -240,3 +239,8 @@ class _Beginning:
             return False
         is_alone = self._is_silent(at, at + 1) and self._gaps_after(at + 1) >= LEAST_GAPS
         return is_alone or progress_words.are_more_dots(text)
+
+
+def _median(values: Sequence[float]) -> float:
+    ordered, middle = sorted(values), len(values) // 2
+    return ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from livecheck.core.late_pattern import late_pattern
+
 MOST_TEXT = 300  # characters that are looked at: patterns are slow on long texts
 DOING = (
     r"(?:loading|unloading|reloading|swapping|switching|starting|restarting|booting|waking|warming"
@@ -51,19 +53,19 @@ PHRASES = (
 )
 # What is no word may stand before it, and perhaps the sender's name, or a word such as "still".
 BEFORE = r"[\W\d_]*(?:\[?[^\W\d_][\w.-]*\]?:?\s+)?(?:(?:please|now|still|currently)[\s,]+)*"
-START = re.compile(rf"{BEFORE}(?:{'|'.join(PHRASES)})", re.IGNORECASE | re.MULTILINE)
+START = late_pattern(rf"{BEFORE}(?:{'|'.join(PHRASES)})", re.IGNORECASE | re.MULTILINE)
 
 # Dots, lines, boxes and spinners: they say nothing but that something is going on.
-FILLING = re.compile(r"[\s.…·•∙⋯\u2500-\u25ff\u2800-\u28ff|/\\_~=+-]*")
-DOTS = re.compile(r"\s*(?:\.{3,}|…)\s*")
-MORE_DOTS = re.compile(r"\s*[.…·•∙⋯][\s.…·•∙⋯]*")
+FILLING = late_pattern(r"[\s.…·•∙⋯\u2500-\u25ff\u2800-\u28ff|/\\_~=+-]*")
+DOTS = late_pattern(r"\s*(?:\.{3,}|…)\s*")
+MORE_DOTS = late_pattern(r"\s*[.…·•∙⋯][\s.…·•∙⋯]*")
 # The last words, which end with a mark, a time in brackets or the line: `Done! (3.20s)`.
-CLOSING = re.compile(
+CLOSING = late_pattern(
     rf"[\W_]*(?:done|loaded|ready|(?:the\s+)?{THING}(?:\s+(?:is|has|been|now))*\s+{DONE})"
     r"\s*[!.…(\n][\W\d_s]*",
     re.IGNORECASE,
 )
-WIDTHLESS = re.compile("[\u200b-\u200d\u2060\ufeff\u00ad]")  # characters that nobody can see
+WIDTHLESS = late_pattern("[\u200b-\u200d\u2060\ufeff\u00ad]")  # characters that nobody can see
 
 
 def begin(text: str) -> bool:

@@ -11,12 +11,12 @@ twice as many; a regular expression for a whole line takes minutes for a megabyt
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.text import shorten
 
-NAME = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")  # of a metric; of a label without the colon
+NAME = late_pattern(r"[A-Za-z_:][A-Za-z0-9_:]*")  # of a metric; of a label without the colon
 BLANKS = " \t"
 # of both formats
 TYPES = (

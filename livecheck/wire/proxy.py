@@ -8,18 +8,18 @@ deployment.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import ipaddress
 import os
 import re
 import socket
+import sys
 import time
 import urllib.parse
-import urllib.request
 from dataclasses import dataclass, field
 
 from livecheck.core.credentials import CannotCheck
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.settings import is_loopback_host
 from livecheck.core.text import shorten
 from livecheck.wire.http1 import Message
@@ -29,7 +29,7 @@ DEFAULT_PORT = 80  # as requests and curl's newer versions do for http:// withou
 WORDS_BYTES = 4096  # of a refusal
 WORDS_S = 1.0  # how long the rest of a refusal may take
 WORDS_LENGTH = 120  # characters of it that are shown
-TAGS = re.compile(r"<(script|style|title)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+TAGS = late_pattern(r"<(script|style|title)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 # Statuses that a proxy sends itself and a deployment may send as well, when a request has reached
 # it: not let through, the deployment not reached, not reached now, not in time.
 DOUBTFUL = (403, 502, 503, 504)
@@ -85,6 +85,8 @@ class Proxy:
             return None
         user, _, password = self.userinfo.partition(":")
         both = f"{urllib.parse.unquote(user)}:{urllib.parse.unquote(password)}"
+        import base64
+
         return f"Basic {base64.b64encode(both.encode()).decode()}"
 
     def url(self, address: str | None = None) -> str:
@@ -134,10 +136,15 @@ def find_proxy(scheme: str, host: str, port: int) -> Proxy | None:
     case, the lower case first. This machine itself is never asked through a proxy, which would take
     it for its own machine. CannotCheck when it is one that cannot be used.
     """
+    names_one = any(name.lower().endswith("_proxy") for name in os.environ)
+    if is_loopback_host(host) or not (names_one or sys.platform in ("darwin", "win32")):
+        return None
+    import urllib.request  # here: it takes 9 ms, and few machines have a proxy
+
     settings = urllib.request.getproxies()
     kind = scheme if settings.get(scheme) else "all"
     url = settings.get(kind, "").strip()
-    if not url or is_loopback_host(host) or urllib.request.proxy_bypass(host):
+    if not url or urllib.request.proxy_bypass(host):
         return None
     if is_excepted(host, port, settings.get("no", "")):
         return None

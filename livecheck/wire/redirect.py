@@ -12,6 +12,7 @@ import urllib.parse
 from collections.abc import Sequence
 
 from livecheck.core.address import API, read_address
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.settings import check_url
 from livecheck.wire.answer import Answer
 from livecheck.wire.connection import Target
@@ -19,7 +20,7 @@ from livecheck.wire.connection import Target
 STATUSES = (301, 302, 303, 307, 308)
 SHOWN = 100  # characters of a target
 # paths and hosts of pages to log in: Authelia, Cloudflare Access, Keycloak, Okta, oauth2-proxy, …
-LOGIN = re.compile(
+LOGIN = late_pattern(
     r"(^|[/._-])(log-?in|sign-?in|sso|oauth2?|openid-connect|saml2?|adfs|cas|authenticate|authorize)"
     r"([/._-]|$)|cloudflareaccess\.com|(^|\.)(accounts|login|auth|sso|idp)\.",
     re.I,

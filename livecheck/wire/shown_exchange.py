@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from livecheck.core.cleaning import MAX_LINES, Lines
+from livecheck.core.late_pattern import late_pattern
 from livecheck.wire.request import Reply, Request
 
 KEPT_BYTES = 2 * MAX_LINES  # a credential that is cut off in the middle is in the second half
@@ -19,9 +20,9 @@ TAIL = 500  # characters from the end of a long question
 MAX_HEADERS, MAX_VALUE = 24, 200  # header fields, and characters of the value of one
 NOT_KEPT = "(not kept)"
 # Header fields of a request that hold a credential.
-SECRET = re.compile(r"authorization|cookie|key|token|secret|credential|password", re.IGNORECASE)
+SECRET = late_pattern(r"authorization|cookie|key|token|secret|credential|password", re.IGNORECASE)
 # Of an answer, what tells who answered, in which form, and what to do next.
-TELLING = re.compile(
+TELLING = late_pattern(
     r"access-control-.*|allow|age|alt-svc|cache-control|cf-.*|connection|content-.*|date|grpc-.*"
     r"|keep-alive|location|openai-.*|proxy-.*|retry-after|server|server-timing|transfer-encoding"
     r"|upgrade|vary|via|warning|www-authenticate|x-.*",

@@ -11,17 +11,18 @@ import re
 from typing import Any
 
 from livecheck.core.json_value import pick, pick_list, pick_text
+from livecheck.core.late_pattern import late_pattern
 
 THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
 MOST_PARTS = 10_000  # of the content of one message or delta
 THOUGHT_PARTS = ("thinking", "reasoning")  # types of parts of the content
 # How the thoughts begin where they are a part of the text, and how they end.
-OPENING = re.compile(
+OPENING = late_pattern(
     r"\s*(<(?P<tag>think|thinking|thought|thoughts|reasoning|seed:think)>|\[THINK\]|◁think▷"
     r"|<\|channel\|?>\s*(analysis|thought))",
     re.IGNORECASE,
 )
-CLOSING = re.compile(
+CLOSING = late_pattern(
     r"</(think|thinking|thought|thoughts|reasoning|seed:think)>|\[/THINK\]|◁/think▷"
     r"|<\|channel\|>final|<channel\|>",
     re.IGNORECASE,

@@ -15,7 +15,6 @@ from livecheck.core.interruption import INTERRUPTION
 
 import dataclasses
 import marshal
-import tempfile
 import weakref
 from array import array
 from collections.abc import Callable, Iterator
@@ -168,6 +167,8 @@ class Spool:
         return start
 
     def _opened(self) -> IO[bytes]:
+        import tempfile
+
         INTERRUPTION.postpone()  # where files cannot be made without a name, one would be left
         try:
             file = tempfile.TemporaryFile(dir=self._folder, buffering=0)

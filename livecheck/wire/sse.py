@@ -9,7 +9,6 @@ Times are nanoseconds on the clock of the marks; offsets count bytes of the body
 from __future__ import annotations
 
 import json
-import re
 from array import array
 from collections import Counter
 from collections.abc import (
@@ -24,6 +23,7 @@ from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
 from livecheck.core.json_value import MAX_JSON_BYTES, decode, number, pick
+from livecheck.core.late_pattern import late_pattern
 from livecheck.core.text import LIMIT, encodable, shorten
 from livecheck.wire import chunk_form, progress
 from livecheck.wire.alike import Alike, Patterns, Run
@@ -35,13 +35,13 @@ from livecheck.wire.thinking import Thinking, read_thinking
 
 _BOM = b"\xef\xbb\xbf"
 # Only these end a line. str.splitlines() also splits at U+2028 and U+0085, which JSON may contain.
-_LINE_END = re.compile(rb"\r\n?|\n")
+_LINE_END = late_pattern(rb"\r\n?|\n")
 # The end of a line, then an empty line. Without the look-ahead one CR LF would count as both.
-_EMPTY_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(\r\n?|\n)")
+_EMPTY_LINE = late_pattern(rb"(?:\r\n|\n|\r(?!\n))(\r\n?|\n)")
 # llama.cpp's server has sent its errors in a field of this name, which is none of the standard's.
-_ERROR_LINE = re.compile(rb"(?m)^error: ?\S.{0,2000}")
+_ERROR_LINE = late_pattern(rb"(?m)^error: ?\S.{0,2000}")
 # In the rest of a stream: the first byte of a line that is neither empty nor a comment
-_STARTED_LINE = re.compile(rb"(?:\A|[\r\n])[^:\r\n]")
+_STARTED_LINE = late_pattern(rb"(?:\A|[\r\n])[^:\r\n]")
 
 # What a stream may have; more is a flood, and not read to its end. An answer of 128,000 tokens has
 # one event for each and up to four lines in an event; to read all that takes a few seconds.

@@ -13,7 +13,7 @@ from helpers.instrument import GET, demanding, kind, server_context
 from helpers.raw_server import OK, Peer, RawServer, keep_answering
 
 from livecheck.core.certificate import ClientCertificate
-from livecheck.wire.connection import asks_for_certificate
+from livecheck.wire.tls import asks_for_certificate
 from livecheck.wire.wire import Reply, Target, Wire
 
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)

@@ -83,7 +83,7 @@ def add_options(parser: Any) -> None:
         if action.dest in FLAGS:
             add(name, action="store_true", help=action.help)
         elif action.dest == "slo":
-            add(name, action="append", default=[], help=action.help)
+            add(name, action="append", help=action.help)  # no list: the page cannot fill it
         elif action.dest in NUMBERS:
             kind = float if action.dest == "timeout" else int
             add(name, type=kind, default=action.default, help=action.help)
@@ -120,7 +120,9 @@ class Connection:
             if (value := getattr(options, name)) not in (None, ""):
                 words.append(f"--{name.replace('_', '-')}={value}")
         words += [f"--{name.replace('_', '-')}" for name in FLAGS if getattr(options, name)]
-        words += [f"--slo={each}" for each in options.slo]
+        bounds = options.slo or []  # one text when it comes from the web page
+        bounds = bounds.split() if isinstance(bounds, str) else bounds
+        words += [f"--slo={each}" for each in bounds]
         if self.environment.host:
             words.append(f"--url={self.environment.host}")
         args: argparse.Namespace = settings_parser().parse_args(words)
@@ -130,7 +132,17 @@ class Connection:
         return args
 
     def start(self) -> None:
-        """A test starts."""
+        """A test starts. A mistake in a value of the web page ends it at once."""
+        try:
+            self._start()
+        except SystemExit:
+            self.worker = None
+            if self.environment.parsed_options.headless:
+                raise
+            if not self.is_worker:
+                gevent.spawn(self.environment.runner.stop)
+
+    def _start(self) -> None:
         options = self.environment.parsed_options
         if self.master:
             setattr(options, USERS, None)
@@ -188,6 +200,8 @@ def connect(environment: Any, runner: Any, **_: Any) -> None:
         runner.register_message(FINISH, lambda environment, msg, **_: environment.runner.stop())
     elif not isinstance(runner, LocalRunner):
         runner.register_message(MESSAGE, lambda environment, msg, **_: here.hear(msg))
+    if here.master:
+        environment.events.spawning_complete.add_listener(here.master.note_users)
     environment.events.quitting.add_listener(lambda environment, **_: here.quit())
 
 

@@ -193,6 +193,13 @@ class Master:
         run.client["clock"] = abouts[0].get("clock")
         run.client["workers"] = len(abouts)
 
+    def note_users(self, user_count: int, **_: Any) -> None:
+        """So many users there are now. The web page can change that while a test runs: then the
+        file is named after the most."""
+        if self.run is not None and user_count > self.run.args.concurrency[0]:
+            self.run.args.concurrency = [user_count]
+            self.document.name = f"inference_c{user_count}"
+
     def note_signal(self, kind: type[BaseException]) -> None:
         """A signal came: if a test runs, it is interrupted."""
         if self.run is not None and self.environment.runner.state in ("spawning", "running"):

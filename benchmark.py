@@ -38,7 +38,6 @@ import livecheck.core.interruption as interruption
 
 import functools
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ from typing import Any
 import common
 from common import CannotCheck, Check, Document, NoAccess, Run, Status
 from livecheck.core.address import read_address
-from livecheck.core.checks import passed, skip, warned, with_answers
+from livecheck.core.checks import passed, warned, with_answers
 from livecheck.core.credentials import check_token
 from livecheck.core.options import option_type, positive_number
 from livecheck.core.settings import is_in_clear
@@ -71,12 +70,13 @@ from livecheck.load.judging import (
     Records,
     allowed_errors,
     check_objective,
+    check_pacing,
     check_stream,
+    check_tokens,
     error_words,
     is_kept,
     reached,
     shown_nothing,
-    succeeded,
     unknown_words,
     values_of,
 )
@@ -85,13 +85,11 @@ from livecheck.load.level_text import level_lines
 from livecheck.load.plans import plan_benchmark
 from livecheck.load.process_count import add_option
 from livecheck.load.processes import Processes
-from livecheck.load.record import Record
 from livecheck.load.steady import steady_metrics
-from livecheck.wire import chat, client_bound, metrics, silence, speculation
+from livecheck.wire import chat, client_bound, metrics, silence
 from livecheck.wire.access import no_access
 from livecheck.wire.asking import Cause, open_wire, rate_limit_words
 from livecheck.wire.model_choice import model_to_ask
-from livecheck.wire.output_arrivals import STEP, Arrivals, read_arrivals
 from livecheck.wire.prefill import prefill_metrics
 from livecheck.wire.starvation import Starvation
 from livecheck.wire.wire import Wire, raise_descriptor_limit
@@ -102,8 +100,6 @@ CHECKS = (
 )
 MAX_PER_S = 10_000
 PROMPT = "Write a short poem about the sea"
-# Share of the streams: a busy machine holds one back now and then.
-HELD_SHARE = 0.1
 
 
 def build_parser() -> common.Parser:
@@ -396,101 +392,6 @@ def warmup_words(level: Level) -> str:
         of_all = f"{len(outcomes)} of {len(level.warmup)}"
         return f"{of_all} warm-up requests failed: {counted(outcomes)}"
     return str(level.stopped) if level.stopped else "nothing was sent"
-
-
-def check_pacing(found: Records, client_bound: bool) -> Check | None:
-    """The streams flow: their output does not come in blocks, many tokens at once and seldom."""
-    good = [record for record in succeeded(found) if record["event_ms"]]
-    if not good:
-        return None
-    certain, held, count, is_short = None, 0, 0, True
-    for record in good:
-        arrivals = arrivals_of(record)
-        count += arrivals.count
-        is_short = is_short and arrivals.are_grouped and arrivals.pieces <= STEP
-        held += arrivals.are_blocks
-        if arrivals.are_blocks and not (certain or client_bound):
-            certain = None if may_be_own_delay(record, arrivals) else record
-    evidence = {"streams": len(good), "held_back": held}
-    evidence |= {"events": sum(r["output_events"] for r in good), "arrivals": count}
-    came = f"{evidence['events']} events came in {plural(count, 'arrival')}"
-    if held <= HELD_SHARE * len(good):
-        if is_short:
-            return Check("pacing", Status.SKIP, f"too short to tell: {came}", evidence)
-        return passed("pacing", f"{came}, in {plural(len(good), 'stream')}", evidence)
-    if certain is None:
-        detail = f"cannot tell: {came}, but this program was late itself (see the check client)"
-        return Check("pacing", Status.SKIP, detail, evidence)
-    words = held_words(certain, arrivals_of(certain))
-    detail = f"held back in blocks in {held} of {len(good)} streams, {words}"
-    return warned("pacing", f"{detail}: look for a proxy that buffers", evidence)
-
-
-def arrivals_of(record: Record) -> Arrivals:
-    return read_arrivals(record["event_ms"], metrics.tokens_of(record))
-
-
-def may_be_own_delay(record: Record, arrivals: Arrivals) -> bool:
-    """Whether this program could not run for as long as the output needed for an arrival."""
-    times = arrivals.at_ms
-    usual_ms = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else times[0]
-    return bool(record["starved_ms"] >= usual_ms)
-
-
-def held_words(record: Record, arrivals: Arrivals) -> str:
-    """`as 128 events in 7 arrivals (128 tokens, 2.1 arrivals a second)`."""
-    tokens, per_s = metrics.tokens_of(record), arrivals.per_s
-    more = [f"{tokens} tokens"] if tokens else []
-    more += [f"{per_s:.2g} arrivals a second"] if per_s else []
-    count = f"{plural(record['output_events'], 'event')} in {plural(arrivals.count, 'arrival')}"
-    return f"as {count}" + (f" ({', '.join(more)})" if more else "")
-
-
-def check_tokens(usage: bool, found: Records) -> Check | None:
-    """The token counts can be trusted: their sources agree."""
-    good = succeeded(found)
-    if not good:
-        return None
-    good = [record for record in good if record["output_tokens"] is not None]
-    if not good:
-        return skip("tokens", "the server gives no count, and shows no token")
-    sources = Counter(record["token_source"] for record in good)
-    named = " and ".join(name for name, _ in sources.most_common())
-    if not usage:
-        named += " (the server refuses stream_options)"
-    total = int(sum(record["output_tokens"] for record in good))
-    hidden = sum(record["hidden_tokens"] or 0 for record in good)
-    evidence = {"output_tokens": total, "hidden_tokens": hidden, "sources": dict(sources)}
-    of_them = f" ({hidden} hidden ones, in no rate)" if hidden else ""
-    if problems := token_problems(good):
-        return warned("tokens", f"from {named}{of_them}; {'; '.join(problems)}", evidence)
-    return passed("tokens", f"{total} output tokens{of_them}, from {named}", evidence)
-
-
-def token_problems(good: Records) -> list[str]:
-    """What makes the count doubtful, each with an example."""
-    doubts = [doubt.partition(": ")[::2] for record in good for doubt in record["token_doubts"]]
-    first = {kind: text for kind, text in reversed(doubts)}
-    counts = Counter(kind for kind, _ in doubts)
-    problems = [f"{text} (in {plural(counts[kind], 'answer')})" for kind, text in first.items()]
-    counted_twice = [r for r in good if r["server_predicted_tokens"] is not None]
-    if differing := [
-        r for r in counted_twice if r["server_predicted_tokens"] != r["output_tokens"]
-    ]:
-        usage, timings = differing[0]["output_tokens"], differing[0]["server_predicted_tokens"]
-        example = f"as {usage} and {timings} tokens"
-        problems.append(
-            f"usage and timings disagree in {plural(len(differing), 'answer')}, {example}"
-        )
-    pairs = [(r["output_events"], metrics.tokens_of(r)) for r in good]
-    if many := [(events, tokens) for events, tokens in pairs if tokens and events > tokens]:
-        example = f"as {many[0][0]} events for {many[0][1]} tokens"
-        problems.append(f"more events than tokens in {plural(len(many), 'answer')}, {example}")
-    problems += speculation.problems(good)
-    by_events = [record for record in good if record["token_source"] == "events"]
-    if uncounted := sum(not record["token_doubts"] for record in by_events):
-        problems.append(f"the server gives no count: events were counted in {uncounted} answers")
-    return problems
 
 
 def check_client(figures: dict[str, Any]) -> Check | None:

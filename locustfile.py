@@ -42,7 +42,7 @@ from livecheck.load import gevent_selector, locust_master, locust_worker, stages
 from livecheck.load.locust_master import FINISH, MESSAGE, LocustRun, Master
 from livecheck.wire import metrics
 
-CHECKS = ("workers", "requests", "stream", "client", "slo")
+CHECKS = ("workers", "requests", "stream", "pacing", "tokens", "client", "slo")
 PROMPT = "Write a short poem about the sea"
 # Of a test: not an option, but sent to the workers as one.
 TEST, USERS = "live_checks_test", "live_checks_users"

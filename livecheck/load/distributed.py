@@ -11,6 +11,7 @@ not come back can be told: what it had begun, minus what came of it.
 
 from __future__ import annotations
 
+import functools
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,11 +20,15 @@ from typing import Any
 from livecheck.core.checks import Check, Status, passed, undecided, warned
 from livecheck.core.text import listed, plural
 from livecheck.load import steady
+from livecheck.load.client_delay import cleared
 from livecheck.load.judging import (
+    Fair,
     Records,
     allowed_errors,
     check_objective,
+    check_pacing,
     check_stream,
+    check_tokens,
     error_words,
     shown_nothing,
 )
@@ -42,6 +47,8 @@ APART_SHARE = 0.1
 NEEDED = frozenset(
     ("index", "error", "error_text", "excluded", "sent_ms", "ended_ms", "event_ms", "ttft_ms")
     + ("tpot_ms", "tokens_per_s", "e2e_ms", "output_tokens", "token_source", "complaints")
+    + ("hidden_tokens", "token_doubts", "output_events", "starved_ms", "starved_ttft_ms")
+    + ("server_predicted_tokens",)
 )
 Message = Mapping[str, Any]
 
@@ -207,24 +214,44 @@ def part_figures(part: Part) -> dict[str, Any]:
 
 
 def client_figures(parts: Sequence[Part]) -> dict[str, Any]:
-    """How late the workers were: summaries of the one that was latest, sums of counts."""
+    """How late the workers were: summaries of the one that was latest, sums of counts.
+
+    `processes_needed`: how many workers would do, if those that were too slow are divided as they
+    say; None when their own work was not what kept them.
+    """
     known = [part.end["client"] for part in parts if part.end and part.end.get("client")]
     clocks = dict.fromkeys(str(each["clock"]) for each in known)
-    nothing = {"lag_ms": metrics.summary([]), "send_lag_ms": metrics.summary([])}
-    gaps = [each["arrival_gap_ms"] for each in known if each["arrival_gap_ms"] is not None]
+    none = metrics.summary([])
+    slow = [each for each in known if each["client_bound"]]
+    needed = [each.get("processes_needed") for each in slow]
+    told = [count for count in needed if count is not None]
+    divided = len(known) - len(slow) + sum(told)
     return {
         "clock": "; ".join(clocks) or None,
-        **{name: latest(known, name) if known else nothing[name] for name in nothing},
+        "processes": len(known),
+        "cpu_share": largest(known, "cpu_share"),
+        "lag_ms": latest(known, "lag_ms") if known else none,
+        "send_lag_ms": latest(known, "send_lag_ms") if known else none,
         "merged_reads": sum(each["merged_reads"] for each in known),
-        "arrival_gap_ms": min(gaps, default=None),
-        "starved_ms": max((each["starved_ms"] for each in known), default=0.0),
-        "client_bound": any(each["client_bound"] for each in known),
+        "arrival_gap_ms": smallest(known, "arrival_gap_ms"),
+        "starved_ms": largest(known, "starved_ms") or 0.0,
+        "client_bound": bool(slow),
+        "own_delay_ms": largest(known, "own_delay_ms"),
+        "processes_needed": divided if slow and len(told) == len(needed) else None,
     }
 
 
 def latest(known: Sequence[Mapping[str, Any]], name: str) -> Any:
     """The summary with the highest p99."""
     return max((each[name] for each in known), key=lambda found: found["p99"] or 0.0)
+
+
+def largest(known: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    return max((each[name] for each in known if each.get(name) is not None), default=None)
+
+
+def smallest(known: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    return min((each[name] for each in known if each.get(name) is not None), default=None)
 
 
 # --- verdicts
@@ -235,14 +262,25 @@ def judge(
 ) -> list[Check]:
     """The checks of the level."""
     found, limited = collection.records, is_limited(collection)
+    ends = [part.end for part in collection.ordered if part.end]
+    usage = all(end.get("usage") is not False for end in ends)
+    fair = functools.cache(lambda: fair_figures(found, objectives))
     checks = [
         check_workers(collection),
         check_requests(collection, allowed_errors(objectives)),
         check_stream(found),
+        check_pacing(found, figures["client"]["client_bound"]),
+        check_tokens(usage, found),
         check_client(collection, figures),
-        *(check_objective(each, dict(figures), found, limited) for each in objectives),
+        *(check_objective(each, dict(figures), found, limited, fair) for each in objectives),
     ]
     return [check for check in checks if check]
+
+
+def fair_figures(found: Records, objectives: Sequence[metrics.Objective]) -> Fair:
+    """The figures and records without the workers' own delay."""
+    own = cleared(found)
+    return metrics.level_metrics(own, objectives), own
 
 
 def is_limited(collection: Collection) -> bool:
@@ -355,10 +393,12 @@ def check_client(collection: Collection, figures: Mapping[str, Any]) -> Check | 
         if ((part.end or {}).get("client") or {}).get("client_bound")
     ]
     evidence = {"lag_p99_ms": lag, "merged_reads": client["merged_reads"]}
-    evidence["starved_ms"] = client["starved_ms"]
+    evidence |= {key: client[key] for key in ("starved_ms", "processes", "processes_needed")}
     merged = "merged events" if names else "brought several events"
     detail = f"lag p99 {lag:.2f} ms, {plural(client['merged_reads'], 'read')} {merged}"
     if names:
         which = f"client-bound: worker {', '.join(names)}"
-        return warned("client", f"{which}: {detail}; use more workers, or less busy ones", evidence)
+        needed = client["processes_needed"]
+        advice = f"use {needed} workers" if needed else "use more workers, or less busy ones"
+        return warned("client", f"{which}: {detail}; {advice}", evidence)
     return passed("client", detail, evidence)

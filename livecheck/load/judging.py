@@ -6,10 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from livecheck.core.checks import Check, Status, undecided
+from livecheck.core.checks import Check, Status, passed, skip, undecided, warned
+from livecheck.core.text import plural
 from livecheck.load.record import Record
-from livecheck.wire import client_bound, form, metrics
+from livecheck.wire import client_bound, form, metrics, speculation
 from livecheck.wire.client_bound import may_be_own_doing
+from livecheck.wire.output_arrivals import STEP, Arrivals, read_arrivals
+
+# Share of the streams: a busy machine holds one back now and then.
+HELD_SHARE = 0.1
 
 Records = list[Record]
 Fair = tuple[dict[str, Any], Records]  # figures and records without this program's own delay
@@ -50,6 +55,101 @@ def check_stream(found: Records) -> Check | None:
     evidence = {"streams": len(good), "complaints": len(complaints)}
     words = f"{len(good)} well-formed, each with a [DONE]"
     return form.judge("stream", complaints, words, evidence)
+
+
+def check_pacing(found: Records, client_bound: bool) -> Check | None:
+    """The streams flow: their output does not come in blocks, many tokens at once and seldom."""
+    good = [record for record in succeeded(found) if record["event_ms"]]
+    if not good:
+        return None
+    certain, held, count, is_short = None, 0, 0, True
+    for record in good:
+        arrivals = arrivals_of(record)
+        count += arrivals.count
+        is_short = is_short and arrivals.are_grouped and arrivals.pieces <= STEP
+        held += arrivals.are_blocks
+        if arrivals.are_blocks and not (certain or client_bound):
+            certain = None if may_be_own_delay(record, arrivals) else record
+    evidence = {"streams": len(good), "held_back": held}
+    evidence |= {"events": sum(r["output_events"] for r in good), "arrivals": count}
+    came = f"{evidence['events']} events came in {plural(count, 'arrival')}"
+    if held <= HELD_SHARE * len(good):
+        if is_short:
+            return Check("pacing", Status.SKIP, f"too short to tell: {came}", evidence)
+        return passed("pacing", f"{came}, in {plural(len(good), 'stream')}", evidence)
+    if certain is None:
+        detail = f"cannot tell: {came}, but this program was late itself (see the check client)"
+        return Check("pacing", Status.SKIP, detail, evidence)
+    words = held_words(certain, arrivals_of(certain))
+    detail = f"held back in blocks in {held} of {len(good)} streams, {words}"
+    return warned("pacing", f"{detail}: look for a proxy that buffers", evidence)
+
+
+def arrivals_of(record: Record) -> Arrivals:
+    return read_arrivals(record["event_ms"], metrics.tokens_of(record))
+
+
+def may_be_own_delay(record: Record, arrivals: Arrivals) -> bool:
+    """Whether this program could not run for as long as the output needed for an arrival."""
+    times = arrivals.at_ms
+    usual_ms = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else times[0]
+    return bool(record["starved_ms"] >= usual_ms)
+
+
+def held_words(record: Record, arrivals: Arrivals) -> str:
+    """`as 128 events in 7 arrivals (128 tokens, 2.1 arrivals a second)`."""
+    tokens, per_s = metrics.tokens_of(record), arrivals.per_s
+    more = [f"{tokens} tokens"] if tokens else []
+    more += [f"{per_s:.2g} arrivals a second"] if per_s else []
+    count = f"{plural(record['output_events'], 'event')} in {plural(arrivals.count, 'arrival')}"
+    return f"as {count}" + (f" ({', '.join(more)})" if more else "")
+
+
+def check_tokens(usage: bool, found: Records) -> Check | None:
+    """The token counts can be trusted: their sources agree."""
+    good = succeeded(found)
+    if not good:
+        return None
+    good = [record for record in good if record["output_tokens"] is not None]
+    if not good:
+        return skip("tokens", "the server gives no count, and shows no token")
+    sources = Counter(record["token_source"] for record in good)
+    named = " and ".join(name for name, _ in sources.most_common())
+    if not usage:
+        named += " (the server refuses stream_options)"
+    total = int(sum(record["output_tokens"] for record in good))
+    hidden = sum(record["hidden_tokens"] or 0 for record in good)
+    evidence = {"output_tokens": total, "hidden_tokens": hidden, "sources": dict(sources)}
+    of_them = f" ({hidden} hidden ones, in no rate)" if hidden else ""
+    if problems := token_problems(good):
+        return warned("tokens", f"from {named}{of_them}; {'; '.join(problems)}", evidence)
+    return passed("tokens", f"{total} output tokens{of_them}, from {named}", evidence)
+
+
+def token_problems(good: Records) -> list[str]:
+    """What makes the count doubtful, each with an example."""
+    doubts = [doubt.partition(": ")[::2] for record in good for doubt in record["token_doubts"]]
+    first = {kind: text for kind, text in reversed(doubts)}
+    counts = Counter(kind for kind, _ in doubts)
+    problems = [f"{text} (in {plural(counts[kind], 'answer')})" for kind, text in first.items()]
+    counted_twice = [r for r in good if r["server_predicted_tokens"] is not None]
+    if differing := [
+        r for r in counted_twice if r["server_predicted_tokens"] != r["output_tokens"]
+    ]:
+        usage, timings = differing[0]["output_tokens"], differing[0]["server_predicted_tokens"]
+        example = f"as {usage} and {timings} tokens"
+        problems.append(
+            f"usage and timings disagree in {plural(len(differing), 'answer')}, {example}"
+        )
+    pairs = [(r["output_events"], metrics.tokens_of(r)) for r in good]
+    if many := [(events, tokens) for events, tokens in pairs if tokens and events > tokens]:
+        example = f"as {many[0][0]} events for {many[0][1]} tokens"
+        problems.append(f"more events than tokens in {plural(len(many), 'answer')}, {example}")
+    problems += speculation.problems(good)
+    by_events = [record for record in good if record["token_source"] == "events"]
+    if uncounted := sum(not record["token_doubts"] for record in by_events):
+        problems.append(f"the server gives no count: events were counted in {uncounted} answers")
+    return problems
 
 
 def check_objective(

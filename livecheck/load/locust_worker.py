@@ -158,7 +158,8 @@ class Worker:
         clock, delays = self._wire.clock, self._delays
         client = delay_metrics(delays, clock, ttft_ms, self._starvation, self._client)
         sent, failed = self._warmups
-        return {"client": client, "warmup_requests": sent, "warmup_failed": failed}
+        told = {"client": client, "usage": self.session.usage}
+        return told | {"warmup_requests": sent, "warmup_failed": failed}
 
     # what users do
 

@@ -9,7 +9,7 @@ from helpers.samples import record
 
 from livecheck.core.checks import Check, Exit, Status, exit_code_of
 from livecheck.load import distributed
-from livecheck.load.distributed import END, HELLO, RECORDS, STOP, Collection
+from livecheck.load.distributed import END, HELLO, NEEDED, RECORDS, STOP, Collection
 from livecheck.wire import metrics
 
 CLIENT = {
@@ -23,9 +23,20 @@ CLIENT = {
 }
 
 
+MORE = {
+    "complaints": [],
+    "token_doubts": [],
+    "hidden_tokens": None,
+    "output_events": 16,
+    "starved_ms": 0.0,
+    "starved_ttft_ms": 0.0,
+    "server_predicted_tokens": None,
+}
+
+
 def request(index: int, **changes: Any) -> dict[str, Any]:
     """A request of 210 ms with 16 tokens; those of one user follow each other."""
-    return record(index, 210.0 * index, 60.0, 10.0) | {"complaints": []} | changes
+    return {**record(index, 210.0 * index, 60.0, 10.0), **MORE, **changes}
 
 
 def says(kind: str, begun: int = 0, **more: Any) -> dict[str, Any]:
@@ -162,6 +173,16 @@ def test_what_is_not_of_this_version_is_counted_and_never_an_error(damaged: dict
     assert found.damaged == 1
     assert len(found.records) == 8
     assert checks_of(found)["workers"].status is Status.SKIP
+
+
+@pytest.mark.parametrize("changes", [{}, {"ttft_ms": None, "event_ms": []}, {"error": "503"}])
+def test_a_record_that_is_taken_has_all_that_is_judged(changes: dict[str, Any]) -> None:
+    found = Collection(1)
+    least = {key: value for key, value in request(0, **changes).items() if key in NEEDED}
+    found.take("a", says(RECORDS, 1, records=[least]), 1.0)
+    found.take("a", says(END, 1, client=CLIENT), 2.0)
+    assert not found.damaged
+    assert checks_of(found, "ttft_p50=100ms", "e2e=1s")["workers"].status is Status.PASS
 
 
 def test_requests_in_flight_at_the_end_are_not_failures() -> None:

@@ -181,7 +181,11 @@ def check_self(run: Run, loads: Sequence[Load]) -> dict[int, dict[str, Any]]:
         return {}
     numbers = self_check.concurrencies(loads, run.args.max_level)
     is_tls = run.url.startswith("https:")
-    return self_check.measure(numbers, is_tls, run.args.processes, run.note)
+    found = self_check.measure(numbers, is_tls, run.args.processes, run.note)
+    if run.args.find_capacity or run.args.direct_url:  # they show no block of a level
+        for line in self_check.lines(found):
+            run.say(line)
+    return found
 
 
 def first_contact(run: Run, wire: Wire, scope: level_plan.Scope, starvation: Starvation) -> Session:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from livecheck.load import table
 from livecheck.load.arrivals import Load
 from livecheck.wire import client_error
 
@@ -96,6 +97,12 @@ def figures_at(trial: Trial, processes: int = 1) -> dict[str, Any]:
         "client_bound": is_bound,
         "problem": problem,
     }
+
+
+def lines(checks: Mapping[int, dict[str, Any]]) -> list[str]:
+    """What they came to, as lines of the text."""
+    words = (client_error.words({client_error.KEY: each}) for each in checks.values())
+    return [line for each in words for line in table.entry("client error", each or "")]
 
 
 def for_level(checks: Mapping[int, dict[str, Any]], load: Load) -> dict[str, Any]:

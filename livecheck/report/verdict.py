@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from livecheck.core.checks import VERDICTS, Exit, Status, worst
+from livecheck.core.json_value import pick, pick_list
 from livecheck.core.result_file import SCHEMA_VERSION
 from livecheck.core.run import TOOL_VERSION, missing
 from livecheck.core.text import shorten
@@ -284,7 +285,7 @@ def describe(folder: Folder, settings: Settings, profile: str) -> About:
 
 
 def notes_about_client(files: Sequence[ResultFile]) -> list[str]:
-    clients = [(each.name, each.metrics.get("client")) for each in files]
+    found = ((each.name, client_error.words(find_client(each))) for each in files)
     return [
         f"{each.name}: client-bound, the figures include the client's delays: "
         f"{client_bound.advice(each.metrics['client'])}"
@@ -292,9 +293,15 @@ def notes_about_client(files: Sequence[ResultFile]) -> list[str]:
         if client_bound.is_client_bound(each.metrics)
     ] + [
         f"{name}: client error on the machine that measured: {words}"
-        for name, client in clients
-        if (words := client_error.words(client))
+        for name, words in found
+        if words
     ]
+
+
+def find_client(file: ResultFile) -> object:
+    """The figures about the measuring program; of a search, those of its last level."""
+    levels = pick_list(file.metrics, "levels")
+    return pick(levels[-1] if levels else file.metrics, "client")
 
 
 # --- the result files

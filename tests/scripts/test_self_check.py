@@ -57,6 +57,27 @@ def test_without_the_option_there_is_no_such_figure(tmp_path: Path) -> None:
     assert "client error" not in done.out
 
 
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (("--find-capacity", "--slo", "ttft_p95=5s", "--max-level", 3), "capacity"),
+        (("--direct-url", "{url}", "--direct-key", KEY, "--max-tokens", 1), "gateway_cost"),
+    ],
+)
+def test_a_search_and_a_comparison_say_it_too(
+    tmp_path: Path, options: tuple[object, ...], name: str
+) -> None:
+    with running(**SIM) as deployment:
+        given = [str(each).format(url=deployment.url) for each in (*options, "--self-check")]
+        env = deployment.environment
+        done = run_script("benchmark.py", *SHORT, *given, env=env, results=tmp_path)
+    assert done.code == 0, done.everything
+    assert "client error" in done.out
+    figures = done.document(name)["metrics"]
+    for each in figures.get("levels", [figures]):
+        assert each["client"]["self_check"]["problem"] is None
+
+
 def test_with_tls() -> None:
     found = self_check.figures_at(self_check.trial_at(2, tls=True))
     assert found["problem"] is None and found["tls"]

@@ -63,6 +63,10 @@ def parameters(xllamacpp: Any, args: argparse.Namespace) -> Any:
     params.ui = False
     if args.chat_template:
         params.chat_template = args.chat_template.read_text(encoding="utf-8")
+    if args.thinking_tokens:  # SmolLM2 was not trained for it: what it thinks makes little sense
+        template = Path(__file__).with_name("thinking.jinja")
+        params.chat_template = template.read_text(encoding="utf-8")
+        params.sampling.reasoning_budget_tokens = args.thinking_tokens
     if args.draft_tokens:
         # Its own draft is no faster, but everything that a client sees of speculation is real.
         kinds = xllamacpp.common_speculative_type
@@ -88,6 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--api-key", action="append", default=[])
     parser.add_argument("--chat-template", type=Path)
     parser.add_argument("--draft-tokens", type=int, default=0)
+    parser.add_argument("--thinking-tokens", type=int, default=0)
     args = parser.parse_args(argv)
     end_with_parent()
     xllamacpp = server_module()

@@ -197,6 +197,9 @@ class EngineSettings:
     chat_template: Path | None = setting(
         None, existing_file, "llama: file with a chat template (the model's own)"
     )
+    thinking_tokens: int = setting(
+        0, whole(0), "llama: tokens of thoughts before each answer, at most (0: it does not think)"
+    )
     draft_tokens: int = setting(
         0, whole(0, 16), "llama: tokens that it drafts for each step, with the same model (0: none)"
     )

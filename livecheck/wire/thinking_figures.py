@@ -13,7 +13,9 @@ from typing import Any
 from livecheck.wire.sse import Stream
 from livecheck.wire.token_counts import reasoning_tokens
 
-TOKENS_PER_EVENT = 1.2  # on average, up to which each event counts as one token
+# On average, up to which each event counts as one token: the marks that end thoughts are counted,
+# and never shown, and an answer may be short.
+TOKENS_PER_EVENT = 1.5
 USAGE, EVENTS, TEXT = "usage", "events", "text"  # who says how many tokens were thoughts
 
 

@@ -83,8 +83,7 @@ from livecheck.load.judging import (
 from livecheck.load.level import Level, Session, cannot_recover, measure_level
 from livecheck.load.level_text import level_lines
 from livecheck.load.plans import plan_benchmark
-from livecheck.load.process_count import add_option
-from livecheck.load.processes import Processes
+from livecheck.load.process_count import add_option, measured_by
 from livecheck.load.steady import steady_metrics
 from livecheck.wire import chat, client_bound, metrics, silence
 from livecheck.wire.access import no_access
@@ -647,12 +646,12 @@ def measure(run: Run) -> None:
     own = check_self(run, scope.loads)
     token, count = run.token(), level_plan.processes_kept_ready(args, scope)
     with (
-        Processes(run, token, scope.prompts, count) as processes,
+        measured_by(run, token, scope.prompts, count) as measure_one,
         open_wire(run, token) as wire,
         Starvation() as starvation,
     ):
         session = first_contact(run, wire, scope, starvation)
-        session.measure, session.self_checks = processes.measure, own
+        session.measure, session.self_checks = measure_one, own
         run.target["model"] = session.model if scope.loads else None
         checks = check_gateway(session, scope.probes, before) if before else []
         probed = before.metrics["gateway"] if before else None

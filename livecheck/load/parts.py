@@ -16,14 +16,6 @@ from functools import cached_property
 from livecheck.load.arrivals import Load
 
 
-def most_parts(load: Load) -> int:
-    """Into how many parts a load can be divided, so that each has a slot and a request. A work of
-    its own is not divided: its prompts are made by one process."""
-    if load.has_own_work:
-        return 1
-    return max(1, min(load.concurrency, load.planned or load.concurrency))
-
-
 def share(count: int, place: int, of: int) -> int:
     """How many of so many things, dealt in turn, are those of one."""
     return len(range(place, count, of))

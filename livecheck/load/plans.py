@@ -25,8 +25,7 @@ from livecheck.core.plan import (
 from livecheck.load import capacity, depth, level_plan, precision, self_check, server_metrics
 from livecheck.load.arrivals import Load, Prompt
 from livecheck.load.gateway_probes import LEAST_PROBES
-from livecheck.load.parts import most_parts, warmup_of
-from livecheck.load.process_count import kept_ready
+from livecheck.load.process_count import kept_ready, most_parts
 from livecheck.load.turns import GO_ON_TOKENS
 from livecheck.wire.health_cost import COUNT_S
 
@@ -139,6 +138,7 @@ def plan_precision(args: argparse.Namespace, load: Load, size: tuple[int, int]) 
 def plan_warmup(args: argparse.Namespace, load: Load, size: tuple[int, int]) -> Plan:
     """Each process has a warm-up of its own; where one process may turn out to be too few, that is
     known after its warm-up only."""
+    from livecheck.load.parts import warmup_of  # here: no other run needs it
 
     def by(count: int) -> Plan:
         asked = [warmup_of(args.warmup, load, place, count) for place in range(count)]

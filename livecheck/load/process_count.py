@@ -11,13 +11,15 @@ import argparse
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 from livecheck.core.options import whole_number
-from livecheck.load.arrivals import Load
+from livecheck.core.run import Run
+from livecheck.load.arrivals import Load, Prompt
 from livecheck.load.client_delay import GOOD_CPU_SHARE, Client
 from livecheck.load.cores import can_divide, cores
-from livecheck.load.parts import most_parts
+from livecheck.load.level import Level, Session, measure_level
 from livecheck.wire.answer import Answer
 
 MOST_CPU_SHARE = 0.6  # of a core, by the reads of the busiest moments
@@ -29,8 +31,7 @@ EVENTS_OF_A_CORE = 8_000  # a second
 MOST = 64  # processes that are kept ready without being asked for
 
 
-@dataclass(frozen=True)
-class Busy:
+class Busy(NamedTuple):
     """How busy the reading of a level would keep one core."""
 
     reads_per_s: float  # in the busiest moments
@@ -42,7 +43,7 @@ class Busy:
 
     def words(self) -> str:
         per_read = self.cpu_s_per_read * 1e6
-        return f"{self.reads_per_s:,.0f} events/s, {per_read:.0f} µs of work for each"
+        return f"{self.reads_per_s:,.0f} reads/s, {per_read:.0f} µs of work for each"
 
 
 def add_option(add: Callable[..., object]) -> None:
@@ -69,6 +70,25 @@ def check_processes(args: argparse.Namespace, levels: Sequence[float]) -> None:
     for words, applies in contradictions:
         if applies:
             raise ValueError(words)
+
+
+def measured_by(
+    run: Run, token: str | None, prompts: Sequence[Prompt], count: int
+) -> AbstractContextManager[Callable[[Session, Level], None]]:
+    """What measures a level, while so many processes (`kept_ready`) are there for it."""
+    if not count:
+        return nullcontext(measure_level)
+    from livecheck.load.processes import Processes  # here: most runs need none
+
+    return Processes(run, token, prompts, count)
+
+
+def most_parts(load: Load) -> int:
+    """Into how many parts a load can be divided, so that each has a slot and a request.
+    Conversations are not divided: each turn follows from the answer before."""
+    if load.turns:
+        return 1
+    return max(1, min(load.concurrency, load.planned or load.concurrency))
 
 
 def kept_ready(args: argparse.Namespace, loads: Sequence[Load], tokens: int) -> int:

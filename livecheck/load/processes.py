@@ -31,8 +31,8 @@ from livecheck.load.channel import Channel, Message
 from livecheck.load.client_delay import Client
 from livecheck.load.examples import Examples
 from livecheck.load.level import Level, Session, beside, measure_level
-from livecheck.load.parts import most_parts, part_of
-from livecheck.load.process_count import busy_by, processes_for
+from livecheck.load.parts import part_of
+from livecheck.load.process_count import busy_by, most_parts, processes_for
 from livecheck.load.worker import Job, Outcome, Relay, Worker, serve, when
 from livecheck.wire import dialect
 from livecheck.wire.answer import Answer, Timed
@@ -109,21 +109,22 @@ def name_of(number: int) -> str:
 
 
 class Processes:
-    """The processes of a run: forked at `__enter__`, gone after `__exit__`."""
+    """The processes of a run: forked at `__enter__`, which gives what measures a level; gone after
+    `__exit__`."""
 
     def __init__(self, run: Run, token: str | None, prompts: Sequence[Prompt], count: int):
         self._run, self._token, self._prompts, self._count = run, token, prompts, count
         self.all: list[Process] = []
         self.steps = memoryview(mmap.mmap(-1, STEP_BYTES * max(1, count))).cast("Q")
 
-    def __enter__(self) -> Processes:
+    def __enter__(self) -> Callable[[Session, Level], None]:
         for number in range(self._count):
             INTERRUPTION.postpone()
             try:
                 self._fork(number)
             finally:
                 INTERRUPTION.resume()
-        return self
+        return self.measure
 
     def __exit__(self, *_: object) -> None:
         for process in self.all:

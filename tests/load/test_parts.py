@@ -8,7 +8,8 @@ import time
 import pytest
 
 from livecheck.load.arrivals import Load
-from livecheck.load.parts import most_parts, part_of, share, warmup_of
+from livecheck.load.parts import part_of, share, warmup_of
+from livecheck.load.process_count import most_parts
 
 SIZES = [(1, 1, 1), (5, 5, 2), (5, 33, 2), (7, 20, 3), (1000, 1000, 2), (8, 1001, 8), (3, 4, 3)]
 

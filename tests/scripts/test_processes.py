@@ -67,31 +67,38 @@ def ended(process: subprocess.Popen[str]) -> Finished:
 # --- the same as one process
 
 
-def test_two_processes_measure_what_one_does(sim: Deployment) -> None:
-    """Counts are exact; times are those of the engine, which has a set pace. Of those that a busy
-    machine makes longer the shortest one counts."""
-    found = {}
+def documents_of(sim: Deployment) -> list[dict[str, Any]]:
+    """Of one process, and of two."""
+    found = []
     for count in (1, 2):
         options = ("--concurrency", 5, "--requests", 33, "--max-tokens", 16)
         finished = quick(sim, *options, "--processes", count)
         assert finished.code == 0, finished.out + finished.err
-        found[count] = level(finished, 5)
-    one, two = (found[count]["metrics"] for count in (1, 2))
+        found.append(level(finished, 5))
+    return found
+
+
+def test_two_processes_measure_what_one_does(sim: Deployment) -> None:
+    documents = documents_of(sim)
+    one, two = (document["metrics"] for document in documents)
     for key in ("concurrency", "requests", "succeeded", "prompt", "error_rate"):
         assert one[key] == two[key]
     assert one["output_tokens"] == two["output_tokens"]
     assert one["warmup"] == two["warmup"] == {"requests": 5, "failed": 0}
     assert (one["client"]["processes"], two["client"]["processes"]) == (1, 2)
     assert two["client"]["clock"] == one["client"]["clock"]
-    for key, statistic, own_ms in (
-        ("ttft_ms", "min", 5),
-        ("itl_ms", "p50", 1),
-        ("e2e_ms", "min", 5),
-    ):
-        assert two[key]["n"] in range(one[key]["n"] - 60, one[key]["n"] + 61)
-        assert abs(two[key][statistic] - one[key][statistic]) < own_ms
-    assert found[1].keys() == found[2].keys()
-    assert found[1]["requests"][0].keys() == found[2]["requests"][0].keys()
+    assert documents[0].keys() == documents[1].keys()
+    assert documents[0]["requests"][0].keys() == documents[1]["requests"][0].keys()
+
+
+def test_times_are_those_of_one_process(sim: Deployment) -> None:
+    """The engine has a set pace; a busy machine, which makes times longer, gets three attempts."""
+    for _ in range(3):
+        one, two = (document["metrics"] for document in documents_of(sim))
+        apart = {key: abs(one[key]["p50"] - two[key]["p50"]) for key in ("ttft_ms", "itl_ms")}
+        if apart["ttft_ms"] < 3 and apart["itl_ms"] < 0.3:
+            return
+    pytest.fail(f"the medians are {apart} ms apart")
 
 
 def test_records_are_merged_by_time_and_begin_together(sim: Deployment) -> None:
@@ -292,5 +299,7 @@ def test_deep_prompts_are_known_to_all(sim: Deployment) -> None:
     options = ("--concurrency", 4, "--requests", 4, "--processes", 2, "--depth", 300)
     finished = quick(sim, *options)
     assert finished.code == 0, finished.out + finished.err
-    prompts = [each["prompt_tokens"] for each in finished.document("inference_c4_d300")["requests"]]
+    document = finished.document("inference_c4_d300")
+    assert document["metrics"]["client"]["processes"] == 2
+    prompts = [each["prompt_tokens"] for each in document["requests"]]
     assert len(prompts) == 4 and min(prompts) > 200

@@ -24,6 +24,8 @@ Examples:
     python3 benchmark.py --url https://host:8000 --slo ttft_p50=500ms --slo error_rate=0
     # users who do not wait for each other: five new requests per second for a minute
     python3 benchmark.py --url https://host:8000 --rate 5 --duration 60
+    # as many requests as it takes to know the medians of TTFT and decode rate to 5 %
+    python3 benchmark.py --url https://host:8000 --concurrency 4 --precision 5%
     # how many users at once keep the first token within half a second
     python3 benchmark.py --url https://host:8000 --find-capacity --slo ttft_p95=500ms
     # what the gateway costs, compared with the inference server behind it

@@ -160,7 +160,7 @@ def check_steady(figures: Mapping[str, Any], is_wanted: bool) -> Check | None:
         advice = "the figures depend on how long the level lasts"
         return warned(NAME, f"no steady state: {said}: {advice}", evidence)
     count = plural(max(each["requests"] for each in known.values()), "request")
-    return passed(NAME, f"no certain trend in {count}: {said}", evidence)
+    return passed(NAME, f"no trend beyond the noise in {count}: {said}", evidence)
 
 
 def own_delay_words(bad: Mapping[str, Any], figures: Mapping[str, Any]) -> str | None:

@@ -84,6 +84,7 @@ class Level:
     talks: Talks | None = None  # of a level with turns
     examples: Examples = field(default_factory=Examples)
     precision: Precision | None = None  # of a level that goes on until its medians are exact
+    began_s: float = 0.0  # when its requests did, after the warm-up (perf_counter)
     stopped: Stop | None = None
     client: Client = field(default_factory=Client)
     budget: int = KEPT_BYTES
@@ -162,7 +163,10 @@ class Level:
         """How exact its medians are, where it was to go on until they are; after `read`."""
         if self.precision is None:
             return {}
-        over = f"its time of {self.load.duration_s:g} s was over"
+        longest_s = self.load.duration_s or 0.0
+        over = f"its time of {longest_s:g} s was over"
+        if time.perf_counter() < self.began_s + longest_s:
+            over = "it was interrupted"
         return {"precision": self.precision.metrics(str(self.stopped or over))}
 
     def read(self) -> None:
@@ -266,6 +270,7 @@ def send_requests(session: Session, level: Level) -> None:
     level.spool = Spool(folder, tell, level.look)
     if level.load.precision is not None:
         level.precision = Precision(level.load.precision, level.load.concurrency)
+    level.began_s = time.perf_counter()
     level.client.begin()
     try:
         send(session, level, level.answers, level.load, "requests", level.spool)

@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from livecheck.core.text import figure
+from livecheck.core.text import figure, plural
 from livecheck.load.trend import autocorrelations
 from livecheck.wire.metrics import in_order, percentile
 
@@ -178,7 +178,7 @@ def as_dict(found: Interval | None) -> dict[str, float | None] | None:
 def words_of(precision: Mapping[str, Any]) -> str:
     """`±5 % reached with 144 requests: TTFT p50 103.2 to 108.9 ms (±3.1 %), ...`."""
     wanted = f"±{100 * precision['wanted_share']:.3g} %"
-    count = f"{precision['requests']} requests, {precision['looks']} looks"
+    count = f"{plural(precision['requests'], 'request')}, {plural(precision['looks'], 'look')}"
     told = ", ".join(figure_words(key, precision[key]) for key in FIGURES)
     if precision["reached"]:
         return f"{wanted} reached with {count}: {told}"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers.bench import bench, level
-from helpers.hostile import HEAD, Call, Server, good_stream
+from helpers.hostile import HEAD, Call, Server, error, good_stream
+from helpers.scripts import start_script
 
 from reference import Deployment, running
 
@@ -116,6 +118,27 @@ def test_a_level_that_is_not_exact_in_time_says_so(sim: Deployment) -> None:
     assert not found["reached"] and found["reason"] == "its time of 1 s was over"
     assert 0 < found["requests"] < 30 and found["ttft_ms"] is None
     assert "±5 % not reached (its time of 1 s was over)" in " ".join(finished.out.split())
+
+
+def test_a_level_of_nothing_but_failures_ends_at_once_and_says_why() -> None:
+    with Server(chat=error(500, "planted")) as server:
+        finished = bench(server, "--inference-only", "--precision", "5%", "--max-time", 60)
+    found = level(finished)["metrics"]["precision"]
+    assert finished.code == 1
+    assert (found["reached"], found["requests"]) == (False, 0)
+    assert found["reason"] == "every request fails"
+
+
+def test_an_interrupted_level_does_not_blame_its_time(sim: Deployment, tmp_path: Path) -> None:
+    arguments = ("--inference-only", "--precision", "5%", "--max-time", 60, "--max-tokens", 4)
+    target = ("--url", sim.url, "--api-key", sim.api_key)
+    process = start_script("benchmark.py", *target, *arguments, "--results", tmp_path)
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+    found = json.loads((tmp_path / "inference_c1.json").read_text())["metrics"]["precision"]
+    assert not found["reached"] and found["reason"] == "it was interrupted"
 
 
 @pytest.mark.parametrize(

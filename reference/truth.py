@@ -29,6 +29,8 @@ from collections.abc import Sequence
 
 from .process import announce, raise_descriptor_limit
 from .truth_answers import (
+    MOST_BODY,
+    MOST_HEAD,
     BadRequest,
     Noted,
     Pieces,
@@ -49,6 +51,7 @@ SO_TIMESTAMPNS = 35  # Linux's number, also that of the control message; Python 
 TIMESPEC = struct.Struct("qq")
 CALIBRATE_NS = 100_000_000  # how often the wall clock is compared with ours again
 READ_BYTES = 1 << 16
+MOST_UNREAD = 2 * (MOST_HEAD + MOST_BODY)  # bytes of requests that have to wait for their turn
 SENDS_AT_ONCE = 64  # before sockets are looked at again
 MOST_NOTED = 4_000_000  # events in memory; what is over is counted, and not noted
 SELECT_NS = 3_000_000  # a selector waits for whole milliseconds; the rest is slept
@@ -229,6 +232,9 @@ class TruthServer:
             return
         connection.stamp = self._clock.received_ns(ancillary)
         connection.decrypt(data)
+        if len(connection.received) > MOST_UNREAD:
+            self._close(connection)
+            return
         self._answer_next(connection)
 
     def _answer_next(self, connection: Connection) -> None:

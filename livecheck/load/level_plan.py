@@ -53,6 +53,8 @@ def find_scope(args: argparse.Namespace) -> Scope:
     scope = Scope(
         [] if args.inference_only else probes, make_loads(args) if streams else [], prompts
     )
+    if args.self_check and not scope.loads:
+        raise ValueError("--self-check is about requests to the model, and none is measured")
     if not (scope.probes or scope.loads):
         raise ValueError("--only and --skip leave nothing to measure")
     return scope
@@ -90,7 +92,6 @@ def check_options(args: argparse.Namespace) -> None:
         *own_work_contradictions(args),
         *precision_contradictions(args),
         ("--edge-idle is about requests to the model", args.gateway_only and args.edge_idle),
-        ("--self-check is about requests to the model", args.gateway_only and args.self_check),
         (self_check.MISSING, args.self_check and not self_check.is_possible()),
     )
     for words, applies in contradictions:

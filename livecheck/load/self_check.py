@@ -76,11 +76,12 @@ def figures_at(trial: Trial, processes: int = 1) -> dict[str, Any]:
     """The figures of one trial; without figures, `problem` says why."""
     from livecheck.load import truth_trial
 
-    errors, is_bound, problem = client_error.Errors(), None, None
+    errors, is_bound, problem, by_kernel = client_error.Errors(), None, None, None
     try:
         outcome = truth_trial.run(trial, *truth_trial.separate_processors(processes))
         errors = client_error.compare(outcome.document["requests"], outcome.truth["requests"])
         is_bound = outcome.document["metrics"]["client"]["client_bound"]
+        by_kernel = all(note["is_stamped"] for note in outcome.truth["requests"])
         if not errors.ttft_ms:
             problem = f"none of its {errors.unmatched + errors.inexact} requests can be compared"
     except truth_trial.TrialError as error:
@@ -95,6 +96,7 @@ def figures_at(trial: Trial, processes: int = 1) -> dict[str, Any]:
         "event_error_ms": client_error.summary(errors.event_ms),
         "not_compared": errors.unmatched + errors.inexact,
         "client_bound": is_bound,
+        "kernel_times": by_kernel,
         "problem": problem,
     }
 

@@ -95,6 +95,7 @@ def words(client: object) -> str | None:
     )
     notes = [at] + ["TLS"] * (pick(found, "tls") is True)
     notes += ["client-bound"] * (pick(found, "client_bound") is True)
+    notes += ["the server's own delay included"] * (pick(found, "kernel_times") is False)
     return f"{times} ({', '.join(notes)})"
 
 

@@ -177,6 +177,16 @@ def test_a_client_that_leaves_or_does_not_read_disturbs_no_other() -> None:
             assert eventually(lambda: any(each["blocked"] for each in told(url)["requests"]))
 
 
+def test_requests_without_end_cost_no_memory() -> None:
+    body = chat_body(50_000)
+    head = b"POST %b HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (CHAT.encode(), len(body))
+    with truth() as url, raw(url) as sock:
+        sock.sendall(head + body)
+        with pytest.raises(OSError):
+            for _ in range(200):  # 200 MB behind a request that takes minutes
+                sock.sendall(b"x" * (1 << 20))
+
+
 @contextlib.contextmanager
 def raw(url: str) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", urlsplit(url).port or 0), timeout=10) as sock:

@@ -69,13 +69,13 @@ def test_the_table() -> None:
     head, *_, row = fidelity.table(arguments("--streams", "2", "--tokens", "8", "--kinds", "plain"))
     assert re.match(r"What benchmark.py reported minus what was true: \d{4}-\d\d-\d\d, ", head)
     cells = row.split()
-    assert cells[:3] == ["plain", "2", "50"]
+    assert cells[:2] == ["plain", "2"] and 20 < float(cells[2]) < 60
     assert all(re.fullmatch(r"-?[\d.,]+", cell) for cell in cells[3:11])
 
 
 def test_many_streams_are_slower_so_that_the_truth_stays_exact() -> None:
-    trial = fidelity.trial_of(1000, False, arguments())
-    assert 1e3 / trial.itl_ms == 20 and trial.requests == 2000
+    trial = fidelity.trial_of(1000, True, arguments())
+    assert 1e3 / trial.itl_ms == 25 and trial.requests == 2000
     assert fidelity.trial_of(64, False, arguments()).itl_ms == 20
 
 

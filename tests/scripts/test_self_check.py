@@ -37,6 +37,7 @@ def test_each_level_says_how_wrong_its_figures_are(tmp_path: Path) -> None:
     for number in (1, 3):
         found = own(done, f"inference_c{number}")
         assert found["concurrency"] == number and found["problem"] is None
+        assert found["kernel_times"] == (sys.platform == "linux")
         assert not found["tls"] and found["tokens_per_s"] == 100
         requests = self_check.LEAST_REQUESTS
         assert found["ttft_error_ms"]["n"] + found["not_compared"] == requests
@@ -127,6 +128,7 @@ def test_a_check_that_cannot_be_made_is_said_and_the_levels_go_on(
     ("options", "words"),
     [
         (["--gateway-only"], "--self-check is about requests to the model"),
+        (["--only", "ping"], "--self-check is about requests to the model"),
     ],
 )
 def test_options_that_contradict_it(options: list[str], words: str) -> None:

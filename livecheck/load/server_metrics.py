@@ -36,6 +36,7 @@ SETTLE_S = 0.2  # after a level: some servers count a request when its answer is
 MOST_BYTES = 256 << 10  # of a /metrics; a vLLM with one model has 60 KB
 MOST_FAILED = 3  # readings in a row; then the rest of the level is not read
 MOST_KEPT = 7200  # readings of a level, two hours; of a longer one every second, fourth … is kept
+DIGITS = 5  # of a summary: of a cache it is a share
 ACCEPT = {"accept": "text/plain; version=0.0.4"}
 
 
@@ -70,13 +71,15 @@ class Source:
 
 @dataclass
 class Watched:
-    """What was read of one level: (time, the lines that are needed), the last one after its end.
+    """What was read of one level: (time, the lines that are needed).
 
-    `problem`: why nothing more was read, in a few words.
+    `has_end`: the last of them was read after the last answer. `problem`: why nothing more was
+    read, in a few words.
     """
 
     source: Source
     readings: list[tuple[int, bytes]]
+    has_end: bool = False
     failed: int = 0
     problem: str | None = None
 
@@ -166,8 +169,10 @@ class Watch(threading.Thread):
             return self.watched
         if not self.watched.problem:
             time.sleep(SETTLE_S)
+            before = len(self.watched.readings)
             with contextlib.suppress(OSError):
                 self._read(is_last=True)
+            self.watched.has_end = len(self.watched.readings) > before
         self._wire.close_idle()
         return self.watched
 
@@ -191,7 +196,7 @@ class Watch(threading.Thread):
             return
         read_ns = reply.first_byte_ns or reply.end_ns or time.perf_counter_ns()
         watched.readings.append((read_ns, lines))
-        if len(watched.readings) > MOST_KEPT:
+        if len(watched.readings) > MOST_KEPT and not is_last:
             del watched.readings[1::2]
             self._step *= 2
 
@@ -223,7 +228,8 @@ def server_figures(watched: Watched, start_ns: int) -> dict[str, Any]:
     readings before its first request and after its last answer; the summaries are of the others."""
     found = [(at_ns, engine_metrics.read(lines)) for at_ns, lines in watched.readings]
     readings = [(at_ns, reading) for at_ns, reading in found if reading is not None]
-    within = [each for each in readings if each[0] > start_ns][:-1]
+    within = [each for each in readings if each[0] > start_ns]
+    within = within[:-1] if watched.has_end else within
     first, last = (readings[0][1], readings[-1][1]) if len(readings) > 1 else (None, None)
     return {
         "url": watched.source.url,
@@ -231,7 +237,7 @@ def server_figures(watched: Watched, start_ns: int) -> dict[str, Any]:
         "problem": watched.problem,
         "readings": len(watched.readings),
         "failed_readings": watched.failed + len(found) - len(readings),
-        **{name: metrics.summary(values_of(within, name)) for name in GAUGES},
+        **{name: metrics.summary(values_of(within, name), DIGITS) for name in GAUGES},
         **growths(first, last),
         "ttft_ms": ttft_figures(first, last),
         "samples": {

@@ -37,7 +37,8 @@ def source(url: str = "http://localhost:1") -> Source:
 
 
 def watched(*readings: tuple[float, bytes]) -> Watched:
-    return Watched(source(), [(round(at_s * SECOND_NS), each) for at_s, each in readings])
+    found = [(round(at_s * SECOND_NS), each) for at_s, each in readings]
+    return Watched(source(), found, has_end=True)
 
 
 # --- figures
@@ -63,6 +64,12 @@ def test_the_figures_of_a_level_are_those_between_its_first_request_and_its_last
     assert found["acceptance_rate"] == 0.4
     ttft = {"n": 10, "mean": 30.0, "p50": 30.0, "p50_low": 20.0, "p50_high": 40.0}
     assert found["ttft_ms"] == ttft
+
+
+def test_without_a_reading_after_the_end_the_last_one_is_of_the_level() -> None:
+    found = watched((9.9, lines(0)), (10.5, lines(2)), (11.5, lines(4)))
+    found.has_end = False
+    assert server_figures(found, 10 * SECOND_NS)["samples"]["running_requests"] == [2, 4]
 
 
 def test_a_restart_leaves_no_difference() -> None:

@@ -65,7 +65,7 @@ from livecheck.load import (
     server_metrics,
     turns,
 )
-from livecheck.load.arrivals import CONSTANT, POISSON, Load
+from livecheck.load.arrivals import CHAT, CONSTANT, POISSON, RESPONSES, Load
 from livecheck.load.client_delay import client_metrics
 from livecheck.load.judging import (
     Fair,
@@ -170,6 +170,8 @@ def add_prompt_options(parser: common.Parser) -> None:
     size = common.whole_number(depth.LEAST, depth.MOST)
     add("--depth", type=size, nargs="+", metavar="N", help=tokens)
     talks = "conversations of N turns: how fast is a cached prompt answered?"
+    which = "endpoint to measure (default %(default)s)"
+    add("--endpoint", choices=(CHAT, RESPONSES), default=CHAT, help=which)
     add("--turns", type=common.whole_number(2, turns.MOST), metavar="N", help=talks)
 
 
@@ -248,6 +250,8 @@ def send_level(session: Session, level: Level, probed: Any, document: Document) 
             interruption.INTERRUPTION.resume()
     if level.refused and (text := no_access(session.run, level.refused)):
         raise NoAccess(text)
+    if level.stop_for(Cause.ENDPOINT):
+        raise CannotCheck(str(level.stopped))
     return found
 
 
@@ -260,6 +264,8 @@ def level_figures(session: Session, level: Level, found: Records) -> dict[str, A
         **metrics.level_metrics(found, args.slo),
         "warmup": {"requests": len(level.warmup), "failed": warmup_failed},
     }
+    if load.endpoint != CHAT:
+        figures["endpoint"] = load.endpoint
     if load.depth:
         figures |= {"depth_tokens": load.depth, **prefill_metrics(found)}
     if load.turns:
@@ -432,7 +438,7 @@ def judge_level(
     fair = functools.cache(lambda: fair_figures(session, found))
     checks = [
         check_requests(level, found, allowed_errors(objectives)),
-        check_stream(found),
+        check_stream(found, "[DONE]" if level.load.endpoint == CHAT else "response.completed"),
         check_pacing(found, figures["client"]["client_bound"]),
         check_tokens(session.usage, found),
         check_client(figures),

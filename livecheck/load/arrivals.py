@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 POISSON, CONSTANT = "poisson", "constant"
+CHAT, RESPONSES, EMBEDDINGS = "chat", "responses", "embeddings"  # endpoints that are measured
 # The seed of a typical pattern: its first 5, 10 … 1,000 arrivals take as long as they should within
 # 8 %, and at 80 % of the capacity of a queue they wait as long as the theory says, within 11 %.
 SEED = 2322
@@ -36,6 +37,8 @@ class Load:
     depth: int | None = None  # tokens of each prompt, where these are made for it
     turns: int | None = None  # of each conversation
     precision: float | None = None  # it ends when its medians are as exact as that, if not before
+    endpoint: str = CHAT
+    batch: int | None = None  # inputs of each request for embeddings
 
     @property
     def is_open(self) -> bool:
@@ -49,19 +52,25 @@ class Load:
     @property
     def name(self) -> str:
         """The name of its result file."""
+        if self.batch is not None:
+            return f"embeddings_c{self.concurrency}_b{self.batch}"
+        other = "" if self.endpoint == CHAT else f"_{self.endpoint}"
         if self.is_open:
-            return f"inference_r{self.rate_per_s:g}"
+            return f"inference_r{self.rate_per_s:g}{other}"
         deep = "" if self.depth is None else f"_d{self.depth}"
         turns = "" if self.turns is None else f"_t{self.turns}"
-        return f"inference_c{self.concurrency}{deep}{turns}"
+        return f"inference_c{self.concurrency}{deep}{turns}{other}"
 
     @property
     def title(self) -> str:
+        other = "" if self.endpoint == CHAT else f", {self.endpoint}"
         if self.is_open:
-            return f"{self.rate_per_s:g} requests/s"
+            return f"{self.rate_per_s:g} requests/s{other}"
+        if self.batch is not None:
+            other += f", batches of {self.batch}"
         deep = "" if self.depth is None else f", depth {self.depth}"
         turns = "" if self.turns is None else f", {self.turns} turns"
-        return f"concurrency {self.concurrency}{deep}{turns}"
+        return f"concurrency {self.concurrency}{deep}{turns}{other}"
 
     def amount(self, what: str) -> str:
         """How many or how long, in words."""

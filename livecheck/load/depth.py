@@ -12,10 +12,10 @@ from typing import Any
 from livecheck.core.checks import Check, Status
 from livecheck.core.credentials import CannotCheck, NoAccess
 from livecheck.core.text import figure
-from livecheck.load.arrivals import Prompt, question
+from livecheck.load.arrivals import CHAT, Prompt, question
 from livecheck.load.level import Session, chat_request
 from livecheck.load.turns import TOO_LONG
-from livecheck.wire import chat
+from livecheck.wire import chat, endpoints
 from livecheck.wire.access import no_access
 from livecheck.wire.answer import Answer
 from livecheck.wire.asking import fetch, rate_limit_words
@@ -71,6 +71,8 @@ def count_prompts(session: Session, depths: Sequence[int]) -> DepthPrompts | Che
             raise CannotCheck(rate_limit_words(answer))
         if text := no_access(session.run, answer):
             raise NoAccess(text)
+        if session.endpoint != CHAT and (text := endpoints.missing(answer)):
+            raise CannotCheck(text)
         if problem := answer.completion.problem:
             detail = f"a short prompt, of which the tokens were to be counted, failed: {problem}"
             return Check("requests", Status.FAIL, detail).shown_by([answer])

@@ -45,7 +45,7 @@ def succeeded(found: Records) -> Records:
     return [record for record in found if record["error"] is None]
 
 
-def check_stream(found: Records) -> Check | None:
+def check_stream(found: Records, end: str = "[DONE]") -> Check | None:
     """The streams of the successful requests were well-formed. One with a complaint can be read
     all the same, so that there are figures."""
     good = succeeded(found)
@@ -53,7 +53,7 @@ def check_stream(found: Records) -> Check | None:
         return None
     complaints = [text for record in good for text in record["complaints"]]
     evidence = {"streams": len(good), "complaints": len(complaints)}
-    words = f"{len(good)} well-formed, each with a [DONE]"
+    words = f"{len(good)} well-formed, each with a {end}"
     return form.judge("stream", complaints, words, evidence)
 
 

@@ -6,18 +6,18 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from livecheck.core.run import Run
-from livecheck.load.arrivals import Load, Messages, Prompt
+from livecheck.load.arrivals import CHAT, RESPONSES, Load, Messages, Prompt
 from livecheck.load.client_delay import Client, records_of
 from livecheck.load.examples import ANY, Example, Examples
 from livecheck.load.precision import Precision
 from livecheck.load.record import Record
 from livecheck.load.server_metrics import Source, Watched, watching
 from livecheck.load.turns import Talks
-from livecheck.wire import chat
+from livecheck.wire import chat, endpoints
 from livecheck.wire.access import no_access, refusal_of
 from livecheck.wire.answer import Answer, Timed, first_begun_ns
 from livecheck.wire.asking import Asker, Cause, Stop, rate_limit_words, reason_to_stop
@@ -66,6 +66,12 @@ class Session:
     measure: Callable[[Session, Level], None] | None = None  # a level, by several processes
     self_checks: dict[int, dict[str, Any]] = field(default_factory=dict)  # `self_check.measure`
     metrics_source: Source | None = None  # of --server-metrics
+
+    @property
+    def endpoint(self) -> str:
+        """Which one is measured: CHAT, RESPONSES or EMBEDDINGS."""
+        found: str = getattr(self.run.args, "endpoint", CHAT)
+        return found
 
 
 @dataclass
@@ -219,6 +225,8 @@ def chat_request(session: Session, number: int = 0, prompt: Prompt | None = None
 
 
 def completion(session: Session, messages: Messages, most: int) -> Request:
+    if session.endpoint == RESPONSES:
+        return endpoints.response(session.model, messages, most)
     more: dict[str, Any] = {"stream_options": {"include_usage": True}} if session.usage else {}
     return chat.completion(session.model, messages, most, **more)
 
@@ -282,7 +290,9 @@ def warmup_load(session: Session, level: Level) -> Load:
     """At least one request per slot, or none at all. In an open loop: one after the other."""
     count: int = session.run.args.warmup
     slots = 1 if level.load.is_open else level.load.concurrency
-    return Load(slots, max(count, slots) if count else 0, depth=level.load.depth)
+    requests = max(count, slots) if count else 0
+    load = Load(slots, requests, depth=level.load.depth)
+    return replace(load, endpoint=level.load.endpoint, batch=level.load.batch)
 
 
 def send(
@@ -351,6 +361,9 @@ def next_stop(level: Level, answer: Answer, session: Session) -> Stop | None:
         return Stop(Cause.CREDENTIAL)
     if level.succeeded:
         return None
+    if session.endpoint != CHAT:
+        line = endpoints.missing(answer)
+        return Stop(Cause.ENDPOINT, line) if line else cannot_recover([answer])
     if session.usage and level.load.depth is None and answer.status in (400, 422):
         return Stop(Cause.USAGE)
     return cannot_recover([answer])

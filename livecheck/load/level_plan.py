@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from livecheck.core.credentials import check_token
 from livecheck.core.options import is_wanted
 from livecheck.load import capacity, drift, gateway_cost, precision, self_check
-from livecheck.load.arrivals import POISSON, SEED, Load, Prompt, question, read_prompts
+from livecheck.load.arrivals import CHAT, POISSON, SEED, Load, Prompt, question, read_prompts
 from livecheck.load.gateway_probes import PROBED
 from livecheck.load.process_count import check_processes, kept_ready
 from livecheck.wire import silence
@@ -68,7 +68,7 @@ def check_options(args: argparse.Namespace) -> None:
     grows = any(each.name.startswith(("ttft", "ttfa", "e2e")) for each in args.slo)
     throughput = any(each.name in SCALARS and not each.upper for each in args.slo)
     model = rate or search or compare or args.duration or args.prompt_file
-    model = model or args.depth or args.turns
+    model = model or args.depth or args.turns or args.endpoint != CHAT
     model = model or args.server_metrics
     # more than can be kept in memory
     too_many = max(rate or [0]) * (args.duration or 0) > MOST_REQUESTS
@@ -90,6 +90,7 @@ def check_options(args: argparse.Namespace) -> None:
         ("--direct-url compares at concurrency 1", compare and (rate or search or levels != [1])),
         ("--gateway-only sends no requests to the model", args.gateway_only and model),
         *own_work_contradictions(args),
+        ("--endpoint cannot be used with --direct-url", args.endpoint != CHAT and compare),
         *precision_contradictions(args),
         ("--edge-idle is about requests to the model", args.gateway_only and args.edge_idle),
         (self_check.MISSING, args.self_check and not self_check.is_possible()),
@@ -155,9 +156,10 @@ def make_loads(args: argparse.Namespace) -> list[Load]:
         (most,) = args.concurrency
         rates = {f"{rate:g}": rate for rate in args.rate}.values()
         open_loop = (args.arrivals, args.seed)
-        return [Load(most, count, args.duration, rate, *open_loop) for rate in rates]
+        other = {"endpoint": args.endpoint}
+        return [Load(most, count, args.duration, rate, *open_loop, **other) for rate in rates]
     longest_s = args.max_time if args.precision else args.duration
-    own = {"turns": args.turns, "precision": args.precision}
+    own = {"turns": args.turns, "precision": args.precision, "endpoint": args.endpoint}
     levels = [
         Load(level, requests_of(args, level), longest_s, depth=depth, **own)
         for depth in dict.fromkeys(args.depth or [None])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
+from livecheck.core.screen import WIDTH
 from livecheck.core.text import figure
 from livecheck.load import precision, table
 from livecheck.load.server_metrics import server_lines
@@ -18,13 +20,15 @@ def level_lines(figures: dict[str, Any]) -> list[str]:
     at = f"concurrency {figures['concurrency']}"
     if "rate_per_s" in figures:
         at = f"{figures['rate_per_s']:g} requests/s"
+    if "endpoint" in figures:
+        at += f", {figures['endpoint']}"
     if "depth_tokens" in figures:
         at += f", depth {figures['depth_tokens']}"
     if "turns" in figures:
         at += f", {figures['turns']} turns"
     count = f"{figures['succeeded']} of {figures['requests']}"
     return [
-        f"Inference at {at}: {count} requests succeeded",
+        *textwrap.wrap(f"Inference at {at}: {count} requests succeeded", WIDTH),
         table.header(),
         table.row("TTFT [ms]", figures["ttft_ms"]),
         *table.optional_row("  due to sent [ms]", figures.get("due_to_sent_ms", {"n": 0})),

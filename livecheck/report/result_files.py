@@ -49,9 +49,9 @@ EARLY_ENDS = (Exit.USAGE, Exit.UNDECIDED, Exit.INTERRUPTED, Exit.TERMINATED)
 # `inference_c4`, `inference_r2.5`, and what stands behind them where the work is another one
 LEVEL = late_pattern(
     r"inference_(c(?=[0-9]+(?:_|$))|r)([0-9]{1,9}(?:\.[0-9]{1,9})?(?:e[+-][0-9]{1,2})?)"
-    r"(?:_d([0-9]{1,9}))?(?:_t([0-9]{1,4}))?"
+    r"(?:_d([0-9]{1,9}))?(?:_t([0-9]{1,4}))?(?:_(responses))?"
 )
-WORK = {3: "depth", 4: "turns"}  # the groups of it that say which work a level has
+WORK = {3: "depth", 4: "turns", 5: "endpoint"}  # the groups of it that say which work a level has
 T = TypeVar("T")
 
 
@@ -189,7 +189,9 @@ def short_name(name: str) -> str:
 
 def work_of(figures: Mapping[str, Any], group: int) -> str | None:
     """What the figures of a level say of its work, as its name has it."""
-    value = figures.get({3: "depth_tokens", 4: "turns"}[group])
+    value = figures.get({3: "depth_tokens", 4: "turns", 5: "endpoint"}[group])
+    if isinstance(value, str):
+        return value[:20]
     return f"{value:d}" if type(value) is int else None
 
 
@@ -204,7 +206,7 @@ def guide_order(name: str) -> tuple[Any, ...]:
     """A sort key: the guide's steps in their order, levels from low to high, those with a work of
     their own behind the others."""
     level, kind = LEVEL.fullmatch(name), kind_of(name)
-    work = [int(level[group] or 0) for group in WORK] if level else []
+    work = [(level[group] or "").rjust(9) for group in WORK] if level else []
     place = KINDS.index(kind) if kind else len(KINDS)
     return place, work, float(level[2]) if level else 0.0, name
 
@@ -317,8 +319,9 @@ def level_name(level: Mapping[str, Any]) -> str:
         value = figures.get(key) if isinstance(figures, dict) else None
         if is_number(value):
             assert isinstance(figures, dict)
-            depth, turns = (work_of(figures, group) for group in WORK)
+            depth, turns, endpoint = (work_of(figures, group) for group in WORK)
             work = (f"_d{depth}" if depth else "") + (f"_t{turns}" if turns else "")
+            work += f"_{endpoint}" if endpoint else ""
             return f"inference_{letter}{value:g}{work}"
     return "gateway_overhead" if isinstance(figures, dict) and figures.get("gateway") else "level"
 

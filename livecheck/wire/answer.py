@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from livecheck.core.json_value import MAX_JSON_BYTES, decode_or_none, number, pick
 from livecheck.core.late_pattern import late_pattern
 from livecheck.core.text import shorten
-from livecheck.wire import compression, silence, sse
+from livecheck.wire import compression, response_stream, silence, sse
 from livecheck.wire.chunk_form import unfinished, whole_findings
 from livecheck.wire.decode_figures import decode_figures, server_figures
 from livecheck.wire.error_words import (
@@ -185,8 +185,9 @@ class Answer:
             asked = json.loads(self.request.body or b"")  # our own, however long the prompt is
         except ValueError:
             return None
-        found = number(pick(asked, "max_tokens"))
-        return found if found is not None else number(pick(asked, "max_completion_tokens"))
+        names = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+        found = (number(pick(asked, name)) for name in names)
+        return next((each for each in found if each is not None), None)
 
     # what came
 
@@ -256,11 +257,16 @@ class Answer:
     def stream(self) -> sse.Stream:
         """The body read as an event stream."""
         kind, body, marks = self._stream_parts
-        found = sse.read_stream(kind, body, marks)
+        found: sse.Stream = self._reader.read_stream(kind, body, marks)
         if len(body) > MAX_BYTES or self.failure_kind == "flood":
             self.reply.keep_beginning()
             self.__dict__.pop("_decoded", None)  # made again of what is left
         return found
+
+    @property
+    def _reader(self) -> Any:
+        """The module that reads its kind of streams."""
+        return response_stream if response_stream.is_response_path(self.path) else sse
 
     @property
     def _stream_parts(self) -> tuple[str | None, bytes, Sequence[tuple[int, int]]]:
@@ -278,7 +284,7 @@ class Answer:
         """
         if self.wants_stream:
             if "stream" not in self.__dict__:
-                self.__dict__["stream"] = yield from sse.reading_steps(*self._stream_parts)
+                self.__dict__["stream"] = yield from self._reader.reading_steps(*self._stream_parts)
             yield
             _ = self.figures, self.merged_lags_ns
             yield

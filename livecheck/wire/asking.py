@@ -45,6 +45,7 @@ class Cause(Enum):
     USAGE = "the server refuses stream_options"
     FAILING = "every request fails"
     TIME = "the time for all levels is over"
+    ENDPOINT = "the server has no such endpoint"
 
 
 LIMIT_WINDOW_S = 60.0  # of a rate limit that does not say when it is over: most count by the minute

@@ -87,12 +87,15 @@ FORM_KINDS = (
     "foreign_event",
     "lost_characters",
     "progress",
+    # of the Responses API
+    "order",
+    "bare_events",
 )
 # Of both: what an operator may want to know, although no client fails that keeps to the standards.
 # All other kinds are breaches of the protocol: clients lose text, fail on it, or wait for ever.
 ODDITIES = (
     *("model_changes", "finish_dialect", "finish_repeated", "same_thoughts"),
-    *("named_chunk", "foreign_event", "lost_characters", "progress"),
+    *("named_chunk", "foreign_event", "lost_characters", "progress", "bare_events"),
 )
 LOST = "\ufffd"  # stands where a character could not be decoded
 EVENTS_AT_ONCE = 32  # in one of the steps of a reading: less than 1 ms

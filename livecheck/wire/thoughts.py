@@ -106,4 +106,5 @@ def asked_tokens(body: bytes) -> object:
         fields = json.loads(body)
     except ValueError:
         return None
-    return pick(fields, "max_tokens") or pick(fields, "max_completion_tokens")
+    names = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+    return next((found for name in names if (found := pick(fields, name))), None)

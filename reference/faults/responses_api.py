@@ -114,7 +114,7 @@ def tool_of_another_name(fields: Fields) -> None:
 _responses = functools.partial(row, "responses", options=OFFERED)
 AS_JSON = functools.partial(change_json, "backend")
 
-ROWS: tuple[Fault, ...] = (
+SDK_ROWS: tuple[Fault, ...] = (
     _responses(
         "responses-order",
         "items of a response are told that were never added",
@@ -171,8 +171,53 @@ ROWS: tuple[Fault, ...] = (
     ),
 )
 
+
+def measured(check: str, name: str, breaks: str, change: Change, status: Any = "FAIL") -> Fault:
+    """What benchmark.py must notice in a stream of this API."""
+    quick = {"ttft_ms": 5, "itl_ms": 2, "endpoints": ("responses",)}
+    asked = ("--endpoint", "responses", "--inference-only", "--requests", "3", "--max-tokens", "8")
+    install = on_responses(change)
+    return Fault(f"benchmark-{name}", breaks, "benchmark.py", check, install, status, quick, asked)
+
+
+BENCHMARK_ROWS: tuple[Fault, ...] = (
+    measured(
+        "requests", "responses-no-end", "responses have no response.completed", without(*ENDS)
+    ),
+    measured("requests", "responses-failed", "responses fail in the end", failed_in_the_end),
+    measured(
+        "stream",
+        "responses-order",
+        "items of a response are told that were never added",
+        without("response.output_item.added"),
+    ),
+    measured(
+        "stream",
+        "responses-text",
+        "the deltas of a response say another text than its end",
+        delta_changed("output_text", " the", " a"),
+    ),
+    measured(
+        "stream",
+        "responses-bare",
+        "the events of a response have no sequence_number and no output_index",
+        without_numbers,
+        "WARN",
+    ),
+)
+
+ROWS = (*SDK_ROWS, *BENCHMARK_ROWS)
+
 SOUND_ROWS: tuple[SoundVariant, ...] = (
     SoundVariant("responses-api", "there is a Responses API", (SDK,), nothing, OFFERED),
+    SoundVariant(
+        "responses-measured",
+        "the Responses API is measured, and a response waits in a queue first",
+        ("benchmark.py",),
+        on_responses(waits_first),
+        OFFERED,
+        ("--endpoint", "responses"),
+    ),
     SoundVariant(
         "responses-queued",
         "a response waits in a queue, and tells of more than clients know",

@@ -99,16 +99,22 @@ def client_metrics(
     """How late this program was, and whether so late that the figures are about itself.
 
     With kernel stamps a late read makes no figure wrong, as long as it does not merge two events.
-    A late send is not a part of any gap between events. Events that came together because the
-    server sent them so are merged, too: the lag of their reads is small beside the time from one
-    arrival of that answer to the next, while a client that is too slow reads late again and again.
+    A late send is not a part of any gap between events, and in a closed loop of no time at all,
+    because all count from the send: there it makes the load less by its share of the time that a
+    request takes. In an open loop times count from when it was due. Events that came together
+    because the server sent them so are merged, too: the lag of their reads is small beside the time
+    from one arrival of that answer to the next, while a client that is too slow reads late again
+    and again.
     """
     client = client or Client()
     clock, starvation = client.clock or clock, client.starvation or starvation
     found = Delays()
     for answer in answers:
         found.add(answer)
-    return delay_metrics(found, clock, figures["ttft_ms"]["p50"], starvation, client)
+    ttft_ms, e2e_ms = figures["ttft_ms"]["p50"], figures["e2e_ms"]["p50"]
+    is_open = figures["load_model"] == "open loop"
+    late_in_ms = ttft_ms if is_open else e2e_ms
+    return delay_metrics(found, clock, ttft_ms, starvation, client, late_in_ms)
 
 
 def delay_metrics(
@@ -117,14 +123,17 @@ def delay_metrics(
     ttft_p50_ms: float | None,
     starvation: Starvation,
     client: Client,
+    late_in_ms: float | None = None,
 ) -> dict[str, Any]:
-    """The same from the delays of all answers."""
+    """The same from the delays of all answers. `late_in_ms`: the median of the time that a late
+    send is a share of; the median TTFT without one."""
     harmful: Sequence[float] = found.lags
     if clock != USER_CLOCK:
         harmful = found.late_merges
         harmful = harmful if len(harmful) > MERGED_SHARE * found.events else []
     gap, ttft = metrics.percentile(found.gaps, 50) if found.gaps else None, ttft_p50_ms
-    bound = exceeds(harmful, gap) or exceeds(harmful, ttft) or exceeds(found.late, ttft)
+    late_in_ms = ttft if late_in_ms is None else late_in_ms
+    bound = exceeds(harmful, gap) or exceeds(harmful, ttft) or exceeds(found.late, late_in_ms)
     starved, share = starved_ms(found, starvation), client.cpu_share
     return {
         "clock": clock,

@@ -141,19 +141,20 @@ class Exchange:
 
     # the event loop
 
-    def _look(self) -> list[tuple[int, int]]:
+    def _look(self, now_ns: int) -> list[tuple[int, int]]:
         """What can be read or written; waits for it if nothing is there yet."""
         if not self._clock.has_stamped:
             return self._look_twice()
-        looked_before_ns = self._looked_ns
-        now_ns = self._looked_ns = time.perf_counter_ns()
-        is_idle = (self._has_work or self._untold) and self._has_time(now_ns)
+        self._unread_since_ns, self._looked_ns = self._looked_ns, now_ns
+        if not (self._has_work or self._untold):
+            return self._wait(now_ns)
+        is_idle = self._has_time(now_ns)
         events = self._selector.wait(0) if is_idle else self._wait(now_ns)
+        is_busy = bool(events) or not is_idle
         if self._untold:
-            self._tell_some(bool(events) or not is_idle, now_ns)
+            self._tell_some(is_busy, now_ns)
         elif self.in_spare_time:
-            self._has_work = self.in_spare_time(bool(events) or not is_idle)
-        self._unread_since_ns = looked_before_ns
+            self._has_work = self.in_spare_time(is_busy)
         return events
 
     def _look_twice(self) -> list[tuple[int, int]]:
@@ -181,11 +182,12 @@ class Exchange:
 
     def _handle_events(self) -> None:
         """Wait for something to happen, once, and deal with it."""
-        self._handle(self._look())
-        now_ns = time.perf_counter_ns()
+        now_ns = perf_counter_ns()
         if now_ns - self._checked_ns >= self._check_s * 1e9:
             self._checked_ns = now_ns
+            self._has_work = self.in_spare_time is not None  # perhaps: it is asked
             self._check_deadlines(now_ns)
+        self._handle(self._look(now_ns))
 
     def _handle(self, events: list[tuple[int, int]]) -> None:
         data = self._selector.data
@@ -340,8 +342,8 @@ class Exchange:
 
     def _read(self, slot: Slot) -> None:
         """Read once. This runs for each event of each stream: it does no more than it must."""
-        connection, clock = slot.connection, self._clock
-        assert connection
+        connection, reply, clock = slot.connection, slot.reply, self._clock
+        assert connection and reply
         try:
             data, ancillary, _, _ = connection.receive(READ_SIZE, ANCILLARY_SIZE)
         except BlockingIOError:
@@ -358,7 +360,16 @@ class Exchange:
         if not slot.stamp_ns <= stamp_ns <= now_ns < stamp_ns + LARGEST_LAG_NS:
             stamp_ns = clock.received_ns(ancillary, slot.stamp_ns, now_ns)
         clock.stamped_reads += 1
-        self._take(slot, data, stamp_ns, now_ns, now_ns - stamp_ns)
+        # what follows is `_take`, without the calls
+        slot.last_read_ns, slot.stamp_ns = now_ns, stamp_ns
+        raw, message = reply.raw, reply.message
+        raw += data
+        size = len(raw)
+        reply.ends.append(size)
+        reply.stamps_ns.append(stamp_ns)
+        reply.lag_ns.append(now_ns - stamp_ns)
+        if message.feed(data) or size >= slot.limit or message.error is not None:
+            self._end_after_read(slot)
 
     def _take(self, slot: Slot, data: bytes, stamp_ns: int, now_ns: int, lag_ns: int) -> None:
         """Keep what a read brought, and end the request with it, if that is to be."""
@@ -489,6 +500,7 @@ class Exchange:
             self._tell()
 
     def _tell(self) -> None:
+        self._has_work = True  # in spare time: perhaps
         if self.on_reply and self.on_reply(self._untold.popleft()):
             self._begin_no_more()
 

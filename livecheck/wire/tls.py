@@ -107,6 +107,8 @@ class Tls:
         try:
             while piece := self._object.read(READ_SIZE):
                 plain = plain + piece if plain else piece
+                if not self._incoming.pending and not self._object.pending():
+                    break  # all was read: to try it once more costs an exception
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:  # close_notify or an alert: nothing more will arrive

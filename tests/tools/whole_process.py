@@ -13,7 +13,7 @@ after the read). Each is one process on one core, with a real-time priority if t
 
 Linux only. Errors in µs, medians over the runs. With TLS the server has no kernel time of a
 request, so that its own queue is in the error of the TTFT: compare it with the C client's, which
-knows no TLS, or event times. Requests and rows of the log are matched by their order.
+knows no TLS, or event times. A record and a row of the log are matched by the id of the answer.
 
 Example:
     python tests/tools/whole_process.py --truth-server ./truth_server --c-client ./truth_client \
@@ -84,7 +84,7 @@ def command_of(
     return [*on_core(args.cores[0] if args.cores else None, args.priority), *map(str, words)]
 
 
-# --- what a client says, as (time of sending in ns, event times since then in ns)
+# --- what a client says, as (number of the request, event times since its sending in ns)
 
 Said = tuple[int, list[int]]
 
@@ -95,7 +95,7 @@ def said_by_benchmark(path: Path) -> tuple[list[Said], dict[str, Any]]:
     failed = [each["error_text"] for each in records if each["error"]]
     assert not failed, failed[0]
     said = [
-        (round(each["sent_ms"] * 1e6), [round(time_ms * 1e6) for time_ms in each["event_ms"]])
+        (int(each["answer_id"][-8:]), [round(time_ms * 1e6) for time_ms in each["event_ms"]])
         for each in records
     ]
     return said, document["metrics"]["client"]
@@ -108,17 +108,16 @@ def said_by_client(path: Path, log: Sequence[Row]) -> list[Said]:
     for each in json.loads(path.read_text())["reqs"]:
         kind = kinds[each["rid"]]
         times = zip(each["seq"], each["t"], strict=True)
-        said.append((each["t0"], [t - each["t0"] for seq, t in times if kind[seq] == "c"]))
+        said.append((each["rid"], [t - each["t0"] for seq, t in times if kind[seq] == "c"]))
     return said
 
 
 def errors(said: Sequence[Said], log: Sequence[Row]) -> dict[str, list[float]]:
     """All errors in µs, by their name."""
-    assert len(said) <= len(log), f"{len(said)} requests, {len(log)} in the log"
+    rows = {row["rid"]: row for row in log}
     found: dict[str, list[float]] = {name: [] for name in ERRORS}
-    rows = sorted(log, key=lambda row: row.get("krecv") or row["recv"])
-    rows = rows[len(log) - len(said) :]  # those before are of the warm-up
-    for (_, times), row in zip(sorted(said, key=lambda each: each[0]), rows, strict=True):
+    for rid, times in said:
+        row = rows[rid]
         begun = row.get("krecv") or row["recv"]
         true = [
             sent - begun for kind, sent in zip(row["kind"], row["sent"], strict=True) if kind == "c"

@@ -84,6 +84,13 @@ class Cleaner:
         return cleaned
 
     def _value(self, value: Any, key: str = "", whole: bool = False, depth: int = 0) -> Any:
+        kind = type(value)
+        if value is None or kind is bool or kind is array:  # an array has times of ours alone
+            return value
+        if kind is float:
+            return value if math.isfinite(value) else None  # servers do send NaN
+        if kind is int:
+            return clean_integer(value)
         if isinstance(value, Enum):
             value = value.value
         if value is None or isinstance(value, (bool, array)):  # an array has times of ours alone

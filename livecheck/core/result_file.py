@@ -72,8 +72,12 @@ def _list_parts(item: Iterable[Any], start: str, between: str, end: str) -> Iter
 
 
 def _json_value(item: Any) -> bytes:
-    text = json.dumps(item, ensure_ascii=False, allow_nan=False, default=list)  # of an array
+    text = _ENCODE(item)
     return text.encode("utf-8", "replace")  # a server's lone surrogates
+
+
+# `default`: of an array
+_ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=list).encode
 
 
 def write_atomically(path: Path, content: str | Iterable[bytes]) -> None:

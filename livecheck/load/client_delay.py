@@ -66,7 +66,7 @@ class Client:
 class Delays:
     """What the answers of a level tell of this program, in ms."""
 
-    lags: array[float] = field(default_factory=lambda: array("d"))
+    lags_ns: array[int] = field(default_factory=lambda: array("q"))
     late: list[float] = field(default_factory=list)
     late_merges: list[float] = field(default_factory=list)
     gaps: array[float] = field(default_factory=lambda: array("d"))  # between arrivals of output
@@ -75,8 +75,13 @@ class Delays:
     begun_ns: int | None = None  # of the first request
     ended_ns: int | None = None  # of the last one
 
+    @property
+    def lags(self) -> array[float]:
+        """How long the bytes of each read lay unread."""
+        return array("d", [lag / 1e6 for lag in self.lags_ns])
+
     def add(self, answer: Timed) -> None:
-        self.lags.extend(map(ms, answer.lag_ns))
+        self.lags_ns.extend(array("q", answer.lag_ns))
         if answer.late_ns is not None:
             self.late.append(ms(answer.late_ns))
         self.merged += len(answer.merged_lags_ns)
@@ -127,7 +132,8 @@ def delay_metrics(
 ) -> dict[str, Any]:
     """The same from the delays of all answers. `late_in_ms`: the median of the time that a late
     send is a share of; the median TTFT without one."""
-    harmful: Sequence[float] = found.lags
+    lags = found.lags
+    harmful: Sequence[float] = lags
     if clock != USER_CLOCK:
         harmful = found.late_merges
         harmful = harmful if len(harmful) > MERGED_SHARE * found.events else []
@@ -139,7 +145,7 @@ def delay_metrics(
         "clock": clock,
         "processes": client.processes,
         "cpu_share": None if share is None else round(share, 3),
-        "lag_ms": metrics.summary(found.lags),
+        "lag_ms": metrics.summary(lags),
         "send_lag_ms": metrics.summary(found.late),
         "merged_reads": found.merged,
         "arrival_gap_ms": None if gap is None else round(gap, 3),

@@ -293,7 +293,7 @@ def reading_steps(
     if not (content_type or "").strip().lower().startswith("text/event-stream"):
         reader.complain("content_type", f"Content-Type is {content_type or 'missing'}")
     found = _Events(body, marks)
-    if max(body.count(b"\n"), body.count(b"\r") if found.has_cr else 0) > MAX_LINES:
+    if len(body) > MAX_LINES and max(body.count(b"\n"), body.count(b"\r")) > MAX_LINES:
         reader.complain("flood", f"the stream has more than {MAX_LINES:,} lines")
         return reader.close()
     reader.stream.comments = _comments(body)

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Sized
+from typing import TYPE_CHECKING
 
 from livecheck.wire.clock import KERNEL_CLOCK, USER_CLOCK, Clock
 from livecheck.wire.connection import Failure, Handshake, Pool, Target
 from livecheck.wire.conversation import Conversations, Following
 from livecheck.wire.dialect import Dialect
 from livecheck.wire.exchange import AtStart, ClosedLoop, OnReply, OpenLoop, SlotPool, SpareWork
-from livecheck.wire.handed_in import HandedIn
 from livecheck.wire.request import MAX_BYTES, MAX_STREAM_BYTES, Reply, Request, most_bytes
+
+if TYPE_CHECKING:
+    from livecheck.wire.handed_in import HandedIn
 
 __all__ = [
     "KERNEL_CLOCK",
@@ -141,4 +144,6 @@ class Wire:
         """An exchange that is given its requests one by one; see there. No other one may run
         meanwhile."""
         common = (self._pool, self.timeout_s, on_reply, True, (), self.dialect, in_spare_time)
+        from livecheck.wire.handed_in import HandedIn
+
         return HandedIn(*common)

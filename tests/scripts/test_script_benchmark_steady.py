@@ -32,11 +32,13 @@ def test_a_level_has_figures_of_its_steady_window(sim: Deployment) -> None:
     finished = bench(sim, "--inference-only", *arguments)
     figures = level(finished, 4)["metrics"]
     steady = figures["steady"]
-    assert 0 <= steady["start_ms"] < LONG_MS / 2
-    assert 5 * LONG_MS <= steady["end_ms"] + 1 < 1e3 * figures["wall_s"] - LONG_MS / 2
-    assert 0.7 < steady["share"] < 0.95
-    assert 16 <= steady["requests"] < 22
-    assert 3 < steady["in_flight_mean"] <= 4
+    assert 0 <= steady["start_ms"] < 2 * LONG_MS
+    assert 4 * LONG_MS <= steady["end_ms"] < 1e3 * figures["wall_s"] - LONG_MS / 2
+    assert steady["end_ms"] - steady["start_ms"] == pytest.approx(
+        1e3 * figures["wall_s"] * steady["share"], rel=1e-3
+    )
+    assert 10 <= steady["requests"] < 22
+    assert 2 < steady["in_flight_mean"] <= 4
     assert TTFT_MS - 1 <= steady["ttft_ms"]["p50"] < 2 * TTFT_MS
     assert steady["itl_ms"]["p50"] == pytest.approx(ITL_MS, rel=0.3)
     for key in ("output_tokens_per_s", "requests_per_s"):
@@ -93,31 +95,33 @@ def test_a_file_of_short_then_long_prompts_is_not_a_trend(tmp_path: Path) -> Non
 # --- --precision
 
 
-def test_a_level_goes_on_until_its_medians_are_exact(sim: Deployment) -> None:
-    arguments = ("--concurrency", 2, "--precision", "20%", "--max-time", 60, "--max-tokens", 3)
-    finished = bench(sim, "--inference-only", *arguments)
-    document = level(finished, 2)
+def test_a_level_goes_on_until_its_medians_are_exact() -> None:
+    """The answers are so slow that what else this machine does is a small part of their time."""
+    arguments = ("--concurrency", 4, "--precision", "30%", "--max-time", 60, "--max-tokens", 3)
+    with running(engine="sim", slots=4, rate_limit=0, ttft_ms=250, itl_ms=25) as deployment:
+        finished = bench(deployment, "--inference-only", *arguments)
+    document = level(finished, 4)
     found, records = document["metrics"]["precision"], document["requests"]
     assert finished.code == 0
-    assert found["reached"] and found["looks"] == 1 and found["requests"] >= 64
-    assert found["requests"] + 2 <= len(records) < found["requests"] + 40, "it ended soon after"
+    assert found["reached"] and found["looks"] >= 1 and found["requests"] >= 64
+    assert found["requests"] + 4 <= len(records) < 2 * found["requests"], "it ended soon after"
     for key in ("ttft_ms", "tokens_per_s"):
-        assert found[key]["half_width_share"] <= 0.2
+        assert found[key]["half_width_share"] <= 0.3
         assert found[key]["low"] <= document["metrics"][key]["p50"] <= found[key]["high"]
-    assert "precision           ±20 % reached with" in finished.out
-    assert "concurrency 2: requests until ±20 %, for at most 60 s" in finished.err
+    assert "precision           ±30 % reached with" in finished.out
+    assert "concurrency 4: requests until ±30 %, for at most 60 s" in finished.err
     options = document["options"]
-    assert (options["precision"], options["max_time"]) == (0.2, 60)
+    assert (options["precision"], options["max_time"]) == (0.3, 60)
 
 
 def test_a_level_that_is_not_exact_in_time_says_so(sim: Deployment) -> None:
-    arguments = ("--precision", "0.05", "--max-time", 1, "--max-tokens", 3)
+    arguments = ("--precision", "0.05", "--max-time", 3, "--max-tokens", 3)
     finished = bench(sim, "--inference-only", *arguments)
     found = level(finished)["metrics"]["precision"]
     assert finished.code == 0
-    assert not found["reached"] and found["reason"] == "its time of 1 s was over"
-    assert 0 < found["requests"] < 30 and found["ttft_ms"] is None
-    assert "±5 % not reached (its time of 1 s was over)" in " ".join(finished.out.split())
+    assert not found["reached"] and found["reason"] == "its time of 3 s was over"
+    assert 0 < found["requests"] < 64 and found["ttft_ms"] is None
+    assert "±5 % not reached (its time of 3 s was over)" in " ".join(finished.out.split())
 
 
 def test_a_level_of_nothing_but_failures_ends_at_once_and_says_why() -> None:
@@ -133,7 +137,10 @@ def test_an_interrupted_level_does_not_blame_its_time(sim: Deployment, tmp_path:
     arguments = ("--inference-only", "--precision", "5%", "--max-time", 60, "--max-tokens", 4)
     target = ("--url", sim.url, "--api-key", sim.api_key)
     process = start_script("benchmark.py", *target, *arguments, "--results", tmp_path)
-    time.sleep(3)
+    assert process.stderr
+    while "requests until" not in process.stderr.readline():
+        assert process.poll() is None
+    time.sleep(1)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
     assert process.returncode == 130

@@ -24,10 +24,10 @@ from livecheck.wire.answer import Answer
 
 MOST_CPU_SHARE = 0.6  # of a core, by the reads of the busiest moments
 MOMENT_NS = 100_000_000
-# A core takes more than these; with less nothing has to be measured. A stream has rarely more than
-# 300 events a second.
-STREAMS_OF_A_CORE = 64
-EVENTS_OF_A_CORE = 8_000  # a second
+# A core takes more than these, also if a stream has some hundred events a second; up to here no
+# process is kept ready, since that takes 20 ms.
+STREAMS_OF_A_CORE = 256
+EVENTS_OF_A_CORE = 25_000  # a second
 MOST = 64  # processes that are kept ready without being asked for
 
 

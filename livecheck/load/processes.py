@@ -31,7 +31,7 @@ from livecheck.load.channel import Channel, Message
 from livecheck.load.client_delay import Client
 from livecheck.load.examples import Examples
 from livecheck.load.level import Level, Session, beside, measure_level
-from livecheck.load.parts import part_of
+from livecheck.load.parts import part_of, warmup_of
 from livecheck.load.process_count import busy_by, most_parts, processes_for
 from livecheck.load.worker import Job, Outcome, Relay, Worker, serve, when
 from livecheck.wire import dialect
@@ -118,12 +118,18 @@ class Processes:
         self.steps = memoryview(mmap.mmap(-1, STEP_BYTES * max(1, count))).cast("Q")
 
     def __enter__(self) -> Callable[[Session, Level], None]:
-        for number in range(self._count):
-            INTERRUPTION.postpone()
-            try:
-                self._fork(number)
-            finally:
-                INTERRUPTION.resume()
+        try:
+            for number in range(self._count):
+                INTERRUPTION.postpone()
+                try:
+                    self._fork(number)
+                finally:
+                    INTERRUPTION.resume()
+        except OSError as error:  # too many processes, or no memory
+            if self._run.args.processes is not None:
+                self.__exit__()
+                why = f"cannot start {self._count} processes: {error.strerror}"
+                raise CannotCheck(why) from None
         return self.measure
 
     def __exit__(self, *_: object) -> None:
@@ -206,11 +212,12 @@ class Division:
         for process in self._processes:
             process.begin(self._job(process.number))
         try:
-            self._watch(f"{count} processes warm up", None, self._all_are_ready)
+            self._watch(f"{count} processes warm up", self._warmup_count(), self._all_are_ready)
             with beside(self._session, level):
                 self._start()
-                told, planned = f"requests, by {count} processes", level.load.planned
-                self._watch(told, planned, self._all_are_over)
+                planned = level.load.planned
+                told = "requests" if planned is None else f"{planned} requests"
+                self._watch(f"{told}, by {count} processes", planned, self._all_are_over)
         finally:
             INTERRUPTION.postpone()
             try:
@@ -238,6 +245,10 @@ class Division:
             deep=session.deep,
         )
 
+    def _warmup_count(self) -> int:
+        count, asked = len(self._processes), self._session.run.args.warmup
+        return sum(warmup_of(asked, self._level.load, place, count) for place in range(count))
+
     # while it runs
 
     def _all_are_ready(self) -> bool:
@@ -258,8 +269,7 @@ class Division:
             self._stop_others(self._level.stopped or Stop(Cause.FAILING), None)
 
     def _watch(self, what: str, total: int | None, is_done: Callable[[], bool]) -> None:
-        label = f"{self._level.load.title}: {'' if total is None else f'{total} '}{what}"
-        with self._session.run.progress(label, total) as step:
+        with self._session.run.progress(f"{self._level.load.title}: {what}", total) as step:
             shown = sum(self._steps)
             while not is_done():
                 self._listen(LOOK_S)

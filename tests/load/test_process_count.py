@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +62,15 @@ def test_a_core_is_left_time_for_what_comes_at_once(share: float, at_most: int, 
 
 def test_small_levels_keep_no_process_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_count, "cores", lambda: 8)
-    assert kept_ready(options(), [Load(8, 8), Load(64, 64)], 128) == 0
+    assert kept_ready(options(), [Load(8, 8), Load(256, 256)], 128) == 0
     assert kept_ready(options(), [Load(1000, 10, rate_per_s=5.0)], 128) == 0
-    assert kept_ready(options(), [Load(1000, 1000)], 128) == 8
-    assert kept_ready(options(), [Load(1000, 1000, rate_per_s=200.0)], 128) == 4
+    assert kept_ready(options(), [Load(1000, 1000)], 128) == 4
+    assert kept_ready(options(), [Load(5000, 5000)], 128) == 8
+    assert kept_ready(options(), [Load(1000, 1000, rate_per_s=200.0)], 128) == 2
     assert kept_ready(options(warmup=0), [Load(1000, 1000)], 128) == 0
     assert kept_ready(options(processes=1), [Load(1000, 1000)], 128) == 0
     assert kept_ready(options(processes=3), [Load(8, 8)], 128) == 3
-    search = options(find_capacity=True, max_level=256)
+    search = options(find_capacity=True, max_level=1024)
     assert kept_ready(search, [Load(4, 16)], 128) == 4
 
 
@@ -117,3 +120,33 @@ def test_a_level_that_is_too_much_for_one_is_divided(
     assert code == 0
     assert ("so 2 processes measure this level (--processes 1: one does)" in err) is not forbidden
     assert ("2 processes warm up" in err) is not forbidden
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "words"),
+    [
+        (("--processes", "2"), 3, "cannot start 2 processes: Resource temporarily unavailable"),
+        ((), 0, "concurrency 4: 4 requests"),  # nobody has asked for more than one
+    ],
+)
+def test_a_system_that_starts_no_process(
+    asked: tuple[str, ...],
+    code: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    def refuse() -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(process_count, "cores", lambda: 2)
+    monkeypatch.setattr(process_count, "can_divide", lambda: True)
+    monkeypatch.setattr(process_count, "STREAMS_OF_A_CORE", 1)
+    with running(engine="sim", ttft_ms=5, itl_ms=1, slots=4, rate_limit=0) as deployment:
+        monkeypatch.setattr(os, "fork", refuse)
+        options = ["--concurrency", "4", "--requests", "4", "--max-tokens", "4", *asked]
+        access = ["--url", deployment.url, "--api-key", deployment.api_key, "--inference-only"]
+        found = load_script("benchmark.py").main([*access, *options, "--results", str(tmp_path)])
+        monkeypatch.undo()
+    assert (found, words in capsys.readouterr().err) == (code, True)

@@ -10,7 +10,8 @@
 #               minutes)
 # make soak     set up, run every script 20 times against a sound deployment: no alarm
 # make peers    install nginx, HAProxy, Caddy (as root, with apt-get), LiteLLM and Locust; test the
-#               scripts against these and llama.cpp's own server (five minutes)
+#               scripts against these and llama.cpp's own server (five minutes); other clients
+#               beside benchmark.py: make peers-clients
 # make fidelity  how exact benchmark.py is on this machine, from 1 to 1,000 streams: a table (two
 #               minutes)
 # make peers-clients  install servebench, guidellm and aiperf, each in an environment of its own (8

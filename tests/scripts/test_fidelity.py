@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from helpers.plain_client import family, on_linux
@@ -45,11 +47,11 @@ def test_a_planted_delay_of_the_client_is_in_the_table() -> None:
     def disturb() -> None:
         while not stop.wait(0.03):
             for pid in family(os.getpid()) - {os.getpid()}:
-                command = open(f"/proc/{pid}/cmdline", "rb").read()
-                if b"benchmark.py" in command:
-                    os.kill(pid, signal.SIGSTOP)
-                    time.sleep(0.06)
-                    os.kill(pid, signal.SIGCONT)
+                with contextlib.suppress(OSError):  # it has just ended
+                    if b"benchmark.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        os.kill(pid, signal.SIGSTOP)
+                        time.sleep(0.06)
+                        os.kill(pid, signal.SIGCONT)
 
     disturbing = threading.Thread(target=disturb)
     disturbing.start()

@@ -420,7 +420,10 @@ def plain_number(value: float | None, digits: int) -> str:
 
 
 def named(name: str) -> Client:
-    return {client.name: client for client in CLIENTS}[name]
+    known = {client.name: client for client in CLIENTS}
+    if name not in known:
+        raise argparse.ArgumentTypeError(f"there is no {name!r} among {', '.join(known)}")
+    return known[name]
 
 
 def build_parser() -> argparse.ArgumentParser:

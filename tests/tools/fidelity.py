@@ -42,6 +42,7 @@ TTFT_MS, ITL_MS, TOKENS = 100.0, 20.0, 64
 # the row tells of.
 MOST_PER_S, MOST_TLS_PER_S = 50_000, 25_000
 LEAST_REQUESTS = 4
+KINDS = {"plain": False, "tls": True}
 
 
 @dataclass
@@ -177,7 +178,7 @@ def machine() -> str:
 def table(args: argparse.Namespace) -> Iterator[str]:
     yield f"What benchmark.py reported minus what was true: {date.today()}, {machine()}"
     yield from HEAD
-    for tls in args.kinds:
+    for tls in (KINDS[kind] for kind in args.kinds):
         for streams in args.streams:
             trial = trial_of(streams, tls, args)
             try:
@@ -199,8 +200,7 @@ def build_parser() -> argparse.ArgumentParser:
     spread = "when the streams send: reference/truth.py explains it (default even)"
     add("--spread", choices=("asked", "even", "together"), default="even", help=spread)
     add("--processes", type=int, metavar="N", help="--processes of benchmark.py")
-    kinds = {"plain": (False,), "tls": (True,), "both": (False, True)}
-    add("--kinds", type=kinds.__getitem__, default=kinds["both"], help="plain, tls or both")
+    add("--kinds", nargs="+", choices=KINDS, default=tuple(KINDS), help="without TLS, with it")
     return parser
 
 

@@ -37,8 +37,8 @@ TOP = {
 WITHOUT_UNIT = {  # counts and words
     *("index", "status", "error", "error_text", "excluded", "output_tokens", "token_source"),
     *("output_events", "prompt_tokens", "cached_tokens", "finish_reason", "complaints"),
-    *("progress_events", "thoughts_only", "silence_phase", "comments"),
-    *("output_arrivals", "no_rate", "token_doubts", "server_predicted_tokens"),
+    *("progress_events", "thoughts_only", "silence_phase", "comments", "answer_id"),
+    *("output_arrivals", "no_rate", "token_doubts", "server_predicted_tokens", "thinking_source"),
 }
 
 

@@ -180,6 +180,7 @@ class Connection:
         runner = self.environment.runner
         if not self.master:
             runner.stop()
+            self.stop()  # the master may have asked for the same: wait until it is done
             self.environment.process_exit_code = int(Exit.OK)
             return
         self.master.end_test()

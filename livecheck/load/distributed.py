@@ -76,7 +76,7 @@ class Part:
 class Collection:
     """The records of one test, from all its workers."""
 
-    test: int  # its number: what is said of another one is left out
+    test: str  # its name: what is said of another one, also of another master, is left out
     parts: dict[str, Part] = field(default_factory=dict)
     records: Records = field(default_factory=list)
     repeated: int = 0  # records that had come already
@@ -370,7 +370,8 @@ def verdict(
     if bad and (len(bad) == len(kept) or len(bad) / len(kept) > allowed):
         return Status.FAIL, f"{told}: {error_words(bad)}{stopped}"
     if is_limited(collection):
-        return Status.SKIP, f"stopped after {plural(len(kept), 'request')}{stopped}"
+        words = collection.stopped[1] if collection.stopped else ""
+        return Status.SKIP, f"stopped after {plural(len(kept), 'request')}: {words}"
     if not kept:
         return Status.SKIP, f"no request was answered{stopped}"
     if bad:

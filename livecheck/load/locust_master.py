@@ -7,6 +7,7 @@ imports it.
 
 from __future__ import annotations
 
+import secrets
 import shlex
 import sys
 import time
@@ -66,22 +67,17 @@ class Master:
         self.exit_code = Exit.OK
         self.interrupted: type[BaseException] | None = None  # by a signal, while a test ran
         self.run: Run | None = None
-        self._tests = 0
+        self.test = ""  # the name of the test that runs, or ran last
         self._is_ending = False
         self._ended = Event()  # whether the test is saved; at first there is none
         self._ended.set()
 
-    @property
-    def test(self) -> int:
-        """The number of the test that runs, or ran last."""
-        return self._tests
-
     def begin(self, run: Run) -> None:
         """A test starts; `run` has its settings."""
-        self._tests += 1
+        self.test = secrets.token_hex(8)
         self.run, self.interrupted = run, None
         self._ended.clear()
-        self.collection = distributed.Collection(self._tests)
+        self.collection = distributed.Collection(self.test)
         if isinstance(runner := self.environment.runner, MasterRunner):
             for client in runner.clients.ready:
                 self.collection.part_of(client.id)
@@ -139,7 +135,7 @@ class Master:
         else:
             runner.stop()
         self._ended.wait(LONGEST_END_S)
-        if self.is_headless and not self._tests:
+        if self.is_headless and not self.test:
             self.exit_code = worst([self.exit_code, Exit.UNDECIDED])
 
     @property
@@ -150,7 +146,7 @@ class Master:
         runner, heard_s, heard = self.environment.runner, time.monotonic(), -1
         if not isinstance(runner, MasterRunner):
             return
-        runner.send_message(FINISH, {"test": self._tests})
+        runner.send_message(FINISH, {"test": self.test})
         while not self.collection.is_whole(self._gone(runner)):
             said = sum(part.begun + len(part.seen) for part in self.collection.parts.values())
             if said != heard:

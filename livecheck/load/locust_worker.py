@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-from gevent.event import AsyncResult
+from gevent.event import AsyncResult, Event
 from locust.exception import StopUser
 
 from livecheck.core.cleaning import Cleaner
@@ -39,9 +39,12 @@ from livecheck.wire.request import Reply
 from livecheck.wire.starvation import Starvation
 from livecheck.wire.wire import raise_descriptor_limit
 
+# It runs a command of the system's the first time, and gevent does not like a fork beside threads.
+PLATFORM = platform.platform(terse=True)
 SEND_S = 0.25  # how often the master hears of a worker
 # Answers are read while something is to be read only when so many bytes of them wait.
 URGENT_BYTES = 32 << 20
+LONGEST_END_S = 60.0  # to work out what is left when the users are gone takes far less
 ENDLESS_S = 1e9  # the users decide how long a test is
 STREAM = "stream"  # the type of the requests in Locust's statistics
 
@@ -59,7 +62,7 @@ class EagerCondenser(Condenser):
 class Worker:
     """One test, in one process. `send` takes a message to the master."""
 
-    def __init__(self, environment: Any, run: Run, send: Send, test: int):
+    def __init__(self, environment: Any, run: Run, send: Send, test: str):
         self.environment, self.run, self.test = environment, run, test
         self._send = send
         self._stack = contextlib.ExitStack()
@@ -72,6 +75,7 @@ class Worker:
         self._delays, self._ttfts, self._client = Delays(), list[float](), Client()
         self._stopped: Stop | None = None
         self._is_ready = self._is_over = False
+        self._ended = Event()
         self._has_woken = False  # whether a user can go on, and has not yet
         self._cleaner = Cleaner(run.secrets)
 
@@ -120,7 +124,7 @@ class Worker:
             "api_base": self.run.target["api_base"],
             "clock": self._wire.clock,
             "python": platform.python_version(),
-            "platform": platform.platform(terse=True),
+            "platform": PLATFORM,
             "tool_version": TOOL_VERSION,
         }
 
@@ -134,6 +138,7 @@ class Worker:
     def finish(self) -> None:
         """The users are gone: work out what is left, and tell it."""
         if self._is_over:
+            self._ended.wait(LONGEST_END_S)  # who returns may end the process
             return
         self._is_over = True
         told: dict[str, Any] = {}
@@ -146,6 +151,7 @@ class Worker:
         finally:
             self._tell(distributed.END, **told)
             self._stack.close()
+            self._ended.set()
 
     def _finish(self) -> dict[str, Any]:
         self._client.end()
@@ -293,7 +299,7 @@ def settings_of_worker(args: Any) -> None:
     args.results = Path(tempfile.gettempdir())
 
 
-def begin_worker(environment: Any, run: Run, send: Send, test: int) -> Worker:
+def begin_worker(environment: Any, run: Run, send: Send, test: str) -> Worker:
     """A worker that is ready; one that cannot ask tells so, and its users end at once."""
     worker = Worker(environment, run, send, test)
     try:

@@ -40,6 +40,7 @@ class Swarm:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # a group of its own, as a shell gives to a command
                 env={**os.environ, **self.environment, **environment},
             )
         self.processes.append(process)
@@ -86,9 +87,9 @@ def swarm(folder: Path, **environment: str) -> Iterator[Swarm]:
         yield found
     finally:
         for process in found.processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with what --processes has started
+            process.wait()
 
 
 def checks_of(document: Mapping[str, Any]) -> dict[str, str]:

@@ -40,12 +40,12 @@ def request(index: int, **changes: Any) -> dict[str, Any]:
 
 
 def says(kind: str, begun: int = 0, **more: Any) -> dict[str, Any]:
-    return {"kind": kind, "test": 1, "begun": begun, **more}
+    return {"kind": kind, "test": "t", "begun": begun, **more}
 
 
 def collected(*said: tuple[str, float, dict[str, Any]]) -> Collection:
     """What came: (worker, when, message)."""
-    found = Collection(1)
+    found = Collection("t")
     for name, at_s, message in said:
         found.take(name, message, at_s)
     return found
@@ -53,7 +53,7 @@ def collected(*said: tuple[str, float, dict[str, Any]]) -> Collection:
 
 def whole_test(clients: dict[str, dict[str, Any]] | None = None) -> Collection:
     """Two workers with four requests each, who ran for ten seconds."""
-    found = Collection(1)
+    found = Collection("t")
     for name in ("a", "b"):
         client = CLIENT | (clients or {}).get(name, {})
         found.take(name, says(HELLO, model="m"), 0.0)
@@ -151,7 +151,7 @@ def test_workers_that_asked_different_models_are_told() -> None:
 
 def test_what_another_test_says_is_left_out() -> None:
     found = whole_test()
-    found.take("a", says(RECORDS, 9, records=[request(7)]) | {"test": 2}, 9.0)
+    found.take("a", says(RECORDS, 9, records=[request(7)]) | {"test": "other"}, 9.0)
     assert len(found.records) == 8
     assert checks_of(found)["workers"].status is Status.PASS
 
@@ -177,7 +177,7 @@ def test_what_is_not_of_this_version_is_counted_and_never_an_error(damaged: dict
 
 @pytest.mark.parametrize("changes", [{}, {"ttft_ms": None, "event_ms": []}, {"error": "503"}])
 def test_a_record_that_is_taken_has_all_that_is_judged(changes: dict[str, Any]) -> None:
-    found = Collection(1)
+    found = Collection("t")
     least = {key: value for key, value in request(0, **changes).items() if key in NEEDED}
     found.take("a", says(RECORDS, 1, records=[least]), 1.0)
     found.take("a", says(END, 1, client=CLIENT), 2.0)
@@ -225,5 +225,5 @@ def test_one_worker_that_was_too_slow_makes_the_level_client_bound() -> None:
 
 
 def test_no_worker_is_undecided() -> None:
-    checks = checks_of(Collection(1))
+    checks = checks_of(Collection("t"))
     assert exit_code_of(list(checks.values())) is Exit.UNDECIDED

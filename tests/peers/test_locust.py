@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import statistics
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +22,7 @@ from livecheck.wire import client_error
 from reference import Deployment, running
 
 KEY = "sk-locust-0123456789abcdef"
+COUNTED = "stream   E2E"  # in Locust's table, once requests have ended
 TOKENS, ITL_MS = 24, 20
 
 
@@ -112,8 +113,7 @@ def test_a_killed_worker_is_told_with_what_it_had_begun(here: Swarm, truth: str)
     users = ("-u", 4, "-r", 4, "-t", "9s", "--max-tokens", TOKENS)
     master = here.master(2, "--headless", *users, "--host", truth)
     killed, other = here.worker(1), here.worker(2)
-    here.wait_for("Sending spawn jobs")
-    time.sleep(3)
+    here.wait_for(COUNTED)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     told(truth)
@@ -135,8 +135,7 @@ def test_ctrl_c_saves_what_there_is_and_no_key_is_anywhere(here: Swarm, sim: Dep
     users = ("-u", 4, "-r", 4, "--max-tokens", 8, "--slo", "ttft_p50=10s")
     master = here.master(2, "--headless", "--loglevel", "DEBUG", *users, "--host", sim.url)
     workers = [here.worker(each, INFERENCE_API_KEY=KEY) for each in (1, 2)]
-    here.wait_for("All users spawned")
-    time.sleep(2)
+    here.wait_for(COUNTED)
     master.send_signal(signal.SIGINT)
     assert master.wait(LONGEST_S) == 130, here.output()
     assert [worker.wait(LONGEST_S) for worker in workers] == [0, 0]
@@ -149,6 +148,18 @@ def test_ctrl_c_saves_what_there_is_and_no_key_is_anywhere(here: Swarm, sim: Dep
     assert checks_of(document)["workers"] == "PASS"
     assert KEY not in here.everything
     assert KEY[:12] not in here.everything
+
+
+def test_ctrl_c_in_the_terminal_reaches_all_processes_at_once(here: Swarm, sim: Deployment) -> None:
+    ports = ("--master-port", here.port, "--master-bind-port", here.port, "--processes", 2)
+    users = ("-u", 4, "-r", 4, "--max-tokens", 8, "--api-key", KEY)
+    local = here.start("--headless", *ports, *users, "--host", sim.url, name="master")
+    here.wait_for(COUNTED)
+    os.killpg(local.pid, signal.SIGINT)
+    assert local.wait(LONGEST_S) == 130, here.output()
+    document = here.document("inference_c4")
+    assert checks_of(document)["workers"] == "PASS"
+    assert len({each["worker"] for each in good(document)}) == 2
 
 
 def test_one_process_follows_the_stages_of_a_load_shape(here: Swarm, sim: Deployment) -> None:

@@ -40,7 +40,7 @@ def test_a_level_has_figures_of_its_steady_window(sim: Deployment) -> None:
     assert 10 <= steady["requests"] < 22
     assert 2 < steady["in_flight_mean"] <= 4
     assert TTFT_MS - 1 <= steady["ttft_ms"]["p50"] < 2 * TTFT_MS
-    assert steady["itl_ms"]["p50"] == pytest.approx(ITL_MS, rel=0.3)
+    assert 0.7 * ITL_MS < steady["itl_ms"]["p50"] < 3 * ITL_MS
     for key in ("output_tokens_per_s", "requests_per_s"):
         assert steady[key] > figures[key], "the tail is not in it"
     assert steady["output_tokens_per_s"] < 4 * TOKENS / LONG_MS * 1e3

@@ -49,6 +49,7 @@ from common import CannotCheck, Check, Document, NoAccess, Run, Status
 from livecheck.core.address import read_address
 from livecheck.core.checks import passed, warned, with_answers
 from livecheck.core.credentials import check_token
+from livecheck.core.later import later
 from livecheck.core.options import option_type, positive_number
 from livecheck.core.settings import is_in_clear
 from livecheck.core.text import counted, plural
@@ -57,7 +58,6 @@ from livecheck.load import (
     client_delay,
     depth,
     drift,
-    gateway_cost,
     gateway_probes,
     level_plan,
     precision,
@@ -83,8 +83,6 @@ from livecheck.load.judging import (
     values_of,
 )
 from livecheck.load.level import Level, Session, cannot_recover, measure_level
-from livecheck.load.level_text import level_lines
-from livecheck.load.plans import plan_benchmark
 from livecheck.load.process_count import add_option, measured_by
 from livecheck.load.steady import steady_metrics
 from livecheck.wire import chat, client_bound, metrics, silence
@@ -95,6 +93,9 @@ from livecheck.wire.prefill import prefill_metrics
 from livecheck.wire.starvation import Starvation
 from livecheck.wire.wire import Wire, raise_descriptor_limit
 
+with later():  # after the first request, or not at all
+    from livecheck.load import gateway_cost, level_text, plans
+
 CHECKS = (
     *("ping", "health", "requests", "stream", "pacing", "tokens"),
     *("client", drift.NAME, "cost", "capacity", "slo", silence.NAME),
@@ -103,8 +104,12 @@ MAX_PER_S = 10_000
 PROMPT = "Write a short poem about the sea"
 
 
+def plan_of(args: Any) -> Any:
+    return plans.plan_benchmark(args)
+
+
 def build_parser() -> common.Parser:
-    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, plan=plan_benchmark)
+    parser = common.new_parser(__file__, __doc__, common.GATEWAY, CHECKS, plan=plan_of)
     group = parser.add_argument_group("what to measure")
     add = group.add_argument
     number, count = common.whole_number(1), common.whole_number(0)
@@ -528,7 +533,7 @@ def check_level(session: Session, load: Load, document: Document, probed: Any) -
     level = Level(load)
     found = send_level(session, level, probed, document)
     checks = judge_level(session, level, found, document.metrics)
-    finish(session.run, document, level_lines(document.metrics), checks)
+    finish(session.run, document, level_text.level_lines(document.metrics), checks)
 
 
 def search_capacity(session: Session, first: Load, document: Document, probed: Any) -> None:

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 
 from livecheck.core.json_value import MAX_JSON_BYTES, decode_or_none, number, pick
 from livecheck.core.late_pattern import late_pattern
+from livecheck.core.later import later
 from livecheck.core.text import shorten
-from livecheck.wire import compression, response_stream, silence, sse
+from livecheck.wire import compression, silence
 from livecheck.wire.chunk_form import unfinished, whole_findings
 from livecheck.wire.decode_figures import decode_figures, server_figures
 from livecheck.wire.error_words import (
@@ -36,6 +37,9 @@ from livecheck.wire.spoken import content_in, thoughts_in
 from livecheck.wire.thinking_figures import thinking_figures
 from livecheck.wire.thoughts import Ending, Spent, asked_tokens, spent
 from livecheck.wire.wire import MAX_BYTES, Failure, Handshake, Reply, Request
+
+with later():  # by `get_ready`
+    from livecheck.wire import response_stream, sse
 
 WORDS_LENGTH = 160  # characters of what a server said
 WORDS_BYTES = 4096  # of a body, in which they are looked for
@@ -82,6 +86,12 @@ FATAL = {
 def ms(nanoseconds: float) -> float:
     """Nanoseconds as milliseconds, to the tenth of a microsecond."""
     return round(nanoseconds / 1e6, 4)
+
+
+def get_ready() -> None:
+    """Have the modules there that read streams. They are not needed for the first contact, and to
+    read them takes too long while streams run."""
+    _ = sse.KINDS, response_stream.is_response_path
 
 
 class Completion(NamedTuple):

@@ -13,7 +13,7 @@ from livecheck.core.credentials import CannotCheck, NoAccess
 from livecheck.core.run import Run
 from livecheck.core.settings import FLEET
 from livecheck.wire.access import no_access
-from livecheck.wire.answer import Answer
+from livecheck.wire.answer import Answer, get_ready
 from livecheck.wire.api_base import find_base
 from livecheck.wire.asking import (
     Cause,
@@ -83,6 +83,7 @@ def first_contact(run: Run, wire: Wire, requests: Sequence[Request]) -> list[Ans
     as the first answer that has a Server header.
     """
     answers = [Answer(reply) for reply in wire.exchange(requests, len(requests))]
+    get_ready()
     for answer in answers:
         take_note(run, answer, alone=len(requests) == 1)
         show(run, answer)

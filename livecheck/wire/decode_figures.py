@@ -6,12 +6,14 @@ A rate that cannot be told is None, and `no_rate` says why (a key of `NO_RATE`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from livecheck.core.json_value import number, pick
-from livecheck.wire import sse
 from livecheck.wire.output_arrivals import Arrivals, read_arrivals
 from livecheck.wire.token_counts import count_tokens
+
+if TYPE_CHECKING:
+    from livecheck.wire import sse
 
 LEAST_TOKENS = 10  # between two blocks: the count of fewer is wrong by more than a tenth
 LEAST_ARRIVALS = 3  # of several tokens: the last one has what is left, and comes at the end

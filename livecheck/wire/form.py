@@ -6,10 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from livecheck.core.checks import Check, failed, passed, skip, warned
+from livecheck.core.later import later
 from livecheck.core.text import counted, plural
-from livecheck.wire import sse
 from livecheck.wire.answer import Answer
 from livecheck.wire.chat import COMPLETIONS
+
+with later():
+    from livecheck.wire import sse
 
 NAME = "form"
 

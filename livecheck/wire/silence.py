@@ -13,13 +13,15 @@ import operator
 from array import array
 from collections import Counter
 from collections.abc import Mapping, MutableMapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from livecheck.core.checks import Check, passed, skip, warned
 from livecheck.core.json_value import number
 from livecheck.core.text import duration, plural
 from livecheck.wire.request import Reply
-from livecheck.wire.sse import Stream
+
+if TYPE_CHECKING:
+    from livecheck.wire.sse import Stream
 
 NAME = "edge_idle"
 KEYS = ("silence_ms", "silence_phase", "comments")  # of every record of an answer

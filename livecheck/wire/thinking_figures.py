@@ -8,10 +8,12 @@ Analysis time to first answer token. Here thoughts are output too, so it is the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from livecheck.wire.sse import Stream
 from livecheck.wire.token_counts import reasoning_tokens
+
+if TYPE_CHECKING:
+    from livecheck.wire.sse import Stream
 
 # On average, up to which each event counts as one token: the marks that end thoughts are counted,
 # and never shown, and an answer may be short.

@@ -10,11 +10,13 @@ shown, so a count is believed only if it fits the text that came.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from livecheck.core.json_value import number, pick
 from livecheck.core.text import plural
-from livecheck.wire import sse
+
+if TYPE_CHECKING:
+    from livecheck.wire import sse
 
 SPARE_TOKENS = 4  # that a count may have beside the text: its end, markers between its parts
 # A token of European text has 3 to 5 bytes. Fewer than 2 on average are digits and the like, one

@@ -570,13 +570,15 @@ def try_level(
         return
     if not (level.stop_for(Cause.RATE_LIMIT) or level.stop_for(Cause.TIME)):
         broken, kept = objectives_at(session, level, found, figures)
-        if broken and not objectives_at(session, level, found, *fair_figures(session, found))[0]:
+        why = own_doing_at(session, broken, found, figures)
+        if why and figures["client"]["processes_needed"]:
+            search.is_undecided, search.ended = True, f"at {level.number:g} {why}"
+            return
+        is_fair = broken and objectives_at(session, level, found, *fair_figures(session, found))[0]
+        if why or (broken and not is_fair):
             search.repeat(level.number)
             others = [each for each in document.requests if each["level"] != level.number]
             document.requests = others  # its own say nothing
-            return
-        if why := own_doing_at(session, level, broken, found, figures):
-            search.is_undecided, search.ended = True, f"at {level.number:g} {why}"
             return
         if not broken and (why := unknown_at(session, found, figures)):
             search.is_undecided, search.ended = True, f"at {level.number:g} {why}"
@@ -612,7 +614,6 @@ def objectives_at(
 
 def own_doing_at(
     session: Session,
-    level: Level,
     broken: dict[str, str],
     found: Records,
     figures: dict[str, Any],

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from helpers.answers import answer, event
+from helpers.scripts import load_script
 
 from livecheck.load.client_delay import (
     arrival_gap_ms,
@@ -150,3 +152,19 @@ def test_a_bound_that_the_clients_own_delay_may_break_is_undecided(value: float,
 def test_a_few_late_sends_do_not_make_a_client_too_slow() -> None:
     assert not exceeds([0.1] * 20 + [90.0] * 4, 100.0)
     assert exceeds([0.1] * 20 + [90.0] * 5, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "broken", "is_own"),
+    [(105.0, {"ttft_p50": "x"}, True), (150.0, {"ttft_p50": "x"}, False), (99.0, {}, False)]
+    + [(105.0, {"ttft_p50": "x", "requests": "5 of 9 failed"}, False)],
+)
+def test_a_search_does_not_take_the_clients_own_delay_for_the_capacity(
+    value: float, broken: dict[str, str], is_own: bool
+) -> None:
+    args = SimpleNamespace(slo=[parse_objective("ttft_p50=100ms")])
+    session: Any = SimpleNamespace(run=SimpleNamespace(args=args))
+    client = {"client_bound": True, "own_delay_ms": 5.0, "processes_needed": 2, "cores": 2}
+    figures = {"ttft_ms": {"p50": value}, "succeeded": 9, "client": client}
+    own_doing_at = load_script("benchmark.py").own_doing_at
+    assert bool(own_doing_at(session, broken, [], figures)) == is_own

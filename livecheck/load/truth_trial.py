@@ -11,6 +11,7 @@ from livecheck.core.interruption import INTERRUPTION
 import contextlib
 import json
 import os
+import re
 import signal
 import ssl
 import subprocess
@@ -182,8 +183,9 @@ def environment() -> dict[str, str]:
 
 def wait(client: subprocess.Popen[bytes], timeout_s: float) -> tuple[float | None, float | None]:
     """Wait for the end of the client: its CPU time in s and its peak of memory in MB."""
-    end_s = time.monotonic() + timeout_s
+    end_s, peak_mb = time.monotonic() + timeout_s, None
     while time.monotonic() < end_s:
+        peak_mb = peak_of(client.pid) or peak_mb
         if not hasattr(os, "wait4"):
             if client.poll() is not None:
                 return None, None
@@ -192,9 +194,20 @@ def wait(client: subprocess.Popen[bytes], timeout_s: float) -> tuple[float | Non
             if pid:
                 client.returncode = os.waitstatus_to_exitcode(status)
                 unit = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss
-                return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / unit
+                return usage.ru_utime + usage.ru_stime, peak_mb or usage.ru_maxrss / unit
         time.sleep(LOOK_S)
     raise TrialError(f"the client did not end within {timeout_s:g} s")
+
+
+def peak_of(pid: int) -> float | None:
+    """The peak of memory of a running process in MB, where there is a /proc. On Linux `ru_maxrss`
+    also counts what this process had when it started the other one."""
+    try:
+        told = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    found = re.search(r"VmHWM:\s+(\d+) kB", told)
+    return int(found[1]) / 2**10 if found else None
 
 
 def ask(url: str) -> dict[str, Any]:

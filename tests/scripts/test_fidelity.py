@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -36,6 +37,14 @@ def test_the_figures_of_a_client_that_is_left_alone() -> None:
     assert outcome.events == 6 * 40
     assert outcome.cpu_s is None or 0.05 < outcome.cpu_s < 30
     assert outcome.peak_mb is None or 10 < outcome.peak_mb < 500
+
+
+@on_linux
+def test_the_memory_of_this_process_is_not_that_of_the_client() -> None:
+    ours = bytearray(os.urandom(1 << 20) * 300)
+    with truth_trial.process([sys.executable, "-c", "import time; time.sleep(0.5)"], ".") as other:
+        _, peak_mb = truth_trial.wait(other, 10)
+    assert len(ours) > 300e6 and peak_mb and 3 < peak_mb < 100
 
 
 @on_linux

@@ -58,6 +58,7 @@ from livecheck.load import (
     client_delay,
     depth,
     drift,
+    embeddings,
     gateway_probes,
     level_plan,
     precision,
@@ -65,7 +66,7 @@ from livecheck.load import (
     server_metrics,
     turns,
 )
-from livecheck.load.arrivals import CHAT, CONSTANT, POISSON, RESPONSES, Load
+from livecheck.load.arrivals import CHAT, CONSTANT, EMBEDDINGS, POISSON, RESPONSES, Load
 from livecheck.load.client_delay import client_metrics
 from livecheck.load.judging import (
     Fair,
@@ -176,7 +177,10 @@ def add_prompt_options(parser: common.Parser) -> None:
     add("--depth", type=size, nargs="+", metavar="N", help=tokens)
     talks = "conversations of N turns: how fast is a cached prompt answered?"
     which = "endpoint to measure (default %(default)s)"
-    add("--endpoint", choices=(CHAT, RESPONSES), default=CHAT, help=which)
+    add("--endpoint", choices=(CHAT, RESPONSES, EMBEDDINGS), default=CHAT, help=which)
+    inputs = "inputs of each request for embeddings, one or several (default 1)"
+    batch = common.whole_number(1, embeddings.MOST_INPUTS)
+    add("--batch", type=batch, nargs="+", metavar="N", help=inputs)
     add("--turns", type=common.whole_number(2, turns.MOST), metavar="N", help=talks)
 
 
@@ -202,7 +206,9 @@ def first_contact(run: Run, wire: Wire, scope: level_plan.Scope, starvation: Sta
     more = [gateway_probes.METRICS] if scope.probes else []  # whether tokens are counted
     answers = chat.first_contact(run, wire, [chat.get(path) for path in [*paths, *more]])
     contact, answers = {answer.path: answer for answer in answers}, answers[: len(paths)]
-    model = model_to_ask(run, contact.get(chat.MODELS))
+    listing, is_other = contact.get(chat.MODELS), run.args.endpoint == EMBEDDINGS
+    own = embeddings.model_for(listing) if is_other and not run.args.model else None
+    model = own or model_to_ask(run, listing)
     edge = gateway_probes.edge_sign(run.url, answers)
     session = Session(run, wire, model, scope.prompts, starvation, contact, edge)
     session.stopped = cannot_recover(answers)
@@ -280,6 +286,13 @@ def level_figures(session: Session, level: Level, found: Records) -> dict[str, A
     if load.is_open:
         figures |= {"load_model": "open loop", "rate_per_s": load.rate_per_s}
         figures |= {"arrivals": load.arrivals, "seed": load.seed}
+    if load.batch:
+        figures = {"ttft_ms": figures["e2e_ms"], **embeddings.figures_of(figures, load)}
+        figures["client"] = client_metrics(
+            level.all_answers(), session.wire.clock, figures, session.starvation, level.client
+        )
+        del figures["ttft_ms"]
+        return figures
     figures |= level.precision_metrics()
     figures["steady"] = steady_metrics(found, load.concurrency, load.is_open, figures)
     sent = (load.concurrency, load.is_open, len(session.prompts), level.client.processes)
@@ -441,6 +454,11 @@ def judge_level(
     objectives, wanted = session.run.args.slo, session.run.args.only or ()
     limited = level.stop_for(Cause.RATE_LIMIT)
     fair = functools.cache(lambda: fair_figures(session, found))
+    bounds = [check_objective(each, figures, found, limited, fair) for each in objectives]
+    if level.load.batch:
+        requests = check_requests(level, found, allowed_errors(objectives))
+        checks = [requests, check_client(figures), *bounds]
+        return with_answers((check for check in checks if check), level.behind)
     checks = [
         check_requests(level, found, allowed_errors(objectives)),
         check_stream(found, "[DONE]" if level.load.endpoint == CHAT else "response.completed"),
@@ -448,7 +466,7 @@ def judge_level(
         check_tokens(session.usage, found),
         check_client(figures),
         drift.check_steady(figures, drift.NAME in wanted),
-        *(check_objective(each, figures, found, limited, fair) for each in objectives),
+        *bounds,
         check_edge(session, found, figures["client"]["client_bound"]),
     ]
     return with_answers((check for check in checks if check), level.behind)
@@ -533,7 +551,8 @@ def check_level(session: Session, load: Load, document: Document, probed: Any) -
     level = Level(load)
     found = send_level(session, level, probed, document)
     checks = judge_level(session, level, found, document.metrics)
-    finish(session.run, document, level_text.level_lines(document.metrics), checks)
+    show = embeddings.lines if load.batch else level_text.level_lines
+    finish(session.run, document, show(document.metrics), checks)
 
 
 def search_capacity(session: Session, first: Load, document: Document, probed: Any) -> None:

@@ -21,6 +21,7 @@ def command(settings: EngineSettings) -> tuple[str, list[str]]:
         names += ("output_tokens", "context_size", "endpoints", "skills")
     else:
         names = ("slots", "model_path", "context_size", "threads", "gpu_layers", "chat_template")
+        names += ("endpoints",)
         names += ("draft_tokens", "thinking_tokens")
     arguments = []
     for name in names:

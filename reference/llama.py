@@ -59,6 +59,9 @@ def parameters(xllamacpp: Any, args: argparse.Namespace) -> Any:
     params.cpuparams_batch.n_threads = args.threads
     params.n_threads_http = args.slots + SPARE_HTTP_THREADS
     params.endpoint_metrics = True
+    if "embeddings" in args.endpoints:  # this model has no pooling of its own
+        params.embedding = True
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     params.api_keys = args.api_key
     params.ui = False
     if args.chat_template:
@@ -90,6 +93,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--gpu-layers", type=int, default=0)
     parser.add_argument("--api-key", action="append", default=[])
+    parser.add_argument("--endpoints", nargs="*", default=())
     parser.add_argument("--chat-template", type=Path)
     parser.add_argument("--draft-tokens", type=int, default=0)
     parser.add_argument("--thinking-tokens", type=int, default=0)

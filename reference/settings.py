@@ -214,7 +214,7 @@ class EngineSettings:
     load_ms: float = setting(0.0, seconds_or_ms, "sim: additional time of each start (0)")
     output_tokens: int = setting(256, whole(1), "sim: tokens of an answer without a limit (256)")
     endpoints: tuple[str, ...] = setting(
-        (), words, "sim: responses, embeddings beside chat completions (none)"
+        (), words, "sim: responses, embeddings beside chat completions; llama: embeddings (none)"
     )
     skills: tuple[str, ...] = setting((), words, "sim: skills of the model that it plays (none)")
 

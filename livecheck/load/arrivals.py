@@ -45,11 +45,6 @@ class Load:
         return self.rate_per_s is not None
 
     @property
-    def has_own_work(self) -> bool:
-        """Whether its prompts are not those that --prompt and --prompt-file give."""
-        return self.depth is not None or self.turns is not None
-
-    @property
     def name(self) -> str:
         """The name of its result file."""
         if self.batch is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from livecheck.core.run import Run
+from livecheck.load import embeddings
 from livecheck.load.arrivals import CHAT, RESPONSES, Load, Messages, Prompt
 from livecheck.load.client_delay import Client, records_of
 from livecheck.load.examples import ANY, Example, Examples
@@ -231,6 +232,11 @@ def completion(session: Session, messages: Messages, most: int) -> Request:
     return chat.completion(session.model, messages, most, **more)
 
 
+def embedding_request(session: Session, number: int, batch: int) -> Request:
+    same = session.run.args.same_prompt
+    return embeddings.request_of(session.model, session.prompts, number, batch, same)
+
+
 def talks_of(session: Session, load: Load, prompt: Prompt | None) -> Talks:
     """The conversations of a level; `prompt` begins each of them, instead of the usual one."""
     first, most = prompt or session.prompts[0], session.run.args.max_tokens
@@ -310,6 +316,8 @@ def send(
     label = f"{level.load.title}: {load.amount(what)}"
     prompt = session.deep.prompt(load.depth) if session.deep and load.depth else None
     requests: Iterable[Request] = (chat_request(session, n, prompt) for n in level.numbers(load))
+    if load.batch:
+        requests = (embedding_request(session, n, load.batch) for n in level.numbers(load))
     if load.turns:
         requests = level.talks = talks_of(session, load, prompt)
     elif count is not None and count * (load.depth or 0) <= KEPT_TOKENS:

@@ -9,8 +9,17 @@ from dataclasses import dataclass, replace
 
 from livecheck.core.credentials import check_token
 from livecheck.core.options import is_wanted
-from livecheck.load import capacity, drift, gateway_cost, precision, self_check
-from livecheck.load.arrivals import CHAT, POISSON, SEED, Load, Prompt, question, read_prompts
+from livecheck.load import capacity, drift, embeddings, gateway_cost, precision, self_check
+from livecheck.load.arrivals import (
+    CHAT,
+    EMBEDDINGS,
+    POISSON,
+    SEED,
+    Load,
+    Prompt,
+    question,
+    read_prompts,
+)
 from livecheck.load.gateway_probes import PROBED
 from livecheck.load.process_count import check_processes, kept_ready
 from livecheck.wire import silence
@@ -90,6 +99,7 @@ def check_options(args: argparse.Namespace) -> None:
         ("--direct-url compares at concurrency 1", compare and (rate or search or levels != [1])),
         ("--gateway-only sends no requests to the model", args.gateway_only and model),
         *own_work_contradictions(args),
+        *embeddings.contradictions(args),
         ("--endpoint cannot be used with --direct-url", args.endpoint != CHAT and compare),
         *precision_contradictions(args),
         ("--edge-idle is about requests to the model", args.gateway_only and args.edge_idle),
@@ -152,6 +162,13 @@ def make_loads(args: argparse.Namespace) -> list[Load]:
     if args.direct_url:
         pairs = count and max(count, gateway_cost.LEAST_PAIRS)
         return [Load(1, pairs, args.duration)]
+    if args.endpoint == EMBEDDINGS:
+        same = {"endpoint": args.endpoint}
+        return [
+            Load(level, requests_of(args, level), args.duration, batch=batch, **same)
+            for batch in dict.fromkeys(args.batch or [1])
+            for level in dict.fromkeys(args.concurrency)
+        ]
     if args.rate:
         (most,) = args.concurrency
         rates = {f"{rate:g}": rate for rate in args.rate}.values()

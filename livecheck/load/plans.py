@@ -107,6 +107,8 @@ def plan_at_depth(args: argparse.Namespace, load: Load, size: tuple[int, int]) -
 
 
 def plan_requests(args: argparse.Namespace, load: Load, size: tuple[int, int]) -> Plan:
+    if load.batch:
+        size = 0, load.batch * size[1]
     tokens, prompt = size
     warmup = plan_warmup(args, load, size)
     if load.is_open:

@@ -85,8 +85,9 @@ def measured_by(
 
 def most_parts(load: Load) -> int:
     """Into how many parts a load can be divided, so that each has a slot and a request.
-    Conversations are not divided: each turn follows from the answer before."""
-    if load.turns:
+    Conversations are not divided: each turn follows from the answer before. Neither are batches of
+    inputs: one process has enough to do them."""
+    if load.turns or load.batch:
         return 1
     return max(1, min(load.concurrency, load.planned or load.concurrency))
 

@@ -51,6 +51,7 @@ LEVEL = late_pattern(
     r"inference_(c(?=[0-9]+(?:_|$))|r)([0-9]{1,9}(?:\.[0-9]{1,9})?(?:e[+-][0-9]{1,2})?)"
     r"(?:_d([0-9]{1,9}))?(?:_t([0-9]{1,4}))?(?:_(responses))?"
 )
+EMBEDDINGS = re.compile(r"embeddings_c([0-9]{1,9})_b([0-9]{1,9})")
 WORK = {3: "depth", 4: "turns", 5: "endpoint"}  # the groups of it that say which work a level has
 T = TypeVar("T")
 
@@ -73,6 +74,7 @@ KINDS = (  # in the order of the guide's steps
     Kind("benchmark", "gateway_overhead", "Gateway Overhead", "gateway_overhead"),
     Kind("benchmark", r"inference_[cr][0-9].*", "Inference", "inference_c1"),
     Kind("locustfile", r"inference_c[0-9]+", "Inference"),
+    Kind("benchmark", EMBEDDINGS.pattern, "Embeddings"),
     Kind("benchmark", "capacity", "Capacity"),
     Kind("benchmark", "gateway_cost", "Gateway Cost"),
     Kind("test_openai_sdk", "openai_sdk_test", "OpenAI SDK", "openai_sdk_test"),
@@ -174,6 +176,8 @@ def title_of(name: str, otherwise: str) -> str:
         load = f"{'concurrency' if level[1] == 'c' else 'rate'}={level[2]}"
         work = [f", {words}={level[group]}" for group, words in WORK.items() if level[group]]
         return f"Inference ({load}{''.join(work)})"
+    if batch := EMBEDDINGS.fullmatch(name):
+        return f"Embeddings (concurrency={batch[1]}, batch={batch[2]})"
     kind = kind_of(name)
     return kind.title if kind else otherwise
 
@@ -319,6 +323,8 @@ def level_name(level: Mapping[str, Any]) -> str:
         value = figures.get(key) if isinstance(figures, dict) else None
         if is_number(value):
             assert isinstance(figures, dict)
+            if "batch" in figures:
+                return f"embeddings_c{value:g}_b{brief(figures['batch'])}"
             depth, turns, endpoint = (work_of(figures, group) for group in WORK)
             work = (f"_d{depth}" if depth else "") + (f"_t{turns}" if turns else "")
             work += f"_{endpoint}" if endpoint else ""

@@ -39,7 +39,7 @@ from livecheck.wire.thoughts import Ending, Spent, asked_tokens, spent
 from livecheck.wire.wire import MAX_BYTES, Failure, Handshake, Reply, Request
 
 with later():  # by `get_ready`
-    from livecheck.wire import response_stream, sse
+    from livecheck.wire import response_stream, sse, vectors
 
 WORDS_LENGTH = 160  # characters of what a server said
 WORDS_BYTES = 4096  # of a body, in which they are looked for
@@ -91,7 +91,7 @@ def ms(nanoseconds: float) -> float:
 def get_ready() -> None:
     """Have the modules there that read streams. They are not needed for the first contact, and to
     read them takes too long while streams run."""
-    _ = sse.KINDS, response_stream.is_response_path
+    _ = sse.KINDS, response_stream.is_response_path, vectors.PATH
 
 
 class Completion(NamedTuple):
@@ -276,6 +276,8 @@ class Answer:
     @property
     def _reader(self) -> Any:
         """The module that reads its kind of streams."""
+        if vectors.is_vectors_path(self.path):
+            return vectors
         return response_stream if response_stream.is_response_path(self.path) else sse
 
     @property
@@ -292,7 +294,7 @@ class Answer:
         What was worked out stays as it is. Of the body nothing is left when it was a good stream,
         else WORDS_BYTES, and of longer JSON only of which type it was. `look` is called before.
         """
-        if self.wants_stream:
+        if self.wants_stream or vectors.is_vectors_path(self.path):
             if "stream" not in self.__dict__:
                 self.__dict__["stream"] = yield from self._reader.reading_steps(*self._stream_parts)
             yield
@@ -489,6 +491,8 @@ class Answer:
             return Failure(status_kind(status), f"{status} {self.words}".strip())
         if self.coding_problem:
             return Failure("malformed", f"200, but {self.coding_problem}")
+        if vectors.is_vectors_path(self.path):
+            return vectors.problem(self.stream, self.request.body)
         if self.not_a_stream:
             return self.not_a_stream
         wrong = {each.kind: each.text for each in self.stream.complaints}

@@ -9,7 +9,7 @@ from typing import Any
 from livecheck.core.address import API
 from livecheck.wire.answer import Answer
 from livecheck.wire.chat import ACCEPT_JSON, ACCEPT_STREAM, Messages
-from livecheck.wire.request import stream_bytes
+from livecheck.wire.request import MAX_BYTES, MAX_STREAM_BYTES, stream_bytes
 from livecheck.wire.wire import Request
 
 RESPONSES, EMBEDDINGS = f"{API}/responses", f"{API}/embeddings"
@@ -43,7 +43,8 @@ def as_input(message: Mapping[str, Any]) -> dict[str, Any]:
 
 def embeddings(model: str, inputs: Sequence[str]) -> Request:
     body = json.dumps({"model": model, "input": list(inputs)}).encode()
-    return Request("POST", EMBEDDINGS, body, ACCEPT_JSON)
+    bound = min(MAX_BYTES + BYTES_OF_VECTOR * len(inputs), MAX_STREAM_BYTES)
+    return Request("POST", EMBEDDINGS, body, ACCEPT_JSON, answer_bytes=bound)
 
 
 def missing(answer: Answer) -> str | None:

@@ -57,7 +57,7 @@ class Request:
     with /v1 is one of the API, which the target may have at another place; with `is_raw` it is sent
     as it is, whatever the target's URL. `secret` is a credential in the request other than the
     target's token; it is masked in the answer. `stream_bytes`: how many bytes the answer may have,
-    if it is a stream.
+    if it is a stream; `answer_bytes`: if it is none, and a success.
     """
 
     method: str
@@ -70,6 +70,7 @@ class Request:
     repeated: Sequence[tuple[str, str]] = field(default=(), repr=False)
     is_raw: bool = False
     stream_bytes: int = MAX_STREAM_BYTES
+    answer_bytes: int = MAX_BYTES
 
     @property
     def wants_stream(self) -> bool:
@@ -169,7 +170,8 @@ class Reply:
         """How many bytes it may have, as far as its head tells."""
         kind = self.message.header("content-type")
         request = self.request
-        return most_bytes(request.wants_stream, self.status, kind, request.stream_bytes)
+        most = most_bytes(request.wants_stream, self.status, kind, request.stream_bytes)
+        return max(most, request.answer_bytes) if self.status == 200 else most
 
     @cached_property
     def body(self) -> bytes:

@@ -206,7 +206,43 @@ BENCHMARK_ROWS: tuple[Fault, ...] = (
     ),
 )
 
-ROWS = (*SDK_ROWS, *BENCHMARK_ROWS)
+
+def lose_a_vector(fields: Fields) -> None:
+    if isinstance(fields.get("data"), list) and "embedding" in fields["data"][0]:
+        del fields["data"][-1]
+
+
+def empty_vectors(fields: Fields) -> None:
+    for each in fields.get("data") or ():
+        if "embedding" in each:
+            each["embedding"] = []
+
+
+WITH_EMBEDDINGS: dict[str, Any] = {"ttft_ms": 5, "endpoints": ("embeddings",)}
+BATCHES = ("--endpoint", "embeddings", "--batch", "3", "--inference-only", "--requests", "3")
+_embedded = functools.partial(
+    Fault,
+    script="benchmark.py",
+    check="requests",
+    options=WITH_EMBEDDINGS,
+    arguments=BATCHES,
+)
+
+EMBEDDING_ROWS: tuple[Fault, ...] = (
+    _embedded(
+        name="benchmark-embeddings-lost",
+        breaks="embeddings of a batch have a vector less than there are inputs",
+        install=AS_JSON(lose_a_vector),
+        says="2 vectors for 3 inputs",
+    ),
+    _embedded(
+        name="benchmark-embeddings-empty",
+        breaks="the vectors of embeddings are empty",
+        install=AS_JSON(empty_vectors),
+    ),
+)
+
+ROWS = (*SDK_ROWS, *BENCHMARK_ROWS, *EMBEDDING_ROWS)
 
 SOUND_ROWS: tuple[SoundVariant, ...] = (
     SoundVariant("responses-api", "there is a Responses API", (SDK,), nothing, OFFERED),
@@ -217,6 +253,14 @@ SOUND_ROWS: tuple[SoundVariant, ...] = (
         on_responses(waits_first),
         OFFERED,
         ("--endpoint", "responses"),
+    ),
+    SoundVariant(
+        "embeddings-measured",
+        "embeddings are measured",
+        ("benchmark.py",),
+        nothing,
+        WITH_EMBEDDINGS,
+        ("--endpoint", "embeddings", "--batch", "3"),
     ),
     SoundVariant(
         "responses-queued",

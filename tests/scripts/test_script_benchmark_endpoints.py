@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from helpers.bench import detail, quick, status
-from helpers.hostile import Server, error, response
+from helpers.hostile import Call, Server, error, response
 from helpers.scripts import run_script
 
 from livecheck.report.result_files import read_folder
@@ -123,3 +124,124 @@ def test_an_endpoint_is_not_compared_with_another_server() -> None:
     asked = ("--url", "http://127.0.0.1:9", "--direct-url", "http://127.0.0.1:9")
     finished = run_script("benchmark.py", *asked, "--endpoint", "responses")
     assert (finished.code, finished.out, finished.err.count("\n")) == (2, "", 1)
+
+
+# --- embeddings
+
+
+def vectors(count: int, dimensions: int = 2, tokens: int = 7) -> bytes:
+    vector = {"object": "embedding", "embedding": [0.5] * dimensions}
+    data = [{**vector, "index": number} for number in range(count)]
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    content = {"object": "list", "model": "m", "data": data, "usage": usage}
+    return response(200, content, content_type="application/json")
+
+
+def test_embeddings_are_measured_by_request_and_by_input(sim: Deployment) -> None:
+    asked = ("--endpoint", "embeddings", "--batch", 1, 16, "--concurrency", 1, 2, "--requests", 4)
+    finished = quick(sim, *asked)
+    assert finished.code == 0, finished.everything
+    for batch in (1, 16):
+        for concurrency in (1, 2):
+            document = finished.document(f"embeddings_c{concurrency}_b{batch}")
+            figures = document["metrics"]
+            assert (figures["endpoint"], figures["batch"]) == ("embeddings", batch)
+            assert figures["inputs"] == 4 * batch and figures["succeeded"] == 4
+            assert figures["prompt_tokens"]["p50"] == 8 * batch  # the line, and seven words
+            spent_ms = TTFT_MS + 8 * batch * 100 / 1e3
+            assert spent_ms <= figures["e2e_ms"]["min"] < spent_ms + 1000
+            per_s = 4 / figures["wall_s"]
+            assert figures["requests_per_s"] == pytest.approx(per_s, rel=0.01)
+            assert figures["inputs_per_s"] == pytest.approx(batch * per_s, rel=0.01)
+            assert figures["prompt_tokens_per_s"] == pytest.approx(8 * batch * per_s, rel=0.01)
+            assert not {"ttft_ms", "itl_ms", "tokens_per_s", "steady"} & set(figures)
+            names = [check["name"] for check in document["checks"]]
+            assert names == ["requests", "client"]
+    assert "Embeddings at concurrency 2, batches of 16: 4 of 4" in finished.out
+    folder = read_folder(finished.results)
+    assert not folder.problems
+    assert folder.files[0].title == "Embeddings (concurrency=1, batch=1)"
+
+
+def test_each_input_has_a_line_of_its_own_and_the_model_is_one_for_embeddings() -> None:
+    listed = {"object": "list", "data": [{"id": "chatty"}, {"id": "tiny-embed"}]}
+    answers = {EMBEDDINGS: vectors(3), "/v1/models": response(200, listed)}
+    with Server(answers=answers) as server:
+        finished = quick(server, "--endpoint", "embeddings", "--batch", 3, "--prompt", "Hello")
+    assert finished.code == 0, finished.everything
+    asked = [call.fields for call in server.to(EMBEDDINGS)]
+    assert {fields["model"] for fields in asked} == {"tiny-embed"}
+    inputs = [text for fields in asked for text in fields["input"]]
+    assert len(inputs) == len(set(inputs)) == 9
+    assert {text.split("\n")[1] for text in inputs} == {"Hello"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "says"),
+    [
+        (vectors(2), "malformed", "200, but 2 vectors for 3 inputs"),
+        (vectors(0), "empty", "200, but 0 vectors for 3 inputs"),
+        (vectors(3, dimensions=0), "empty", "0 vectors"),
+        (response(200, b"<html>hello</html>", content_type="text/html"), "empty", "0 vectors"),
+        (error(500, "no memory"), "5xx", "no memory"),
+    ],
+)
+def test_as_many_vectors_as_inputs_have_to_come(answer: bytes, kind: str, says: str) -> None:
+    with Server(answers={EMBEDDINGS: answer}) as server:
+        finished = quick(server, "--endpoint", "embeddings", "--batch", 3)
+    assert finished.code == 1
+    records = finished.document("embeddings_c1_b3")["requests"]
+    assert {each["error"] for each in records} == {kind}
+    assert says in detail(finished, "requests", "embeddings_c1_b3")
+
+
+def test_a_batch_may_be_large_and_a_flood_is_bounded() -> None:
+    def flood(call: Call) -> None:
+        call.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + b'{"data": [')
+        while not call.over.is_set():
+            call.send(b" " * 65536)
+
+    large = vectors(64, dimensions=8192)
+    assert len(large) > 2 << 20
+    asked = ("--endpoint", "embeddings", "--batch")
+    with Server(answers={EMBEDDINGS: large}) as server:
+        finished = quick(server, *asked, 64)
+    assert finished.code == 0, finished.everything
+    assert finished.document("embeddings_c1_b64")["metrics"]["prompt_tokens"]["p50"] == 7
+    with Server(answers={EMBEDDINGS: flood}) as server:
+        finished = quick(server, *asked, 2)
+    assert finished.code == 1 and "flood" in finished.out
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        ("--endpoint", "responses", "--batch", "2"),
+        *(
+            ("--endpoint", "embeddings", *more)
+            for more in (
+                ("--slo", "ttft_p50=1s"),
+                ("--rate", "2"),
+                ("--depth", "512"),
+                ("--turns", "2"),
+                ("--batch", "5000"),
+                ("--find-capacity", "--slo", "e2e_p50=1s"),
+            )
+        ),
+    ],
+    ids=" ".join,
+)
+def test_what_has_no_meaning_for_embeddings_is_exit_2(others: tuple[str, ...]) -> None:
+    finished = run_script("benchmark.py", "--url", "http://127.0.0.1:9", *others)
+    assert (finished.code, finished.out, finished.err.count("\n")) == (2, "", 1)
+
+
+def test_the_plan_knows_that_embeddings_write_nothing() -> None:
+    def tokens(*options: object) -> int:
+        asked = ("--url", "http://127.0.0.1:9", "--plan", "--output", "json", "--inference-only")
+        finished = run_script("benchmark.py", *asked, *map(str, options))
+        found: int = json.loads(finished.out)["tokens_at_most"]
+        return found
+
+    one, eight = (tokens("--endpoint", "embeddings", "--batch", n) for n in (1, 8))
+    assert eight == 8 * one and one < tokens()

@@ -27,13 +27,16 @@ STARTED_OFTEN = {
 }
 # these measure times that a busy machine would spoil: `make test` runs them apart from the others
 ALONE = {
+    "test_clients",
     "test_demo",
     "test_exact",
+    "test_fidelity",
     "test_queueing",
     "test_script_benchmark",
     "test_script_benchmark_load",
     "test_script_benchmark_output",
     "test_script_queue",
+    "test_self_check",
     "test_wire",
     "test_wire_answers",
     "test_wire_connections",

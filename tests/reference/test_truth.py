@@ -101,24 +101,24 @@ def test_it_tells_when_the_first_request_came() -> None:
 
 
 def test_streams_go_together_as_in_a_batch() -> None:
-    with truth("--spread", "together", "--itl-ms", 100) as url:
+    with truth("--spread", "together", "--itl-ms", 400) as url:
         for _ in range(2):
             time.sleep(0.03)
             ask(url, CHAT, chat_body(1))
         for request in told(url)["requests"]:  # on a step, and at most a step after it was asked
-            assert request["sent_ns"][0] % 100_000_000 < 50_000_000
+            assert request["sent_ns"][0] % 400_000_000 < 200_000_000
             first_ns = request["sent_ns"][0] - request["received_ns"]
-            assert TTFT_MS <= first_ns / 1e6 < TTFT_MS + 150
+            assert TTFT_MS <= first_ns / 1e6 < TTFT_MS + 400 + 200
 
 
 def test_streams_are_spread_over_the_gap() -> None:
-    with truth("--spread", "even", "--itl-ms", 400) as url:
+    with truth("--spread", "even", "--itl-ms", 1000) as url:
         for _ in range(4):
             ask(url, CHAT, chat_body(1))
         found = told(url)["requests"]
         first = sorted((each["sent_ns"][0] - each["received_ns"]) / 1e6 for each in found)
         gaps = [later - sooner for sooner, later in zip(first, first[1:], strict=False)]
-        assert len(found) == 4 and min(gaps) > 40 and first[-1] < TTFT_MS + 400 + 50
+        assert len(found) == 4 and min(gaps) > 60 and first[-1] < TTFT_MS + 1000 + 500
 
 
 def test_an_answer_that_is_no_stream() -> None:

@@ -179,3 +179,9 @@ def test_which_concurrency_is_checked() -> None:
         found = self_check.for_level(checks, Load(number, 1000))
         assert found["self_check"]["concurrency"] == expected
     assert self_check.for_level({}, closed) == {}
+
+
+def test_the_copy_has_as_many_processes() -> None:
+    assert self_check.trial_at(8, False).options == ()
+    assert self_check.trial_at(8, False, processes=2).options == ("--processes", "2")
+    assert self_check.trial_at(1, False, processes=2).options == ()

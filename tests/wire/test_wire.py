@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from typing import Any
@@ -182,6 +183,29 @@ def test_on_reply_can_stop_the_sending_and_requests_in_flight_finish():
     assert begun[-4:] == [len(replies)] * 4  # those in flight came to their end
     assert [reply.status for reply in replies] == [200] * len(replies)
     assert server.requests == len(replies)
+
+
+def test_with_many_in_flight_each_reply_is_told_once():
+    told = []
+    with RawServer(keep_answering) as server, open_wire(server) as instrument:
+        replies = instrument.exchange([GET] * 200, 64, on_reply=lambda each: told.append(each))
+    assert sorted(each.index for each in told) == list(range(200))
+    assert len(replies) == 200
+
+
+def test_with_many_in_flight_on_reply_stops_the_sending_soon():
+    with RawServer(Crowd(busy_s=0.3)) as server, open_wire(server) as instrument:
+        replies = instrument.exchange([GET] * 640, 64, on_reply=lambda _: True)
+    assert 64 <= len(replies) <= 128  # one more in each slot, at the most
+    assert all(reply.status == 200 for reply in replies)
+
+
+def test_the_collector_looks_at_all_objects_again_afterwards():
+    frozen = []
+    with RawServer(keep_answering) as server, open_wire(server) as instrument:
+        instrument.exchange([GET] * 64, 64, lambda _: frozen.append(gc.get_freeze_count()))
+    assert min(frozen) > 0
+    assert gc.get_freeze_count() == 0
 
 
 def test_on_reply_can_stop_at_the_first_failed_connection():

@@ -21,17 +21,17 @@ NAME = "steady"
 ERROR = 0.005  # of a false alarm in a level, shared by both figures
 CARED_FOR = 0.10  # growth over the window that an operator wants to know of
 LEAST_MS = 2.0  # and this growth of TTFT: less is the network's, or the machine's
-CLEARLY_MORE = 5  # times the delay of this program: that does not explain it
-OWN_SHARE = 0.05  # of a request's time; one that this program may have delayed by more is left out
+# Times the p99 of this program's delays: a median cannot be later by more than once that.
+CLEARLY_MORE = 2
+LEAST_LEFT = 0.05  # of a time, when this program's own delay is taken off
 LEAST_REPEATS = 4  # of a prompt: of fewer it is not known how long it usually takes
-FIGURES = {
-    "ttft_ms": ("TTFT", 1, "starved_ttft_ms"),
-    "tokens_per_s": ("decode rate", -1, "starved_ms"),
-}
+FIGURES = {"ttft_ms": ("TTFT", 1), "tokens_per_s": ("decode rate", -1)}
+NOT_RUN = "this program could not run for a part of that time"
 PARTS = 3  # of the window, each of which has to be worse than the one before
 SHOWN_PER_MIN_S = 60.0  # of shorter windows the growth is told, not its rate
 
 Series = list[tuple[float, float]]
+Valued = tuple[Mapping[str, Any], float]  # a record and the figure of it
 
 
 def trend_metrics(
@@ -43,8 +43,9 @@ def trend_metrics(
     None where that cannot be told.
 
     prompts: how many are asked in turn; which request had which is not known when several processes
-    sent them. The first request of each slot is left out: they begin all
-    at once, in a deployment that is empty.
+    sent them. The first request of each slot is left out: they begin all at once, in a deployment
+    that is empty. `without_own_delay` has the same, but of the figures without the time in which
+    this program could not run; null when there was none.
     """
     if processes > 1 and prompts > 1:
         return dict.fromkeys(FIGURES)
@@ -67,17 +68,29 @@ def drift_of(
 ) -> dict[str, Any] | None:
     """The trend of one figure; None when it cannot be told. least: how many requests are one value,
     because they ran at the same time."""
-    told = [each for each in kept if each.get(key) and not is_delayed(each, FIGURES[key][2])]
-    series = levelled(told, key, prompts)
+    told = [each for each in kept if each.get(key)]
+    found = trend_of([(each, each[key]) for each in told], key, window, prompts, least)
+    if found is None:
+        return None
+    own = None
+    if any(each.get("starved_ms") for each in told):
+        fair = [(each, value_without_delay(each, key)) for each in told]
+        own = trend_of(fair, key, window, prompts, least)
+    return found | {"without_own_delay": own}
+
+
+def trend_of(
+    told: Sequence[Valued], key: str, window: Window, prompts: int, least: int
+) -> dict[str, Any] | None:
+    series, direction = levelled(told, prompts), FIGURES[key][1]
     if not series:
         return None
     times, logs = in_points(series, least)
-    direction = FIGURES[key][1]
     trend = find_trend(times, [direction * each for each in logs])
     if trend is None:
         return None
     log_growth = direction * trend.slope * window.length_ms / 6e4
-    middle = percentile([each[key] for each in told], 50)
+    middle = percentile([value for _, value in told], 50)
     return {
         "growth": round(math.expm1(log_growth), 6),
         "growth_per_min": round(math.expm1(log_growth) / (window.length_ms / 6e4), 6),
@@ -89,10 +102,15 @@ def drift_of(
     }
 
 
-def is_delayed(record: Mapping[str, Any], own: str) -> bool:
-    """Whether this program could not run for a part of this request's figure."""
-    whole = record["ttft_ms"] if own == "starved_ttft_ms" else record["e2e_ms"]
-    return bool((record.get(own) or 0.0) > OWN_SHARE * (whole or 0.0))
+def value_without_delay(record: Mapping[str, Any], key: str) -> float:
+    """The figure, if all the time in which this program could not run was its own delay."""
+    first_ms, whole_ms = record["ttft_ms"], record["e2e_ms"] or record["ttft_ms"]
+    own_first_ms = record.get("starved_ttft_ms") or 0.0
+    if key == "ttft_ms":
+        return float(max(LEAST_LEFT * first_ms, first_ms - own_first_ms))
+    own_ms, decode_ms = (record.get("starved_ms") or 0.0) - own_first_ms, whole_ms - first_ms
+    left = 1 - max(0.0, own_ms) / decode_ms if decode_ms > 0 else 1.0
+    return float(record[key] / max(LEAST_LEFT, left))
 
 
 def at_once(kept: Records, window: Window) -> int:
@@ -101,22 +119,22 @@ def at_once(kept: Records, window: Window) -> int:
     return math.ceil(round(spent_ms / window.length_ms, 2)) if window.length_ms else 1
 
 
-def levelled(told: Records, key: str, prompts: int) -> Series:
-    """(minutes, logarithm of the figure by the median of its prompt), in the order of sending.
+def levelled(told: Sequence[Valued], prompts: int) -> Series:
+    """(minutes, logarithm of the value by the median of its prompt), in the order of sending.
 
     A file of prompts has long and short ones, which are not asked evenly often at any time: each is
     compared with its own repeats alone. So is each turn of a conversation, and each depth of its
     context.
     """
     groups: dict[Hashable, list[float]] = defaultdict(list)
-    for each in told:
-        groups[kind_of(each, prompts)].append(math.log(each[key]))
+    for each, value in told:
+        groups[kind_of(each, prompts)].append(math.log(value))
     usual = {
         kind: percentile(logs, 50) for kind, logs in groups.items() if len(logs) >= LEAST_REPEATS
     }
     return [
-        (begin_of(each) / 6e4, math.log(each[key]) - usual[kind])
-        for each in sorted(told, key=begin_of)
+        (begin_of(each) / 6e4, math.log(value) - usual[kind])
+        for each, value in sorted(told, key=lambda pair: begin_of(pair[0]))
         if (kind := kind_of(each, prompts)) in usual
     ]
 
@@ -150,13 +168,16 @@ def check_steady(figures: Mapping[str, Any], is_wanted: bool) -> Check | None:
     if not known:
         return skip(NAME, f"cannot tell: {too_short(steady)}") if is_wanted else None
     bad = {key: each for key, each in known.items() if is_drift(key, each)}
+    sure = {key: each for key, each in bad.items() if is_drift_anyway(key, each)}
     length_s = (steady["end_ms"] - steady["start_ms"]) / 1e3
-    told = [words_of(key, each, length_s) for key, each in (bad or known).items()]
+    told = [words_of(key, each, length_s) for key, each in (sure or bad or known).items()]
     evidence = {"window_s": round(length_s, 3), **trends}
     said = ", ".join(told)
-    if bad and (own := own_delay_words(bad, figures)):
+    if bad and not sure:
+        return skip(NAME, f"cannot tell: {said}, but {NOT_RUN}")
+    if sure and (own := own_delay_words(sure, figures)):
         return skip(NAME, f"cannot tell: {said}, but {own}")
-    if bad:
+    if sure:
         advice = "the figures depend on how long the level lasts"
         return warned(NAME, f"no steady state: {said}: {advice}", evidence)
     count = plural(max(each["requests"] for each in known.values()), "request")
@@ -199,6 +220,12 @@ def is_drift(key: str, trend: Mapping[str, Any]) -> bool:
     if key == "ttft_ms":
         is_large = is_large and trend["to"] - trend["from"] >= LEAST_MS
     return is_large and trend["p"] < ERROR / len(FIGURES)
+
+
+def is_drift_anyway(key: str, trend: Mapping[str, Any]) -> bool:
+    """Whether it is one also if this program's own delay is taken off."""
+    own = trend["without_own_delay"]
+    return is_drift(key, trend) and (own is None or is_drift(key, own))
 
 
 def words_of(key: str, trend: Mapping[str, Any], length_s: float) -> str:

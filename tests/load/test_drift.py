@@ -21,16 +21,18 @@ def flat(_: int) -> float:
     return 1.0
 
 
-def level(
+def level(count: int, slots: int = 1, prompts: int = 1, **more: Any) -> dict[str, Any]:
+    return figures_of(records_of_level(count, slots, **more), slots, prompts)
+
+
+def records_of_level(
     count: int,
     slots: int = 1,
     ttft: Factor = flat,
     pace: Factor = flat,
     noise: float = 0.05,
-    prompts: int = 1,
-    **more: Any,
-) -> dict[str, Any]:
-    """The figures of a closed loop, in which request n is slower by these factors."""
+) -> list[dict[str, Any]]:
+    """The records of a closed loop, in which request n is slower by these factors."""
     chance = random.Random(5)
     free, found = [0.0] * slots, []
     for index in range(count):
@@ -42,8 +44,12 @@ def level(
         free[slot] += times[-1]
         row |= {"ended_ms": free[slot], "ttft_ms": ttft_ms, "e2e_ms": times[-1]}
         row |= {"tpot_ms": tpot_ms, "tokens_per_s": 1e3 / tpot_ms, "event_ms": times}
-        row |= {"output_tokens": TOKENS, "token_source": "usage", **more}
+        row |= {"output_tokens": TOKENS, "token_source": "usage"}
         found.append(row)
+    return found
+
+
+def figures_of(found: list[dict[str, Any]], slots: int = 1, prompts: int = 1) -> dict[str, Any]:
     figures = level_metrics(found)
     figures["steady"] = steady_metrics(found, slots, False, figures)
     figures["steady"]["trend"] = trend_metrics(found, slots, False, prompts)
@@ -140,17 +146,33 @@ def test_a_short_level_is_not_judged_unless_it_is_asked_for() -> None:
 def test_what_may_be_this_programs_own_delay_is_not_accused(factors: dict[str, Any]) -> None:
     """It took about 100 ms longer in the end."""
     figures = level(60, **factors)
-    found = check(figures | {"client": client(lag_ms=25.0)})
+    found = check(figures | {"client": client(lag_ms=60.0)})
     assert found.status is Status.SKIP
-    assert found.detail.endswith("client-bound (this program was up to 25.0 ms late)")
-    assert check(figures | {"client": client(lag_ms=10.0)}).status is Status.WARN
+    assert found.detail.endswith("client-bound (this program was up to 60.0 ms late)")
+    assert check(figures | {"client": client(lag_ms=20.0)}).status is Status.WARN
 
 
-def test_requests_that_this_program_may_have_delayed_are_left_out() -> None:
-    figures = level(60, ttft=growth(0.5, 60), starved_ttft_ms=100.0, starved_ms=0.0)
-    assert figures["steady"]["trend"]["ttft_ms"] is None
-    assert figures["steady"]["trend"]["tokens_per_s"] is not None
-    assert check(figures).status is Status.PASS
+def test_a_growth_that_may_be_this_programs_own_is_not_accused() -> None:
+    """Half of the later TTFTs is time in which it could not run."""
+    figures = level(60, ttft=growth(0.5, 60))
+    rows = records_of_level(60, ttft=growth(0.5, 60))
+    for index, row in enumerate(rows):
+        row["starved_ms"] = row["starved_ttft_ms"] = index / 60 * 0.5 * TTFT_MS
+    found = check(figures_of(rows))
+    assert check(figures).status is Status.WARN
+    assert found.status is Status.SKIP
+    assert found.detail.endswith("but this program could not run for a part of that time")
+    for row in rows:
+        row["starved_ms"] = row["starved_ttft_ms"] = 0.3 * TTFT_MS
+    assert check(figures_of(rows)).status is Status.WARN, "it could not run as long at any time"
+
+
+def test_a_rate_that_may_be_this_programs_own_is_not_accused() -> None:
+    rows = records_of_level(60, pace=growth(0.5, 60))
+    assert check(figures_of(rows)).status is Status.WARN
+    for index, row in enumerate(rows):
+        row["starved_ms"] = index / 60 * 0.5 * TPOT_MS * TOKENS
+    assert check(figures_of(rows)).status is Status.SKIP
 
 
 def test_both_figures_share_the_error() -> None:

@@ -21,6 +21,7 @@ from livecheck.wire.metrics import summary
 from livecheck.wire.wire import Reply, Request
 
 MOST = 1000  # turns of a conversation
+MOST_SAID = 1 << 20  # characters of its answers: 250,000 tokens; what a flood says is not sent back
 TOO_LONG = (400, 413, 422)  # statuses by which servers refuse a prompt that has no room
 # What the user says from the second turn on, again and again.
 GO_ON = ("Go on.", "What happens next?", "Say more about the last part.", "And then?")
@@ -36,6 +37,7 @@ class Talk:
     number: int
     turn: int
     messages: Messages
+    said: int = 0  # characters of all answers
 
     def after(self, reply: Reply) -> Talk | None:
         """The next turn of it; None when there was no answer that can be gone on from."""
@@ -43,9 +45,11 @@ class Talk:
         if answer.stream_error is not None:
             return None
         said, _ = answer.said  # thoughts are left out of the history, as applications do it
+        if self.said + len(said) > MOST_SAID:
+            return None
         mine = {"role": "user", "content": GO_ON[(self.turn - 1) % len(GO_ON)]}
         history = [*self.messages, {"role": "assistant", "content": said}, mine]
-        return Talk(self.number, self.turn + 1, history)
+        return Talk(self.number, self.turn + 1, history, self.said + len(said))
 
 
 class Talks(Following):

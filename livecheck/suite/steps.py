@@ -19,7 +19,8 @@ BENCHMARK = "benchmark"
 # A level that the operator adds, under its result's name: requests in flight, or per second. The
 # former may have prompts of a wanted length.
 OTHER_LEVEL = late_pattern(
-    r"inference_(?:c([1-9]\d{0,5})(?:_d([1-9]\d{1,6}))?|r(\d{1,6}(?:\.\d{1,3})?))"
+    r"inference_(?:c([1-9]\d{0,5})(?:_d([1-9]\d{1,6}))?(?:_t([1-9]\d{0,2}))?"
+    r"|r(\d{1,6}(?:\.\d{1,3})?))(_responses)?"
 )
 LAST_LEVEL = "inference_c8"  # the operator's own levels come after it
 
@@ -137,17 +138,20 @@ def with_other_levels(names: Collection[str]) -> list[Step]:
 def other_level(name: str) -> Step:
     match = OTHER_LEVEL.fullmatch(name)
     assert match
+    other: dict[str, Any] = {"endpoint": "responses"} if match[5] else {}
     if match[1]:
-        deep = {"depth": int(match[2])} if match[2] else {}
-        return level(name, concurrency=int(match[1]), requests=max(10, 4 * int(match[1])), **deep)
-    return level(name, rate=float(match[3]), duration=60)
+        work = {"depth": match[2], "turns": match[3]}
+        own = other | {option: int(value) for option, value in work.items() if value}
+        return level(name, concurrency=int(match[1]), requests=max(10, 4 * int(match[1])), **own)
+    return level(name, rate=float(match[4]), duration=60, **other)
 
 
-def load_of(name: str) -> tuple[bool, int, float]:
+def load_of(name: str) -> tuple[bool, int, int, float]:
     """Closed loops come before open ones, less load before more."""
     match = OTHER_LEVEL.fullmatch(name)
     assert match
-    return match[1] is None, int(match[2] or 0), float(match[1] or match[3])
+    work = int(match[2] or 0), int(match[3] or 0)
+    return match[1] is None, *work, float(match[1] or match[4])
 
 
 def selected(

@@ -52,6 +52,9 @@ def test_levels_are_in_ascending_order() -> None:
         "cors",
     ]
     assert short_name("inference_r0.5") == "r=0.5"
+    assert (
+        short_name("inference_c1_d512_t3_responses") == "c=1 depth=512 turns=3 endpoint=responses"
+    )
     assert title_of("inference_c16", "") == "Inference (concurrency=16)"
 
 
@@ -189,6 +192,16 @@ def test_a_file_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> None:
 def test_the_json_of_report_py_may_be_in_the_folder(tmp_path: Path) -> None:
     own = '{"schema_version": 1, "script": "report"}'
     assert not problems(gateway_folder(tmp_path), report=own)
+
+
+def test_levels_with_a_work_of_their_own_are_known_in_a_list_too(tmp_path: Path) -> None:
+    deep, usual = level(1), level(1)
+    deep["metrics"] |= {"depth_tokens": 512, "turns": 3, "endpoint": "responses"}
+    files = {"inference_c1": usual, "inference_c1_d512_t3_responses": deep}
+    folder = read_folder(write_results(tmp_path, all={"levels": [deep, usual]}, **files))
+    assert not folder.problems and "several levels" in folder.notes[0]
+    files["inference_c1_d513"] = files.pop("inference_c1_d512_t3_responses")
+    assert "measured with depth '512'" in problems(tmp_path / "other", **files)
 
 
 def test_a_file_that_repeats_several_levels_is_a_note(tmp_path: Path) -> None:

@@ -73,6 +73,16 @@ def test_other_levels_come_behind_the_guides_from_less_load_to_more() -> None:
     assert found[at + 1 : at + 3] == ["inference_c2", "inference_c16"]
 
 
+def test_a_level_with_a_work_of_its_own_has_the_options_for_it() -> None:
+    wanted = {"inference_c4_d8000_t5_responses", "inference_r2_responses", "inference_c1_d512"}
+    steps = {each.name: each.options for each in with_other_levels(wanted) if each.name in wanted}
+    assert wanted == set(steps)
+    both = steps["inference_c4_d8000_t5_responses"]
+    assert (both["concurrency"], both["depth"], both["turns"]) == (4, 8000, 5)
+    assert both["endpoint"] == "responses" == steps["inference_r2_responses"]["endpoint"]
+    assert steps["inference_c1_d512"]["depth"] == 512 and "turns" not in steps["inference_c1_d512"]
+
+
 def test_options_of_the_operator_change_those_of_the_guide() -> None:
     (step,) = selected(STEPS, GATEWAY, ("inference_c4",), ())
     found = options_of(step, {"max_tokens": 8}, {"prompt_file": "prompts.jsonl", "warmup": False})

@@ -25,8 +25,7 @@ from livecheck.wire.choice import index_of
 
 MOST_BYTES = 4096  # of a chunk that a pattern is made of
 MOST_PATTERNS = 8  # are kept; an engine has one or two forms of chunks
-AT_ONCE = 128  # chunks in a run, or a few more: they take about 0.1 ms
-FIRST_WINDOW = 4096  # bytes in which the next ones are looked for; the next window is larger
+AT_ONCE = 128  # chunks in a run: they take about 0.1 ms
 # To make a pattern takes as long as to read so many chunks with care. Of a server whose chunks have
 # something new in each answer a few are made in vain.
 WORTH = 100
@@ -66,36 +65,33 @@ class Alike:
     """A pattern, and the chunk that it was made of. `field`: where the text is in its delta.
     `index`: of its choice."""
 
-    __slots__ = ("_find", "_groups", "example", "index", "is_thought")
+    __slots__ = ("_groups", "_match", "example", "index", "is_thought")
 
     def __init__(self, pattern: bytes, groups: tuple[int, int], field: str, chunk: dict[str, Any]):
-        self._find, self._groups = re.compile(pattern).finditer, groups
+        # not `finditer`: each call of it leaves a name in Python's cache of methods
+        self._match, self._groups = re.compile(pattern).match, groups
         self.example, self.is_thought = chunk, field != "content"
         self.index = index_of(chunk["choices"][0], 0)
 
     def run(self, body: bytes, start: int) -> tuple[str, Run] | None:
         """The events from `start` on that match and have the same id, and this id; None when the
         first one does not match."""
-        (ident_at, text_at), window = self._groups, FIRST_WINDOW
+        match, (ident_at, text_at) = self._match, self._groups
         ends: list[int] = []
         texts: list[str] = []
         wanted: bytes | None = None
-        before = -1
-        while before < len(ends) < AT_ONCE:
-            before = len(ends)
-            for found in self._find(body, start, start + window):
-                ident, text = found.group(ident_at, text_at)
-                wanted = wanted or ident
-                if found.start() != start or ident != wanted:
-                    break
-                try:
-                    said = text.decode()
-                    texts.append(json.loads(f'"{said}"') if b"\\" in text else said)
-                except ValueError:  # not UTF-8, or not JSON: who reads with care says so
-                    break
-                start = found.end()
-                ends.append(start)
-            window *= 4
+        while (found := match(body, start)) and len(ends) < AT_ONCE:
+            ident, text = found.group(ident_at, text_at)
+            wanted = wanted or ident
+            if ident != wanted:
+                break
+            try:
+                said = text.decode()
+                texts.append(json.loads(f'"{said}"') if b"\\" in text else said)
+            except ValueError:  # not UTF-8, or not JSON: who reads with care says so
+                break
+            start = found.end()
+            ends.append(start)
         return (wanted.decode(), Run(ends, texts)) if wanted and ends else None
 
 

@@ -35,6 +35,7 @@ CHECK_S = 0.05  # how often deadlines are checked
 CONNECT_GRACE_S = 0.1  # the thread that connects ends at the deadline, and knows more about it
 CANCEL_CHECK_S = 0.002  # the same, while requests are to be cancelled at a given time
 LEFT_OPEN_S = 0.5  # how long the end of the message may take after [DONE]
+READS_BEFORE_END = 64  # of what lies unread, before a request is ended because of the time
 # A server that closes an idle connection while we send does so within a round trip. When the
 # connection breaks later than this after the send, the server had accepted the request.
 CLOSE_RACE_S = 1.0
@@ -107,6 +108,7 @@ class Exchange:
         self._check_s = CHECK_S
         now_ns = time.perf_counter_ns()
         self._checked_ns = now_ns  # when the deadlines were last checked
+        self._checked_before_ns = now_ns  # and the time before: then this program surely ran
         self._looked_ns = now_ns  # when the selector was last asked
         self._unread_since_ns = now_ns  # the bytes read next arrived at this time or later
         self._has_work = False  # whether there is some for spare time
@@ -186,7 +188,8 @@ class Exchange:
         """Wait for something to happen, once, and deal with it."""
         now_ns = perf_counter_ns()
         if now_ns - self._checked_ns >= self._check_s * 1e9:
-            self._checked_ns = now_ns
+            self._leave_out(now_ns - self._checked_ns - int(2 * self._check_s * 1e9), now_ns)
+            self._checked_before_ns, self._checked_ns = self._checked_ns, now_ns
             self._has_work = self.in_spare_time is not None  # perhaps: it is asked
             self._check_deadlines(now_ns)
         self._handle(self._look(now_ns))
@@ -202,6 +205,26 @@ class Exchange:
             else:
                 self._send_rest(slot)
 
+    def _leave_out(self, lost_ns: int, now_ns: int) -> None:
+        """Count no time in which this program did not look, because it was stopped or had no
+        processor: a server may have waited for it then. Two checks are never further apart than
+        twice their interval while it runs."""
+        if lost_ns <= 0:
+            return
+        for slot in self.slots:
+            slot.deadline_ns += lost_ns
+            slot.last_read_ns = min(slot.last_read_ns + lost_ns, now_ns)
+
+    def _read_first(self, slot: Slot, reply: Reply) -> bool:
+        """Read what lies unread before a request is ended because of the time: it may have come in
+        time, and this program may be late. Whether the request is still to be judged."""
+        for _ in range(READS_BEFORE_END):
+            count = len(reply.ends)
+            self._read(slot)
+            if slot.reply is not reply or len(reply.ends) == count:
+                break
+        return slot.reply is reply
+
     def _check_deadlines(self, now_ns: int) -> None:
         """End what has to end although nothing arrives."""
         self._clock.calibrate_if_due(now_ns)
@@ -214,17 +237,30 @@ class Exchange:
                 if slot.connection is None and now_ns > over_ns:
                     self._end(slot, timed_out(self.pool.target, self.timeout_s))
                 continue
-            cancel_after_s = reply.request.cancel_after_s
-            if cancel_after_s is not None and now_ns >= reply.t0_ns + int(cancel_after_s * 1e9):
-                reply.cancelled = True
-                self._end(slot)
-            elif self._is_left_open(slot, now_ns):
-                reply.unterminated = True
-                self._end(slot)
-            elif len(reply.ends) > MAX_READS:
+            if len(reply.ends) > MAX_READS:
                 self._end(slot, Failure("flood", f"more than {MAX_READS:,} pieces of answer"))
-            elif now_ns > slot.deadline_ns:
-                self._end(slot, Failure("timeout", f"not finished after {self.timeout_s:g} s"))
+            elif self._is_due(slot, reply, now_ns) and self._read_first(slot, reply):
+                self._end_by_time(slot, reply, now_ns)
+
+    def _is_due(self, slot: Slot, reply: Reply, now_ns: int) -> bool:
+        """Whether the time may have come to end a request that was sent."""
+        after_s = reply.request.cancel_after_s
+        is_to_be_cancelled = after_s is not None and now_ns >= (reply.t0_ns or 0) + after_s * 1e9
+        is_silent = now_ns - slot.last_read_ns >= LEFT_OPEN_S * 1e9
+        is_searched = slot.searched_ns == slot.last_read_ns
+        return is_to_be_cancelled or now_ns > slot.deadline_ns or (is_silent and not is_searched)
+
+    def _end_by_time(self, slot: Slot, reply: Reply, now_ns: int) -> None:
+        """End a request whose time is over, with all that came of its answer."""
+        after_s = reply.request.cancel_after_s
+        if after_s is not None and now_ns >= (reply.t0_ns or 0) + after_s * 1e9:
+            reply.cancelled = True
+            self._end(slot)
+        elif self._is_left_open(slot, now_ns):
+            reply.unterminated = True
+            self._end(slot)
+        elif now_ns > slot.deadline_ns:
+            self._end(slot, Failure("timeout", f"not finished after {self.timeout_s:g} s"))
 
     def _is_left_open(self, slot: Slot, now_ns: int) -> bool:
         """Whether the stream said [DONE] and then nothing: the server does not end the message."""
@@ -448,7 +484,8 @@ class Exchange:
         if connection.tls and connection.tls.refusal:
             self._end(slot, Failure("tls", connection.tls.refusal))
             return
-        just_sent = time.perf_counter_ns() < reply.t0_ns + int(CLOSE_RACE_S * 1e9)
+        # By the last check: while this program was stopped, the connection had long been broken.
+        just_sent = self._checked_before_ns < reply.t0_ns + int(CLOSE_RACE_S * 1e9)
         if connection.uses > 1 and not reply.raw and just_sent and not reply.resent:
             # The server closed the idle connection just as we sent (RFC 9112, 9.3.1). That is not
             # a failure of the deployment: send again, on a new connection.

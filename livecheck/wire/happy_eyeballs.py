@@ -103,10 +103,11 @@ class Race:
         with Selector() as selector:
             while (waiting or self.pending) and self.winner is None:
                 now_s = time.perf_counter()
-                if now_s >= deadline_s:
-                    return
                 # What has happened counts before the time that has passed: this program may have
                 # been kept from running.
+                if now_s >= deadline_s:
+                    self._settle(selector, 0.0)
+                    return
                 until_s = min(deadline_s, next_s) if waiting else deadline_s
                 wait_s = max(0.0, until_s - now_s) if self.pending else 0.0
                 self._settle(selector, wait_s)

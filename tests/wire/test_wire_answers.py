@@ -271,6 +271,55 @@ def test_a_busy_client_notices_a_stream_left_open(monkeypatch):
     assert reply.failure is None and reply.unterminated
 
 
+# --- a client that is stopped, between a look and the next check of the deadlines
+
+
+@pytest.fixture
+def stopped_for(monkeypatch):
+    """Lets the loop stop for so many seconds, once, after it has read something."""
+
+    def stop(pause_s: float) -> None:
+        original, is_over = exchange.Exchange._handle_events, []
+
+        def handle(self) -> None:
+            original(self)
+            if not is_over and any(slot.reply and slot.reply.raw for slot in self.slots):
+                is_over.append(time.sleep(pause_s))
+
+        monkeypatch.setattr(exchange.Exchange, "_handle_events", handle)
+
+    return stop
+
+
+def test_the_end_that_lies_unread_in_a_stopped_client_is_not_missing(stopped_for):
+    stopped_for(exchange.LEFT_OPEN_S + 0.3)
+    slowly = once(CHUNKED + chunk(event()) + chunk(DONE), LAST_CHUNK, gap_s=0.1)
+    reply = ask_script(slowly)
+    assert reply.message.complete and not reply.unterminated and reply.failure is None
+
+
+def test_an_answer_that_came_while_the_client_was_stopped_has_not_timed_out(serve, stopped_for):
+    stopped_for(0.7)
+    reply = ask(serve(once(CHUNKED + chunk(event()), chunk(DONE), LAST_CHUNK)), timeout_s=0.3)
+    assert reply.message.complete and reply.failure is None
+
+
+def test_a_server_has_its_time_although_the_client_was_stopped(serve, stopped_for):
+    """As one whose next bytes wait for this program to read the ones before."""
+    stopped_for(0.6)
+    reply = ask(
+        serve(once(CHUNKED + chunk(event()), chunk(DONE) + LAST_CHUNK, gap_s=0.7)), timeout_s=0.4
+    )
+    assert reply.message.complete and reply.failure is None
+
+
+def test_an_answer_that_came_before_it_was_cancelled_is_whole(serve, stopped_for):
+    stopped_for(0.5)
+    script = once(CHUNKED + chunk(event()), chunk(DONE) + LAST_CHUNK, gap_s=0.05)
+    reply = ask(serve(script), Request("GET", "/", cancel_after_s=0.2))
+    assert reply.message.complete and not reply.cancelled
+
+
 # --- cancelled requests
 
 

@@ -8,7 +8,7 @@ import signal
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,13 @@ def is_there(pid: int) -> bool:
     return state not in "ZX"
 
 
-def started(deployment: Deployment, *arguments: object) -> subprocess.Popen[str]:
+def started(
+    deployment: Deployment, *arguments: object, credential: str = "--api-key"
+) -> subprocess.Popen[str]:
     """benchmark.py with two processes, while it measures its level."""
+    secret = deployment.api_key if credential == "--api-key" else f"echo {deployment.api_key}"
     process = start_script(
-        *("benchmark.py", "--url", deployment.url, "--api-key", deployment.api_key),
+        *("benchmark.py", "--url", deployment.url, credential, secret),
         *("--processes", 2, *arguments),
     )
     assert process.stderr
@@ -56,6 +59,18 @@ def started(deployment: Deployment, *arguments: object) -> subprocess.Popen[str]
         assert line, "it ended before its level"
     time.sleep(1)
     return process
+
+
+def exact(
+    measured: Callable[[], dict[str, Any]], is_exact: Callable[[list[dict[str, Any]]], bool]
+) -> dict[str, Any]:
+    """A document whose records have the times that they should have. A busy machine, which keeps
+    processes from running, gets three attempts."""
+    for _ in range(3):
+        if is_exact((document := measured())["requests"]):
+            return document
+    sent = [each["sent_ms"] for each in document["requests"]]
+    pytest.fail(f"three times not the right times, the last time sent at {sent} ms")
 
 
 def ended(process: subprocess.Popen[str]) -> Finished:
@@ -102,13 +117,16 @@ def test_times_are_those_of_one_process(sim: Deployment) -> None:
 
 
 def test_records_are_merged_by_time_and_begin_together(sim: Deployment) -> None:
-    options = ("--concurrency", 6, "--requests", 30, "--processes", 2)
-    document = level(quick(sim, *options), 6)
+    """Six begin at once, and the next one when one of them has ended."""
+    options = ("--concurrency", 6, "--requests", 30, "--max-tokens", 32, "--processes", 2)
+    document = exact(
+        lambda: level(quick(sim, *options), 6), lambda records: records[5]["sent_ms"] < 20
+    )
     records = document["requests"]
     assert [each["index"] for each in records] == list(range(30))
     sent = [each["sent_ms"] for each in records]
     assert sent == sorted(sent) and min(sent) == 0
-    assert sent[5] < 20 < 40 < sent[6], "six begin at once, and the next one when one has ended"
+    assert sent[5] < min(each["ended_ms"] for each in records) <= sent[6]
     spans = [(each["sent_ms"], each["ended_ms"]) for each in records]
     most = max(sum(a <= moment < b for a, b in spans) for moment in sent)
     assert most == 6
@@ -116,22 +134,29 @@ def test_records_are_merged_by_time_and_begin_together(sim: Deployment) -> None:
 
 def test_arrivals_are_dealt_out_and_come_when_they_are_due(sim: Deployment) -> None:
     options = ("--rate", 50, "--arrivals", "constant", "--requests", 31, "--processes", 2)
-    finished = quick(sim, *options)
-    document = finished.document("inference_r50")
-    assert finished.code == 0, finished.out
+
+    def measured() -> dict[str, Any]:
+        finished = quick(sim, *options)
+        assert finished.code == 0, finished.out
+        return finished.document("inference_r50")
+
+    def are_in_time(records: list[dict[str, Any]]) -> bool:
+        return 0 <= statistics.median(each["sent_ms"] - each["due_ms"] for each in records) < 10
+
+    document = exact(measured, are_in_time)
     due = [each["due_ms"] for each in document["requests"]]
     assert due == pytest.approx([20.0 * number for number in range(31)], abs=0.001)
-    late = statistics.median(each["sent_ms"] - each["due_ms"] for each in document["requests"])
-    assert 0 <= late < 10
     assert document["metrics"]["client"]["processes"] == 2
 
 
 def test_a_duration_counts_from_the_common_start(sim: Deployment) -> None:
     options = ("--concurrency", 4, "--duration", 1, "--max-tokens", 8, "--processes", 2)
-    document = level(bench(sim, "--inference-only", *options), 4)
-    sent = [each["sent_ms"] for each in document["requests"]]
-    # one takes 40 + 8 * 5 ms, or a little more
-    assert 800 < max(sent) < 1050 and len(sent) in range(24, 53)
+
+    def end_in_time(records: list[dict[str, Any]]) -> bool:
+        """One takes 40 + 8 * 5 ms, or a little more."""
+        return 800 < records[-1]["sent_ms"] < 1050 and len(records) in range(24, 53)
+
+    document = exact(lambda: level(bench(sim, "--inference-only", *options), 4), end_in_time)
     assert document["metrics"]["error_rate"] == 0
 
 
@@ -258,14 +283,7 @@ def test_no_process_outlives_the_run_that_is_killed() -> None:
 def test_no_credential_is_in_a_command_line_or_an_environment_of_a_process() -> None:
     with running(**SLOW) as deployment:
         key = deployment.api_key
-        process = start_script(
-            *("benchmark.py", "--url", deployment.url, "--token-binary", f"echo {key}"),
-            *("--processes", 2, *LONG),
-        )
-        with process:
-            assert process.stderr
-            while "requests" not in process.stderr.readline():
-                pass
+        with started(deployment, *LONG, credential="--token-binary") as process:
             workers = children(process.pid)
             own = Path(f"/proc/{process.pid}/cmdline").read_bytes()
             for pid in workers:

@@ -51,7 +51,7 @@ def test_an_engines_figures_stand_beside_ours() -> None:
 def test_several_processes_are_watched_by_one() -> None:
     with running(engine="sim", ttft_ms=20, itl_ms=10, rate_limit=0) as deployment:
         engine = deployment.exported["engine_url"]
-        arguments = ("--concurrency", 4, "--processes", 2, "--requests", 40, "--max-tokens", 16)
+        arguments = ("--concurrency", 4, "--processes", 2, "--requests", 96, "--max-tokens", 16)
         finished = quick(deployment, *arguments, "--server-metrics", engine)
     figures = level(finished, 4)["metrics"]
     own = figures["server_metrics"]

@@ -138,8 +138,8 @@ def test_an_interrupted_level_does_not_blame_its_time(sim: Deployment, tmp_path:
     target = ("--url", sim.url, "--api-key", sim.api_key)
     process = start_script("benchmark.py", *target, *arguments, "--results", tmp_path)
     assert process.stderr
-    while "requests until" not in process.stderr.readline():
-        assert process.poll() is None
+    while "requests until" not in (line := process.stderr.readline()):
+        assert line, "it ended before its level"
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)

@@ -82,6 +82,7 @@ def test_the_default_seed_is_a_typical_pattern() -> None:
         assert statistics.mean(waits) == pytest.approx(theory, rel=0.11)
 
 
+@pytest.mark.alone
 def test_an_open_loop_waits_as_theory_says_and_a_closed_loop_does_not() -> None:
     engine = {"engine": "sim", "ttft_ms": SERVICE_S * 1e3, "slots": SERVERS, "rate_limit": 0}
     one_token = ("--inference-only", "--max-tokens", 1)

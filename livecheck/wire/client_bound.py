@@ -53,11 +53,12 @@ def may_be_own_doing(
     if not isinstance(own, (int, float)):
         return True
     delay_ms = LOOKS * own
-    if wanted.per_request:
-        return all(each - delay_ms <= wanted.limit for each in values)
-    if value is None:
-        return False
-    return wanted.holds(value - delay_ms if wanted.upper else value * _faster(figures, delay_ms))
+    own_values = values if wanted.per_request else () if value is None else (value,)
+    if wanted.upper:
+        without = [each - delay_ms for each in own_values]
+    else:
+        without = [each * _faster(figures, delay_ms) for each in own_values]
+    return bool(without) and all(map(wanted.holds, without))
 
 
 def _faster(figures: Mapping[str, Any], delay_ms: float) -> float:

@@ -62,6 +62,20 @@ def test_of_a_bound_for_every_request_each_of_them_counts() -> None:
     assert not client_bound.may_be_own_doing(every, level(), 0.5, [90.0, 125.0])
 
 
+@pytest.mark.parametrize(
+    ("rates", "is_own"),
+    [
+        ([49.5, 60.0], True),  # at most 2 % of 1,000 ms of decoding are ours
+        ([48.0, 60.0], False),
+        ([5.0, 6.0, 7.0], False),
+        ([], False),  # nothing was measured that a delay could have made worse
+    ],
+)
+def test_a_rate_for_every_request_has_a_lower_bound(rates: list[float], is_own: bool) -> None:
+    every = parse_objective("tokens_per_s=50")
+    assert client_bound.may_be_own_doing(every, level(), 0.5, rates) == is_own
+
+
 def test_without_a_known_delay_nothing_is_certain() -> None:
     missed = parse_objective("ttft_p50=1ms")
     assert client_bound.may_be_own_doing(missed, level(own_delay_ms=None), 1e6)

@@ -52,12 +52,14 @@ def between_tags(texts: Sequence[str]) -> Thinking | None:
     if end is None:
         size = bytes_of(texts)
         return Thinking(None, len(texts), size) if spoken.OPENING.match(text) else None
+    rest = text[end.end() :]
+    begin = len(text) - len(rest.lstrip())  # of the answer: once, as a stream may be all blanks
     reached, events = 0, 0
     for place, piece in enumerate(texts):
         reached += len(piece)
         if reached <= end.end():
             events = place + 1
-        elif text[end.end() : reached].strip():
+        elif reached > begin:
             return Thinking(place, events, bytes_of([text[: end.end()]]))
     return Thinking(None, events, bytes_of([text[: end.end()]]))
 

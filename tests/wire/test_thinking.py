@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from livecheck.wire import sse
 from livecheck.wire.decode_figures import decode_figures
 from livecheck.wire.metrics import Objective, parse_objective
-from livecheck.wire.thinking import Thinking
+from livecheck.wire.thinking import Thinking, between_tags
 from livecheck.wire.thinking_figures import summary_of, thinking_figures, thinks
 
 THOUGHT, SAID = {"reasoning_content": "hm "}, {"content": "so "}
@@ -63,6 +64,15 @@ def tags(*texts: str) -> list[dict[str, Any]]:
 )
 def test_where_the_answer_begins(deltas: list[dict[str, Any]], expected: Thinking | None) -> None:
     assert stream_of(deltas).thinking == expected
+
+
+def test_the_answer_is_looked_for_once_however_many_blanks_stand_before_it() -> None:
+    """With a look for each event, this takes as long as 26 s."""
+    texts = ["<think>a</think>", *[" " * 60] * 40_000, "so"]
+    began_s = time.process_time()
+    assert between_tags(texts) == Thinking(40_001, 1, 16)
+    assert between_tags(texts[:-1]) == Thinking(None, 1, 16)
+    assert time.process_time() - began_s < 2.0
 
 
 def test_without_thoughts_the_answer_begins_with_the_first_token() -> None:

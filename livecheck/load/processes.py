@@ -64,9 +64,10 @@ class Process:
     outcome: Outcome | None = None
 
     def begin(self, job: Job) -> None:
-        self.is_ready = self.is_over = False
+        self.is_ready, self.is_over = False, self.lost is not None
         self.outcome = self.error = None
-        self.channel.send("job", job)
+        if not self.is_over:
+            self.channel.send("job", job)
 
     def is_gone(self) -> None:
         """The channel is closed: the process has ended, or is about to."""
@@ -96,9 +97,14 @@ class Process:
                 self.pid = 0
                 return
             time.sleep(0.002)
-        os.kill(self.pid, signal.SIGKILL)
+        self.kill()
         os.waitpid(self.pid, 0)
         self.pid = 0
+
+    def kill(self) -> None:
+        """End it now, unless it has ended: the number 0 would be all processes of the group."""
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
 
 
 def name_of(number: int) -> str:
@@ -331,7 +337,7 @@ class Division:
             if time.perf_counter() > end_s:
                 for process in self._processes:
                     if not process.is_over:
-                        os.kill(process.pid, signal.SIGKILL)
+                        process.kill()
 
     # when it is over
 

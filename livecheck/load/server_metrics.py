@@ -73,12 +73,13 @@ class Source:
 class Watched:
     """What was read of one level: (time, the lines that are needed).
 
-    `has_end`: the last of them was read after the last answer. `problem`: why nothing more was
-    read, in a few words.
+    `has_begin`: the first of them was read before the first request. `has_end`: the last of them
+    was read after the last answer. `problem`: why nothing more was read, in a few words.
     """
 
     source: Source
     readings: list[tuple[int, bytes]]
+    has_begin: bool = False
     has_end: bool = False
     failed: int = 0
     problem: str | None = None
@@ -147,18 +148,22 @@ class Watch(threading.Thread):
 
     def begin(self) -> None:
         """Read once, before the first request of the level is sent."""
-        self._read()
-        self.start()
+        self.watched.has_begin = self._try_to_read()
+        if self.watched.problem:
+            return
+        try:
+            self.start()
+        except RuntimeError as error:  # the system gives no more threads
+            self._give_up(error)
 
     def run(self) -> None:
-        with contextlib.suppress(OSError):
-            due_s = time.monotonic() + FIRST_S
-            while not self._ended.wait(max(0.0, due_s - time.monotonic())):
-                self._read()
-                if self.watched.problem:
-                    return
-                while due_s <= time.monotonic():
-                    due_s += EVERY_S
+        due_s = time.monotonic() + FIRST_S
+        while not self._ended.wait(max(0.0, due_s - time.monotonic())):
+            self._try_to_read()
+            if self.watched.problem:
+                return
+            while due_s <= time.monotonic():
+                due_s += EVERY_S
 
     def end(self, is_interrupted: bool) -> Watched:
         """Read once more, unless there is no time for it."""
@@ -169,12 +174,23 @@ class Watch(threading.Thread):
             return self.watched
         if not self.watched.problem:
             time.sleep(SETTLE_S)
-            before = len(self.watched.readings)
-            with contextlib.suppress(OSError):
-                self._read(is_last=True)
-            self.watched.has_end = len(self.watched.readings) > before
+            self.watched.has_end = self._try_to_read(is_last=True)
         self._wire.close_idle()
         return self.watched
+
+    def _try_to_read(self, is_last: bool = False) -> bool:
+        """Whether there is one more reading. Whatever goes wrong here ends the reading alone: the
+        level has nothing to do with it."""
+        before = len(self.watched.readings)
+        try:
+            self._read(is_last)
+        except Exception as error:
+            self._give_up(error)
+        return len(self.watched.readings) > before
+
+    def _give_up(self, error: Exception) -> None:
+        why = shorten(str(error), 120) or type(error).__name__
+        self.watched.problem = self.watched.problem or f"not read to the end: {why}"
 
     def _read(self, is_last: bool = False) -> None:
         (reply,) = self._wire.exchange([self.watched.source.request])
@@ -212,8 +228,7 @@ def watching(
     watch = Watch(source, timeout_s)
     is_whole = False
     try:
-        with contextlib.suppress(OSError):  # no descriptor is left: nothing is read then
-            watch.begin()
+        watch.begin()
         yield
         is_whole = True
     finally:
@@ -225,16 +240,18 @@ def watching(
 
 def server_figures(watched: Watched, start_ns: int) -> dict[str, Any]:
     """The server's figures of a level that began at `start_ns`. Differences are those between the
-    readings before its first request and after its last answer; the summaries are of the others."""
+    readings before its first request and after its last answer: None where one of both is missing.
+    The summaries are of the others."""
     found = [(at_ns, engine_metrics.read(lines)) for at_ns, lines in watched.readings]
     readings = [(at_ns, reading) for at_ns, reading in found if reading is not None]
-    within = [each for each in readings if each[0] > start_ns]
-    within = within[:-1] if watched.has_end else within
-    first, last = (readings[0][1], readings[-1][1]) if len(readings) > 1 else (None, None)
+    end_ns = found[-1][0] if watched.has_end and found else None
+    within = [each for each in readings if each[0] > start_ns and each[0] != end_ns]
+    first = found[0][1] if watched.has_begin and found else None
+    last = found[-1][1] if watched.has_end and found else None
     return {
         "url": watched.source.url,
         "engine": watched.source.engine,
-        "problem": watched.problem,
+        "problem": watched.problem or missing_words(first, last),
         "readings": len(watched.readings),
         "failed_readings": watched.failed + len(found) - len(readings),
         **{name: metrics.summary(values_of(within, name), DIGITS) for name in GAUGES},
@@ -245,6 +262,14 @@ def server_figures(watched: Watched, start_ns: int) -> dict[str, Any]:
             **{name: columns(within, name) for name in (*GAUGES, engine_metrics.PREEMPTIONS)},
         },
     }
+
+
+def missing_words(first: Reading | None, last: Reading | None) -> str | None:
+    """Why there are no differences, in a level in which the reading did not end early."""
+    if first and last:
+        return None
+    when = "before the first request" if first is None else "after the last answer"
+    return f"not read {when}, so that its counters and its TTFT are unknown"
 
 
 def of_level(watched: Watched | None, start_ns: int) -> dict[str, Any]:

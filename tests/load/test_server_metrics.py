@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import threading
 import time
 from typing import Any
 
@@ -38,7 +40,7 @@ def source(url: str = "http://localhost:1") -> Source:
 
 def watched(*readings: tuple[float, bytes]) -> Watched:
     found = [(round(at_s * SECOND_NS), each) for at_s, each in readings]
-    return Watched(source(), found, has_end=True)
+    return Watched(source(), found, has_begin=True, has_end=True)
 
 
 # --- figures
@@ -70,6 +72,20 @@ def test_without_a_reading_after_the_end_the_last_one_is_of_the_level() -> None:
     found = watched((9.9, lines(0)), (10.5, lines(2)), (11.5, lines(4)))
     found.has_end = False
     assert server_figures(found, 10 * SECOND_NS)["samples"]["running_requests"] == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [("has_begin", "not read before the first request"), ("has_end", "after the last answer")],
+)
+def test_a_part_of_a_level_tells_no_difference(missing: str, words: str) -> None:
+    """Its first or last reading failed: the others are of its middle."""
+    first, last = (lines(0, n, n, buckets(n, n, n, total_s=1.0 * n)) for n in (100, 200))
+    found = watched((10.5, first), (11.5, lines(2)), (12.5, last))
+    setattr(found, missing, False)
+    figures = server_figures(found, 10 * SECOND_NS)
+    assert figures["draft_tokens"] is figures["acceptance_rate"] is figures["ttft_ms"] is None
+    assert words in figures["problem"] and figures["running_requests"]["n"] >= 2
 
 
 def test_a_restart_leaves_no_difference() -> None:
@@ -146,6 +162,51 @@ def test_a_silent_server_costs_one_reading_before_and_one_after() -> None:
     found, spent_s, count = during(say_nothing, 0.2)
     assert spent_s < 0.2 + 3 * (server_metrics.READ_S + 1.0)
     assert count <= 3 and not found.readings
+
+
+def test_a_first_reading_that_fails_is_missing() -> None:
+    def answer(call: Call) -> None:
+        call.send(response(500) if len(server.calls) == 1 else PLAIN + lines(1, 50))
+
+    found: list[Watched] = []
+    with Server(answers={"/metrics": answer}) as server:
+        with watching(source(server.url), 5.0, found.append):
+            time.sleep(0.8)
+    assert (found[0].has_begin, found[0].has_end, found[0].failed) == (False, True, 1)
+    assert len(found[0].readings) == 2 and not found[0].problem
+
+
+@pytest.mark.parametrize("good", [0, 1, 2])
+def test_any_error_of_a_reading_ends_the_reading_alone(
+    good: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    needed, count = server_metrics.engine_metrics.needed, itertools.count()
+
+    def break_later(body: bytes) -> bytes:
+        if next(count) >= good:
+            raise ZeroDivisionError("broken")
+        return needed(body)
+
+    monkeypatch.setattr(server_metrics.engine_metrics, "needed", break_later)
+    found, _, asked = during(PLAIN + lines(1), 1.7)
+    assert (len(found.readings), asked) == (good, good + 1)
+    assert found.problem == "not read to the end: broken" and not found.has_end
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_thread_that_cannot_be_started_is_no_error_of_the_level(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with Server(answers={"/metrics": PLAIN + lines(1)}) as server:
+        found: list[Watched] = []
+        with monkeypatch.context() as patched:
+            patched.setattr(server_metrics.Watch, "start", refuse)
+            with watching(source(server.url), 5.0, found.append):
+                pass
+    assert found[0].problem == "not read to the end: can't start new thread"
 
 
 def test_after_an_interruption_nobody_waits() -> None:

@@ -432,6 +432,7 @@ def check_client(figures: dict[str, Any]) -> Check | None:
     evidence |= {key: client[key] for key in ("starved_ms", "processes", "processes_needed")}
     merged = "merged events" if client["client_bound"] else "brought several events"
     detail = f"lag p99 {lag:.2f} ms, {plural(client['merged_reads'], 'read')} {merged}"
+    detail += client_delay.starved_words(client)
     if (late := client["send_lag_ms"]["p99"]) is not None:
         evidence["send_lag_p99_ms"] = late
         detail += f", send lag p99 {late:.2f} ms"
@@ -441,11 +442,10 @@ def check_client(figures: dict[str, Any]) -> Check | None:
     return passed("client", detail, evidence)
 
 
-def fair_figures(session: Session, found: Records) -> Fair:
+def fair_figures(session: Session, found: Records, figures: dict[str, Any]) -> Fair:
     """The figures and records of a level without this program's own delay."""
-    own = client_delay.cleared(found)
-    figures = metrics.level_metrics(own, session.run.args.slo)
-    return figures | {"gateway": session.fair_probes}, own
+    fair, own = client_delay.fair_figures(found, figures, session.run.args.slo)
+    return fair | {"gateway": session.fair_probes}, own
 
 
 def judge_level(
@@ -453,7 +453,7 @@ def judge_level(
 ) -> list[Check]:
     objectives, wanted = session.run.args.slo, session.run.args.only or ()
     limited = level.stop_for(Cause.RATE_LIMIT)
-    fair = functools.cache(lambda: fair_figures(session, found))
+    fair = functools.cache(lambda: fair_figures(session, found, figures))
     bounds = [check_objective(each, figures, found, limited, fair) for each in objectives]
     if level.load.batch:
         requests = check_requests(level, found, allowed_errors(objectives))
@@ -593,7 +593,8 @@ def try_level(
         if why and figures["client"]["processes_needed"]:
             search.is_undecided, search.ended = True, f"at {level.number:g} {why}"
             return
-        is_fair = broken and objectives_at(session, level, found, *fair_figures(session, found))[0]
+        fair = fair_figures(session, found, figures)
+        is_fair = broken and objectives_at(session, level, found, *fair)[0]
         if why or (broken and not is_fair):
             search.repeat(level.number)
             others = [each for each in document.requests if each["level"] != level.number]

@@ -20,9 +20,8 @@ from typing import Any
 from livecheck.core.checks import Check, Status, passed, undecided, warned
 from livecheck.core.text import listed, plural
 from livecheck.load import steady
-from livecheck.load.client_delay import cleared
+from livecheck.load.client_delay import fair_figures, starved_words
 from livecheck.load.judging import (
-    Fair,
     Records,
     allowed_errors,
     check_objective,
@@ -235,6 +234,7 @@ def client_figures(parts: Sequence[Part]) -> dict[str, Any]:
         "merged_reads": sum(each["merged_reads"] for each in known),
         "arrival_gap_ms": smallest(known, "arrival_gap_ms"),
         "starved_ms": largest(known, "starved_ms") or 0.0,
+        "starved_share": largest(known, "starved_share") or 0.0,
         "client_bound": bool(slow),
         "own_delay_ms": largest(known, "own_delay_ms"),
         "processes_needed": divided if slow and len(told) == len(needed) else None,
@@ -264,7 +264,7 @@ def judge(
     found, limited = collection.records, is_limited(collection)
     ends = [part.end for part in collection.ordered if part.end]
     usage = all(end.get("usage") is not False for end in ends)
-    fair = functools.cache(lambda: fair_figures(found, objectives))
+    fair = functools.cache(lambda: fair_figures(found, figures, objectives))
     checks = [
         check_workers(collection),
         check_requests(collection, allowed_errors(objectives)),
@@ -275,12 +275,6 @@ def judge(
         *(check_objective(each, dict(figures), found, limited, fair) for each in objectives),
     ]
     return [check for check in checks if check]
-
-
-def fair_figures(found: Records, objectives: Sequence[metrics.Objective]) -> Fair:
-    """The figures and records without the workers' own delay."""
-    own = cleared(found)
-    return metrics.level_metrics(own, objectives), own
 
 
 def is_limited(collection: Collection) -> bool:
@@ -397,6 +391,7 @@ def check_client(collection: Collection, figures: Mapping[str, Any]) -> Check | 
     evidence |= {key: client[key] for key in ("starved_ms", "processes", "processes_needed")}
     merged = "merged events" if names else "brought several events"
     detail = f"lag p99 {lag:.2f} ms, {plural(client['merged_reads'], 'read')} {merged}"
+    detail += starved_words(client)
     if names:
         which = f"client-bound: worker {', '.join(names)}"
         needed = client["processes_needed"]

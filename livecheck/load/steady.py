@@ -5,7 +5,9 @@ Pure: it follows from the records alone.
 Closed loop of N: from the first to the last moment at which at least 95 % of N (rounded up) are in
 flight. Before it the level fills up, after it the last requests run with fewer beside them, and are
 served faster than N users would be. Between the two the number may be lower for the moment between
-the end of a request and the beginning of the next one; `in_flight_mean` says how much that is.
+the end of a request and the beginning of the next one; `in_flight_mean` says how much that is. With
+fewer than 80 % of N on average the load was another one, and there is no window: a client that was
+stopped for a while has sent nothing in that time.
 
 Open loop: from the end of the first request to the last moment at which one is due. Before it the
 deployment fills up, because nothing that arrived has left yet; after it nothing arrives, and it
@@ -30,6 +32,7 @@ SHARE = 0.95  # of the level's concurrency
 # A request runs in the window when so much of its time lies in it: the first requests of a level
 # are sent one after the other, within a few ms.
 WHOLE_SHARE = 0.99
+LEAST_MEAN = 0.8  # of the level's concurrency, on average over the window
 LEAST = 2  # requests that a window must have, and at least one for each that is in flight
 SERIES = ("ttft_ms", "tpot_ms", "tokens_per_s", "e2e_ms")
 
@@ -73,6 +76,9 @@ def closed_window(sent: Records, concurrency: int) -> Window:
         most = max(count for _, count in steps)
         return Window(reason=f"at most {most} of {concurrency} were in flight, {wanted} are needed")
     window = Window(steps[full[0]][0], steps[full[-1] + 1][0])
+    if (mean := in_flight_mean(sent, window)) < LEAST_MEAN * concurrency:
+        least = f"{LEAST_MEAN * concurrency:.3g} are needed"
+        return Window(reason=f"only {mean:.3g} of {concurrency} in flight on average, {least}")
     found = [each for each in sent if runs_in(each, window)]
     when = f"{wanted} of {concurrency} were in flight"
     return judged(replace(window, found=found), concurrency, when)

@@ -88,6 +88,18 @@ def test_the_gaps_between_requests_do_not_end_the_window() -> None:
     assert found["in_flight_mean"] == pytest.approx(4 * 100 / 105, rel=0.02)
 
 
+@pytest.mark.parametrize(("pause_ms", "has_window"), [(100, True), (500, False)])
+def test_a_level_in_which_nothing_ran_for_long_has_no_window(
+    pause_ms: float, has_window: bool
+) -> None:
+    """As when the client was stopped between the first five rounds and the others."""
+    found = rounds(4, 20) + [record(each["sent_ms"] + 500 + pause_ms) for each in rounds(4, 20)]
+    window = steady(found, 4)
+    assert (window["start_ms"] is not None) is has_window
+    if not has_window:
+        assert window["reason"] == "only 2.66 of 4 in flight on average, 3.2 are needed"
+
+
 def test_connecting_counts_as_in_flight() -> None:
     """A server that closes each connection, 60 ms away: two users are never sent to at once."""
     begins = [(0, 0), (1, 0), (160, 60), (230, 60), (320, 60), (390, 60)]

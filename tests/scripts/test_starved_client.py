@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -73,3 +74,60 @@ def test_a_bound_that_the_server_misses_is_missed_with_a_starved_client_too() ->
     # nearly all of that time the program was stopped: it cannot tell, and does not say "kept"
     check = finished.check("inference_c1", "slo:ttft_p50")
     assert check["status"] in ("FAIL", "SKIP"), check
+
+
+# --- stopped once, for half of a level
+
+
+STEADY: dict[str, Any] = {"engine": "sim", "ttft_ms": 20, "itl_ms": 2, "slots": 8, "rate_limit": 0}
+LEVEL = ("--inference-only", "--concurrency", 4, "--duration", 5, "--max-tokens", 8)
+BEFORE_S, HOLE_S = 2.5, 1.8  # the level has begun before, and goes on after it
+
+
+def children_of(pid: int) -> list[int]:
+    place = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in place.read_text().split()]
+
+
+def run_stopped(whole: bool, *arguments: object) -> Finished:
+    """Of the two processes of a level, stop both and what started them, or (not `whole`) one."""
+    with running(**STEADY) as deployment:
+        access = ("--url", deployment.url, "--api-key", deployment.api_key)
+        command = ("benchmark.py", *access, *LEVEL, "--processes", 2, *arguments)
+        with start_script(*command) as process:
+            time.sleep(BEFORE_S)
+            children = children_of(process.pid)
+            stopped = [process.pid, *children] if whole else children[:1]
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+            time.sleep(HOLE_S)
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+            out, err = process.communicate(timeout=60)
+    return Finished(process.returncode, out, err, Path("results").absolute())
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc here")
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_level_in_which_the_client_hardly_ran_says_so_and_breaks_no_throughput(
+    whole: bool,
+) -> None:
+    bounds = ("--slo", "requests_per_s=80", "--slo", "output_tokens_per_s=640")
+    finished = run_stopped(whole, *bounds)  # 4 in flight of 34 ms: 118 requests per second
+    level = finished.document("inference_c4")
+    checks = {each["name"]: each for each in level["checks"]}
+    assert checks["client"]["status"] == "WARN", finished.out
+    assert "this program could not run for " in checks["client"]["detail"]
+    assert level["metrics"]["client"]["starved_share"] > 0.2
+    for name in ("slo:requests_per_s", "slo:output_tokens_per_s"):
+        assert checks[name]["status"] in ("PASS", "SKIP"), checks[name]
+    if whole:
+        assert finished.code == 3, finished.out
+        assert "in flight on average" in level["metrics"]["steady"]["reason"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc here")
+def test_a_throughput_that_the_server_does_not_reach_is_missed_with_a_stopped_client_too() -> None:
+    finished = run_stopped(True, "--slo", "requests_per_s=1000")
+    check = finished.check("inference_c4", "slo:requests_per_s")
+    assert check["status"] == "FAIL", check

@@ -190,6 +190,8 @@ def check_objective(
         evidence["unit"] = "share of requests"
         return Check(name, status, f"{value:.1%} of the requests kept {bound}", evidence)
     detail = f"{value:g} {wanted.unit}".strip() + f", expected {bound}"
+    if wanted.is_at_least(figures):
+        detail = f"at least {detail}: {metrics.no_answer_words(figures)}"
     return Check(name, status, detail, evidence)
 
 
@@ -205,7 +207,7 @@ def undecided_words(wanted: metrics.Objective, value: float, bound: str, why: st
 
 def values_of(wanted: metrics.Objective, found: Records) -> list[float]:
     """What each request reached, of a bound for every request."""
-    values = [record[wanted.key] for record in succeeded(found)] if wanted.per_request else []
+    values = [wanted.value_of(record) for record in succeeded(found)] if wanted.per_request else []
     return [each for each in values if each is not None]
 
 
@@ -218,7 +220,7 @@ def reached(wanted: metrics.Objective, figures: dict[str, Any], found: Records) 
     if wanted.name != "e2e":  # where nothing is shown there is no such figure
         good = [record for record in good if not is_silent(record)]
     good = [record for record in good if not wanted.is_unknown(record)]
-    return sum(wanted.holds(r[wanted.key]) for r in good) / len(good) if good else None
+    return sum(wanted.holds(wanted.value_of(r)) for r in good) / len(good) if good else None
 
 
 def unknown_words(

@@ -28,6 +28,8 @@ from livecheck.report.documents import MAX_FILES, Allowance, Record, read_docume
 from livecheck.report.exchanges import Exchange, read_exchanges
 from livecheck.report.json_pieces import Unusable
 from livecheck.wire.metrics import (
+    AT_LEAST,
+    AT_MOST,
     SCALARS,
     SUMMARY_NAMES,
     level_metrics,
@@ -547,7 +549,7 @@ DRAFTS = ("draft_tokens", "draft_accepted_tokens")
 AT_ONCE = ("tokens_per_event", "tokens_per_arrival")
 OPTIONAL_NUMBERS = ("due_ms", "shown_tokens", *DRAFTS, "output_events", "output_arrivals")
 # of versions that have them, and figures of a record as well
-LATER_SUMMARIES = ("ttfa_ms", "thinking_tokens", "answer_tokens")
+LATER_SUMMARIES = ("ttfa_ms", AT_LEAST, AT_MOST, "thinking_tokens", "answer_tokens")
 LATER_COUNTS = ("with_thoughts", "without_answer", *DRAFTS, "acceptance_rate", *AT_ONCE)
 
 
@@ -564,7 +566,7 @@ def verify_level(file: ResultFile) -> None:
     if (saved.get("no_rate") or {}) != found["no_rate"]:
         raise Unusable("contradictory: its no_rate is not what the requests give")
     for key in (*SUMMARIES, *(each for each in LATER_SUMMARIES if each in saved)):
-        verify_summary(saved, key, found[key])
+        verify_summary(saved, key, found.get(key) or summary([]))
     for key in (each for each in LATER_COUNTS if each in saved):
         verify_figure(key, saved[key], found[key])
     for key in ("prefill_tokens_per_s", "first_turn_ttft_ms", "later_turns_ttft_ms"):

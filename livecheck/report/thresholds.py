@@ -34,7 +34,7 @@ from livecheck.report.result_files import (
     target_url,
 )
 from livecheck.wire import client_bound, client_error
-from livecheck.wire.metrics import Objective, parse_objective
+from livecheck.wire.metrics import ANSWER, AT_LEAST, Objective, no_answer_words, parse_objective
 
 OVERHEAD, EVERY_LEVEL = "gateway_overhead", "inference"
 DEFAULTS: Mapping[str, Mapping[str, str]] = {  # the guide's table, step 8
@@ -276,6 +276,7 @@ def judge_one(
         return Criterion(name, label, target, shown, samples, Verdict.REPORTED, why)
     notes = (
         value_with_network(objective, file),
+        at_least_words(objective, file.metrics),
         about_samples(objective, samples or 0),
         client_error.limit_words(file.metrics.get("client"), objective.key),
     )
@@ -288,6 +289,12 @@ def judge_one(
 
 def is_percentile(objective: Objective) -> bool:
     return (objective.statistic or "").startswith("p")
+
+
+def at_least_words(objective: Objective, figures: Mapping[str, Any]) -> str:
+    """A note where the value is only what was seen of answers that never began."""
+    words = no_answer_words(figures)
+    return f"it is longer than that: {words}" if objective.is_at_least(figures) else ""
 
 
 def about_samples(objective: Objective, count: int) -> str:
@@ -331,8 +338,9 @@ def value_with_network(objective: Objective, file: ResultFile) -> str:
 
 
 def count_samples(objective: Objective, file: ResultFile) -> int | None:
+    key = AT_LEAST if objective.key == ANSWER and AT_LEAST in file.metrics else objective.key
     for figures in (file.metrics, file.metrics.get("gateway") or {}):
-        found = figures.get(objective.key)
+        found = figures.get(key)
         if isinstance(found, Mapping) and isinstance(found.get("n"), int):
             return int(found["n"])
     count = file.metrics.get("requests")

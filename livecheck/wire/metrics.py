@@ -40,6 +40,8 @@ def percentile(values: Sequence[float], p: float) -> float:
 def _percentile(ordered: Sequence[float], p: float) -> float:
     rank = (len(ordered) - 1) * p / 100
     low = math.floor(rank)
+    if low == rank:
+        return ordered[low]
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (ordered[high] - ordered[low]) * (rank - low)
 
@@ -54,13 +56,15 @@ def in_order(values: Sequence[float]) -> Sequence[float]:
 
 
 def summary(values: Sequence[float], digits: int = 3) -> dict[str, float | int | None]:
-    """mean, p50, p90, p95, p99, min, max and n of the values; all but n are None without any."""
+    """mean, p50, p90, p95, p99, min, max and n of the values; all but n are None without any, and
+    those that depend on a value that is infinite."""
     if not values:
         return {name: None for name in SUMMARY_NAMES} | {"n": 0}
     ordered = in_order(values)  # once: a level may have millions of gaps
     mean = math.fsum(ordered) / len(ordered)
     percentiles = [_percentile(ordered, p) for p in PERCENTILES]
-    figures = (round(each, digits) for each in (mean, *percentiles, ordered[0], ordered[-1]))
+    found = (mean, *percentiles, ordered[0], ordered[-1])
+    figures = (round(each, digits) if math.isfinite(each) else None for each in found)
     return {**dict(zip(SUMMARY_NAMES, figures, strict=True)), "n": len(values)}
 
 
@@ -103,6 +107,7 @@ def level_metrics(records: Records, objectives: Sequence[Objective] = ()) -> dic
         "token_sources": dict(Counter(filter(None, (r["token_source"] for r in good)))),
         "no_rate": dict(Counter(_values(good, "no_rate"))),
         **thinking_figures.summary_of(good),
+        **bounds_of_answers(good),
         **speculation.summary_of(good),
         "retry_after_s": sorted(set(_values(counted, "retry_after_s"))),
         **{f"{kind}_tokens": summary(_values(good, f"{kind}_tokens"), 1) for kind in TOKENS},
@@ -157,6 +162,19 @@ def _throughput(good: Records, walls: Walls) -> float | None:
     return _rate(known, walls) if known and len(known) == len(tokens) else None
 
 
+def bounds_of_answers(good: Records) -> dict[str, Any]:
+    """Between which times TTFA is, where answers never began: they would have begun after their
+    last output, or never. A figure that depends on the latter is None."""
+    least = [each for record in good if (each := thinking_figures.least_ms(record)) is not None]
+    if not least:
+        return {}
+    told = _values(good, ANSWER)
+    return {
+        AT_LEAST: summary([*told, *least]),
+        AT_MOST: summary([*told, *(math.inf for _ in least)]),
+    }
+
+
 def _values(records: Records, key: str) -> list[Any]:
     return [record[key] for record in records if record.get(key) is not None]
 
@@ -189,7 +207,7 @@ def _kept(good: Records, objectives: Sequence[Objective]) -> Records | None:
     wanted = [objective for objective in objectives if objective.per_request]
     if not wanted or any(each.is_unknown(r) for each in wanted for r in good):
         return None
-    return [r for r in good if all(each.holds(r[each.key]) for each in wanted)]
+    return [r for r in good if all(each.holds(each.value_of(r)) for each in wanted)]
 
 
 def no_rate_words(figures: Mapping[str, Any]) -> str:
@@ -222,6 +240,7 @@ PER_REQUEST = ("ttft", "ttfa", "tpot", "e2e", "tokens_per_s")
 RATES = ("tpot_ms", "tokens_per_s")  # of a single answer; `no_rate` says why it has none
 OF_RATES = ("itl_ms", "output_tokens_per_s", "goodput_per_s")  # they may lack for the same reason
 ANSWER = "ttfa_ms"
+AT_LEAST, AT_MOST = "ttfa_at_least_ms", "ttfa_at_most_ms"
 UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 
@@ -250,9 +269,9 @@ class Objective:
 
     def is_unknown(self, record: Mapping[str, Any]) -> bool:
         """Whether it is about a rate that this answer does not tell, or about the beginning of an
-        answer that thoughts left no room for."""
+        answer that thoughts left no room for, before they took longer than the bound."""
         if self.key == ANSWER:
-            return thinking_figures.never_answers(record)
+            return thinking_figures.never_answers(record) and self.holds(self.value_of(record))
         is_told = record.get("no_rate") in (None, NO_OUTPUT)  # where nothing is shown, none is kept
         return self.key in RATES and record[self.key] is None and not is_told
 
@@ -281,15 +300,16 @@ class Objective:
     def _why_no_answer(self, figures: Mapping[str, Any]) -> str | None:
         """Of answers that did not begin, TTFA is longer than all that was seen of them: a broken
         bound stays broken, and a percentile is told if it lies among the others."""
-        missing, value = figures.get("without_answer") or 0, self.value(figures)
-        if not missing or (value is not None and value > self.limit):
+        value = self.value(figures)
+        if value is not None and (AT_MOST in figures or not self.holds(value)):
             return None
-        statistic = self.statistic or ""
-        percent = int(statistic[1:]) if re.fullmatch(r"p\d+", statistic) else 100
-        is_among_others = 100 * missing < (100 - percent) * figures["succeeded"]
-        if value is not None and (is_among_others or statistic == "min"):
-            return None
-        return no_answer_words(figures)
+        return no_answer_words(figures) or None
+
+    def is_at_least(self, figures: Mapping[str, Any]) -> bool:
+        """Whether the figure is only known to be as long as its value, or longer."""
+        if self.key != ANSWER or AT_MOST not in figures:
+            return False
+        return self._figure([figures], AT_MOST) != self.value(figures)
 
     def words_if_unknown(self, figures: Mapping[str, Any]) -> str:
         """Why some answers of a level do not tell this figure of themselves."""
@@ -301,10 +321,25 @@ class Objective:
             return False
         return value <= self.limit if self.upper else value >= self.limit
 
+    def value_of(self, record: Mapping[str, Any]) -> float | None:
+        """What a request reached, of a bound for every request. Where its answer never began, what
+        it reached at least."""
+        own: float | None = record[self.key]
+        return thinking_figures.least_ms(record) if own is None and self.key == ANSWER else own
+
     def value(self, metrics: Mapping[str, Any]) -> float | None:
-        """The figure this is about, None if it was not measured."""
-        for place in (metrics, metrics.get("gateway") or {}):
-            found = place.get(self.key)
+        """The figure this is about, None if it was not measured. Where answers never began, it is
+        what TTFA is at least if that breaks the bound, and else what it is at most."""
+        places = (metrics, metrics.get("gateway") or {})
+        if self.key != ANSWER or AT_MOST not in metrics:
+            return self._figure(places, self.key)
+        least = self._figure(places, AT_LEAST)
+        is_broken = least is not None and not self.holds(least)
+        return least if is_broken else self._figure(places, AT_MOST)
+
+    def _figure(self, places: Iterable[Mapping[str, Any]], key: str) -> float | None:
+        for place in places:
+            found = place.get(key)
             if isinstance(found, Mapping):
                 found = found.get(self.statistic)
             if isinstance(found, (int, float)):

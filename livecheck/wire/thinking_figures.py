@@ -87,6 +87,15 @@ def never_answers(record: Mapping[str, Any]) -> bool:
     return is_told and record["ttfa_ms"] is None and record["ttft_ms"] is not None
 
 
+def least_ms(record: Mapping[str, Any]) -> float | None:
+    """What TTFA is at least, of an answer that never began: the time to its last output, which was
+    a thought. None of any other."""
+    if not never_answers(record):
+        return None
+    times = record["event_ms"]
+    return float(record["ttft_ms"] + (times[-1] - times[0] if len(times) else 0.0))
+
+
 def source_words(sources: Mapping[str, int]) -> str:
     """Who counted the tokens of the thoughts, for people."""
     names = {

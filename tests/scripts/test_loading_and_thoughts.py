@@ -204,6 +204,29 @@ def test_a_bound_on_answers_that_never_begin_is_undecided() -> None:
         assert "raise --max-tokens" in detail(finished, name)
 
 
+def test_a_bound_that_the_thoughts_alone_break_is_missed() -> None:
+    """Each answer thinks for 28 ms and never begins: TTFA is longer than 10 ms."""
+    bounds = ("--slo", "ttfa_p50=10ms", "--slo", "ttfa=10ms", "--slo", "ttfa_p95=30s")
+    with running(
+        engine="sim", ttft_ms=14, itl_ms=2, rate_limit=0, faults=["thoughts-only"]
+    ) as deployment:
+        finished = quick(deployment, "--requests", 6, *bounds)
+    assert finished.code == 1
+    assert [status(finished, f"slo:{name}") for name in ("ttfa_p50", "ttfa")] == ["FAIL"] * 2
+    assert detail(finished, "slo:ttfa_p50").startswith("at least ")
+    assert "in 6 of 6 answers all tokens went" in detail(finished, "slo:ttfa_p50")
+    assert detail(finished, "slo:ttfa").startswith("0.0% of the requests")
+    assert status(finished, "slo:ttfa_p95") == "SKIP"
+    figures = level(finished)["metrics"]
+    assert figures["ttfa_at_least_ms"]["min"] >= 28 and figures["ttfa_at_least_ms"]["n"] == 6
+    assert figures["ttfa_at_most_ms"]["p50"] is None
+    limits = finished.results.parent / "limits.toml"
+    limits.write_text('[inference_c1]\nttfa_p50 = "10ms"\n')
+    report = run_script("report.py", str(finished.results), "--thresholds", str(limits))
+    assert "it is longer than that: in 6 of 6 answers" in " ".join(report.out.split())
+    assert "contradictory" not in report.out
+
+
 def whole(call: Call, message: dict[str, Any], reasoning: int | None) -> bytes:
     tokens = call.fields["max_tokens"]
     counts: dict[str, Any] = {"prompt_tokens": 5, "completion_tokens": tokens}

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from livecheck.wire import sse
+from livecheck.wire import metrics, sse
 from livecheck.wire.decode_figures import decode_figures
-from livecheck.wire.metrics import Objective, parse_objective
+from livecheck.wire.metrics import Objective, bounds_of_answers, parse_objective
 from livecheck.wire.thinking import Thinking, between_tags
 from livecheck.wire.thinking_figures import summary_of, thinking_figures, thinks
 
@@ -156,8 +156,16 @@ def bound(text: str) -> Objective:
     return parse_objective(text)
 
 
-def level(missing: int, **summary: float) -> dict[str, Any]:
-    return {"succeeded": 100, "without_answer": missing, "ttfa_ms": summary}
+def level(missing: int, thought_for_ms: float = 50.0) -> dict[str, Any]:
+    """100 answers, those that begin after 10, 20, … ms; the others only think, for so long."""
+    begun = [record(5.0, 10.0 * n, event_ms=[]) for n in range(1, 101 - missing)]
+    never = [record(5.0, None, event_ms=[5.0, thought_for_ms]) for _ in range(missing)]
+    found = {
+        "succeeded": 100,
+        **summary_of([*begun, *never]),
+        **bounds_of_answers([*begun, *never]),
+    }
+    return found | {"ttfa_ms": metrics.summary([each["ttfa_ms"] for each in begun])}
 
 
 @pytest.mark.parametrize(
@@ -167,16 +175,43 @@ def level(missing: int, **summary: float) -> dict[str, Any]:
         ("ttfa_p50=1s", 49, True),
         ("ttfa_p50=1s", 50, False),
         ("ttfa_p95=1s", 4, True),
-        ("ttfa_p95=1s", 5, False),
+        ("ttfa_p95=1s", 6, False),
         ("ttfa_mean=1s", 1, False),
         ("ttfa_max=1s", 1, False),
+        ("ttfa_min=1s", 99, True),
         ("ttfa_p95=400ms", 20, True),  # it is missed by the others already
+        ("ttfa_p50=1s", 100, False),
+        ("ttfa_p50=40ms", 100, True),  # the thoughts alone took longer
+        ("ttfa_max=40ms", 100, True),
     ],
 )
 def test_answers_that_never_began_may_leave_a_bound_undecided(
     objective: str, missing: int, is_told: bool
 ) -> None:
-    figures = level(missing, p50=500.0, p95=500.0, mean=500.0, max=500.0)
-    why = bound(objective).why_unknown(figures)
+    why = bound(objective).why_unknown(level(missing))
     assert (why is None) is is_told
     assert why is None or "raise --max-tokens" in why
+
+
+def test_the_median_counts_the_answers_that_never_began() -> None:
+    """40 of 100 think for longer than all others need: the median is between the 50th and 51st of
+    these, and not that of the others alone, 305 ms."""
+    figures = level(40, thought_for_ms=900.0)
+    assert figures["ttfa_ms"]["p50"] == 305.0
+    assert bound("ttfa_p50=400ms").value(figures) == 505.0
+    assert not bound("ttfa_p50=400ms").is_at_least(figures)
+
+
+def test_thoughts_that_took_longer_than_the_bound_break_it() -> None:
+    figures, limit = level(100), bound("ttfa_p95=40ms")
+    assert limit.value(figures) == 50.0 and limit.is_at_least(figures)
+    each = bound("ttfa=40ms")
+    never = record(5.0, None, event_ms=[5.0, 50.0])
+    assert not each.is_unknown(never) and not each.holds(each.value_of(never))
+    assert bound("ttfa=60ms").is_unknown(never)
+
+
+def test_a_result_of_an_older_version_leaves_a_bound_open_that_its_others_keep() -> None:
+    figures = {"succeeded": 100, "without_answer": 4, "ttfa_ms": {"p50": 500.0}}
+    assert bound("ttfa_p50=1s").why_unknown(figures)
+    assert bound("ttfa_p50=400ms").why_unknown(figures) is None

@@ -125,7 +125,8 @@ def build_parser() -> common.Parser:
     add("--concurrency", type=number, nargs="+", metavar="N", help=levels)
     length = group.add_mutually_exclusive_group().add_argument
     requests = "requests (or probes) per level, at least one per slot (default %(default)s)"
-    length("--requests", type=number, default=10, metavar="N", help=requests)
+    # as text: argparse takes a given 10 for the default, and lets --duration stand beside it
+    length("--requests", type=number, default="10", metavar="N", help=requests)
     duration = "how long each level sends, instead of --requests"
     length("--duration", type=common.seconds, metavar="SECONDS", help=duration)
     share = option_type(precision.parse_share)

@@ -199,7 +199,7 @@ def result_names(args: argparse.Namespace, loads: Sequence[Load]) -> list[str]:
     if not loads:
         return []
     if args.find_capacity:
-        return ["capacity"]
+        return ["capacity" if args.endpoint == CHAT else f"capacity_{args.endpoint}"]
     return ["gateway_cost"] if args.direct_url else [load.name for load in loads]
 
 

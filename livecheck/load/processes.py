@@ -218,7 +218,9 @@ class Division:
         for process in self._processes:
             process.begin(self._job(process.number))
         try:
-            self._watch(f"{count} processes warm up", self._warmup_count(), self._all_are_ready)
+            warmup = self._warmup_count()
+            what = "warm up" if warmup else "begin"
+            self._watch(f"{count} processes {what}", warmup, self._all_are_ready)
             with beside(self._session, level):
                 self._start()
                 planned = level.load.planned

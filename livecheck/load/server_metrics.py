@@ -36,6 +36,7 @@ SETTLE_S = 0.2  # after a level: some servers count a request when its answer is
 MOST_BYTES = 256 << 10  # of a /metrics; a vLLM with one model has 60 KB
 MOST_FAILED = 3  # readings in a row; then the rest of the level is not read
 MOST_KEPT = 7200  # readings of a level, two hours; of a longer one every second, fourth … is kept
+NONE_WITHIN = "no reading fell into the level: it is too short, or the server was too slow"
 DIGITS = 5  # of a summary: of a cache it is a share
 ACCEPT = {"accept": "text/plain; version=0.0.4"}
 
@@ -339,7 +340,7 @@ def server_lines(metrics_of: Mapping[str, Any], ours: Mapping[str, Any]) -> list
         "its own TTFT": ttft_words(found["ttft_ms"], ours["ttft_ms"]),
         "preemptions": "" if not found["preemptions"] else f"{found['preemptions']:g}",
         "draft accepted": accepted_words(found),
-        "note": found["problem"] or "",
+        "note": found["problem"] or ("" if found["samples"]["at_s"] else NONE_WITHIN),
     }
     count = f"{found['readings']} readings"
     head = f"The server's own figures, of {found['engine']} at {shorten(found['url'], 60)}: {count}"

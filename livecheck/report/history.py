@@ -41,6 +41,7 @@ from livecheck.report.result_files import (
 from livecheck.report.session_spread import ALPHA, Z
 from livecheck.report.thresholds import OVERHEAD, Thresholds
 from livecheck.report.verdict import verdict_of_run
+from livecheck.wire import client_bound
 from livecheck.wire.metrics import Objective, percentile
 
 ERROR = 0.05  # of a false change, over all figures of the history together
@@ -258,7 +259,7 @@ def why_unusable(file: ResultFile) -> str | None:
         return f"{VERDICTS[file.exit_code]}: {file.error or 'see its checks'}"
     if file.is_level and not file.succeeded:
         return "no request succeeded"
-    return None
+    return (client_bound.words(file.metrics) or None) if file.is_level else None
 
 
 def measure(

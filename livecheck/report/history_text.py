@@ -79,7 +79,7 @@ def lines(history: History) -> Iterator[str]:
         yield from text.wrapped(f"{release_line(each)}", "  ", text.DETAIL)
     yield from ("", f"{'Figures':28}{'first':>10}{'last':>10}{'lowest':>10}{'highest':>10}  unit")
     for series in history.series:
-        yield row(series)
+        yield from rows(series)
     yield from ("", "Changes")
     for series, change in all_changes(history):
         where = history.releases[change.release].title
@@ -97,11 +97,12 @@ def release_line(release: Release) -> str:
     return f"{time}  {release.verdict.upper()}  {release.title}{runs}"
 
 
-def row(series: Series) -> str:
+def rows(series: Series) -> Iterator[str]:
     values = [point.value for point in series.points]
     cells = (values[0], values[-1], min(values), max(values))
     shown = "".join(f"{figure(each):>10}" for each in cells)
-    return f"  {series.label:26}{shown}  {series.metric.unit}"
+    of_row = f"{shown}  {series.metric.unit}"
+    return (f"  {line}" for line in text.labelled(series.label, 26, of_row))
 
 
 def markdown_text(history: History) -> str:

@@ -78,6 +78,7 @@ KINDS = (  # in the order of the guide's steps
     Kind("locustfile", r"inference_c[0-9]+", "Inference"),
     Kind("benchmark", EMBEDDINGS.pattern, "Embeddings"),
     Kind("benchmark", "capacity", "Capacity"),
+    Kind("benchmark", "capacity_responses", "Capacity (endpoint=responses)"),
     Kind("benchmark", "gateway_cost", "Gateway Cost"),
     Kind("test_openai_sdk", "openai_sdk_test", "OpenAI SDK", "openai_sdk_test"),
     Kind("test_scale_to_zero", "scale_to_zero", "Scale-to-Zero", "scale_to_zero"),

@@ -40,7 +40,15 @@ def load_words(figures: Mapping[str, Any]) -> str | None:
     if isinstance(own, Mapping) and is_finite(own.get("mean")):
         told.append(f"its TTFT {figure(own['mean'])} ms on average, without gateway and network")
     engine = shorten(str(found.get("engine")), 40)
-    return f"Figures of {engine} itself: {', '.join(told) or 'nothing was read'}"
+    return f"Figures of {engine} itself: {', '.join(told) or nothing_words(found)}"
+
+
+def nothing_words(found: Mapping[str, Any]) -> str:
+    """Why there are no figures of a level: its readings have failed, or none fell into it."""
+    count = found.get("readings")
+    if not (is_finite(count) and count > 0):
+        return "nothing was read"
+    return f"none, because no reading fell into the level ({plural(round(count), 'reading')})"
 
 
 def highest(found: Mapping[str, Any], name: str) -> float | None:

@@ -24,11 +24,17 @@ def raw_lines(report: Report) -> Iterator[str]:
     yield from wrapped(headline(report))
     yield from ("", "Results")
     for each in words.by_verdict(report.results):
-        yield from entry(f"{each.name:26}{words.verdict_word(each):12}{each.value}", each.detail)
+        row = f"{words.verdict_word(each):12}{each.value}"
+        *above, last = labelled(each.name, 26, row)
+        for line in above:
+            yield from wrapped(f"  {line}", then=DETAIL)
+        yield from entry(last, each.detail)
     if report.thresholds:
         yield from ("", f"{'Thresholds':33}{'target':>13}{'value':>13}{'n':>7}  verdict")
     for each in words.by_verdict(report.thresholds):
-        yield from entry(threshold_row(each), each.detail)
+        *above, last = threshold_rows(each)
+        yield from (f"  {line}" for line in above)
+        yield from entry(last, each.detail)
     if report.comparison:
         yield ""
         yield from comparison_lines(report.comparison)
@@ -49,6 +55,14 @@ def wrapped(text: str, first: str = "", then: str = "  ") -> list[str]:
     )
 
 
+def labelled(label: str, width: int, values: str) -> Iterator[str]:
+    """A row of a table; a label that is too long for its column has a line of its own."""
+    if len(label) >= width:
+        yield label
+        label = ""
+    yield f"{label:{width}}{values}"
+
+
 def entry(text: str, detail: str) -> Iterator[str]:
     """A line, and below it what else there is to say."""
     yield from wrapped(f"  {text}".rstrip(), then=DETAIL)
@@ -63,9 +77,10 @@ def headline(report: Report) -> str:
     return ", ".join(parts)
 
 
-def threshold_row(each: Criterion) -> str:
+def threshold_rows(each: Criterion) -> Iterator[str]:
     count = "" if each.samples is None else each.samples
-    return f"{each.name:31}{each.target:>13}{each.value:>13}{count:>7}  {words.verdict_word(each)}"
+    values = f"{each.target:>13}{each.value:>13}{count:>7}  {words.verdict_word(each)}"
+    return labelled(each.name, 31, values)
 
 
 def comparison_lines(comparison: Comparison) -> Iterator[str]:
@@ -75,7 +90,8 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
     if comparison.changes:
         yield from wrapped(words.about_runs(comparison.changes), "  ", "  ")
         yield f"{'':25}{'then':>8}{'now':>8}{'change':>9}{'95 % interval':>17}  verdict"
-        yield from (change_row(each) for each in comparison.changes)
+        for change in comparison.changes:
+            yield from change_rows(change)
         for line in words.legend(comparison.changes, comparison.margin):
             yield from wrapped(line, "  ", DETAIL)
     for each in comparison.criteria:
@@ -85,9 +101,10 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
         yield from wrapped(f"note: {note}", then=DETAIL)
 
 
-def change_row(change: Change) -> str:
+def change_rows(change: Change) -> Iterator[str]:
     interval = words.interval(change).replace(" %", "")  # a narrow column
-    return (
-        f"  {words.change_label(change):23}{figure(change.then):>8}{figure(change.now):>8}"
+    values = (
+        f"{figure(change.then):>8}{figure(change.now):>8}"
         f"{change.change:>+9.1%}{interval:>17}  {words.short_finding_word(change)}"
     )
+    return (f"  {line}" for line in labelled(words.change_label(change), 23, values))

@@ -28,6 +28,7 @@ from livecheck.report.baseline import (
 )
 from livecheck.report.result_files import (
     KINDS,
+    LEVEL,
     LOAD_SCRIPTS,
     REPORT,
     Folder,
@@ -308,7 +309,8 @@ def find_client(file: ResultFile) -> object:
 
 TARGET = "pass"  # the verdict that each script must have
 LEVEL_CHECKS = ("requests", "stream", "tokens")
-OTHER_CHECKS = {OVERHEAD: ("ping", "health"), "capacity": ("capacity",), "gateway_cost": ("cost",)}
+OTHER_CHECKS = {OVERHEAD: ("ping", "health"), "gateway_cost": ("cost",)}
+OTHER_CHECKS |= dict.fromkeys(("capacity", "capacity_responses"), ("capacity",))
 
 
 def judge_results(
@@ -436,6 +438,8 @@ def compare_folders(folder: Folder, given: Sequence[Folder], settings: Settings)
     known = {each.subject for each in found.criteria}
     found.notes += [
         f"{each.name} is not in the baseline: there is nothing to compare it with"
+        if is_compared(each.name)
+        else f"{each.name} is not compared: only levels (inference_…) and {OVERHEAD} are"
         for each in folder.files
         if each.script in LOAD_SCRIPTS and each.name not in known
     ]
@@ -489,8 +493,12 @@ def find_pairs(
 
 def names_to_compare(baselines: Sequence[Folder]) -> list[str]:
     """The levels and the overhead of the baseline; what only this run has is new."""
-    files = [each for baseline in baselines for each in baseline.files]
-    return sorted({e.name for e in files if e.is_level or e.name == OVERHEAD}, key=guide_order)
+    names = {each.name for baseline in baselines for each in baseline.files}
+    return sorted(filter(is_compared, names), key=guide_order)
+
+
+def is_compared(name: str) -> bool:
+    return name == OVERHEAD or LEVEL.fullmatch(name) is not None
 
 
 def why_not_comparable(now: ResultFile, then: Sequence[ResultFile]) -> str | None:

@@ -31,10 +31,13 @@ POEM = {
     "warmup": 2,
 }
 CLASSES = ["class:fast", "class:big"]
-# Options of the guide that give way to one of the operator's, which says the same in another way.
+# Options that give way to one of the operator's, or of a table that is about fewer scripts, which
+# says the same in another way.
 GIVE_WAY = {
     "prompt_file": ("prompt",),
-    "duration": ("requests",),
+    "requests": ("duration", "precision"),
+    "duration": ("requests", "precision"),
+    "precision": ("requests", "duration"),
     "model": ("models",),
     "inference_only": ("gateway_only",),
 }

@@ -78,6 +78,20 @@ def slower(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- what it finds
 
 
+def test_a_client_bound_level_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        path = release(tmp_path, number)
+        if number == 2:
+            file = path / "inference_c1.json"
+            content = json.loads(file.read_text())
+            content["metrics"]["client"] |= {"client_bound": True, "processes_needed": 3}
+            file.write_text(json.dumps(content))
+    content = as_json(tmp_path)
+    assert len(figure_of(content, "c=1 TTFT p50")["points"]) == 2
+    left_out = json.dumps(content["left_out"])
+    assert "client-bound: measure it with --processes 3" in left_out
+
+
 def test_a_slower_release_is_marked_where_it_begins(slower: Path) -> None:
     content = as_json(slower)
     assert [each["title"] for each in content["releases"]] == [f"v1.{i}" for i in range(11)]

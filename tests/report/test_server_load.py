@@ -45,6 +45,13 @@ def test_the_words_for_it() -> None:
     assert load_words({}) is None
 
 
+def test_readings_before_and_after_a_short_level_are_not_called_nothing() -> None:
+    nothing = {"engine": "vLLM", "readings": 2, "samples": {"at_s": []}}
+    words = load_words({"server_metrics": nothing})
+    assert words is not None and "no reading fell into the level (2 readings)" in words
+    assert "nothing was read" in str(load_words({"server_metrics": {**nothing, "readings": 0}}))
+
+
 def test_the_readings_over_time() -> None:
     file: Any = File(SAVED)
     assert read(file, "running_requests") == [(0.5, 2), (1.5, 4)]

@@ -56,6 +56,17 @@ def test_responses_have_the_same_figures_as_chat_completions(sim: Deployment) ->
     assert folder.files[0].title == "Inference (concurrency=2, endpoint=responses)"
 
 
+def test_a_search_is_saved_under_the_name_of_its_endpoint(sim: Deployment) -> None:
+    """So that one of chat completions and one of responses can lie in the same folder, and a report
+    knows both."""
+    search = ("--find-capacity", "--slo", "e2e_p50=30s", "--max-level", 2)
+    finished = quick(sim, "--endpoint", "responses", *search)
+    assert finished.code == 0, finished.everything
+    assert finished.document("capacity_responses")["metrics"]["capacity"] == 2
+    folder = read_folder(finished.results)
+    assert not folder.problems and folder.files[0].title == "Capacity (endpoint=responses)"
+
+
 def test_an_open_loop_and_conversations_ask_for_responses_too(sim: Deployment) -> None:
     finished = quick(sim, "--endpoint", "responses", "--rate", 20, "--requests", 5)
     assert finished.code == 0, finished.everything

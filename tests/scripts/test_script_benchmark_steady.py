@@ -158,6 +158,7 @@ def test_an_interrupted_level_does_not_blame_its_time(sim: Deployment, tmp_path:
         (("--turns", 2), "--precision cannot be used with --turns"),
         (("--processes", 2), "--processes cannot divide levels of --precision"),
         (("--requests", 5), "not allowed with"),
+        (("--requests", 10), "not allowed with"),  # although that is the default
         (("--precision", "90%"), "a share from 0.5% to 50%, as in 5%"),
     ],
 )

@@ -343,6 +343,16 @@ def test_what_a_reader_of_the_comparison_should_know_is_a_note(tmp_path: Path) -
     assert "inference_c4 is not in the baseline" in out
 
 
+def test_a_search_for_the_capacity_is_said_to_be_not_compared(tmp_path: Path) -> None:
+    """Also where the baseline has one."""
+    found = samples.script_result("benchmark", "capacity", [samples.passed("capacity")])
+    old = gateway_folder(tmp_path / "old", capacity=found)
+    now = gateway_folder(tmp_path / "now", inference_c1=level(1, seed=2), capacity=found)
+    out = " ".join(report(now, "--baseline", old).out.split())
+    assert "note: capacity is not compared: only levels (inference_…)" in out
+    assert "capacity is not in the baseline" not in out
+
+
 def test_without_its_packages_all_but_the_comparison_and_the_plots_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,6 +89,11 @@ def test_options_of_the_operator_change_those_of_the_guide() -> None:
     assert "prompt" not in found and "warmup" not in found
     assert (found["max_tokens"], found["concurrency"]) == (8, 4)
     assert "requests" not in options_of(step, {"duration": 60})
+    assert "requests" not in options_of(step, {"precision": "5%"})
+    found = options_of(step, {"duration": 60}, {"precision": "5%"})  # that of the step wins
+    assert found["precision"] == "5%" and not {"requests", "duration"} & set(found)
+    (rate,) = (each for each in with_other_levels({"inference_r5"}) if each.name == "inference_r5")
+    assert "duration" not in options_of(rate, {"requests": 40})
 
 
 def test_options_become_words() -> None:

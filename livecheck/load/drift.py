@@ -207,9 +207,12 @@ def grown_by_ms(key: str, trend: Mapping[str, Any], figures: Mapping[str, Any]) 
 def too_short(steady: Mapping[str, Any]) -> str:
     if steady["requests"] is None:
         return f"no steady window ({steady['reason']})"
-    least = (LEAST_POINTS + 1) * max(1, round(steady["in_flight_mean"]))
-    seen = plural(steady["requests"], "request")
-    return f"{seen} in the steady window, about {least} are needed, and {LEAST_REPEATS} per prompt"
+    # as in `at_once`: requests that run at the same time are one value
+    least = (LEAST_POINTS + 1) * max(1, math.ceil(round(steady["in_flight_mean"], 2)))
+    seen = f"{plural(steady['requests'], 'request')} in the steady window"
+    if steady["requests"] >= least:
+        return f"{seen}, too few of which have a TTFT or a decode rate, or the same prompt"
+    return f"{seen}, about {least} are needed, and {LEAST_REPEATS} per prompt"
 
 
 def is_drift(key: str, trend: Mapping[str, Any]) -> bool:

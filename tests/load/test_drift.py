@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from livecheck.core.checks import Check, Status
-from livecheck.load.drift import check_steady, trend_metrics
+from livecheck.load.drift import check_steady, too_short, trend_metrics
 from livecheck.load.steady import steady_metrics
 from livecheck.wire.metrics import level_metrics
 
@@ -140,6 +140,14 @@ def test_a_short_level_is_not_judged_unless_it_is_asked_for() -> None:
     assert found.status is Status.SKIP
     assert found.detail.startswith("cannot tell: 10 requests in the steady window, about 26")
     assert check_steady(level_metrics([]), is_wanted=True) is None, "of a comparison"
+
+
+def test_enough_requests_are_never_called_too_few() -> None:
+    """1.2 in flight on average are two at once, and 60 requests without a figure are not short."""
+    steady = {"requests": 40, "in_flight_mean": 1.2}
+    assert too_short(steady).startswith("40 requests in the steady window, about 52 are needed")
+    told = too_short({"requests": 60, "in_flight_mean": 1.2})
+    assert "needed" not in told and "too few of which have a TTFT" in told
 
 
 @pytest.mark.parametrize("factors", [{"ttft": growth(0.5, 60)}, {"pace": growth(0.5, 60)}])

@@ -321,3 +321,10 @@ def test_deep_prompts_are_known_to_all(sim: Deployment) -> None:
     assert document["metrics"]["client"]["processes"] == 2
     prompts = [each["prompt_tokens"] for each in document["requests"]]
     assert len(prompts) == 4 and min(prompts) > 200
+
+
+def test_without_a_warm_up_none_is_announced(sim: Deployment) -> None:
+    options = ("--concurrency", 2, "--requests", 4, "--processes", 2, "--warmup", 0)
+    finished = quick(sim, *options)
+    assert finished.code == 0, finished.out + finished.err
+    assert "2 processes begin" in finished.err and "warm up" not in finished.err

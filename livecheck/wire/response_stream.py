@@ -47,15 +47,16 @@ def reading_steps(
         reader.complain("flood", f"the stream has more than {sse.MAX_LINES:,} lines")
         return reader.close()
     reader.stream.comments = body.count(b"\n:") + body.startswith(b":")
-    events, rest = sse.events(body, marks)
+    found = sse.Events(body, marks)
     try:
-        for place, event in enumerate(events):
+        for place, event in enumerate(found):
             if place % sse.EVENTS_AT_ONCE == 0:
                 yield
             reader.read(event)
     except Flood as flood:
         reader.complain("flood", str(flood))
         return reader.close()
+    rest = body[found.rest_at :]
     if rest.strip() and not rest.lstrip().startswith(b":"):
         reader.complain("cut_off", "the stream ends inside an event")
     return reader.close()
@@ -91,19 +92,18 @@ class _Reader:
             self._take(said, event)
 
     def _fields(self, data: bytes) -> dict[str, Any] | None:
-        shown = repr(shorten(data[: 4 * MOST_EXAMPLE].decode("utf-8", "replace"), MOST_EXAMPLE))
         try:
             fields = decode(data.decode())
+            if isinstance(fields, dict):
+                return fields
+            kind, what = "not_an_object", "a JSON object"
         except UnicodeDecodeError:
-            self.complain("not_utf8", f"an event is not UTF-8: {shown}")
-            return None
+            kind, what = "not_utf8", "UTF-8"
         except ValueError:
-            self.complain("not_json", f"an event is not JSON: {shown}")
-            return None
-        if not isinstance(fields, dict):
-            self.complain("not_an_object", f"an event is not a JSON object: {shown}")
-            return None
-        return fields
+            kind, what = "not_json", "JSON"
+        begin = data[: 4 * MOST_EXAMPLE].decode("utf-8", "replace")
+        self.complain(kind, f"an event is not {what}: {shorten(begin, MOST_EXAMPLE)!r}")
+        return None
 
     def _take(self, said: responses.Said, event: sse.Event) -> None:
         stream, size = self.stream, len(said.text.encode(errors="replace"))

@@ -29,6 +29,7 @@ PIECES = {
     "response.reasoning_summary_text": (THOUGHTS, "text"),
     "response.function_call_arguments": (ARGUMENTS, "arguments"),
 }
+CALL_ARGUMENTS = "response.function_call_arguments"
 IN_A_PART = ("response.output_text", "response.refusal")  # of a message: in one of its parts
 # What every event has in OpenAI's API; clients in other languages are generated from that.
 NUMBERS = ("sequence_number",)
@@ -52,15 +53,59 @@ class Said(NamedTuple):
 NOTHING = Said("", "")
 
 
+class Pieces:
+    """A text that is told piece by piece. To compare it takes no longer than the other text is
+    long, however often a server says that it is done."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self.length = 0  # in characters
+        self.is_begun = False
+
+    def add(self, text: str) -> None:
+        self.is_begun = True
+        if text:
+            self._parts.append(text)
+            self.length += len(text)
+
+    @property
+    def text(self) -> str:
+        return "".join(self._parts)
+
+    def tail(self, length: int) -> str:
+        """The last so many characters, or all."""
+        found, size = [], 0
+        for part in reversed(self._parts):
+            if size >= length:
+                break
+            found.append(part)
+            size += len(part)
+        return "".join(reversed(found))[-length:] if length else ""
+
+    def shown_beside(self, other: str) -> str:
+        """As much of its end as a comparison with the other text may show."""
+        return self.tail(max(len(other), SHOWN) + 1)
+
+    def ends_with(self, text: str) -> bool:
+        """Whether it ends with this text; nothing but an empty one ends with an empty one."""
+        return self.tail(len(text)) == text if text else not self.length
+
+
 @dataclass
 class Item:
     """One item of the output while it is told. `pieces`: by the kind of their events."""
 
     kind: str
     name: str = ""
-    pieces: dict[str, list[str]] = field(default_factory=dict)
+    pieces: dict[str, Pieces] = field(default_factory=dict)
     has_part: bool = False
     is_done: bool = False
+
+    def pieces_of(self, base: str) -> Pieces:
+        return self.pieces.setdefault(base, Pieces())
+
+    def text_of(self, base: str) -> str:
+        return self.pieces[base].text if base in self.pieces else ""
 
 
 @dataclass
@@ -172,14 +217,13 @@ class Reader:
     def told(self, kind: str) -> str:
         """All pieces of a kind together: TEXT, THOUGHTS."""
         bases = [base for base, (of, _) in PIECES.items() if of == kind]
-        return "".join("".join(i.pieces.get(base, ())) for i in self._order for base in bases)
+        return "".join(item.text_of(base) for item in self._order for base in bases)
 
     @property
     def calls(self) -> list[Call]:
         """The calls of functions, with their arguments as the pieces told them."""
-        base = "response.function_call_arguments"
         calls = [each for each in self._order if each.kind == "function_call"]
-        return [Call(each.name, "".join(each.pieces.get(base, ()))) for each in calls]
+        return [Call(each.name, each.text_of(CALL_ARGUMENTS)) for each in calls]
 
     # the order
 
@@ -205,7 +249,7 @@ class Reader:
         fields = event.get("item")
         item = Item(pick_text(fields, "type"), pick_text(fields, "name"))
         if item.kind == "function_call" and (arguments := pick_text(fields, "arguments")):
-            item.pieces["response.function_call_arguments"] = [arguments]
+            item.pieces_of(CALL_ARGUMENTS).add(arguments)
         for key in keys_of(event, pick_text(fields, "id")):
             self._items[key] = item
         self._order.append(item)
@@ -232,13 +276,14 @@ class Reader:
         if base in IN_A_PART and not item.has_part:
             self._complain(f"{base} comes before its response.content_part.added")
             item.has_part = True
-        pieces = item.pieces.setdefault(base, [])
+        pieces = item.pieces_of(base)
         if is_delta:
             text = pick_text(event, "delta")
-            pieces.append(text)
+            pieces.add(text)
             return Said(kind, text) if text else NOTHING
-        if name in event and (whole := pick_text(event, name)) != "".join(pieces)[-len(whole) :]:
-            self._complain(differ(f"the pieces of {base}", "".join(pieces), "its .done", whole))
+        if name in event and not pieces.ends_with(whole := pick_text(event, name)):
+            told = pieces.shown_beside(whole)
+            self._complain(differ(f"the pieces of {base}", told, "its .done", whole))
         return NOTHING
 
     def _end_item(self, event: Mapping[str, Any]) -> None:
@@ -250,12 +295,12 @@ class Reader:
         if item.kind != "function_call":
             return
         item.name = item.name or pick_text(fields, "name")
-        pieces = item.pieces.setdefault("response.function_call_arguments", [])
-        whole = pick_text(fields, "arguments")
-        if not pieces and whole:
-            pieces.append(whole)  # of a server that tells a call as a whole
-        elif whole != "".join(pieces):
-            self._complain(differ("the arguments", "".join(pieces), "those of the item", whole))
+        pieces, whole = item.pieces_of(CALL_ARGUMENTS), pick_text(fields, "arguments")
+        if not pieces.is_begun:
+            pieces.add(whole)  # of a server that tells a call as a whole
+        elif pieces.length != len(whole) or not pieces.ends_with(whole):
+            told = pieces.shown_beside(whole)
+            self._complain(differ("the arguments", told, "those of the item", whole))
 
     def _finish(self, kind: str, event: Mapping[str, Any]) -> None:
         self.end = ENDS[kind]

@@ -129,11 +129,11 @@ def events(body: bytes, marks: Sequence[tuple[int, int]] = ()) -> tuple[list[Eve
     `marks` are (body bytes arrived so far, time in ns), ascending. The time of an event is that of
     the first mark that reaches its end, or of the last mark if none does; without marks it is 0.
     """
-    read = _Events(body, marks)
+    read = Events(body, marks)
     return list(read), body[read.rest_at :]
 
 
-class _Events:
+class Events:
     """The events of a body, one by one. `rest_at`: where the part after the last empty line begins,
     once they have all been taken; before that, where the next event begins."""
 
@@ -292,7 +292,7 @@ def reading_steps(
     reader = _Reader()
     if not (content_type or "").strip().lower().startswith("text/event-stream"):
         reader.complain("content_type", f"Content-Type is {content_type or 'missing'}")
-    found = _Events(body, marks)
+    found = Events(body, marks)
     if len(body) > MAX_LINES and max(body.count(b"\n"), body.count(b"\r")) > MAX_LINES:
         reader.complain("flood", f"the stream has more than {MAX_LINES:,} lines")
         return reader.close()
@@ -402,7 +402,7 @@ class _Reader:
         self._notes += 1
         self._form.setdefault(kind, Counter())[text] += 1
 
-    def read_alike(self, body: bytes, events: _Events) -> bool:
+    def read_alike(self, body: bytes, events: Events) -> bool:
         """Take in the next events, if they differ in nothing but their text from one that was read
         before, by `read` or in another stream; whether there was one. What is kept is what `read`
         would keep of them."""
@@ -421,7 +421,7 @@ class _Reader:
         self._misses += 1
         return False
 
-    def _take_run(self, alike: Alike, ident: str, run: Run, events: _Events) -> bool:
+    def _take_run(self, alike: Alike, ident: str, run: Run, events: Events) -> bool:
         stream, choice = self.stream, self._choices.get(alike.index)
         sizes = list(map(size_of, run.texts))
         cost = sum(sizes) + PIECE_COST * len(sizes)

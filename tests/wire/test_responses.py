@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 
+from livecheck.wire import response_stream, sse
 from livecheck.wire.responses import (
     TEXT,
     THOUGHTS,
     Call,
+    Pieces,
     as_chat_usage,
     finish_reason,
     read_events,
@@ -136,3 +139,104 @@ def test_the_end_in_the_words_of_chat_completions() -> None:
     usage = {"input_tokens": 3, "input_tokens_details": {"cached_tokens": 2}, "output_tokens": 1}
     found = as_chat_usage(usage)
     assert found is not None and found["prompt_tokens_details"] == {"cached_tokens": 2}
+
+
+# --- what a server can make it cost
+
+
+PIECE = "of 34 characters " * 2
+
+
+def floods(pieces: int, dones: int, is_mixed: bool) -> Events:
+    """So many pieces of a text, and so many events that each say that it is done."""
+    begin = {"type": "response.output_item.added", "output_index": 0, "item": {"type": "message"}}
+    delta = {"type": "response.output_text.delta", "output_index": 0, "delta": PIECE}
+    done = {"type": "response.output_text.done", "output_index": 0, "text": "another"}
+    if is_mixed:
+        return [begin, *[delta, done] * min(pieces, dones)]
+    return [begin, *[delta] * pieces, *[done] * dones]
+
+
+@pytest.mark.parametrize("is_mixed", [False, True])
+def test_many_events_that_say_done_take_no_quadratic_time(is_mixed: bool) -> None:
+    """To join all pieces at each of them takes more than ten seconds."""
+    events = floods(20_000, 20_000, is_mixed)
+    began_s = time.process_time()
+    found = read_events(events)
+    assert time.process_time() - began_s < 3.0
+    assert len(found.told(TEXT)) == 20_000 * 34
+    assert "its .done says 'another' (20000 times)" in "; ".join(found.problems) or is_mixed
+
+
+def test_many_items_that_are_done_take_no_quadratic_time() -> None:
+    item = {"type": "function_call", "name": "f"}
+    piece = {"type": "response.function_call_arguments.delta", "output_index": 0, "delta": "x" * 60}
+    end = {"type": "response.output_item.done", "output_index": 0, "item": {"arguments": "y"}}
+    begin = {"type": "response.output_item.added", "output_index": 0, "item": item}
+    began_s = time.process_time()
+    found = read_events([begin, *[piece] * 20_000, *[end] * 20_000])
+    assert time.process_time() - began_s < 3.0
+    assert found.calls == [Call("f", "x" * 1_200_000)]
+    assert "those of the item says 'y' (20000 times)" in "; ".join(found.problems)
+
+
+@pytest.mark.parametrize(
+    ("told", "whole", "is_kept"),
+    [
+        (["a", "b"], "ab", True),
+        (["a", "b"], "b", True),  # the part before it has been told by the same events
+        (["a", "", "b"], "ab", True),
+        (["a", "b"], "aab", False),
+        (["a", "b"], "", False),
+        ([], "", True),
+        ([], "a", False),
+    ],
+)
+def test_the_whole_of_a_part_is_compared_with_the_end_of_what_was_told(
+    told: list[str], whole: str, is_kept: bool
+) -> None:
+    pieces = Pieces()
+    for piece in told:
+        pieces.add(piece)
+    assert pieces.ends_with(whole) == is_kept
+    assert pieces.text == "".join(told)
+
+
+def test_a_difference_is_shown_by_the_ends_of_both() -> None:
+    events = floods(3, 1, is_mixed=False)
+    assert "the pieces of response.output_text say '…" in problems(events)
+    assert "34 characters', its .done says 'another'" in problems(events)
+
+
+# --- as a stream
+
+
+def body(count: int) -> bytes:
+    delta = {"type": "response.output_text.delta", "output_index": 0, "delta": "x"}
+    return f"data: {json.dumps(delta)}\n\n".encode() * count
+
+
+def test_events_are_read_one_by_one_and_not_beyond_a_flood(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    class Counted(sse.Event):
+        def __new__(cls, *fields: Any) -> Any:
+            made.append(1)
+            return super().__new__(cls, *fields)
+
+    monkeypatch.setattr(sse, "Event", Counted)
+    monkeypatch.setattr(sse, "MAX_EVENTS", 200)
+    steps = response_stream.reading_steps("text/event-stream", body(1000))
+    next(steps)
+    assert len(made) == 1
+    next(steps)
+    assert len(made) == 1 + sse.EVENTS_AT_ONCE
+    list(steps)
+    assert len(made) == 201
+
+
+def test_the_rest_behind_the_last_event_is_a_complaint() -> None:
+    found = response_stream.read_stream("text/event-stream", body(2) + b"data: {")
+    assert "cut_off" in [each.kind for each in found.complaints]
+    found = response_stream.read_stream("text/event-stream", body(2) + b": waits\n")
+    assert "cut_off" not in [each.kind for each in found.complaints]

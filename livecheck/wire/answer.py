@@ -160,7 +160,7 @@ class Answer:
         if len(self.body) <= KEPT_BYTES:
             return
         self.__dict__["_json"] = None
-        self.__dict__["stream"] = dataclasses.replace(
+        self.__dict__["stream"] = self.reply.stream = dataclasses.replace(
             stream,
             text=stream.text[:KEPT_BYTES],
             reasoning=stream.reasoning[:KEPT_BYTES],
@@ -265,12 +265,17 @@ class Answer:
 
     @cached_property
     def stream(self) -> sse.Stream:
-        """The body read as an event stream."""
+        """The body read as an event stream: once for each reply, of which a large one keeps only
+        the beginning afterwards. All answers of the same reply have the same stream."""
+        if self.reply.stream is not None:
+            kept: sse.Stream = self.reply.stream
+            return kept
         kind, body, marks = self._stream_parts
         found: sse.Stream = self._reader.read_stream(kind, body, marks)
         if len(body) > MAX_BYTES or self.failure_kind == "flood":
             self.reply.keep_beginning()
             self.__dict__.pop("_decoded", None)  # made again of what is left
+        self.reply.stream = found
         return found
 
     @property
@@ -295,8 +300,8 @@ class Answer:
         else WORDS_BYTES, and of longer JSON only of which type it was. `look` is called before.
         """
         if self.wants_stream or vectors.is_vectors_path(self.path):
-            if "stream" not in self.__dict__:
-                self.__dict__["stream"] = yield from self._reader.reading_steps(*self._stream_parts)
+            if self.reply.stream is None:
+                self.reply.stream = yield from self._reader.reading_steps(*self._stream_parts)
             yield
             _ = self.figures, self.merged_lags_ns
             yield
@@ -320,8 +325,8 @@ class Answer:
             _large_json.cache_clear()
         self.reply.condense(0 if is_read else WORDS_BYTES)
         self.__dict__.pop("_decoded", None)  # made again of what is left
-        if "stream" in self.__dict__:
-            sse.condense(self.stream)
+        if self.reply.stream is not None:
+            sse.condense(self.reply.stream)
 
     def read_if_large(self) -> None:
         """Read a large stream at once, and let its bytes go, before many of them are kept."""

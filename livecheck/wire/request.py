@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from livecheck.core.redaction import PIECE_LENGTH
 from livecheck.wire import compression
@@ -129,6 +130,7 @@ class Reply:
     is_condensed: bool = False  # most of its bytes are not kept
     unterminated: bool = False  # [DONE] came, the end of the message did not
     proxy: Proxy | None = None  # that it went through
+    stream: Any = None  # what its bytes say as a stream, once they were read (`Answer.stream`)
     raw: bytearray = field(default_factory=bytearray)  # all bytes, head and framing included
     ends: array[int] = field(default_factory=lambda: array("q"))  # bytes so far, after the read
     # when the read's last byte arrived; how long its bytes lay unread

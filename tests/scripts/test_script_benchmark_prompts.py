@@ -201,6 +201,23 @@ def test_a_failed_turn_ends_its_conversation_and_the_others_go_on() -> None:
     assert [len(call.fields["messages"]) for call in server.to(CHAT)] == [1, 3, 1, 3, 1, 3]
 
 
+def test_long_answers_are_gone_on_from_and_measured_as_they_came() -> None:
+    """Of an answer of more than 1 MB the bytes are let go of once it was read: it is read once."""
+    long = HEAD + good_stream(8000)
+    assert len(long) > 1 << 20
+    with Server(long) as server:
+        asked = ("--turns", 2, "--requests", 4, "--max-tokens", 8192, "--warmup", 0)
+        finished = quick(server, *asked)
+        turns = [call.fields["messages"] for call in server.to(CHAT)]
+    assert finished.code == 0, finished.everything
+    document = finished.document("inference_c1_t2")
+    for record in document["requests"]:
+        assert (record["status"], record["error"], record["output_tokens"]) == (200, None, 8000)
+        assert len(record["event_ms"]) == 8000 and 0 < record["ttft_ms"] < record["e2e_ms"]
+    assert [len(each) for each in turns] == [1, 3, 1, 3]
+    assert turns[1][1]["content"].endswith(" word7999")
+
+
 def test_a_conversation_that_outgrows_the_context_is_undecided() -> None:
     def answer(call: Call) -> None:
         is_long = len(call.fields["messages"]) > 3

@@ -76,3 +76,15 @@ def test_a_hundred_long_answers_take_little_memory() -> None:
         assert {found.json for found in kept} == {None}
     finally:
         tracemalloc.stop()
+
+
+def test_all_answers_of_a_large_reply_have_the_stream_that_was_read_of_it_whole() -> None:
+    piece = hostile.delta(" word", model="m")
+    first = answers.answer(
+        200, STREAM, request=chat.completion("m", "hi", 16, True), pieces=[(5.0, piece * 8000)]
+    )
+    assert len(first.stream.output_ns) == 8000 and len(first.body) < 1 << 20
+    second = Answer(first.reply)
+    assert second.stream is first.stream and second.figures["ttft_ms"] == 5.0
+    second.condense()
+    assert len(Answer(second.reply).stream.output_ns) == 1

@@ -438,7 +438,7 @@ def check_client(figures: dict[str, Any]) -> Check | None:
         evidence["send_lag_p99_ms"] = late
         detail += f", send lag p99 {late:.2f} ms"
     if client["client_bound"]:
-        detail = f"client-bound: {detail}; {client_bound.advice(client)}"
+        detail = f"client-bound: {detail}; {client_bound.advice(figures)}"
         return warned("client", detail, evidence)
     return passed("client", detail, evidence)
 

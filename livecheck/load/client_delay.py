@@ -131,27 +131,28 @@ def client_metrics(
         found.add(answer)
     ttft_ms, e2e_ms = figures["ttft_ms"]["p50"], figures["e2e_ms"]["p50"]
     is_open = figures["load_model"] == "open loop"
-    late_in_ms = ttft_ms if is_open else e2e_ms
-    return delay_metrics(found, clock, ttft_ms, starvation, client, late_in_ms)
+    medians_ms = (ttft_ms, ttft_ms if is_open else e2e_ms)
+    return delay_metrics(found, clock, medians_ms, starvation, client, is_open=is_open)
 
 
 def delay_metrics(
     found: Delays,
     clock: str,
-    ttft_p50_ms: float | None,
+    medians_ms: tuple[float | None, float | None],
     starvation: Starvation,
     client: Client,
-    late_in_ms: float | None = None,
+    *,
+    is_open: bool,
 ) -> dict[str, Any]:
-    """The same from the delays of all answers. `late_in_ms`: the median of the time that a late
-    send is a share of; the median TTFT without one."""
+    """The same from the delays of all answers. `medians_ms`: that of TTFT, and that of the time
+    that a late send is a share of. `is_open`: an open loop, where it is a part of the times."""
     lags = found.lags
     harmful: Sequence[float] = lags
     if clock != USER_CLOCK:
         harmful = found.late_merges
         harmful = harmful if len(harmful) > MERGED_SHARE * found.events else []
-    gap, ttft = metrics.percentile(found.gaps, 50) if found.gaps else None, ttft_p50_ms
-    late_in_ms = ttft if late_in_ms is None else late_in_ms
+    gap = metrics.percentile(found.gaps, 50) if found.gaps else None
+    ttft, late_in_ms = medians_ms
     bound = exceeds(harmful, gap) or exceeds(harmful, ttft) or exceeds(found.late, late_in_ms)
     starved, share = starved_ms(found, starvation), client.cpu_share
     starved_share = starved / found.whole_ms if found.whole_ms else 0.0
@@ -167,7 +168,7 @@ def delay_metrics(
         "starved_ms": round(starved, 3),
         "starved_share": round(starved_share, 3),
         "client_bound": bound,
-        "own_delay_ms": own_delay_ms(harmful, found.late),
+        "own_delay_ms": own_delay_ms(found, clock, is_open),
         "processes_needed": processes_needed(client, starved) if bound else None,
         "cores": cores(),
     }
@@ -184,10 +185,12 @@ def processes_needed(client: Client, starved: float) -> int | None:
     return max(client.processes + 1, math.ceil(client.processes * share / GOOD_CPU_SHARE))
 
 
-def own_delay_ms(*lags_ms: Sequence[float]) -> float | None:
-    """How much of a figure may be this program's own delay: the p99 of what can be in one."""
-    found = [metrics.percentile(lags, 99) for lags in lags_ms if lags]
-    return round(max(found), 3) if found else None
+def own_delay_ms(found: Delays, clock: str, is_open: bool) -> float | None:
+    """How much of a time may be this program's own delay: the p99 of what can be in one. 0 when
+    nothing can; None when no read was timed."""
+    reads = found.lags if clock == USER_CLOCK else found.late_merges
+    own = [metrics.percentile(each, 99) for each in (reads, found.late if is_open else []) if each]
+    return round(max(own, default=0.0), 3) if own or found.lags_ns else None
 
 
 def exceeds(lags_ms: Sequence[float], median_ms: float | None) -> bool:

@@ -72,7 +72,8 @@ class Worker:
         self._warmups = [0, 0]  # sent, failed
         self._origin_ns: int | None = None  # when the first of them began
         self._batch: list[dict[str, Any]] = []
-        self._delays, self._ttfts, self._client = Delays(), list[float](), Client()
+        self._delays, self._client = Delays(), Client()
+        self._ttfts, self._e2es = list[float](), list[float]()  # ms, of requests without an error
         self._stopped: Stop | None = None
         self._is_ready = self._is_over = False
         self._ended = Event()
@@ -166,9 +167,10 @@ class Worker:
             gevent.sleep(0)  # the master must go on hearing that this worker is alive
         self._condenser.finish()
         self._flush()
-        ttft_ms = metrics.percentile(self._ttfts, 50) if self._ttfts else None
-        clock, delays = self._wire.clock, self._delays
-        client = delay_metrics(delays, clock, ttft_ms, self._starvation, self._client)
+        # users are a closed loop: a late send makes the load less by its share of the E2E latency
+        ttft_ms, e2e_ms = (metrics.summary(each)["p50"] for each in (self._ttfts, self._e2es))
+        clock, delays, own = self._wire.clock, self._delays, (self._starvation, self._client)
+        client = delay_metrics(delays, clock, (ttft_ms, e2e_ms), *own, is_open=False)
         sent, failed = self._warmups
         told = {"client": client, "usage": self.session.usage}
         return told | {"warmup_requests": sent, "warmup_failed": failed}
@@ -243,8 +245,10 @@ class Worker:
         self.exchange.replies[index] = GONE
         if not answer.is_excluded:  # while users are stopped reads are late, and in no figure
             self._delays.add(answer)
-        if record["error"] is None and record["ttft_ms"] is not None:
-            self._ttfts.append(record["ttft_ms"])
+        if record["error"] is None:
+            for name, found in (("ttft_ms", self._ttfts), ("e2e_ms", self._e2es)):
+                if record[name] is not None:
+                    found.append(record[name])
         self._count(record, answer.reply.size)
         record["event_ms"] = list(record["event_ms"])
         self._batch.append(record)

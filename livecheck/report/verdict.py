@@ -289,7 +289,7 @@ def notes_about_client(files: Sequence[ResultFile]) -> list[str]:
     found = ((each.name, client_error.words(find_client(each))) for each in files)
     return [
         f"{each.name}: client-bound, the figures include the client's delays: "
-        f"{client_bound.advice(each.metrics['client'])}"
+        f"{client_bound.advice(each.metrics)}"
         for each in files
         if client_bound.is_client_bound(each.metrics)
     ] + [

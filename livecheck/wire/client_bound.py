@@ -10,11 +10,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from livecheck.wire.metrics import Objective
+from livecheck.wire.metrics import SCALARS, Objective
 
 # Bytes that were read together with later ones have lain there for longer than the kernel tells:
 # since the look before, at most. One look takes about as long as another.
 LOOKS = 2
+MORE = ", or with workers that are less busy"
 
 
 def is_client_bound(figures: Mapping[str, Any]) -> bool:
@@ -26,12 +27,15 @@ def words(figures: Mapping[str, Any]) -> str:
     """Why a level is not judged, and what to do; "" when it can be judged."""
     if not is_client_bound(figures):
         return ""
-    return f"the level is client-bound: {advice(figures['client'])}"
+    return f"the level is client-bound: {advice(figures)}"
 
 
-def advice(client: Mapping[str, Any]) -> str:
-    """What to do about a client that was too slow: so many processes, or another machine."""
-    needed, cores = (_whole(client.get(key)) for key in ("processes_needed", "cores"))
+def advice(figures: Mapping[str, Any]) -> str:
+    """What to do about a client that was too slow: so many processes, or workers of Locust where
+    these have measured the level, or another machine."""
+    needed, cores = (_whole(figures["client"].get(key)) for key in ("processes_needed", "cores"))
+    if figures.get("workers"):
+        return f"measure it with {needed or 'more'} workers" + ("" if needed else MORE)
     if needed is None:
         return "measure it with a faster client, or one that is less busy"
     if cores is None or needed <= cores:
@@ -52,13 +56,20 @@ def may_be_own_doing(
     own = figures["client"].get("own_delay_ms")
     if not isinstance(own, (int, float)):
         return True
-    delay_ms = LOOKS * own
+    delay_ms = LOOKS * own + (_late_ms(figures) if wanted.name in SCALARS else 0.0)
     own_values = values if wanted.per_request else () if value is None else (value,)
     if wanted.upper:
         without = [each - delay_ms for each in own_values]
     else:
         without = [each * _faster(figures, delay_ms) for each in own_values]
     return bool(without) and all(map(wanted.holds, without))
+
+
+def _late_ms(figures: Mapping[str, Any]) -> float:
+    """By how much later than possible this program sent the requests of a closed loop. That is in
+    no time, because times count from the send, but in every throughput."""
+    late = (figures["client"].get("send_lag_ms") or {}).get("p99")
+    return late if late is not None and figures.get("load_model") == "closed loop" else 0.0
 
 
 def _faster(figures: Mapping[str, Any], delay_ms: float) -> float:

@@ -74,8 +74,8 @@ def test_a_client_that_reads_late_again_and_again_is_bound() -> None:
     assert client_of(in_groups(4, 100, gap_ms=40, lag_ms=8))["client_bound"]
 
 
-def late_by(late_ms: float, due_ms: float | None = None) -> bool:
-    """Whether a client is bound that sends each of ten requests so late. TTFT is 10 ms, E2E 2 s."""
+def late_by(late_ms: float, due_ms: float | None = None) -> dict[str, Any]:
+    """The client that sends each of ten requests so late. TTFT is 10 ms, E2E 2 s."""
     found = [in_groups(1, 50, gap_ms=40, lag_ms=0.1) for _ in range(10)]
     for each in found:
         each.reply.late_ns = int(late_ms * 1e6)
@@ -83,18 +83,20 @@ def late_by(late_ms: float, due_ms: float | None = None) -> bool:
             each.reply.due_ns = each.reply.t0_ns - int(due_ms * 1e6)
     figures = level_metrics(records(found))
     with Starvation() as starvation:
-        bound: bool = client_metrics(found, KERNEL_CLOCK, figures, starvation)["client_bound"]
-    return bound
+        return client_metrics(found, KERNEL_CLOCK, figures, starvation)
 
 
 def test_a_late_send_of_a_closed_loop_makes_the_load_less_and_no_time_longer() -> None:
-    assert not late_by(20)  # 1 % of the time that a request takes
-    assert late_by(200)
+    assert not late_by(20)["client_bound"]  # 1 % of the time that a request takes
+    late = late_by(200)
+    assert late["client_bound"] and late["send_lag_ms"]["p99"] == 200
+    assert late["own_delay_ms"] == 0, "times count from the send"
 
 
 def test_in_an_open_loop_a_late_send_is_a_part_of_the_ttft() -> None:
-    assert late_by(20, due_ms=20)
-    assert not late_by(0.5, due_ms=0.5)
+    late = late_by(20, due_ms=20)
+    assert late["client_bound"] and late["own_delay_ms"] == 20
+    assert not late_by(0.5, due_ms=0.5)["client_bound"]
 
 
 def test_what_came_together_is_one_arrival() -> None:

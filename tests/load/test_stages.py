@@ -7,6 +7,12 @@ import pytest
 from livecheck.load.stages import Stage, parse_stages, stage_at
 
 
+def test_a_long_word_is_not_said_whole() -> None:
+    with pytest.raises(ValueError, match="is not USERS:DURATION") as raised:
+        parse_stages("8:" + "9" * 400 + "s")
+    assert len(str(raised.value)) < 100
+
+
 def test_stages_follow_each_other() -> None:
     stages = parse_stages("8:30s 32:1.5m,8:1h 0:2")
     assert stages == [Stage(8, 30), Stage(32, 90), Stage(8, 3600), Stage(0, 2)]

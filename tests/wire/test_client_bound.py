@@ -27,8 +27,15 @@ def level(**client: Any) -> dict[str, Any]:
     ],
 )
 def test_what_would_help(client: dict[str, Any], words: str) -> None:
-    assert client_bound.advice(client).endswith(words)
+    assert client_bound.advice({"client": client}).endswith(words)
     assert client_bound.words(level(**client)).startswith("the level is client-bound: measure")
+
+
+def test_workers_of_locust_are_no_processes_of_the_benchmark() -> None:
+    figures = {"client": {"processes_needed": 3}, "workers": [{"worker": 1}]}
+    assert client_bound.advice(figures) == "measure it with 3 workers"
+    figures["client"] = {"processes_needed": None}
+    assert "with more workers, or with workers that are less busy" in client_bound.advice(figures)
 
 
 @pytest.mark.parametrize("client", [None, "yes", [], {"client_bound": "true"}, {}])
@@ -53,6 +60,24 @@ def test_a_miss_by_less_than_the_delay_may_be_our_own(
     bound: str, value: float, is_own: bool
 ) -> None:
     found = client_bound.may_be_own_doing(parse_objective(bound), level(), value)
+    assert found == is_own
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "load", "is_own"),
+    [
+        ("output_tokens_per_s=500", 445.0, "closed loop", True),  # 120 of 1,000 ms may be ours
+        ("output_tokens_per_s=500", 480.0, "open loop", False),  # they are in own_delay_ms there
+        ("requests_per_s=5", 4.45, "closed loop", True),
+        ("tokens_per_s_mean=50", 48.0, "closed loop", False),
+        ("ttft_p50=100ms", 121.0, "closed loop", False),
+    ],
+)
+def test_a_late_send_of_a_closed_loop_is_in_throughputs_alone(
+    bound: str, value: float, load: str, is_own: bool
+) -> None:
+    figures = level(send_lag_ms={"p99": 100.0}) | {"load_model": load}
+    found = client_bound.may_be_own_doing(parse_objective(bound), figures, value)
     assert found == is_own
 
 

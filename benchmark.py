@@ -249,7 +249,7 @@ def send_level(session: Session, level: Level, probed: Any, document: Document) 
         # of many answers it takes seconds, and nothing of them is to be lost
         interruption.INTERRUPTION.postpone()
         try:
-            found = level.records(session.starvation)
+            found = level.records(session.starvation, session.wire.clock)
             # else prompts may differ in length, so in their prefill
             if len(session.prompts) == 1 and not level.load.turns:
                 silence.tell_phases(found)

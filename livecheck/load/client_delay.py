@@ -15,8 +15,8 @@ from livecheck.load.cores import cores
 from livecheck.load.record import Record
 from livecheck.wire import metrics
 from livecheck.wire.answer import Timed, ms
-from livecheck.wire.starvation import Starvation
-from livecheck.wire.wire import USER_CLOCK
+from livecheck.wire.starvation import TICK_S, Starvation
+from livecheck.wire.wire import KERNEL_CLOCK, USER_CLOCK
 
 # A client that is late by more than this share of the median gap or TTFT is a part of the figures.
 CLIENT_SHARE = 0.05
@@ -230,14 +230,17 @@ def records_of(
     start_ns: int,
     starvation: Starvation,
     times_later: TimesLater | None = None,
+    clock: str | None = None,
 ) -> list[Record]:
     """The records of the answers, each with how long this program could not look meanwhile, how
     much of that was before the first output, and how much in the longest silence.
 
     `start_ns`: the time that is 0 in them. `times_later`: how to read the `event_ms` of an answer
-    when they are asked for.
+    when they are asked for. `clock`: what the times of arrival come from.
     """
-    return [record_of(each, start_ns, starvation.watching(each), times_later) for each in answers]
+    return [
+        record_of(each, start_ns, starvation.watching(each), times_later, clock) for each in answers
+    ]
 
 
 def record_of(
@@ -245,25 +248,34 @@ def record_of(
     start_ns: int,
     starvation: Starvation,
     times_later: TimesLater | None,
+    clock: str | None,
 ) -> Record:
     record = answer.record(start_ns)
     if times_later:
         record["event_ms"] = times_later(answer)
     record["starved_ms"] = round(starvation.of(answer), 3)
-    record["starved_ttft_ms"] = round(starved_at_first_ms(answer, starvation), 3)
+    record["starved_ttft_ms"] = round(starved_at_first_ms(answer, starvation, clock), 3)
     record["starved_silence_ms"] = round(starvation.in_silence(answer), 3)
     return Record(record)
 
 
-def starved_at_first_ms(answer: Timed, starvation: Starvation) -> float:
+def starved_at_first_ms(answer: Timed, starvation: Starvation, clock: str | None = None) -> float:
     """How much too late the first output may have been seen; if this program could not run when
-    its request was about to be sent, all that it could not run counts."""
+    its request was about to be sent, all that it could not run counts.
+
+    A kernel's time is late only where packets lay there together, so by no more than the time in
+    which this program could not run: that is known to a tick, by which it may be noted too late.
+    """
     begun, first = answer.begun_ns, answer.first_output_ns
     if begun is None or first is None:
         return 0.0
     if starvation.between_ms(begun, begun + SENDING_NS) > SENDING_NS / 2e6:
         return starvation.between_ms(begun, first)
-    return starvation.unseen_ms(answer)
+    unseen_ms = starvation.unseen_ms(answer)
+    if clock != KERNEL_CLOCK or not unseen_ms:
+        return unseen_ms
+    starved = starvation.between_ms(begun, first + int(TICK_S * 1e9))
+    return min(unseen_ms, starved, starvation.of(answer))
 
 
 # --- what would have been measured if none of that time had passed

@@ -146,7 +146,10 @@ def read_pairs(through: Side, past: Side) -> tuple[list[Answer], list[Record]]:
             each.level.examples.look(answer)
     numbers = [(GATEWAY, number) for number in range(len(through.level.answers))]
     numbers += [(DIRECT, number) for number in range(len(past.level.answers))]
-    records = records_of(answers, first_begun_ns(answers) or 0, through.session.starvation)
+    clocks = {each.session.wire.clock for each in (through, past)}
+    clock = clocks.pop() if len(clocks) == 1 else None
+    start_ns, starvation = first_begun_ns(answers) or 0, through.session.starvation
+    records = records_of(answers, start_ns, starvation, clock=clock)
     found = []
     for (side, number), record in zip(numbers, records, strict=True):
         found.append(record.copy(side=side))

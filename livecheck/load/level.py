@@ -207,13 +207,14 @@ class Level:
         begun = first_begun_ns(self.answers), self.spool.begun_ns if self.spool else None
         return min((each for each in begun if each is not None), default=0)
 
-    def records(self, starvation: Starvation) -> list[Record]:
-        """Their records. Raises OSError as `all_answers`."""
+    def records(self, starvation: Starvation, clock: str | None = None) -> list[Record]:
+        """Their records; `clock`: what the times come from. Raises OSError as `all_answers`."""
         self.read()
         starvation = self.client.starvation or starvation
         start_ns = self.begun_ns
         later = self.spool.times_later if self.spool else None
-        found = records_of(self.all_answers(), start_ns, starvation, later)
+        clock = self.client.clock or clock
+        found = records_of(self.all_answers(), start_ns, starvation, later, clock)
         return self.talks.marked(found) if self.talks else found
 
 

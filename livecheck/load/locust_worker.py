@@ -240,7 +240,9 @@ class Worker:
     def _take(self, answer: Answer) -> None:
         """A condensed answer becomes a record, and a part of Locust's statistics."""
         index = answer.reply.index
-        record = dict(record_of(answer, self._origin_ns or 0, self._starvation, None))
+        record = dict(
+            record_of(answer, self._origin_ns or 0, self._starvation, None, self._wire.clock)
+        )
         record["index"] = self._numbers.pop(index)
         self.exchange.replies[index] = GONE
         if not answer.is_excluded:  # while users are stopped reads are late, and in no figure

@@ -9,12 +9,16 @@ import pytest
 from helpers.answers import answer, event
 from helpers.scripts import load_script
 
+from livecheck.core.checks import Status
 from livecheck.load.client_delay import (
     arrival_gap_ms,
     cleared,
     client_metrics,
     exceeds,
+    fair_figures,
+    records_of,
     shortened,
+    starved_at_first_ms,
 )
 from livecheck.load.judging import check_objective
 from livecheck.load.record import Record
@@ -22,7 +26,7 @@ from livecheck.wire import chat
 from livecheck.wire.answer import Answer, records
 from livecheck.wire.metrics import level_metrics, parse_objective
 from livecheck.wire.starvation import Starvation
-from livecheck.wire.wire import KERNEL_CLOCK
+from livecheck.wire.wire import KERNEL_CLOCK, USER_CLOCK
 from tests.helpers import blocks
 
 CHAT = chat.completion("m", "hi", 100)
@@ -102,6 +106,33 @@ def test_in_an_open_loop_a_late_send_is_a_part_of_the_ttft() -> None:
 def test_what_came_together_is_one_arrival() -> None:
     assert arrival_gap_ms(in_groups(4, 40, gap_ms=40, lag_ms=0)) == 40
     assert arrival_gap_ms(in_groups(40, 40, gap_ms=40, lag_ms=0)) is None
+
+
+def test_by_the_kernels_time_a_first_output_is_late_by_no_more_than_was_lost() -> None:
+    """Waits of 1 ms for a processor, one in each tick of 10 ms, in the 10 ms before it."""
+    found = in_groups(1, 50, gap_ms=40, lag_ms=0.1)
+    begun, first = found.begun_ns, found.first_output_ns
+    assert begun and first
+    spans = [(begun + n * 10**7 + 8 * 10**6, begun + n * 10**7 + 9 * 10**6) for n in range(50)]
+    starvation = Starvation.found_elsewhere(spans)
+    assert starved_at_first_ms(found, starvation, USER_CLOCK) == 10  # they are near enough to it
+    assert starved_at_first_ms(found, starvation, KERNEL_CLOCK) == 2
+    (record,) = records_of([found], begun, starvation, clock=KERNEL_CLOCK)
+    assert record["starved_ttft_ms"] <= record["starved_ms"]
+    assert starved_at_first_ms(found, Starvation.found_elsewhere([]), KERNEL_CLOCK) == 0
+
+
+def test_a_fair_throughput_is_that_of_the_time_in_which_the_client_ran() -> None:
+    stream = in_groups(1, 19, gap_ms=10, lag_ms=0)
+    found = records_of([stream], stream.begun_ns or 0, Starvation.found_elsewhere([]))
+    figures = level_metrics(found) | {"client": {"starved_ms": 100.0}}
+    bounds = [parse_objective(f"requests_per_s={limit}") for limit in (9, 11)]
+    kept, missed = (
+        check_objective(each, figures, found, fair=lambda: fair_figures(found, figures, []))
+        for each in bounds
+    )
+    assert figures["requests_per_s"] == 5  # one in 200 ms, of which the client ran for 100
+    assert (kept.status, missed.status) == (Status.SKIP, Status.FAIL)
 
 
 RECORD: dict[str, Any] = {

@@ -300,7 +300,7 @@ def level_figures(session: Session, level: Level, found: Records) -> dict[str, A
     figures["steady"]["trend"] = drift.trend_metrics(found, *sent)
     figures["client"] = client_metrics(
         level.all_answers(), session.wire.clock, figures, session.starvation, level.client
-    ) | self_check.for_level(session.self_checks, load)
+    ) | self_check.for_level(session.self_checks, load, figures.get("most_in_flight"))
     return figures
 
 
@@ -678,7 +678,6 @@ def measure(run: Run) -> None:
         raise_descriptor_limit(level_plan.most_in_flight(args, scope.loads))
     except OSError as error:
         raise CannotCheck(str(error.strerror)) from None
-    own = check_self(run, scope.loads)
     token, count = run.token(), level_plan.processes_kept_ready(args, scope)
     with (
         measured_by(run, token, scope.prompts, count) as measure_one,
@@ -686,7 +685,9 @@ def measure(run: Run) -> None:
         Starvation() as starvation,
     ):
         session = first_contact(run, wire, scope, starvation)
-        session.measure, session.self_checks = measure_one, own
+        session.measure = measure_one
+        if session.stopped is None:  # so that a closed door is told first
+            session.self_checks = check_self(run, scope.loads)
         run.target["model"] = session.model if scope.loads else None
         checks = check_gateway(session, scope.probes, before) if before else []
         probed = before.metrics["gateway"] if before else None

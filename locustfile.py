@@ -21,11 +21,17 @@ Examples:
 
 from __future__ import annotations
 
-from livecheck.core.interruption import Terminated
+from livecheck.core.interruption import Terminated, leave
+
+import signal
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # until Locust knows us, Ctrl-C ends the process with one line, whatever is being imported
+    signal.signal(signal.SIGINT, lambda number, _: leave(number))
 
 import argparse
 import contextlib
-import signal
+import sys
 from typing import Any
 
 import gevent
@@ -156,6 +162,11 @@ class Connection:
             run, test = LocustRun(args), getattr(options, TEST)
             self.worker = locust_worker.begin_worker(self.environment, run, self.send, test)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there was a test, also one that is over."""
+        return bool(self.master.test if self.master else self.worker)
+
     def send(self, message: dict[str, Any]) -> None:
         """From a worker to the master, which may be this process."""
         if self.master:
@@ -208,12 +219,26 @@ def connect(environment: Any, runner: Any, **_: Any) -> None:
 
 def handle_signals(here: Connection) -> None:
     """Ctrl-C ends Locust as usual, but never in the middle of our own work: gevent passes it to the
-    main greenlet. That a test was interrupted is noted first."""
+    main greenlet. That a test was interrupted is noted first. Before the first test Locust does not
+    expect it: there it ends the process, and Locust's own clearing up stops its workers."""
+
+    def end(error: BaseException) -> None:
+        get_hub().loop.run_callback(get_hub().parent.throw, error)
+
+    def leave_worker() -> None:
+        with contextlib.suppress(Exception):  # the master may not be there
+            here.environment.runner.quit()  # Locust ends the process then, and the master knows
 
     def interrupt() -> None:
         if here.master:
             here.master.note_signal(KeyboardInterrupt)
-        get_hub().loop.run_callback(get_hub().parent.throw, KeyboardInterrupt())
+        if here.is_worker and not here.has_begun:
+            gevent.spawn(leave_worker)
+        elif not here.has_begun and here.environment.parsed_options.headless:
+            print("locust: interrupted before the test began", file=sys.stderr)
+            end(SystemExit(int(Exit.INTERRUPTED)))
+        else:
+            end(KeyboardInterrupt())
 
     def terminate() -> None:
         if here.master:

@@ -385,6 +385,13 @@ def tls_context(cert: str, key: str | None) -> ssl.SSLContext:
     return context
 
 
+def port_number(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65_535:
+        raise argparse.ArgumentTypeError("a port from 0 to 65535 is expected")
+    return value
+
+
 def number_ms(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 3_600_000:
@@ -400,7 +407,13 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--port", type=int, default=0, metavar="N", help="port on 127.0.0.1 (default: a free one)")
+    add(
+        "--port",
+        type=port_number,
+        default=0,
+        metavar="N",
+        help="port on 127.0.0.1 (default: a free one)",
+    )
     ttft = "time to the first token (default %(default)g)"
     add("--ttft-ms", type=number_ms, default=100.0, metavar="MS", help=ttft)
     gap = "time between two tokens (default %(default)g)"
@@ -427,16 +440,21 @@ def listen(port: int) -> socket.socket:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until a signal comes. 2: it cannot begin, and one line names the option to change."""
     args = build_parser().parse_args(argv)
+    what = f"cannot run on the processor of --cpu {args.cpu}"
     try:
         if args.cpu is not None:
             os.sched_setaffinity(0, {args.cpu})
         raise_descriptor_limit()
+        what = f"cannot listen on the port of --port {args.port}"
         listener = listen(args.port)
+        what = f"cannot use --cert {args.cert}" + (f" and --key {args.key}" if args.key else "")
         server = TruthServer(listener, args)
-    except (OSError, OverflowError, AttributeError) as error:
-        print(f"reference.truth: {error}", file=sys.stderr)
-        return 1
+    except (OSError, OverflowError, AttributeError) as error:  # ssl.SSLError is an OSError
+        why = getattr(error, "strerror", None) or error
+        print(f"reference.truth: {what}: {why}", file=sys.stderr)
+        return 2
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
     gc.disable()  # a collection would make events late; there are no cycles that grow

@@ -198,7 +198,7 @@ class Master:
 
     def note_signal(self, kind: type[BaseException]) -> None:
         """A signal came: if a test runs, it is interrupted."""
-        if self.run is not None and self.environment.runner.state in ("spawning", "running"):
+        if self.run is not None and self.environment.runner.state not in ("stopping", "stopped"):
             self.interrupted = kind
 
 

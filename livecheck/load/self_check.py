@@ -107,14 +107,14 @@ def lines(checks: Mapping[int, dict[str, Any]]) -> list[str]:
     return [line for each in words for line in table.entry("client error", each or "")]
 
 
-def for_level(checks: Mapping[int, dict[str, Any]], load: Load) -> dict[str, Any]:
+def for_level(
+    checks: Mapping[int, dict[str, Any]], load: Load, most_in_flight: int | None = None
+) -> dict[str, Any]:
     """What to add to the `client` figures of a level: the check at its concurrency, or else at the
-    next higher one; nothing without --self-check."""
+    next higher one; nothing without --self-check. `most_in_flight`: how many an open loop had,
+    which is known when it is over."""
     if not checks:
         return {}
     number = in_flight(load)
-    return {
-        client_error.KEY: checks[
-            min((each for each in checks if each >= number), default=max(checks))
-        ]
-    }
+    found = checks[min((each for each in checks if each >= number), default=max(checks))]
+    return {client_error.KEY: found | {"level_in_flight": most_in_flight}}

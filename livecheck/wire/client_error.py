@@ -93,6 +93,9 @@ def words(client: object) -> str | None:
         f"{name} {error(pick(found, key, 'p50'))} p50, {error(pick(found, key, 'p99'))} p99"
         for name, key in (("TTFT", "ttft_error_ms"), ("events", "event_error_ms"))
     )
+    had = pick(found, "level_in_flight")
+    if isinstance(had, int) and had != number:
+        at += f", the level had at most {had}"
     notes = [at] + ["TLS"] * (pick(found, "tls") is True)
     notes += ["client-bound"] * (pick(found, "client_bound") is True)
     notes += ["the server's own delay included"] * (pick(found, "kernel_times") is False)

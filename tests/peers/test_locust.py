@@ -162,6 +162,16 @@ def test_ctrl_c_in_the_terminal_reaches_all_processes_at_once(here: Swarm, sim: 
     assert len({each["worker"] for each in good(document)}) == 2
 
 
+def test_ctrl_c_before_the_workers_are_there_is_one_line(here: Swarm, sim: Deployment) -> None:
+    """Locust itself waits for them without expecting it."""
+    master = here.master(2, "--headless", "-u", 2, "--host", sim.url)
+    here.wait_for("Waiting for workers")
+    master.send_signal(signal.SIGINT)
+    assert master.wait(LONGEST_S) == 130, here.output()
+    assert "locust: interrupted before the test began" in here.output()
+    assert "Traceback" not in here.output()
+
+
 def test_one_process_follows_the_stages_of_a_load_shape(here: Swarm, sim: Deployment) -> None:
     shape = ("--stages", "1:2s 3:3s", "--max-tokens", 8, "--warmup", 0, "--api-key", KEY)
     local = here.start("--headless", "--host", sim.url, *shape, name="master")

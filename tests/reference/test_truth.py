@@ -194,7 +194,18 @@ def raw(url: str) -> Iterator[socket.socket]:
 
 
 def test_wrong_options_are_one_line() -> None:
-    for options in (["--itl-ms", "-1"], ["--cert", "nowhere.pem"], ["--spread", "odd"]):
-        command = [sys.executable, "-m", "reference.truth", *options]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20)
-        assert done.returncode and "Traceback" not in done.stderr
+    """Each names the option, and the file if there is one."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        for options, words in (
+            (["--itl-ms", "-1"], "--itl-ms"),
+            (["--spread", "odd"], "--spread"),
+            (["--port", "99999"], "--port"),
+            (["--port", str(taken.getsockname()[1])], "cannot listen on the port of --port"),
+            (["--cert", "nowhere.pem"], "cannot use --cert nowhere.pem: No such file"),
+            (["--cert", "README.md"], "cannot use --cert README.md"),
+            (["--cpu", "99999"], "--cpu 99999"),
+        ):
+            command = [sys.executable, "-m", "reference.truth", *options]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20)
+            assert done.returncode == 2 and "Traceback" not in done.stderr, options
+            assert words in done.stderr.splitlines()[-1]

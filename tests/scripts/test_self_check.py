@@ -148,15 +148,41 @@ def test_the_plan_counts_no_request_for_it() -> None:
     assert any("none of them reaches the deployment" in note for note in found["notes"])
 
 
+def test_a_closed_door_is_told_before_any_check(tmp_path: Path) -> None:
+    with running(**{**SIM, "rate_limit": 0}) as deployment:
+        url = ("--url", deployment.url, "--api-key", "sk-wrong", "--self-check")
+        done = run_script("benchmark.py", *SHORT, *url, results=tmp_path)
+    assert done.code == 3 and "self-check" not in done.err, done.everything
+
+
+def test_an_open_loop_says_how_many_it_had_in_flight(tmp_path: Path) -> None:
+    with running(**SIM) as deployment:
+        options = ("--inference-only", "--rate", 5, "--requests", 10, "--max-tokens", 2)
+        env = deployment.environment
+        done = run_script("benchmark.py", *options, "--self-check", env=env, results=tmp_path)
+    found = own(done, "inference_r5")
+    assert found["concurrency"] == 10 > found["level_in_flight"] >= 1
+    assert f"the level had at most {found['level_in_flight']}" in " ".join(done.out.split())
+
+
 @on_linux
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_leaves_no_process_and_no_folder(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    url = ("--url", "http://127.0.0.1:9", "--results", tmp_path / "r", "--self-check")
     folder = tmp_path / "tmp"
     folder.mkdir()
-    with start_script("benchmark.py", *url, env={"TMPDIR": str(folder)}) as process:
+    with running(**SIM) as deployment:
+        interrupt_the_check(number, tmp_path, folder, deployment.environment)
+    assert not os.listdir(folder)
+
+
+def interrupt_the_check(
+    number: signal.Signals, tmp_path: Path, folder: Path, environment: dict[str, str]
+) -> None:
+    env = {**environment, "TMPDIR": str(folder)}
+    options = ("--inference-only", "--results", tmp_path / "r", "--self-check")
+    with start_script("benchmark.py", *options, env=env) as process:
         assert eventually(lambda: len(family(process.pid)) == 3, 20)
         time.sleep(0.3)
         started = family(process.pid)
@@ -164,7 +190,6 @@ def test_an_interruption_leaves_no_process_and_no_folder(
         _, err = process.communicate(timeout=20)
     assert process.returncode == 128 + number and "Traceback" not in err
     assert eventually(lambda: gone(started))
-    assert not os.listdir(folder)
 
 
 def test_which_concurrency_is_checked() -> None:

@@ -69,6 +69,9 @@ def test_the_words() -> None:
         "TTFT 14 µs p50, 20 µs p99; events 1.50 ms p50, 1.50 ms p99 "
         "(at 8 in flight, the server's own delay included)"
     )
+    assert "(at 8 in flight, the level had at most 3)" in str(
+        client_error.words(figures(level_in_flight=3))
+    )
     assert client_error.words({}) is None
     problem = "not known at 8 in flight: the server did not start"
     assert client_error.words(figures(problem="the server did not start")) == problem

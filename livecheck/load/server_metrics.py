@@ -146,10 +146,13 @@ class Watch(threading.Thread):
         self._wire = Wire(source.target, min(READ_S, timeout_s))
         self._ended = threading.Event()
         self._step, self._count, self._failed_in_a_row = 1, 0, 0
+        self._is_silent = False  # whether the latest reading took all its time, in vain
 
     def begin(self) -> None:
         """Read once, before the first request of the level is sent."""
         self.watched.has_begin = self._try_to_read()
+        if self._is_silent:  # every further reading would cost as much time again
+            self._give_up(TimeoutError(f"no answer in {self._wire.timeout_s:g} s"))
         if self.watched.problem:
             return
         try:
@@ -173,6 +176,8 @@ class Watch(threading.Thread):
             self.join(0.1 if is_interrupted else self._wire.timeout_s + 1.0)
         if is_interrupted or self.is_alive():
             return self.watched
+        if self._is_silent:
+            self._give_up(TimeoutError(f"no answer in {self._wire.timeout_s:g} s"))
         if not self.watched.problem:
             time.sleep(SETTLE_S)
             self.watched.has_end = self._try_to_read(is_last=True)
@@ -182,12 +187,14 @@ class Watch(threading.Thread):
     def _try_to_read(self, is_last: bool = False) -> bool:
         """Whether there is one more reading. Whatever goes wrong here ends the reading alone: the
         level has nothing to do with it."""
-        before = len(self.watched.readings)
+        before, begun_s = len(self.watched.readings), time.monotonic()
         try:
             self._read(is_last)
         except Exception as error:
             self._give_up(error)
-        return len(self.watched.readings) > before
+        is_read = len(self.watched.readings) > before
+        self._is_silent = not is_read and time.monotonic() - begun_s >= self._wire.timeout_s
+        return is_read
 
     def _give_up(self, error: Exception) -> None:
         why = shorten(str(error), 120) or type(error).__name__

@@ -155,13 +155,32 @@ def test_what_cannot_be_read_is_given_up_after_three_readings(answer: bytes) -> 
     assert found.problem is not None and "3 times in a row" in found.problem
 
 
-def test_a_silent_server_costs_one_reading_before_and_one_after() -> None:
+def test_a_silent_server_costs_one_reading_and_no_more() -> None:
     def say_nothing(call: Call) -> None:
         call.wait()
 
-    found, spent_s, count = during(say_nothing, 0.2)
-    assert spent_s < 0.2 + 3 * (server_metrics.READ_S + 1.0)
-    assert count <= 3 and not found.readings
+    found, spent_s, count = during(say_nothing, 0.8)
+    assert spent_s < 0.8 + server_metrics.READ_S + 1.0
+    assert count == found.failed == 1 and not found.readings
+    assert found.problem == "not read to the end: no answer in 2 s"
+
+
+def test_a_server_that_falls_silent_is_not_asked_again_at_the_end() -> None:
+    def once(call: Call) -> None:
+        if server.count("/metrics") > 1:
+            call.wait()
+        else:
+            call.send(PLAIN + lines(1))
+
+    kept: list[Watched] = []
+    with Server(answers={"/metrics": once}) as server:
+        began_s = time.monotonic()
+        with watching(source(server.url), 5.0, kept.append):
+            time.sleep(0.8)  # the second reading begins after 0.5 s
+        spent_s, count = time.monotonic() - began_s, server.count("/metrics")
+    assert count == 2 and spent_s < 0.8 + server_metrics.READ_S + 1.0
+    assert kept[0].has_begin and not kept[0].has_end
+    assert kept[0].problem == "not read to the end: no answer in 2 s"
 
 
 def test_a_first_reading_that_fails_is_missing() -> None:

@@ -161,8 +161,8 @@ def add_load_options(parser: common.Parser) -> None:
     add("--find-capacity", action="store_true", help=search)
     most = f"highest level of the search (default {2**capacity.DOUBLINGS} times the first)"
     add("--max-level", type=per_second, metavar="N", help=most)
-    longest = "stop the search, or a level of --precision, after this time "
-    longest += f"(default {level_plan.SEARCH_S}, {precision.LONGEST_S})"
+    longest = "stop the search, or a level of --precision, after this time (default: "
+    longest += f"{level_plan.SEARCH_S} for the search, {precision.LONGEST_S} for a level)"
     add("--max-time", type=common.seconds, metavar="SECONDS", help=longest)
     straight = "inference server, to measure what the gateway costs"
     add("--direct-url", type=option_type(read_address), metavar="URL", help=straight)

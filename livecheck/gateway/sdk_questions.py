@@ -105,7 +105,6 @@ def capability_questions(max_tokens: int) -> dict[str, list[Question]]:
     room = max_tokens if max_tokens > DEFAULT_TOKENS else 0
     short, to_stop, legacy = max(SHORT_TOKENS, room), max(STOP_TOKENS, room), max(8, room)
     json_tokens, tool_tokens = max(JSON_TOKENS, max_tokens), max(TOOL_TOKENS, max_tokens)
-    tools: dict[str, Any] = {"temperature": 0, "tools": [TOOL], "tool_choice": "required"}
     as_flat: dict[str, Any] = {"tools": [FLAT_TOOL], "tool_choice": "required"}
     logprobs: dict[str, Any] = {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
     unknown_model = f"no-such-model-{secrets.token_hex(4)}"
@@ -121,12 +120,7 @@ def capability_questions(max_tokens: int) -> dict[str, list[Question]]:
         "logprobs": [to_chat(PROMPT, short, temperature=0, **logprobs)],
         "json_object": [to_chat(PROSE, json_tokens, temperature=0, response_format=AS_JSON)],
         "json_schema": [to_chat(PROSE, json_tokens, temperature=0, response_format=BY_SCHEMA)],
-        "tools": [
-            to_chat(WEATHER, tool_tokens, **tools),
-            to_chat(WEATHER, tool_tokens, stream=True, **tools),
-            # how long the prompt is without the tool
-            to_chat(WEATHER, SHORT_TOKENS, temperature=0),
-        ],
+        "tools": tool_questions(tool_tokens),
         "unknown_model": [to_chat(PROMPT, SHORT_TOKENS, model=unknown_model)],
         "retrieve": [Question("models.retrieve", {})],
         "completions": [Question("completions.create", {**prompt, "max_tokens": legacy})],
@@ -140,6 +134,16 @@ def capability_questions(max_tokens: int) -> dict[str, list[Question]]:
         ],
         "parameters": [to_chat(PROMPT, SHORT_TOKENS, temperature=0)],
     }
+
+
+def tool_questions(max_tokens: int) -> list[Question]:
+    """With a tool, both ways; then without it, which tells how long the prompt is."""
+    tools: dict[str, Any] = {"temperature": 0, "tools": [TOOL], "tool_choice": "required"}
+    return [
+        to_chat(WEATHER, max_tokens, **tools),
+        to_chat(WEATHER, max_tokens, stream=True, **tools),
+        to_chat(WEATHER, SHORT_TOKENS, temperature=0),
+    ]
 
 
 def fits_schema(value: Any) -> bool:

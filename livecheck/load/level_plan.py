@@ -77,8 +77,7 @@ def check_options(args: argparse.Namespace) -> None:
     grows = any(each.name.startswith(("ttft", "ttfa", "e2e")) for each in args.slo)
     throughput = any(each.name in SCALARS and not each.upper for each in args.slo)
     model = rate or search or compare or args.duration or args.prompt_file
-    model = model or args.depth or args.turns or args.endpoint != CHAT
-    model = model or args.server_metrics
+    model = model or args.depth or args.turns or args.endpoint != CHAT or args.server_metrics
     # more than can be kept in memory
     too_many = max(rate or [0]) * (args.duration or 0) > MOST_REQUESTS
     most = f"more than {MOST_REQUESTS} requests per level: lower --rate or --duration"

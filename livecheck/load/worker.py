@@ -68,7 +68,6 @@ class Outcome:
     clock: str
     cpu_s: float | None
     wall_s: float | None
-    late_ns: int  # after the moment of the start
     has_served: bool
     has_completed: bool
     rate_limit_wait_s: float | None
@@ -129,7 +128,6 @@ class WorkerLevel(Level):
 
     channel: Channel | None = None
     orders: Orders | None = None
-    late_ns: int = 0
 
     def stop(self, why: Stop) -> None:
         super().stop(why)
@@ -147,9 +145,8 @@ class WorkerLevel(Level):
         left_ns = start_ns - SPIN_NS - time.perf_counter_ns()
         if left_ns > 0:
             time.sleep(left_ns / 1e9)
-        while (now_ns := time.perf_counter_ns()) < start_ns:
+        while time.perf_counter_ns() < start_ns:
             pass
-        self.late_ns = now_ns - start_ns
         self.client.begin()
         return start_ns
 
@@ -254,7 +251,6 @@ class Worker:
             clock=session.wire.clock,
             cpu_s=level.client.cpu_s,
             wall_s=level.client.wall_s,
-            late_ns=level.late_ns,
             has_served=run.has_served,
             has_completed=run.has_completed,
             rate_limit_wait_s=run.rate_limit_wait_s,

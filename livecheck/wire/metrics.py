@@ -99,9 +99,7 @@ def level_metrics(records: Records, objectives: Sequence[Objective] = ()) -> dic
         **silence.summary_of(counted),
         "output_tokens_per_s": _throughput(good, walls),
         "requests_per_s": _rate([(each, 1) for each in good], walls) if good else None,
-        "goodput_per_s": _rate([(each, 1) for each in kept], walls)
-        if kept is not None and good
-        else None,
+        "goodput_per_s": _goodput(kept, good, walls),
         "error_rate": round(1 - len(good) / len(counted), 6) if counted else None,
         "errors": dict(errors),
         "token_sources": dict(Counter(filter(None, (r["token_source"] for r in good)))),
@@ -200,6 +198,11 @@ def _rate(counts: Iterable[tuple[Mapping[str, Any], float]], walls: Walls) -> fl
         totals[record.get("worker")] += count
     rates = [total / walls[clock] for clock, total in totals.items() if walls[clock]]
     return round(math.fsum(rates), 3) if rates else None
+
+
+def _goodput(kept: Records | None, good: Records, walls: Walls) -> float | None:
+    """None without objectives for single requests, or without a request that succeeded."""
+    return _rate([(each, 1) for each in kept], walls) if kept is not None and good else None
 
 
 def _kept(good: Records, objectives: Sequence[Objective]) -> Records | None:

@@ -12,7 +12,7 @@ these. A client that cannot be installed or run is a row with the reason.
     MB           its peak of memory, all processes together (looked at twice a second)
 
 Each client is installed from the package index into an environment of its own, below .venv/clients
-(guidellm: 6 GB, aiperf: one).
+(8 GB together, most of it guidellm's).
 
 Example:
     python tests/tools/clients.py --streams 64 256 --only benchmark.py servebench

@@ -22,7 +22,7 @@ USER_AGENT = "live-inference-checks"
 MAX_BYTES = 1 << 20  # of an answer: a list, an error, a text, figures; more is a flood
 MAX_STREAM_BYTES = 32 << 20  # of a stream that was asked for: 128,000 tokens, one in each event
 BYTES_FOR_A_TOKEN = 4 << 10  # of a stream that was asked for so many tokens, beside MAX_BYTES
-LONGEST_LAG_NS = 2**32 - 1  # four seconds, of a read that is kept in 4 bytes
+MOST_IN_4_BYTES = 2**32 - 1  # four seconds in ns; only a client that was stopped reads so late
 MAX_READS = 1_000_000  # of an answer; each is remembered
 BEGINNING_BYTES = 256 << 10  # of a large answer whose bytes were let go
 EVENT_STREAM = "text/event-stream"
@@ -33,6 +33,11 @@ def stream_bytes(tokens: int) -> int:
     """How many bytes a stream of so many tokens may have. Many are asked for at once, and the
     bytes of all of them are kept until they have ended."""
     return min(MAX_BYTES + BYTES_FOR_A_TOKEN * tokens, MAX_STREAM_BYTES)
+
+
+def lags_array(lags_ns: Sequence[int]) -> array[int]:
+    """The lags of reads, in 4 bytes each where that is enough."""
+    return array("q" if lags_ns and max(lags_ns) > MOST_IN_4_BYTES else "I", lags_ns)
 
 
 def most_bytes(
@@ -252,9 +257,9 @@ class Reply:
         self.raw = bytearray(head)
         self.message.let_go()
         del self.stamps_ns[1:], self.ends[:-1]
-        if self.lag_ns and (min(self.lag_ns) < 0 or max(self.lag_ns) > LONGEST_LAG_NS):
-            self.lag_ns = array("q", [min(max(lag, 0), LONGEST_LAG_NS) for lag in self.lag_ns])
-        self.lag_ns = array("I", self.lag_ns)
+        if self.lag_ns and min(self.lag_ns) < 0:
+            self.lag_ns = array("q", [max(lag, 0) for lag in self.lag_ns])
+        self.lag_ns = lags_array(self.lag_ns)
         self.request = dataclasses.replace(self.request, body=None)
         self.is_condensed = True
 

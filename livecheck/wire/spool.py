@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from livecheck.wire.answer import Answer, Extract, Timed
+from livecheck.wire.request import lags_array
 from livecheck.wire.silence import Silence
 
 FEW_BYTES = 1 << 20  # of the extracts; there is no file for fewer
@@ -81,7 +82,7 @@ class Spool:
 
     def extract(self, index: int) -> Extract:
         """What was kept of an answer. Raises OSError when the file cannot be read."""
-        row, silence, keys, values, times, lags, merged = self._unpacked(index)
+        row, silence, keys, values, times, lags, merged, code = self._unpacked(index)
         figures = dict(zip(self._texts[keys], map(self._restored, values), strict=True))
         figures[TIMES] = array("d", times)
         if silence is not None:
@@ -90,7 +91,7 @@ class Spool:
         return Extract(
             **dict(zip(NUMBERS, row, strict=True)),
             silence=silence,
-            lag_ns=array("I", lags),
+            lag_ns=array(code, lags),
             merged_lags_ns=array("q", merged),
             figures=figures,
         )
@@ -117,8 +118,10 @@ class Spool:
         keys = self._number_of(tuple(found.figures))
         figures = {**found.figures, TIMES: None}
         values = tuple(map(self._replaced, figures.values()))
-        arrays = found.figures[TIMES], array("I", found.lag_ns), array("q", found.merged_lags_ns)
-        return marshal.dumps((row, silence, keys, values, *(each.tobytes() for each in arrays)))
+        lags = lags_array(found.lag_ns)
+        arrays = found.figures[TIMES], lags, array("q", found.merged_lags_ns)
+        packed = (each.tobytes() for each in arrays)
+        return marshal.dumps((row, silence, keys, values, *packed, lags.typecode))
 
     def _unpacked(self, index: int) -> Any:
         data = self._kept.get(index)

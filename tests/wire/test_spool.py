@@ -118,6 +118,14 @@ def test_an_extract_comes_out_of_the_file_as_it_went_in(tmp_path: Path) -> None:
         assert kept.event_ms(index) == each.figures["event_ms"]
 
 
+def test_a_lag_of_more_than_four_seconds_is_kept_whole(tmp_path: Path) -> None:
+    """As of a client that was stopped for ten seconds."""
+    (found, *_) = made()
+    found.reply.lag_ns[-1] = 10**10
+    kept = spooled([found], tmp_path)
+    assert max(found.reply.lag_ns) == max(kept.extract(found.index).lag_ns) == 10**10
+
+
 @pytest.mark.parametrize("due", [False, True], ids=["closed loop", "open loop"])
 def test_a_level_is_saved_as_the_same_bytes_whichever_way_it_was_kept(
     tmp_path: Path, due: bool

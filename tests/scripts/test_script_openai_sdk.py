@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from helpers.bench import SPARE_S
 from helpers.hostile import Call, Server, error, hang
 from helpers.scripts import Finished, start_script
 from helpers.sdk import (
@@ -489,3 +491,14 @@ def test_any_name_is_in_order_only_where_one_model_was_seen() -> None:
     found = finished.check(DOCUMENT, "unknown_model")
     assert found["status"] == "SKIP"
     assert "how many models there are is not known: 500 no list" in found["detail"]
+
+
+def test_a_server_that_never_answers_responses_costs_one_timeout() -> None:
+    """Whole, streamed, and with tools in both forms: after the first silence none is asked."""
+    with Server(answers={"/v1/responses": hang}) as server:
+        began_s = time.monotonic()
+        finished = run_sdk(server.url, "--only", "responses", "--timeout", 2)
+        spent_s = time.monotonic() - began_s
+        count = server.count("/v1/responses")
+    assert finished.code == 1 and statuses(finished)["responses"] == "FAIL", finished.everything
+    assert count == 1 and spent_s < 2 + SPARE_S

@@ -289,10 +289,11 @@ class Asker:
         run is in flight with each of these; None: when they are sent one by one. `budget`: how many
         bytes the answers may have before those that have ended are condensed. `spool`: gets these,
         which are not among the answers that are returned and kept. `is_eager`: they are condensed
-        whenever there is time. CannotCheck when the model that
-        was chosen for the run cannot chat, or when a proxy bars a request.
+        whenever there is time. CannotCheck when the model that was chosen for the run cannot chat,
+        or when a proxy bars a request.
         """
         condenser = None if budget is None else self._condenser(budget, spool, is_eager)
+        send = functools.partial(self._send, requests, at_once, keep_alive, due_s, condenser)
         single = at_once == 1 and due_s is None if alone is None else alone
         progress = self.run.progress(label, total) if label else contextlib.nullcontext()
         with progress as step:
@@ -301,16 +302,24 @@ class Asker:
                 called = name(answer) if name else None
                 return self._take(answer, single, called, step, condenser)
 
-            def send(on_reply: Callable[[Reply], bool]) -> None:
-                spare = condenser.work if condenser else None
-                self.wire.exchange(requests, at_once, on_reply, keep_alive, due_s, spare)
-                if condenser:
-                    condenser.finish()
-
             answers = self._answers_of(send, on_answer, keep)
         confirm_passage(answers)
         confirm_choice(self.run, answers)
         return answers
+
+    def _send(
+        self,
+        requests: Iterable[Request],
+        at_once: int,
+        keep_alive: bool,
+        due_s: Iterable[float] | None,
+        condenser: Condenser | None,
+        on_reply: Callable[[Reply], bool],
+    ) -> None:
+        spare = condenser.work if condenser else None
+        self.wire.exchange(requests, at_once, on_reply, keep_alive, due_s, spare)
+        if condenser:
+            condenser.finish()
 
     def _condenser(self, budget: int, spool: Spool | None, is_eager: bool) -> Condenser:
         if spool is None:

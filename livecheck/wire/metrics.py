@@ -82,7 +82,6 @@ def level_metrics(records: Records, objectives: Sequence[Objective] = ()) -> dic
     counted = [record for record in records if not record["excluded"]]
     good = [record for record in counted if record["error"] is None]
     walls = _walls_s(records)
-    errors = Counter(record["error"] for record in counted if record["error"] is not None)
     timed = [record for record in records if "due_ms" in record]
     kept = _kept(good, objectives)
     goodput_share = round(len(kept) / len(counted), 6) if kept is not None and counted else None
@@ -101,7 +100,7 @@ def level_metrics(records: Records, objectives: Sequence[Objective] = ()) -> dic
         "requests_per_s": _rate([(each, 1) for each in good], walls) if good else None,
         "goodput_per_s": _goodput(kept, good, walls),
         "error_rate": round(1 - len(good) / len(counted), 6) if counted else None,
-        "errors": dict(errors),
+        "errors": dict(Counter(_values(counted, "error"))),
         "token_sources": dict(Counter(filter(None, (r["token_source"] for r in good)))),
         "no_rate": dict(Counter(_values(good, "no_rate"))),
         **thinking_figures.summary_of(good),

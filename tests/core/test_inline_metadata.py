@@ -17,7 +17,9 @@ from helpers.scripts import PYTHON, ROOT
 
 # https://packaging.python.org/en/latest/specifications/inline-script-metadata
 BLOCK = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
-COMMANDS = sorted(path.name for path in ROOT.glob("*.py") if path.name != "common.py")
+# locustfile.py is read by `locust`, which has an environment of its own
+NOT_COMMANDS = {"common.py", "locustfile.py"}
+COMMANDS = sorted({path.name for path in ROOT.glob("*.py")} - NOT_COMMANDS)
 ALL = ("requirements.txt", "requirements-report.txt")
 STARTS_OTHERS = ("run_all.py",)  # with its own Python
 # report.py shows no bar, reads no settings and opens no connection

@@ -206,8 +206,6 @@ class TruthServer:
                 return
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._clock.has_stamps:
-                sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
             connection = Connection(sock, self._tls)
             self._selector.register(sock, selectors.EVENT_READ, connection)
 
@@ -434,6 +432,8 @@ def build_parser() -> argparse.ArgumentParser:
 def listen(port: int) -> socket.socket:
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sys.platform == "linux":  # connections inherit it: a request may come before its accept
+        listener.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     listener.bind(("127.0.0.1", port))
     listener.listen(4096)
     return listener

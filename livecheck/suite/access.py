@@ -25,7 +25,7 @@ from livecheck.suite.live_test_toml import (
     LiveTest,
     Options,
 )
-from livecheck.suite.steps import FLEET, GATEWAY, Step, options_of
+from livecheck.suite.steps import FLEET, GATEWAY, Step, changed, options_of
 
 DEPLOYMENTS = {GATEWAY: settings.GATEWAY, FLEET: settings.FLEET}
 
@@ -59,8 +59,8 @@ class Finder:
         """Those of the step's tables, the script's first."""
         found: dict[str, Any] = {}
         for name in dict.fromkeys((step.script, step.name)):
-            found |= self.live_test.scripts.get(name, {})
-        return {**found, **self.of_one.get(step.script, {})}
+            found = changed(found, self.live_test.scripts.get(name, {}))
+        return changed(found, self.of_one.get(step.script, {}))
 
     def access(self, step: Step, own: Options, table: Options) -> Access:
         deployment = DEPLOYMENTS[step.profile]

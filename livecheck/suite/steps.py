@@ -174,8 +174,11 @@ def options_of(step: Step, *others: Mapping[str, Any]) -> dict[str, Any]:
     """The guide's options, changed by each of the others in turn; False takes an option away."""
     options = dict(step.options)
     for changes in others:
-        for name in changes:
-            for gone in GIVE_WAY.get(name, ()):
-                options.pop(gone, None)
-        options |= changes
+        options = changed(options, changes)
     return {name: value for name, value in options.items() if value is not False}
+
+
+def changed(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with the changes; what cannot stand beside one of these gives way."""
+    gone = {other for name in changes for other in GIVE_WAY.get(name, ())}
+    return {name: value for name, value in options.items() if name not in gone} | {**changes}

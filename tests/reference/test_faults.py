@@ -50,9 +50,10 @@ def outcomes(
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_the_fault_is_noticed(fault: Fault, outcomes: Outcomes, tmp_path: Path) -> None:
     outcome = outcomes[fault.name].result()
-    if not is_noticed(fault, outcome):
+    is_late = fault.script == BENCHMARK and outcome.spent_s >= LONGEST_BENCHMARK_S
+    if is_late or not is_noticed(fault, outcome):
         # Many deployments share the processors here. One that gets none at the wrong moment does
-        # not always do what is planted in it, so that a fault has a second chance.
+        # not always do what is planted in it, or takes long, so that a fault has a second chance.
         outcome = fault_walk.with_fault(fault, tmp_path)
     assert is_noticed(fault, outcome), outcome.finished.out
     assert "Traceback" not in outcome.finished.everything

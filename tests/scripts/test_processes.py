@@ -106,6 +106,7 @@ def test_two_processes_measure_what_one_does(sim: Deployment) -> None:
     assert documents[0]["requests"][0].keys() == documents[1]["requests"][0].keys()
 
 
+@pytest.mark.alone
 def test_times_are_those_of_one_process(sim: Deployment) -> None:
     """The engine has a set pace; a busy machine, which makes times longer, gets three attempts."""
     for _ in range(3):

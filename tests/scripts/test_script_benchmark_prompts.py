@@ -37,6 +37,7 @@ def sim() -> Iterator[Deployment]:
         yield deployment
 
 
+@pytest.mark.alone
 def test_depth_gives_prompts_of_that_length_and_their_prefill_rate(sim: Deployment) -> None:
     finished = quick(sim, "--depth", 512, 2048, "--requests", 4, "--concurrency", 1, 2)
     assert finished.code == 0, finished.everything

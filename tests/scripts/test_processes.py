@@ -117,6 +117,7 @@ def test_times_are_those_of_one_process(sim: Deployment) -> None:
     pytest.fail(f"the medians are {apart} ms apart")
 
 
+@pytest.mark.alone
 def test_records_are_merged_by_time_and_begin_together(sim: Deployment) -> None:
     """Six begin at once, and the next one when one of them has ended."""
     options = ("--concurrency", 6, "--requests", 30, "--max-tokens", 32, "--processes", 2)
@@ -133,6 +134,7 @@ def test_records_are_merged_by_time_and_begin_together(sim: Deployment) -> None:
     assert most == 6
 
 
+@pytest.mark.alone
 def test_arrivals_are_dealt_out_and_come_when_they_are_due(sim: Deployment) -> None:
     options = ("--rate", 50, "--arrivals", "constant", "--requests", 31, "--processes", 2)
 
@@ -150,6 +152,7 @@ def test_arrivals_are_dealt_out_and_come_when_they_are_due(sim: Deployment) -> N
     assert document["metrics"]["client"]["processes"] == 2
 
 
+@pytest.mark.alone
 def test_a_duration_counts_from_the_common_start(sim: Deployment) -> None:
     options = ("--concurrency", 4, "--duration", 1, "--max-tokens", 8, "--processes", 2)
 

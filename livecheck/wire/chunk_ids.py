@@ -35,20 +35,11 @@ class Ids:
 
     def add(self, chunk: Mapping[str, Any]) -> None:
         ident = chunk.get("id")
-        ident = ident[:MAX_LENGTH] if isinstance(ident, str) else ""
-        self.chunks += 1
-        uses = self.uses.get(ident)
-        if uses is None:
-            if len(self.uses) == MOST_IDS:
-                self.are_too_many = True
-                return
-            uses = self.uses[ident] = _Uses()
-        uses.count += 1
-        uses.first, uses.last = uses.first or self.chunks, self.chunks
-        uses.only_usage &= bool(chunk.get("usage")) and not chunk.get("choices")
+        only_usage = bool(chunk.get("usage")) and not chunk.get("choices")
+        self.add_alike(ident if isinstance(ident, str) else "", 1, only_usage)
 
-    def add_alike(self, ident: str, count: int) -> None:
-        """So many chunks in a row with this id, each with a choice and without usage."""
+    def add_alike(self, ident: str, count: int, only_usage: bool = False) -> None:
+        """So many chunks in a row with this id; each has a choice, unless it is `only_usage`."""
         ident = ident[:MAX_LENGTH]
         self.chunks += count
         uses = self.uses.get(ident)
@@ -59,7 +50,7 @@ class Ids:
             uses = self.uses[ident] = _Uses()
         uses.count += count
         uses.first, uses.last = uses.first or self.chunks - count + 1, self.chunks
-        uses.only_usage = False
+        uses.only_usage &= only_usage
 
     def forget(self, idents: Sequence[str]) -> None:
         """Take chunks at the beginning out, which have these ids: another sender has made them."""

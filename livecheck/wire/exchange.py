@@ -244,16 +244,14 @@ class Exchange:
 
     def _is_due(self, slot: Slot, reply: Reply, now_ns: int) -> bool:
         """Whether the time may have come to end a request that was sent."""
-        after_s = reply.request.cancel_after_s
-        is_to_be_cancelled = after_s is not None and now_ns >= (reply.t0_ns or 0) + after_s * 1e9
         is_silent = now_ns - slot.last_read_ns >= LEFT_OPEN_S * 1e9
         is_searched = slot.searched_ns == slot.last_read_ns
-        return is_to_be_cancelled or now_ns > slot.deadline_ns or (is_silent and not is_searched)
+        is_over = now_ns > slot.deadline_ns or _is_to_be_cancelled(reply, now_ns)
+        return is_over or (is_silent and not is_searched)
 
     def _end_by_time(self, slot: Slot, reply: Reply, now_ns: int) -> None:
         """End a request whose time is over, with all that came of its answer."""
-        after_s = reply.request.cancel_after_s
-        if after_s is not None and now_ns >= (reply.t0_ns or 0) + after_s * 1e9:
+        if _is_to_be_cancelled(reply, now_ns):
             reply.cancelled = True
             self._end(slot)
         elif self._is_left_open(slot, now_ns):
@@ -557,16 +555,21 @@ class Exchange:
             self.pool.unwatch(connection)
             self.pool.idle.append(connection)
 
+    def _interrupt(self, slot: Slot) -> Reply | None:
+        """Leave its request, which nobody waits for any more; the reply to it, if there was one."""
+        reply, slot.reply = slot.reply, None  # a connection that is opened later is closed
+        if reply is not None:
+            reply.failure = Failure("interrupted", "the run was interrupted")
+            reply.end_ns = time.perf_counter_ns()
+        self._close_connection(slot)
+        return reply
+
     def abandon(self) -> None:
         """Leave nothing in flight, whatever ended the exchange."""
         if hasattr(gc, "unfreeze"):
             gc.unfreeze()
         for slot in self.slots:
-            reply, slot.reply = slot.reply, None  # a connection that is opened later is closed
-            if reply is not None:
-                reply.failure = Failure("interrupted", "the run was interrupted")
-                reply.end_ns = time.perf_counter_ns()
-            self._close_connection(slot)
+            self._interrupt(slot)
         self.slots.clear()
         # An interruption can come between any two steps, so a connection may still be watched.
         self.pool.close_watched()
@@ -713,6 +716,12 @@ class OpenLoop(Exchange):
             select.select([watched], [], [], left_s)
             left_s = 0
         return self._selector.wait(left_s)
+
+
+def _is_to_be_cancelled(reply: Reply, now_ns: int) -> bool:
+    """Whether the time has come at which a request was to be given up."""
+    after_s = reply.request.cancel_after_s
+    return after_s is not None and now_ns >= (reply.t0_ns or 0) + after_s * 1e9
 
 
 def _is_under_way(slot: Slot, reply: Reply, now_ns: int) -> bool:

@@ -8,11 +8,9 @@ while `run` waits for something to read, and from `on_reply`.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from livecheck.wire.connection import Failure
 from livecheck.wire.exchange import Exchange, Slot
 from livecheck.wire.request import Request
 
@@ -47,12 +45,9 @@ class HandedIn(Exchange):
         """Interrupt a request that is in flight: nobody waits for its answer any more."""
         for slot in self.slots:
             if slot.reply and slot.reply.index == index:
-                reply, slot.reply = slot.reply, None
-                reply.failure = Failure("interrupted", "the run was interrupted")
-                reply.end_ns = time.perf_counter_ns()
-                self._close_connection(slot)
+                reply = self._interrupt(slot)
                 self.slots.discard(slot)
-                if self.on_reply:
+                if self.on_reply and reply:
                     self.on_reply(reply)
                 return
 

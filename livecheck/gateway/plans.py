@@ -180,11 +180,8 @@ def plan_openai_sdk(args: argparse.Namespace) -> Plan:
             total += ask(1, timeout_s, written, prompt_tokens(json.dumps(each.arguments)))
             if check in MAY_BE_REFUSED:  # what was refused is asked once more
                 total += ask(1, timeout_s, usual=0)
-            if check in (
-                "unicode",
-                "same_text",
-                "responses",
-            ):  # without a schema; again where texts differ
+            # without a schema; again where texts differ
+            if check in ("unicode", "same_text", "responses"):
                 total += ask(1, timeout_s, written, poem, usual=0)
     return (
         total

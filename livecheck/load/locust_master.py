@@ -171,11 +171,10 @@ class Master:
         self._name_target(run)
         if found.stopped and found.stopped[0] in UNCHECKED and not found.records:
             raise CannotCheck(found.stopped[1])
+        document.add(*distributed.judge(found, document.metrics, args.slo))
         if not found.records:
-            document.add(*distributed.judge(found, document.metrics, args.slo))
             run.show([], document.checks)
             return
-        document.add(*distributed.judge(found, document.metrics, args.slo))
         run.say()
         run.show([*level_lines(document.metrics), *worker_lines(document.metrics)], document.checks)
 

@@ -33,7 +33,7 @@ from livecheck.load.level import reason_of as level_reason
 from livecheck.wire import chat, metrics
 from livecheck.wire.answer import Answer
 from livecheck.wire.asking import GONE, Cause, Stop, open_wire, take_note
-from livecheck.wire.condensing import Condenser
+from livecheck.wire.condensing import CANNOT_WAIT, Condenser
 from livecheck.wire.model_choice import model_to_ask
 from livecheck.wire.request import Reply
 from livecheck.wire.starvation import Starvation
@@ -49,14 +49,6 @@ ENDLESS_S = 1e9  # the users decide how long a test is
 STREAM = "stream"  # the type of the requests in Locust's statistics
 
 Send = Callable[[dict[str, Any]], object]
-
-
-class EagerCondenser(Condenser):
-    """Reads answers whenever there is time, so that statistics follow; at once only when there are
-    too many."""
-
-    def work(self, is_urgent: bool) -> bool:
-        return False if is_urgent and self._size <= URGENT_BYTES else super().work(is_urgent)
 
 
 class Worker:
@@ -96,7 +88,8 @@ class Worker:
         self._reason = level_reason(self._level, self.session)
         if args.warmup:
             self._warm_up()
-        self._condenser = EagerCondenser(0, self._take)
+        # eager, so that Locust's statistics follow
+        self._condenser = Condenser(int(URGENT_BYTES / CANNOT_WAIT), self._take, is_eager=True)
         self.exchange = self._wire.handed_in(self._on_reply, self._spare_work)
         # Locust's own objects are many: to look through all of them takes the collector 40 ms, in
         # which nothing is read.

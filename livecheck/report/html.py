@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from livecheck.core.checks import Status
 from livecheck.core.run import TOOL_VERSION, missing
@@ -14,11 +13,10 @@ from livecheck.report.html_parts import bullets, escape, fact_list, page, sectio
 from livecheck.report.page_style import STYLE
 from livecheck.report.plots import Picture, pictures
 from livecheck.report.result_files import ResultFile
-from livecheck.report.steady_window import precision_words, window_words
+from livecheck.report.steady_window import words_of_level
 from livecheck.report.thresholds import Criterion, Verdict
 from livecheck.report.timeline import picture, timelines
 from livecheck.report.verdict import REQUIREMENTS, Comparison, Report
-from livecheck.wire import client_error
 
 WORDS_BY_CLASS: Mapping[str, Sequence[Verdict | Status | Finding]] = {  # classes of the style sheet
     "good": (Verdict.PASS, Status.PASS, Finding.BETTER),
@@ -172,15 +170,8 @@ def check_list(file: ResultFile, shown: Shown) -> str:
     )
     error = f"<p>{escape(file.error)}</p>" if file.error else ""
     of_level = words_of_level(file.metrics) if file.is_level else ()
-    error += "".join(f"<p>{escape(said)}</p>" for said in of_level if said)
+    error += "".join(f"<p>{escape(said)}</p>" for said in of_level)
     head = f"{escape(file.title)} <span class='muted'>{escape(file.name)}.json</span>"
     state = " open" if any(each.status is Status.FAIL for each in file.checks) else ""
     parts = f"<summary>{head}</summary>{error}<ul class='checks'>{rows}</ul>"
     return f'<details id="{anchor(file)}"{state}>{parts}</details>'
-
-
-def words_of_level(figures: Mapping[str, Any]) -> tuple[str | None, ...]:
-    """What is said of a level above its checks; None where there is nothing to say."""
-    own = client_error.words(figures.get("client"))
-    error = f"Client error: {own}" if own else None
-    return window_words(figures), precision_words(figures), error

@@ -17,10 +17,10 @@ from livecheck.core.text import figure, plural
 from livecheck.report import words
 from livecheck.report.result_files import ResultFile
 from livecheck.report.server_load import load_words
-from livecheck.report.steady_window import precision_words, window_words
+from livecheck.report.steady_window import words_of_level
 from livecheck.report.thresholds import Criterion, Verdict
 from livecheck.report.verdict import Comparison, Report, in_words
-from livecheck.wire import client_error, speculation
+from livecheck.wire import speculation
 from livecheck.wire.metrics import no_rate_words
 
 STATISTICS = ("p50", "p95", "p99")
@@ -210,10 +210,7 @@ def level_lines(figures: Mapping[str, Any], size: Size) -> Iterator[str]:
     if accepted := speculation.draft_words(figures):
         yield f"- Speculative decoding: {accepted} accepted"
     yield f"- Output throughput: {figure(figures.get('output_tokens_per_s'))} tok/s"
-    for said in filter(None, (window_words(figures), precision_words(figures))):
-        yield item(said, size)
-    if error := client_error.words(figures.get("client")):
-        yield item(f"Client error: {error}", size)
+    yield from (item(said, size) for said in words_of_level(figures))
     errors = "-" if share is None else f"{100 * share:.1f} %"
     yield f"- Error rate: {errors} of {figures['requests']} requests"
 

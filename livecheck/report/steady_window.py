@@ -10,6 +10,7 @@ from typing import Any
 
 from livecheck.core.text import figure, shorten
 from livecheck.report.result_files import ResultFile, is_number
+from livecheck.wire import client_error
 
 NOTED = 0.05  # a throughput that is so much higher in the window is a note
 
@@ -34,6 +35,13 @@ def window_words(figures: Mapping[str, Any]) -> str | None:
     told = [f"{name} {figure(value)} {unit}".rstrip() for name, (value, unit) in known.items()]
     of_time = f"{100 * share:.0f} % of the time, {requests:.0f} whole requests"
     return f"Steady window: {of_time}: {', '.join(told) or 'nothing measured'}"
+
+
+def words_of_level(figures: Mapping[str, Any]) -> list[str]:
+    """What the forms of a report say of a level's window, precision and client."""
+    own = client_error.words(figures.get("client"))
+    error = f"Client error: {own}" if own else None
+    return [each for each in (window_words(figures), precision_words(figures), error) if each]
 
 
 def median(figures: Mapping[str, Any], key: str) -> Any:

@@ -139,11 +139,8 @@ def of_queue(file: ResultFile) -> Iterator[Timeline]:
         moved.sort(key=lambda each: (each["status"] != 200, first_of(each), each["ended_ms"]))
         bars = [bar_of(each, f"request {n}") for n, each in enumerate(moved, 1)]
         bars = [replace(bar, note=bar.outcome) for bar in bars]
-        which = (
-            f"the first {MAX_LANES} of {len(bars)} requests"
-            if len(bars) > MAX_LANES
-            else ("each request")
-        )
+        is_cut = len(bars) > MAX_LANES
+        which = f"the first {MAX_LANES} of {len(bars)} requests" if is_cut else "each request"
         yield Timeline(
             "Who waited, who was refused?",
             f"A bar for {which} of the burst, in the order in which they were served: pale "

@@ -12,7 +12,7 @@ from typing import Any
 from livecheck.core.json_value import decode, pick
 from livecheck.core.text import encodable, shorten
 from livecheck.wire import responses, sse
-from livecheck.wire.choice import Flood
+from livecheck.wire.choice import Flood, size_of
 from livecheck.wire.thinking import Thinking
 
 PATH = "/responses"
@@ -27,13 +27,7 @@ def read_stream(
     content_type: str | None, body: bytes, marks: Sequence[tuple[int, int]] = ()
 ) -> sse.Stream:
     """`marks` as for `sse.events`."""
-    steps = reading_steps(content_type, body, marks)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as ended:
-            stream: sse.Stream = ended.value
-            return stream
+    return sse.read_at_once(reading_steps(content_type, body, marks))
 
 
 def reading_steps(
@@ -106,7 +100,7 @@ class _Reader:
         return None
 
     def _take(self, said: responses.Said, event: sse.Event) -> None:
-        stream, size = self.stream, len(said.text.encode(errors="replace"))
+        stream, size = self.stream, size_of(said.text)
         self._text_left -= size + sse.PIECE_COST
         if self._text_left < 0:
             raise Flood(f"the stream has more than {sse.MAX_TEXT >> 20} MB of text")
@@ -135,7 +129,7 @@ class _Reader:
         stream.model = encodable(model[: sse.MAX_NAME]) if model else None
         stream.models, stream.ids = [stream.model] if stream.model else [], int(bool(stream.id))
         if self._thoughts:
-            size = len(stream.reasoning.encode(errors="replace"))
+            size = size_of(stream.reasoning)
             stream.thinking = Thinking(self._first_answer, self._thoughts, size)
         self._complain_of_all()
         return stream

@@ -276,7 +276,11 @@ def read_stream(
     content_type: str | None, body: bytes, marks: Sequence[tuple[int, int]] = ()
 ) -> Stream:
     """Read a streamed chat completion, or one of the legacy endpoint. `marks` as for `events`."""
-    steps = reading_steps(content_type, body, marks)
+    return read_at_once(reading_steps(content_type, body, marks))
+
+
+def read_at_once(steps: Generator[None, None, Stream]) -> Stream:
+    """All steps of a reading, one after the other."""
     while True:
         try:
             next(steps)

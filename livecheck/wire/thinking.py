@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from livecheck.wire import spoken
-from livecheck.wire.choice import Choice
+from livecheck.wire.choice import Choice, size_of
 
 # Each tag that ends thoughts has one of these words in it; to look for them takes a microsecond.
 TAG_WORDS = ("think", "thought", "reasoning", "channel")
@@ -65,4 +65,4 @@ def between_tags(texts: Sequence[str]) -> Thinking | None:
 
 
 def bytes_of(texts: Sequence[str]) -> int:
-    return len("".join(texts).encode(errors="replace"))
+    return size_of("".join(texts))

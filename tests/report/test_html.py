@@ -21,6 +21,7 @@ from livecheck.core.checks import Check, Exit, Status
 from livecheck.report import html, plots, verdict
 from livecheck.report.result_files import Folder, ResultFile, kind_of, read_folder
 from livecheck.report.thresholds import read_thresholds
+from livecheck.wire import client_bound
 from reference import running
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
@@ -37,7 +38,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with running(engine="sim", ttft_ms=20, itl_ms=4, **limits) as deployment:
         for name in ("then", "now"):
             saved = ("--results", folder / name)
-            run_script("benchmark.py", *levels, *saved, env=deployment.environment)
+            for _ in range(
+                4
+            ):  # on a busy machine a level may be about the client: none is compared
+                run_script("benchmark.py", *levels, *saved, env=deployment.environment)
+                files = read_folder(folder / name).files
+                if not any(client_bound.is_client_bound(each.metrics) for each in files):
+                    break
         burst = ("--only", "burst", "--max-tokens", 50)
         run_script("test_queue.py", *burst, *saved, env=deployment.environment)
     return folder

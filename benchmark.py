@@ -85,7 +85,7 @@ from livecheck.load.judging import (
 )
 from livecheck.load.level import Level, Session, cannot_recover, measure_level
 from livecheck.load.process_count import add_option, measured_by
-from livecheck.load.steady import steady_metrics
+from livecheck.load.steady import steady_metrics, window_of
 from livecheck.wire import chat, client_bound, metrics, silence
 from livecheck.wire.access import no_access
 from livecheck.wire.asking import Cause, open_wire, rate_limit_words
@@ -288,16 +288,17 @@ def level_figures(session: Session, level: Level, found: Records) -> dict[str, A
         figures |= {"load_model": "open loop", "rate_per_s": load.rate_per_s}
         figures |= {"arrivals": load.arrivals, "seed": load.seed}
     if load.batch:
-        figures = {"ttft_ms": figures["e2e_ms"], **embeddings.figures_of(figures, load)}
+        figures = embeddings.figures_of(figures, load)
+        timed = figures | {"ttft_ms": figures["e2e_ms"]}  # the whole answer comes at once
         figures["client"] = client_metrics(
-            level.all_answers(), session.wire.clock, figures, session.starvation, level.client
+            level.all_answers(), session.wire.clock, timed, session.starvation, level.client
         )
-        del figures["ttft_ms"]
         return figures
     figures |= level.precision_metrics()
-    figures["steady"] = steady_metrics(found, load.concurrency, load.is_open, figures)
+    window = window_of(found, load.concurrency, load.is_open)
     sent = (load.concurrency, load.is_open, len(session.prompts), level.client.processes)
-    figures["steady"]["trend"] = drift.trend_metrics(found, *sent)
+    trend = drift.trend_metrics(found, window, *sent)
+    figures["steady"] = {**steady_metrics(found, window, figures), "trend": trend}
     figures["client"] = client_metrics(
         level.all_answers(), session.wire.clock, figures, session.starvation, level.client
     ) | self_check.for_level(session.self_checks, load, figures.get("most_in_flight"))
@@ -456,12 +457,12 @@ def judge_level(
     limited = level.stop_for(Cause.RATE_LIMIT)
     fair = functools.cache(lambda: fair_figures(session, found, figures))
     bounds = [check_objective(each, figures, found, limited, fair) for each in objectives]
+    requests = check_requests(level, found, allowed_errors(objectives))
     if level.load.batch:
-        requests = check_requests(level, found, allowed_errors(objectives))
         checks = [requests, check_client(figures), *bounds]
         return with_answers((check for check in checks if check), level.behind)
     checks = [
-        check_requests(level, found, allowed_errors(objectives)),
+        requests,
         check_stream(found, "[DONE]" if level.load.endpoint == CHAT else "response.completed"),
         check_pacing(found, figures["client"]["client_bound"]),
         check_tokens(session.usage, found),

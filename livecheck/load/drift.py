@@ -13,7 +13,7 @@ from typing import Any
 
 from livecheck.core.checks import Check, passed, skip, warned
 from livecheck.core.text import figure, plural
-from livecheck.load.steady import Window, succeeded, window_of
+from livecheck.load.steady import Window, succeeded
 from livecheck.load.trend import LEAST_POINTS, Trend, find_trend, in_points
 from livecheck.wire.metrics import Records, percentile
 
@@ -35,7 +35,12 @@ Valued = tuple[Mapping[str, Any], float]  # a record and the figure of it
 
 
 def trend_metrics(
-    records: Records, concurrency: int, is_open: bool, prompts: int = 1, processes: int = 1
+    records: Records,
+    window: Window,
+    concurrency: int,
+    is_open: bool,
+    prompts: int = 1,
+    processes: int = 1,
 ) -> dict[str, dict[str, Any] | None]:
     """How TTFT and decode rate change over the steady window: for each `growth` (a share, over the
     window; of the decode rate negative when it falls), `growth_per_min`, `p` (of the direction in
@@ -49,7 +54,6 @@ def trend_metrics(
     """
     if processes > 1 and prompts > 1:
         return dict.fromkeys(FIGURES)
-    window = window_of(records, concurrency, is_open)
     first = 0 if is_open else concurrency
     started = sorted((e for e in records if e["sent_ms"] is not None), key=begin_of)[:first]
     left_out = {id(each) for each in started}

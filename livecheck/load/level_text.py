@@ -109,14 +109,17 @@ def thinking_rows(figures: dict[str, Any]) -> list[str]:
 
 
 def single_figures(figures: dict[str, Any]) -> list[str]:
-    share, no_rate = figures["error_rate"], metrics.no_rate_words(figures)
+    """A figure or some words each; one that has none here has no line (`table.entry`)."""
+    share, goodput = figures["error_rate"], figures["goodput_per_s"]
     entries = {
-        "note": no_rate,
+        "note": metrics.no_rate_words(figures),
         "output throughput": f"{figure(figures['output_tokens_per_s'])} tok/s"
         + steady_throughput(figures, "output_tokens_per_s"),
         "request throughput": f"{figure(figures['requests_per_s'])} requests/s"
         + steady_throughput(figures, "requests_per_s"),
-        "goodput": f"{figure(figures['goodput_per_s'])} requests/s" + goodput_share(figures),
+        "goodput": ""
+        if goodput is None
+        else f"{figure(goodput)} requests/s" + goodput_share(figures),
         "error rate": ("-" if share is None else f"{share:.1%}") + errors_in(figures),
         "longest silence": silence.words(figures),
         "wall time": f"{figure(figures['wall_s'])} s",
@@ -124,26 +127,14 @@ def single_figures(figures: dict[str, Any]) -> list[str]:
         "precision": precision.words_of(figures["precision"]) if "precision" in figures else "",
         "load": load_words(figures),
         "prompt": prompt_words(figures),
-        "prompt cache": cache_words(figures),
+        "prompt cache": cache_words(figures) if "turns" in figures else "",
         "tokens counted by": token_sources(figures["token_sources"]),
-        "thoughts": thoughts_words(figures),
+        "thoughts": thoughts_words(figures) if figures["with_thoughts"] else "",
         "tokens at once": speculation.words(figures) or "",
         "draft accepted": speculation.draft_words(figures) or "",
         "clock": figures["client"]["clock"],
+        "client error": client_error.words(figures["client"]) or "",
     }
-    for label in ("tokens at once", "draft accepted", "precision"):
-        if not entries[label]:
-            del entries[label]
-    if "turns" not in figures:
-        del entries["prompt cache"]
-    if not figures["with_thoughts"]:
-        del entries["thoughts"]
-    if words := client_error.words(figures["client"]):
-        entries["client error"] = words
-    if figures["goodput_per_s"] is None:
-        del entries["goodput"]
-    if not no_rate:
-        del entries["note"]
     return [line for label, text in entries.items() for line in table.entry(label, text)]
 
 

@@ -121,9 +121,7 @@ def succeeded(window: Window) -> Records:
 # --- its figures
 
 
-def steady_metrics(
-    records: Records, concurrency: int, is_open: bool, whole: Mapping[str, Any]
-) -> dict[str, Any]:
+def steady_metrics(records: Records, window: Window, whole: Mapping[str, Any]) -> dict[str, Any]:
     """The part `steady` of a level's figures: where the window is, and its own figures.
 
     Latencies and rates of single requests are those of its requests. Throughputs are about the
@@ -131,20 +129,20 @@ def steady_metrics(
     requests, each with the share of its time that lies in it. `whole`: the figures of the level.
     Without a window all of them are None, and `reason` says why.
     """
-    window = window_of(records, concurrency, is_open)
+    if window.reason:
+        return no_window(window.reason)
     good = succeeded(window)
     has_all = len(good) == whole["succeeded"]  # then most of it is already computed
-    figures: dict[str, Any] = {
-        "start_ms": None if window.reason else round(window.start_ms, 3),
-        "end_ms": None if window.reason else round(window.end_ms, 3),
-        "share": None if window.reason else share_of(window, whole["wall_s"]),
-        "in_flight_mean": None if window.reason else in_flight_mean(records, window),
-        "requests": None if window.reason else len(good),
+    return {
+        "start_ms": round(window.start_ms, 3),
+        "end_ms": round(window.end_ms, 3),
+        "share": share_of(window, whole["wall_s"]),
+        "in_flight_mean": in_flight_mean(records, window),
+        "requests": len(good),
         **throughputs(records, window),
         **{key: whole[key] if has_all else summary_of(good, key) for key in SERIES},
         "itl_ms": whole["itl_ms"] if has_all else gaps_of(good),
     }
-    return figures | ({"reason": window.reason} if window.reason else {})
 
 
 def no_window(reason: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 
 from livecheck.core.checks import Check, Status
 from livecheck.load.drift import check_steady, too_short, trend_metrics
-from livecheck.load.steady import steady_metrics
+from livecheck.load.steady import steady_metrics, window_of
 from livecheck.wire.metrics import level_metrics
 
 TTFT_MS, TPOT_MS, TOKENS = 200.0, 20.0, 11
@@ -51,8 +51,9 @@ def records_of_level(
 
 def figures_of(found: list[dict[str, Any]], slots: int = 1, prompts: int = 1) -> dict[str, Any]:
     figures = level_metrics(found)
-    figures["steady"] = steady_metrics(found, slots, False, figures)
-    figures["steady"]["trend"] = trend_metrics(found, slots, False, prompts)
+    window = window_of(found, slots, False)
+    figures["steady"] = steady_metrics(found, window, figures)
+    figures["steady"]["trend"] = trend_metrics(found, window, slots, False, prompts)
     return figures | {"client": client()}
 
 
@@ -208,6 +209,7 @@ def test_a_rate_above_the_capacity_has_no_steady_state() -> None:
             }
         )
     figures = level_metrics(rows) | {"client": client()}
-    figures["steady"] = steady_metrics(rows, 1000, True, figures)
-    figures["steady"]["trend"] = trend_metrics(rows, 1000, True)
+    window = window_of(rows, 1000, True)
+    figures["steady"] = steady_metrics(rows, window, figures)
+    figures["steady"]["trend"] = trend_metrics(rows, window, 1000, True)
     assert "TTFT grew" in check(figures).detail

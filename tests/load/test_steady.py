@@ -40,7 +40,8 @@ def rounds(slots: int, count: int) -> list[dict[str, Any]]:
 
 
 def steady(records: list[dict[str, Any]], slots: int, is_open: bool = False) -> dict[str, Any]:
-    return steady_metrics(records, slots, is_open, level_metrics(records))
+    window = window_of(records, slots, is_open)
+    return steady_metrics(records, window, level_metrics(records))
 
 
 def test_one_request_at_a_time_is_steady_from_the_first_to_the_last() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from livecheck.load.drift import FIGURES, is_drift, trend_metrics
 from livecheck.load.precision import Precision
-from livecheck.load.steady import steady_metrics
+from livecheck.load.steady import steady_metrics, window_of
 from livecheck.wire.metrics import level_metrics
 
 TTFT_MS, TPOT_MS, TOKENS = 200.0, 20.0, 5
@@ -75,9 +75,10 @@ def open_loop(chance: random.Random, count: int, servers: int, use: float) -> li
 def accused(rows: Sequence[dict[str, Any]], slots: int, is_open: bool = False) -> bool | None:
     """Whether the check warns of this level; None when it cannot tell."""
     figures = level_metrics(rows)
-    if steady_metrics(rows, slots, is_open, figures)["requests"] is None:
+    window = window_of(rows, slots, is_open)
+    if steady_metrics(rows, window, figures)["requests"] is None:
         return None
-    trends = {k: t for k, t in trend_metrics(rows, slots, is_open).items() if t}
+    trends = {k: t for k, t in trend_metrics(rows, window, slots, is_open).items() if t}
     return any(is_drift(key, trend) for key, trend in trends.items()) if trends else None
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from livecheck.core.checks import Check, Status
 from livecheck.core.credentials import CannotCheck, NoAccess
 from livecheck.core.text import figure
+from livecheck.load import table
 from livecheck.load.arrivals import CHAT, Prompt, question
 from livecheck.load.level import Session, chat_request
 from livecheck.load.turns import TOO_LONG
@@ -131,10 +132,7 @@ def table_lines(levels: Iterable[Mapping[str, Any]]) -> list[str]:
     rows = [cells(each) for each in levels if each.get("depth_tokens")]
     if not rows:
         return []
-    lines = [
-        "".join(f"{cell:>{width}}" for cell, width in zip(row, WIDTHS, strict=True))
-        for row in (HEADS, *rows)
-    ]
+    lines = table.columns((HEADS, *rows), WIDTHS)
     return ["Medians by depth: prompts in tokens, rates in tokens per second", *lines, ""]
 
 

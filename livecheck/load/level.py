@@ -315,18 +315,10 @@ def send(
     count = load.planned
     asker = Asker(session.run, session.wire, reason_of(level, session))
     label = f"{level.load.title}: {load.amount(what)}"
-    prompt = session.deep.prompt(load.depth) if session.deep and load.depth else None
-    requests: Iterable[Request] = (chat_request(session, n, prompt) for n in level.numbers(load))
-    if load.batch:
-        requests = (embedding_request(session, n, load.batch) for n in level.numbers(load))
-    if load.turns:
-        requests = level.talks = talks_of(session, load, prompt)
-    elif count is not None and count * (load.depth or 0) <= KEPT_TOKENS:
-        requests = list(requests)  # made before the first one is sent
     answers.clear()
     try:
         asker.ask(
-            requests,
+            requests_of(session, level, load),
             load.concurrency,
             label=label,
             total=count,
@@ -338,6 +330,21 @@ def send(
         )
     finally:
         session.wire.replies = []  # nothing is kept twice
+
+
+def requests_of(session: Session, level: Level, load: Load) -> Iterable[Request]:
+    """The requests of a load of the level: all of them, where they can be made before the first one
+    is sent."""
+    prompt = session.deep.prompt(load.depth) if session.deep and load.depth else None
+    if load.turns:
+        level.talks = talks_of(session, load, prompt)
+        return level.talks
+    made: Iterator[Request] = (chat_request(session, n, prompt) for n in level.numbers(load))
+    if load.batch:
+        made = (embedding_request(session, n, load.batch or 1) for n in level.numbers(load))
+    count = load.planned
+    is_small = count is not None and count * (load.depth or 0) <= KEPT_TOKENS
+    return list(made) if is_small else made
 
 
 def reason_of(level: Level, session: Session) -> Callable[[Answer], Stop | None]:

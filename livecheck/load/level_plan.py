@@ -161,8 +161,8 @@ def make_loads(args: argparse.Namespace) -> list[Load]:
     if args.direct_url:
         pairs = count and max(count, gateway_cost.LEAST_PAIRS)
         return [Load(1, pairs, args.duration)]
+    same = {"endpoint": args.endpoint}
     if args.endpoint == EMBEDDINGS:
-        same = {"endpoint": args.endpoint}
         return [
             Load(level, requests_of(args, level), args.duration, batch=batch, **same)
             for batch in dict.fromkeys(args.batch or [1])
@@ -172,16 +172,14 @@ def make_loads(args: argparse.Namespace) -> list[Load]:
         (most,) = args.concurrency
         rates = {f"{rate:g}": rate for rate in args.rate}.values()
         open_loop = (args.arrivals, args.seed)
-        other = {"endpoint": args.endpoint}
-        return [Load(most, count, args.duration, rate, *open_loop, **other) for rate in rates]
+        return [Load(most, count, args.duration, rate, *open_loop, **same) for rate in rates]
     longest_s = args.max_time if args.precision else args.duration
-    own = {"turns": args.turns, "precision": args.precision, "endpoint": args.endpoint}
-    levels = [
+    own = {"turns": args.turns, "precision": args.precision, **same}
+    return [
         Load(level, requests_of(args, level), longest_s, depth=depth, **own)
         for depth in dict.fromkeys(args.depth or [None])
         for level in dict.fromkeys(args.concurrency)
     ]
-    return levels
 
 
 def requests_of(args: argparse.Namespace, slots: int) -> int | None:

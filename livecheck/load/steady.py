@@ -115,7 +115,7 @@ def spans_of(sent: Records) -> Iterable[Span]:
 
 
 def succeeded(window: Window) -> Records:
-    return [e for e in window.found if e["error"] is None and not e["excluded"]]
+    return metrics.succeeded(window.found)
 
 
 # --- its figures
@@ -208,7 +208,7 @@ def throughputs(records: Records, window: Window) -> dict[str, float | None]:
     """Tokens and requests a second of the window; None when those of a request are not known."""
     if window.reason:
         return {"output_tokens_per_s": None, "requests_per_s": None}
-    good = [e for e in records if e["error"] is None and not e["excluded"]]
+    good = metrics.succeeded(records)
     per_s = 1e3 / window.length_ms
     inside = [(each, time_share(each, window)) for each in good]
     tokens = [tokens_inside(each, share, window) for each, share in inside if share]

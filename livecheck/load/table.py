@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from livecheck.core.screen import WIDTH
@@ -47,6 +47,13 @@ def is_few(summary: Mapping[str, Any]) -> bool:
 def whole(summary: Mapping[str, Any]) -> dict[str, Any]:
     """The same figures without decimals: there is no half token."""
     return {name: None if value is None else round(value) for name, value in summary.items()}
+
+
+def columns(rows: Iterable[Sequence[str]], widths: Sequence[int]) -> list[str]:
+    """Rows of cells, each to the right of its column."""
+    return [
+        "".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows
+    ]
 
 
 def entry(label: str, text: str) -> list[str]:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from livecheck.core.text import figure
+from livecheck.load import table
 from livecheck.load.arrivals import Load, Messages
 from livecheck.load.record import Record
 from livecheck.wire.answer import Answer
 from livecheck.wire.conversation import Following
-from livecheck.wire.metrics import summary
+from livecheck.wire.metrics import succeeded, summary
 from livecheck.wire.wire import Reply, Request
 
 MOST = 1000  # turns of a conversation
@@ -112,19 +113,15 @@ def turn_metrics(records: Sequence[Mapping[str, Any]], turns: int) -> dict[str, 
     return {
         "turns": turns,
         "conversations": sum(record["turn"] == 1 for record in records),
-        "cached_share": share_of(good(later)),
+        "cached_share": share_of(succeeded(later)),
         "first_turn_ttft_ms": each[0]["ttft_ms"],
         "later_turns_ttft_ms": of_turn(0, later)["ttft_ms"],
         "by_turn": each,
     }
 
 
-def good(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [each for each in records if each["error"] is None and not each["excluded"]]
-
-
 def of_turn(turn: int, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    found = good(records)
+    found = succeeded(records)
 
     def values(name: str) -> list[float]:
         return [each[name] for each in found if each[name] is not None]
@@ -168,10 +165,7 @@ def turn_lines(figures: Mapping[str, Any]) -> list[str]:
     if "by_turn" not in figures:
         return []
     rows = [cells(each) for each in figures["by_turn"]]
-    lines = [
-        "".join(f"{cell:>{width}}" for cell, width in zip(row, WIDTHS, strict=True))
-        for row in (HEADS, *rows)
-    ]
+    lines = table.columns((HEADS, *rows), WIDTHS)
     return ["  by turn, times in ms and medians of tokens; turn 1 is unique:", *lines]
 
 

@@ -71,6 +71,11 @@ def summary(values: Sequence[float], digits: int = 3) -> dict[str, float | int |
 # --- a level's figures, from its request records
 
 
+def succeeded(records: Records) -> list[Mapping[str, Any]]:
+    """Those that figures are made of."""
+    return [each for each in records if each["error"] is None and not each["excluded"]]
+
+
 def level_metrics(records: Records, objectives: Sequence[Objective] = ()) -> dict[str, Any]:
     """The figures of one level, from its records. Failed requests are only counted.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from livecheck.wire.metrics import summary
+from livecheck.wire.metrics import succeeded, summary
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -30,8 +30,7 @@ def prefill_rate(record: Mapping[str, Any], spent: str = "ttft_ms") -> float | N
 def prefill_metrics(records: Records) -> dict[str, Any]:
     """The rates of the successful requests of a level; of conversations their first turns, which
     alone have nothing in the cache."""
-    good = [record for record in records if record["error"] is None and not record["excluded"]]
-    good = [record for record in good if record.get("turn", 1) == 1]
+    good = [record for record in succeeded(records) if record.get("turn", 1) == 1]
 
     def rates(spent: str) -> list[float]:
         return [rate for each in good if (rate := prefill_rate(each, spent)) is not None]

@@ -52,7 +52,7 @@ from livecheck.core.credentials import check_token
 from livecheck.core.later import later
 from livecheck.core.options import option_type, positive_number
 from livecheck.core.settings import is_in_clear
-from livecheck.core.text import counted, plural
+from livecheck.core.text import counted
 from livecheck.load import (
     capacity,
     client_delay,
@@ -427,14 +427,10 @@ def warmup_words(level: Level) -> str:
 
 def check_client(figures: dict[str, Any]) -> Check | None:
     """This program kept up with the server."""
-    client, lag = figures["client"], figures["client"]["lag_ms"]["p99"]
+    client = figures["client"]
     if not figures["succeeded"]:
         return None
-    evidence = {"lag_p99_ms": lag, "merged_reads": client["merged_reads"]}
-    evidence |= {key: client[key] for key in ("starved_ms", "processes", "processes_needed")}
-    merged = "merged events" if client["client_bound"] else "brought several events"
-    detail = f"lag p99 {lag:.2f} ms, {plural(client['merged_reads'], 'read')} {merged}"
-    detail += client_delay.starved_words(client)
+    detail, evidence = client_delay.told_of(client, client["client_bound"])
     if (late := client["send_lag_ms"]["p99"]) is not None:
         evidence["send_lag_p99_ms"] = late
         detail += f", send lag p99 {late:.2f} ms"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from livecheck.core.text import plural
 from livecheck.load.cores import cores
 from livecheck.load.record import Record
 from livecheck.wire import metrics
@@ -293,6 +294,15 @@ def fair_figures(
         if fair[key] is not None and fair["wall_s"] > ran_s:
             fair[key] = fair[key] * fair["wall_s"] / ran_s if ran_s else math.inf
     return fair, own
+
+
+def told_of(client: Mapping[str, Any], is_bound: bool) -> tuple[str, dict[str, Any]]:
+    """What is said of how late this program was, and the evidence for it."""
+    lag, merged = client["lag_ms"]["p99"], client["merged_reads"]
+    evidence = {"lag_p99_ms": lag, "merged_reads": merged}
+    evidence |= {key: client[key] for key in ("starved_ms", "processes", "processes_needed")}
+    what = "merged events" if is_bound else "brought several events"
+    return f"lag p99 {lag:.2f} ms, {plural(merged, 'read')} {what}{starved_words(client)}", evidence
 
 
 def starved_words(client: Mapping[str, Any]) -> str:

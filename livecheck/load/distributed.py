@@ -20,7 +20,7 @@ from typing import Any
 from livecheck.core.checks import Check, Status, passed, undecided, warned
 from livecheck.core.text import listed, plural
 from livecheck.load import steady
-from livecheck.load.client_delay import fair_figures, starved_words
+from livecheck.load.client_delay import fair_figures, told_of
 from livecheck.load.judging import (
     Records,
     allowed_errors,
@@ -379,19 +379,14 @@ def verdict(
 def check_client(collection: Collection, figures: Mapping[str, Any]) -> Check | None:
     """The workers kept up with the server."""
     client = figures["client"]
-    lag = client["lag_ms"]["p99"]
-    if not figures["succeeded"] or lag is None:
+    if not figures["succeeded"] or client["lag_ms"]["p99"] is None:
         return None
     names = [
         str(part.number)
         for part in collection.ordered
         if ((part.end or {}).get("client") or {}).get("client_bound")
     ]
-    evidence = {"lag_p99_ms": lag, "merged_reads": client["merged_reads"]}
-    evidence |= {key: client[key] for key in ("starved_ms", "processes", "processes_needed")}
-    merged = "merged events" if names else "brought several events"
-    detail = f"lag p99 {lag:.2f} ms, {plural(client['merged_reads'], 'read')} {merged}"
-    detail += starved_words(client)
+    detail, evidence = told_of(client, bool(names))
     if names:
         which = f"client-bound: worker {', '.join(names)}"
         needed = client["processes_needed"]

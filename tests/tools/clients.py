@@ -52,7 +52,7 @@ from livecheck.load.truth_trial import (  # noqa: E402
 )
 from livecheck.wire.client_error import true_ms  # noqa: E402
 from livecheck.wire.metrics import percentile  # noqa: E402
-from tools.fidelity import machine  # noqa: E402
+from tools.fidelity import machine, new_parser  # noqa: E402
 
 HOME = ROOT / ".venv" / "clients"
 STREAMS = (64, 256, 1000)
@@ -427,14 +427,11 @@ def named(name: str) -> Client:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add: Any = parser.add_argument
-    add("--streams", type=int, nargs="+", default=STREAMS, metavar="N", help="requests in flight")
-    add("--repeat", type=int, default=1, metavar="N", help="show the medians of so many runs")
+    parser = new_parser(__doc__, STREAMS)
     names = ", ".join(client.name for client in CLIENTS)
-    add("--only", type=named, nargs="+", default=CLIENTS, metavar="CLIENT", help=f"of {names}")
+    parser.add_argument(
+        "--only", type=named, nargs="+", default=CLIENTS, metavar="CLIENT", help=f"of {names}"
+    )
     return parser
 
 

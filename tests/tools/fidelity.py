@@ -187,13 +187,20 @@ def table(args: argparse.Namespace) -> Iterator[str]:
                 yield f"{'TLS' if tls else 'plain':7}  {streams:7}  not measured: {error}"
 
 
-def build_parser() -> argparse.ArgumentParser:
+def new_parser(manual: str | None, streams: Sequence[int]) -> argparse.ArgumentParser:
+    """With the options that the tools of this kind have in common."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=manual, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add: Any = parser.add_argument
-    add("--streams", type=int, nargs="+", default=STREAMS, metavar="N", help="requests in flight")
+    add("--streams", type=int, nargs="+", default=streams, metavar="N", help="requests in flight")
     add("--repeat", type=int, default=1, metavar="N", help="show the medians of so many runs")
+    return parser
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = new_parser(__doc__, STREAMS)
+    add: Any = parser.add_argument
     add("--tokens", type=int, default=TOKENS, metavar="N", help="events of each answer")
     gap = "time between two events of a stream; longer where there are many streams"
     add("--itl-ms", type=float, default=ITL_MS, metavar="MS", help=gap)

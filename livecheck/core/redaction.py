@@ -129,13 +129,14 @@ def lowered(text: str) -> str:
 
 def forms_of(secret: str) -> set[str]:
     """How a server or a library may write it; upper and lower case are the reader's business."""
+    import html  # here: a run without a credential does not need it
+
     quoted = [urllib.parse.quote(secret, safe="/"), urllib.parse.quote(secret, safe="")]
     lower = [re.sub("%..", lambda match: match[0].lower(), form) for form in quoted]
     as_json = json.dumps(secret)[1:-1]
     # as Go writes JSON and HTML
     as_go = re.sub("[<>&]", lambda match: f"\\u{ord(match[0]):04x}", as_json)
-    as_html = secret.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    as_html = as_html.replace('"', "&quot;").replace("'", "&#x27;")
+    as_html = html.escape(secret)
     forms = {secret, *quoted, *lower, as_json, as_json.replace("/", "\\/"), as_go, as_html}
     forms.add(as_html.replace("&#x27;", "&#39;").replace("&quot;", "&#34;"))
     if len(secret) >= PIECE_LENGTH:

@@ -9,13 +9,14 @@
 # make hostile  set up, run every command against servers that misbehave at every layer (15
 #               minutes)
 # make soak     set up, run every script 20 times against a sound deployment: no alarm
-# make peers    install nginx, HAProxy, Caddy (as root, with apt-get), LiteLLM and Locust; test the
-#               scripts against these and llama.cpp's own server (five minutes); other clients
-#               beside benchmark.py: make peers-clients
-# make fidelity  how exact benchmark.py is on this machine, from 1 to 1,000 streams: a table (two
-#               minutes)
+# make peers    peers-servers and then peers-clients: the scripts against servers of other makes, and
+#               the table of other clients beside benchmark.py
+# make peers-servers  install nginx, HAProxy, Caddy (as root, with apt-get), LiteLLM and Locust; test
+#               the scripts against these and llama.cpp's own server (five minutes)
 # make peers-clients  install servebench, guidellm and aiperf, each in an environment of its own (8
 #               GB), and compare their figures and ours with the truth (ten minutes)
+# make fidelity  how exact benchmark.py is on this machine, from 1 to 1,000 streams: a table (two
+#               minutes)
 # make peers-vllm  install vLLM (3 GB) and compare our figures with its own
 # make browser  install Debian's Chromium for the CORS test (as root, with apt-get; else says so)
 # make sdks     the openai package in its three majors, for the tests (which make them if need be)
@@ -30,7 +31,7 @@ BIN := .venv/bin
 READY := .venv/ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all:
 
-.PHONY: demo demo-all check test peers peers-install peers-vllm peers-clients fidelity faults hostile lint soak browser sdks setup clean
+.PHONY: demo demo-all check test peers peers-servers peers-clients peers-install peers-vllm fidelity faults hostile lint soak browser sdks setup clean
 
 demo: $(READY)
 	@$(BIN)/python -m reference.demo
@@ -71,8 +72,14 @@ hostile: $(READY)
 	HOSTILE_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -n 2 tests/hostile/test_fuzz.py
 	$(BIN)/python tests/tools/signals.py --tries $(TRIES)
 
+# One after the other, whatever -j says: the clients' figures are times. A failure of the first does
+# not keep the second from being made.
+peers:
+	@failed=0; for part in peers-servers peers-clients; do \
+		$(MAKE) --no-print-directory $$part || failed=1; done; exit $$failed
+
 # Not a part of `make test`, because it installs servers.
-peers: peers-install
+peers-servers: peers-install
 	$(BIN)/python -m pytest -n 3 --dist loadgroup --reruns 1 -rR -m peers
 
 peers-install: $(READY) .venv/litellm/ready .venv/locust/ready

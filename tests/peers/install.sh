@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs nginx, HAProxy and Caddy from Debian's packages, for `make peers`: the programs only.
-# They are not started, now or at boot: the tests start their own, on loopback.
+# Installs nginx, HAProxy and Caddy from Debian's packages, for `make peers-servers`: the programs
+# only. They are not started, now or at boot: the tests start their own, on loopback.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 policy=/usr/sbin/policy-rc.d

@@ -15,8 +15,9 @@ def arguments(*argv: str) -> argparse.Namespace:
     return clients.build_parser().parse_args(["--streams", "2", *argv])
 
 
-def rows(args: argparse.Namespace) -> list[list[str]]:
-    lines = [line for line in clients.table(args) if line.startswith("|")]
+def rows(args: argparse.Namespace, without: list[str] | None = None) -> list[list[str]]:
+    told = clients.table(args, [] if without is None else without)
+    lines = [line for line in told if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
@@ -46,7 +47,7 @@ def test_a_row_for_ours_and_one_for_the_plainest_client() -> None:
 
 
 def test_a_client_that_cannot_be_installed_or_run_is_a_row_with_the_reason(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fails(_: Work) -> list[str]:
         return ["sh", "-c", "echo it needs a graphics card >&2; exit 1"]
@@ -57,11 +58,54 @@ def test_a_client_that_cannot_be_installed_or_run_is_a_row_with_the_reason(
     monkeypatch.setattr(clients, "HOME", tmp_path / "clients")
     absent = Client("absent", str(tmp_path / "absent.whl"), fails, reads)
     broken = Client("broken", None, fails, reads)
-    args = arguments()
+    args = arguments("--streams", "2", "3")
     args.only = [absent, broken]
-    reasons = [row[2] for row in rows(args)]
-    assert reasons[0].startswith("cannot be installed: ")
-    assert reasons[1] == "no figures (FileNotFoundError): it needs a graphics card"
+    without: list[str] = []
+    reasons = [row[2] for row in rows(args, without)]
+    assert reasons[0].startswith("cannot be installed: ") and reasons[1] == reasons[0]
+    assert capsys.readouterr().err.count("Installing") == 1  # once, not for each level
+    assert not (tmp_path / "clients/absent").exists()
+    assert reasons[2:] == ["no figures (FileNotFoundError): it needs a graphics card"] * 2
+    assert without == [absent.label, "broken"]
+
+
+def test_figures_that_cannot_be_compared_do_not_end_the_table() -> None:
+    def reads(_: Work) -> Reported:
+        return Reported(1.0, 1.0, None, requests=1)  # and it has sent none
+
+    args = arguments()
+    args.only = [Client("idle", None, lambda _: ["true"], reads)]
+    assert [row[2].partition("(")[0] for row in rows(args)] == ["no figures "]
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            "ERROR: Ignored the following versions that require a different python version: "
+            "1.1.3 Requires-Python >=3.11\nERROR: No matching distribution found for servebench",
+            "Ignored the following versions that require a different python version: "
+            "1.1.3 Requires-Python >=3.11",
+        ),
+        (
+            "WARNING: Retrying\nERROR: No space left on device",
+            "ERROR: No space left on device",
+        ),
+    ],
+)
+def test_the_reason_that_pip_gives(said: str, reason: str) -> None:
+    assert clients.why_pip_failed(said) == reason[: clients.LINE]
+
+
+def test_the_command_ends_with_1_where_a_client_has_no_figures(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["clients.py", "--only", "plain threads", "--streams", "1"])
+    assert clients.main() == 0
+    monkeypatch.setattr(clients, "LIMIT_S", 0.01)
+    assert clients.main() == 1
+    told = capsys.readouterr()
+    assert "did not end within" in told.out and "No figures of plain threads:" in told.err
 
 
 def test_a_tokenizer_that_nobody_has_to_fetch(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ Each client runs on one processor against the truth server (reference/truth.py) 
 asks for the same number of streams, requests and tokens. What it reports is compared with what was
 true: the p50 and the p99 of its TTFT with those of the true TTFTs, and the p99 of its ITL with that
 of all true gaps. Percentiles are compared, not single requests, because not every client saves
-these. A client that cannot be installed or run is a row with the reason.
+these. A client that cannot be installed or run is a row with the reason; the other rows are made
+all the same, the last line names it, and the exit code is 1.
 
     TTFT, ITL    reported percentile minus true percentile
     CPU          processor time of the client with all its processes, for each 1,000 events, in ms
@@ -21,8 +22,10 @@ Example:
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -260,18 +263,29 @@ def byte_names() -> dict[str, int]:
 # --- install and measure
 
 
-def install(client: Client) -> None:
-    """Raises TrialError with the reason."""
+@functools.cache
+def why_not_installed(client: Client) -> str | None:
+    """Installs a client, if need be; the reason why it cannot be. It is tried once, not for each
+    level, as it may take minutes to fail."""
     place = HOME / client.name
     if client.package is None or (place / "ready").exists():
-        return
+        return None
     print(f"Installing {client.package} into {place} (once) ...", file=sys.stderr, flush=True)
-    pip = [str(place / "bin/python"), "-m", "pip", "install", "--quiet", "--only-binary", ":all:"]
-    for command in ([sys.executable, "-m", "venv", "--clear", str(place)], [*pip, client.package]):
+    pip = [str(place / "bin/python"), "-m", "pip", "install", "--disable-pip-version-check"]
+    pip += ["--quiet", "--only-binary", ":all:", client.package]
+    for command in ([sys.executable, "-m", "venv", "--clear", str(place)], pip):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise TrialError(f"cannot be installed: {last_line(done.stderr)}")
+            shutil.rmtree(place, ignore_errors=True)  # gigabytes that the next one may need
+            return f"cannot be installed: {why_pip_failed(done.stderr or done.stdout)}"
     (place / "ready").touch()
+    return None
+
+
+def why_pip_failed(said: str) -> str:
+    """Its last line; that no version is for this Python stands before it."""
+    unfit = [line for line in said.splitlines() if "Requires-Python" in line]
+    return last_line(unfit[0].removeprefix("ERROR: ") if unfit else said)
 
 
 def last_line(text: str) -> str:
@@ -306,14 +320,14 @@ def measure(client: Client, trial: Trial) -> Row:
         out = {"stdout": said.fileno(), "stderr": said.fileno()}
         with process(command, name, client_on, **out) as running, Memory(running.pid) as memory:
             cpu_s, peak_mb = wait(running, LIMIT_S)
-        truth = ask(f"{url}/truth")
         try:
-            found = client.read(work)
-        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            found, truth = client.read(work), ask(f"{url}/truth")
+            peak_mb = max(peak_mb or 0, memory.peak_mb) or None
+            return row_of(found, truth, started_ns, cpu_s, peak_mb)
+        except (OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:
             said.seek(0)
             told = last_line(said.read().decode(errors="replace"))
             raise TrialError(f"no figures ({type(error).__name__}): {told}") from None
-    return row_of(found, truth, started_ns, cpu_s, max(peak_mb or 0, memory.peak_mb) or None)
 
 
 def row_of(
@@ -370,15 +384,20 @@ class Memory(threading.Thread):
 COLUMNS = ("client", "streams", "TTFT p50", "TTFT p99", "ITL p99", "CPU", "first", "MB")
 
 
-def table(args: argparse.Namespace) -> Iterator[str]:
-    """The table in Markdown, line by line as it is measured."""
+def table(args: argparse.Namespace, without: list[str]) -> Iterator[str]:
+    """The table in Markdown, line by line as it is measured. `without`: the labels of clients of
+    which there are no figures at some level are added to it."""
     yield f"Reported minus true: {date.today()}, {machine()}"
     yield ""
     yield f"| {' | '.join(COLUMNS)} |"
     yield "|" + "---|" * len(COLUMNS)
     for client in args.only:
         for streams in args.streams:
-            cells = cells_of(client, streams, args.repeat)
+            try:
+                cells = cells_of(client, streams, args.repeat)
+            except TrialError as error:
+                cells = [str(error).replace("|", "/"), *[""] * (len(COLUMNS) - 3)]
+                without += [client.label] * (client.label not in without)
             yield f"| {' | '.join((client.label, f'{streams:,}', *cells))} |"
     yield ""
     for client in args.only:
@@ -387,13 +406,12 @@ def table(args: argparse.Namespace) -> Iterator[str]:
 
 
 def cells_of(client: Client, streams: int, repeat: int) -> list[str]:
+    """Medians over the runs. Raises TrialError."""
     itl_ms = max(ITL_MS, streams * 1e3 / MOST_PER_S)
     trial = Trial(streams, PER_STREAM * streams, TOKENS, TTFT_MS, itl_ms, timeout_s=LIMIT_S)
-    try:
-        install(client)
-        rows = [measure(client, trial) for _ in range(repeat)]
-    except TrialError as error:
-        return [str(error).replace("|", "/"), *[""] * (len(COLUMNS) - 3)]
+    if reason := why_not_installed(client):
+        raise TrialError(reason)
+    rows = [measure(client, trial) for _ in range(repeat)]
 
     def median(name: str) -> float | None:
         known = [value for row in rows if (value := getattr(row, name)) is not None]
@@ -435,13 +453,17 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
+def main() -> int:
     # so that what was started is ended too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     os.environ.setdefault("NO_COLOR", "1")
-    for text in table(build_parser().parse_args()):
+    without: list[str] = []
+    for text in table(build_parser().parse_args(), without):
         print(text, flush=True)
+    if without:
+        print(f"No figures of {', '.join(without)}: the rows say why", file=sys.stderr)
+    return 1 if without else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -51,6 +51,7 @@ from typing import Any
 
 from livecheck.core.checks import Exit, worst
 from livecheck.core.credentials import check_token
+from livecheck.core.json_value import quoted
 from livecheck.core.options import (
     Parser,
     ca_file_option,
@@ -132,7 +133,7 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
 def as_step(text: str) -> str:
     name = text.removesuffix(".py")
     if not steps.is_step(name):
-        raise argparse.ArgumentTypeError(f"unknown script {text!r}: see --help")
+        raise argparse.ArgumentTypeError(f"unknown script {quoted(text)}: see --help")
     return name
 
 

@@ -49,7 +49,7 @@ from typing import Any
 import common
 from common import Check, NoAccess, Run, Status
 from livecheck.core.checks import skip, undecided, with_answers
-from livecheck.core.json_value import pick
+from livecheck.core.json_value import pick, quoted
 from livecheck.core.text import plural, shorten
 from livecheck.fleet import api, engine_endpoints, forged_tokens, roles
 from livecheck.fleet import credential_questions as questions
@@ -127,7 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
 def one_model(text: str) -> str:
     """An argparse type: the name of one model, which needs a role, and not of a class."""
     if not roles.is_concrete(text):
-        raise argparse.ArgumentTypeError(f"{text!r} needs no role: name a model, not a class")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} needs no role: name a model, not a class")
     return text
 
 

@@ -36,7 +36,7 @@ from typing import Any
 import common
 from common import CannotCheck, Check, Exit, NoAccess, Run, Status
 from livecheck.core.checks import failed, passed, undecided, warned, with_answers
-from livecheck.core.json_value import number
+from livecheck.core.json_value import number, quoted
 from livecheck.core.options import option_type
 from livecheck.core.text import counted, plural, shorten
 from livecheck.gateway.plans import plan_cors
@@ -112,11 +112,11 @@ def parse_origin(text: str) -> str:
     plain = text.strip().rstrip("/").lower()
     match = ORIGIN.fullmatch(plain)
     if match is None or int(match[3] or 1) not in range(1, 65536):
-        raise ValueError(f"{text!r} is not an origin: write https://host or http://host:port")
+        raise ValueError(f"{quoted(text)} is not an origin: write https://host or http://host:port")
     if (match[1], match[3]) in DEFAULT_PORTS:
         plain = f"{match[1]}://{match[2]}"
     if plain != text:
-        raise ValueError(f"{text!r} is not how browsers write it: write {plain}")
+        raise ValueError(f"{quoted(text)} is not how browsers write it: write {plain}")
     return text
 
 

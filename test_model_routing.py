@@ -45,6 +45,7 @@ from typing import Any
 import common
 from common import CannotCheck, Check, NoAccess, Run, Status
 from livecheck.core.checks import skip, telling, undecided, with_answers
+from livecheck.core.json_value import quoted
 from livecheck.core.text import duration, listed, plural, shorten
 from livecheck.fleet import api, roles
 from livecheck.fleet.api import ADMIN_PATHS, CLASSES
@@ -92,7 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
 def alias_option(text: str) -> tuple[str, str]:
     asked, _, answered = (part.strip() for part in text.partition("="))
     if not (asked and answered):
-        raise argparse.ArgumentTypeError(f"{text!r} is not an alias: write ASKED=ANSWERED")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not an alias: write ASKED=ANSWERED")
     return asked, answered
 
 

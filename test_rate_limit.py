@@ -38,6 +38,7 @@ import common
 from common import CannotCheck, Check, Run
 from livecheck.core.checks import failed, passed, skip, telling, undecided, warned, with_answers
 from livecheck.core.credentials import check_token
+from livecheck.core.json_value import quoted
 from livecheck.core.options import option_type
 from livecheck.core.text import counted, listed, plural, shorten
 from livecheck.gateway import limit_evidence as steps
@@ -115,7 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
 def parse_path(text: str) -> str:
     """ValueError unless it is a path."""
     if not text.startswith("/") or not text.isprintable() or not text.isascii() or " " in text:
-        raise ValueError(f"{text!r} is not a path: write one as {chat.MODELS}")
+        raise ValueError(f"{quoted(text)} is not a path: write one as {chat.MODELS}")
     return text
 
 

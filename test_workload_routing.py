@@ -53,6 +53,7 @@ from typing import Any, TypeVar
 import common
 from common import CannotCheck, Check, NoAccess, Run, Status
 from livecheck.core.checks import skip, telling, undecided
+from livecheck.core.json_value import quoted
 from livecheck.core.options import positive_number
 from livecheck.core.text import counted, duration, listed, percent, plural, shorten
 from livecheck.fleet import api, attribution, roles, runner_loss
@@ -120,7 +121,7 @@ def add_loss_options(parser: common.Parser) -> None:
 
 def header_option(text: str) -> str:
     if not HEADER_NAME.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a header")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not the name of a header")
     return text.lower()
 
 

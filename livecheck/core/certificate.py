@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
+from livecheck.core.json_value import quoted
+
 if TYPE_CHECKING:
     import ssl
 
@@ -27,19 +29,21 @@ def read_client_certificate(file: str, key_file: str | None) -> ClientCertificat
     import ssl
 
     if b" CERTIFICATE-----" not in _content(file):
-        raise ValueError(f"{file!r} has no certificate in PEM form")
+        raise ValueError(f"{quoted(file)} has no certificate in PEM form")
     if b"PRIVATE KEY-----" not in _content(key_file or file):
         if key_file is None:
-            raise ValueError(f"{file!r} has no private key: give it with --cert-key FILE")
-        raise ValueError(f"{key_file!r} has no private key in PEM form")
+            raise ValueError(f"{quoted(file)} has no private key: give it with --cert-key FILE")
+        raise ValueError(f"{quoted(key_file)} has no private key in PEM form")
     found = ClientCertificate(file, key_file)
     try:
         found.load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise ValueError(f"the key does not belong to the certificate in {file!r}") from None
+            raise ValueError(
+                f"the key does not belong to the certificate in {quoted(file)}"
+            ) from None
         reason = (error.reason or str(error)).replace("_", " ").lower()
-        raise ValueError(f"cannot use {file!r}: {reason}") from None
+        raise ValueError(f"cannot use {quoted(file)}: {reason}") from None
     return found
 
 
@@ -49,7 +53,7 @@ def _content(file: str) -> bytes:
             return opened.read(MAX_FILE)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) else "that is not a path"
-        raise ValueError(f"cannot read {file!r}: {reason}") from None
+        raise ValueError(f"cannot read {quoted(file)}: {reason}") from None
 
 
 def _no_password() -> NoReturn:

@@ -11,10 +11,13 @@ from typing import Any, NoReturn, TypeVar
 from livecheck.core.checks import Exit
 from livecheck.core.cleaning import clean_line
 from livecheck.core.credentials import HARMLESS
+from livecheck.core.json_value import QUOTED_LENGTH, quoted
 from livecheck.core.late_pattern import late_pattern
-from livecheck.core.text import one_line
+from livecheck.core.text import one_line, shorten
 
-QUOTED = late_pattern(r"'([^']*)'")
+LONGEST_WORD = 120  # of a line about a mistake: the path of a file may be that long
+WORD = late_pattern(r"\S+")
+QUOTED = late_pattern(r"""(['"])(.*?)\1""")
 MOST = 10**15  # of anything that is counted; what is worked out from it is still a float
 MAX_SECONDS = 1e6  # eleven days; the timeout of a socket overflows somewhere beyond
 
@@ -73,8 +76,9 @@ class Parser(argparse.ArgumentParser):
         return kept
 
     def error(self, message: str) -> NoReturn:
-        shown = QUOTED.sub(lambda m: m[0] if HARMLESS.fullmatch(m[1]) else "'…'", message)
-        line = clean_line(one_line(shown), str)
+        shown = QUOTED.sub(lambda m: m[0] if HARMLESS.fullmatch(m[2]) else "'…'", one_line(message))
+        shown = WORD.sub(lambda m: shorten(m[0], LONGEST_WORD), shown)
+        line = clean_line(shown, str)
         self.exit(int(Exit.USAGE), f"{self.prog}: {line} (see --help)\n")
 
 
@@ -85,11 +89,15 @@ def whole_number(least: int, most: int = MOST) -> Callable[[str], int]:
         try:
             value = int(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+            raise argparse.ArgumentTypeError(f"{quoted(text)} is not a whole number") from None
         if value < least:
-            raise argparse.ArgumentTypeError(f"{value} is too small, the least is {least}")
+            raise argparse.ArgumentTypeError(
+                f"{shorten(text, QUOTED_LENGTH)} is too small, the least is {least}"
+            )
         if value > most:
-            raise argparse.ArgumentTypeError(f"{value} is too large, the most is {most}")
+            raise argparse.ArgumentTypeError(
+                f"{shorten(text, QUOTED_LENGTH)} is too large, the most is {most}"
+            )
         return value
 
     return parse
@@ -102,9 +110,11 @@ def positive_number(most: float) -> Callable[[str], float]:
         try:
             value = float(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+            raise argparse.ArgumentTypeError(f"{quoted(text)} is not a number") from None
         if not 0 < value <= most:  # NaN is not in that range either
-            raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most {most:g}")
+            raise argparse.ArgumentTypeError(
+                f"{shorten(text, QUOTED_LENGTH)} is not above 0 and at most {most:g}"
+            )
         return value
 
     return parse
@@ -132,9 +142,9 @@ def ca_file_option(text: str) -> str:
     try:
         ssl.create_default_context(cafile=text)
     except ssl.SSLError:
-        raise ValueError(f"{text!r} has no certificate in PEM form") from None
+        raise ValueError(f"{quoted(text)} has no certificate in PEM form") from None
     except OSError as error:
-        raise ValueError(f"cannot read {text!r}: {error.strerror}") from None
+        raise ValueError(f"cannot read {quoted(text)}: {error.strerror}") from None
     return text
 
 

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from livecheck.core.text import shorten
+
 MAX_BYTES = 64 << 10  # a file with a line for each setting has a few KB
 
 
@@ -33,4 +35,4 @@ def read_toml(path: Path) -> tuple[dict[str, Any], str]:
     except UnicodeDecodeError:
         raise UnreadableToml(f"{path} is not TOML: it is not UTF-8") from None
     except (ValueError, RecursionError) as error:  # also of a number with too many digits
-        raise UnreadableToml(f"{path} is not TOML: {error}") from None
+        raise UnreadableToml(f"{path} is not TOML: {shorten(str(error))}") from None

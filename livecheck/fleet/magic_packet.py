@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from livecheck.core.credentials import CannotCheck
+from livecheck.core.json_value import quoted
 from livecheck.core.late_pattern import late_pattern
 
 PORT = 9
@@ -85,7 +86,7 @@ def parse_mac(text: str) -> str:
     """A MAC address as 02:00:5e:00:00:01, from any of the usual spellings. Raises ValueError."""
     plain = text.strip().lower()
     if not MAC.fullmatch(plain):
-        raise ValueError(f"{text!r} is not a MAC address: write it as 02:00:5e:00:00:01")
+        raise ValueError(f"{quoted(text)} is not a MAC address: write it as 02:00:5e:00:00:01")
     return bytes.fromhex(re.sub("[:.-]", "", plain)).hex(":")
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from livecheck.core.credentials import CannotCheck
-from livecheck.core.json_value import pick
+from livecheck.core.json_value import pick, quoted
 from livecheck.core.run import Run
 from livecheck.core.text import shorten
 from livecheck.fleet.jwt import claims
@@ -35,7 +35,9 @@ def is_concrete(model: str) -> bool:
 def model_option(text: str) -> str:
     """An argparse type: a class of models, or one by its name."""
     if not text.strip() or text != text.strip() or not text.isprintable():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a model: write class:fast or a name")
+        raise argparse.ArgumentTypeError(
+            f"{quoted(text)} is not a model: write class:fast or a name"
+        )
     return text
 
 

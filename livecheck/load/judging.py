@@ -170,12 +170,8 @@ def check_objective(
     if why := unknown_words(wanted, figures, found, value):
         return undecided(name, f"cannot tell: {why} (expected {bound})", evidence)
     if value is None:
-        edge = (figures.get("gateway") or {}).get("net_not_separable")
-        reason = f": not separable, {edge}" if "_net_" in wanted.name and edge else ""
-        silent = shown_nothing(succeeded(found))
-        if silent and not reason:
-            reason = f": {silent[0]['thoughts_only']}"
-        is_open = limited or bool(silent)
+        reason, is_open = why_unmeasured(wanted, figures, found)
+        is_open = is_open or limited
         status = Status.SKIP if is_open else Status.FAIL
         detail = f"not measured in this run{reason} (expected {bound})"
         return Check(name, status, detail, evidence, essential=is_open)
@@ -193,6 +189,18 @@ def check_objective(
     if wanted.is_at_least(figures):
         detail = f"at least {detail}: {metrics.no_answer_words(figures)}"
     return Check(name, status, detail, evidence)
+
+
+def why_unmeasured(
+    wanted: metrics.Objective, figures: dict[str, Any], found: Records
+) -> tuple[str, bool]:
+    """Words for it, which may be none; and whether the answers were nothing but thoughts, so that
+    nothing can be said of the bound."""
+    silent = shown_nothing(succeeded(found))
+    edge = (figures.get("gateway") or {}).get("net_not_separable")
+    if "_net_" in wanted.name and edge:
+        return f": not separable, {edge}", bool(silent)
+    return (f": {silent[0]['thoughts_only']}", True) if silent else ("", False)
 
 
 STARVED = (

@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from livecheck.core.json_value import quoted
 from livecheck.core.text import figure, plural
 from livecheck.load.trend import autocorrelations
 from livecheck.wire.metrics import in_order, percentile
@@ -47,7 +48,7 @@ def parse_share(text: str) -> float:
     share = float(match[1]) / (100 if match[2] else 1) if match else 0.0
     if not LEAST_SHARE <= share <= MOST_SHARE:
         bounds = f"{100 * LEAST_SHARE:g}% to {100 * MOST_SHARE:g}%"
-        raise ValueError(f"{text!r}: a share from {bounds}, as in 5%")
+        raise ValueError(f"{quoted(text)}: a share from {bounds}, as in 5%")
     return share
 
 

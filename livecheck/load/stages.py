@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from livecheck.core.json_value import quoted
 from livecheck.core.late_pattern import late_pattern
-from livecheck.core.text import shorten
 
 MOST_USERS = 100_000
 MOST_STAGES = 1000
 MOST_S = 7 * 86_400.0
 STAGE = late_pattern(r"(\d{1,6}):(\d{1,9}(?:\.\d{1,9})?)(s|m|h)?")
-SHOWN = 40  # characters of a word
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
 
@@ -43,12 +42,12 @@ def parse_stages(text: str) -> list[Stage]:
 def parse_stage(word: str) -> Stage:
     match = STAGE.fullmatch(word)
     if not match:
-        raise ValueError(f"{shorten(word, SHOWN)!r} is not USERS:DURATION, as in 8:30s")
+        raise ValueError(f"{quoted(word)} is not USERS:DURATION, as in 8:30s")
     users, duration_s = int(match[1]), float(match[2]) * UNITS_S[match[3]]
     if users > MOST_USERS:
         raise ValueError(f"{users} users are too many, the most is {MOST_USERS}")
     if not 1 <= duration_s <= MOST_S:
-        raise ValueError(f"{word!r}: a stage takes from one second to a week")
+        raise ValueError(f"{quoted(word)}: a stage takes from one second to a week")
     return Stage(users, duration_s)
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from livecheck.core.checks import Status
+from livecheck.core.text import shorten
 from livecheck.core.toml_file import UnreadableToml, read_toml
 from livecheck.report.result_files import (
     LEVEL,
@@ -43,6 +44,7 @@ DEFAULTS: Mapping[str, Mapping[str, str]] = {  # the guide's table, step 8
     "inference_c1": {"ttft_p50": "500ms", "ttft_p95": "1000ms", "tokens_per_s_mean": "20"},
 }
 PROBES = ("ping_", "health_")  # objectives on probes, which are measured without the model
+SHOWN = 40  # characters of a wrong word in the file
 MAX_SHARE = 1e6  # of the target, also where the target is 0
 REFUSALS = {"429", "503"}  # the errors by which a full queue refuses a request
 MIN_SAMPLES = 5  # of a percentile, so that it is judged
@@ -160,7 +162,7 @@ def parse_thresholds(content: Mapping[str, Any]) -> Thresholds:
 def check_section(section: str, values: Any) -> None:
     if section not in (OVERHEAD, EVERY_LEVEL) and not LEVEL.fullmatch(section):
         known = f"required, same_target, [{OVERHEAD}], [{EVERY_LEVEL}] and [{EVERY_LEVEL}_c<N>]"
-        raise ValueError(f"unknown key {section}: known are {known}")
+        raise ValueError(f"unknown key {shorten(section, SHOWN)}: known are {known}")
     if not isinstance(values, dict):
         raise ValueError(f"{section} must be a section, [{section}]")
 
@@ -175,7 +177,7 @@ def parse_value(section: str, name: str, value: Any) -> Objective | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         expected = "a number, a text such as 500ms, or false"
-        raise ValueError(f"[{section}] {name} must be {expected}")
+        raise ValueError(f"[{section}] {shorten(name, SHOWN)} must be {expected}")
     return parse_line(section, name, value if isinstance(value, str) else f"{value:.15g}")
 
 
@@ -184,7 +186,7 @@ def parse_line(section: str, name: str, value: str) -> Objective:
     try:
         objective = parse_objective(f"{name}={value}")
     except ValueError as error:
-        raise ValueError(f"[{section}] {name}: {error}") from None
+        raise ValueError(f"[{section}] {shorten(name, SHOWN)}: {error}") from None
     if objective.per_request:
         raise ValueError(f"[{section}] {name} needs a statistic, for example {name}_p95")
     is_probe = name.startswith(PROBES)
@@ -201,7 +203,7 @@ def read_required(value: Any) -> tuple[str, ...] | None:
         raise ValueError('required must be a list of result files, for example ["cors"]')
     for name in value:
         if not kind_of(name):
-            raise ValueError(f"required names {name}, which no script saves")
+            raise ValueError(f"required names {shorten(name, SHOWN)}, which no script saves")
     return tuple(dict.fromkeys(value))
 
 

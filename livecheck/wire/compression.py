@@ -86,14 +86,15 @@ def read(
         again = unpack(GZIP, found.body, found.marks, is_whole, most)
         problem = f"{said} and the body is compressed once more, so that no client can read it"
         return again._replace(problem=problem, doubt=None)
-    if found.doubt:
-        found = found._replace(doubt=f"{said} and {found.doubt}")
     if unasked := [each for each in codings if not is_accepted(each, accepted)]:
-        asked = f"Accept-Encoding: {shorten(accepted or '', 40)}"
-        doubt = f"{said} though the request does not accept {unasked[0]} ({asked}), and clients "
-        doubt += "that cannot decode it fail"
-        found = found._replace(doubt=doubt)
-    return found
+        return found._replace(doubt=f"{said} {unasked_words(unasked[0], accepted)}")
+    return found._replace(doubt=f"{said} and {found.doubt}") if found.doubt else found
+
+
+def unasked_words(coding: str, accepted: str | None) -> str:
+    asked = f"Accept-Encoding: {shorten(accepted or '', 40)}"
+    why = "and clients that cannot decode it fail"
+    return f"though the request does not accept {coding} ({asked}), {why}"
 
 
 def codings_in(named: str) -> list[str]:

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from livecheck.core.json_value import QUOTED_LENGTH, quoted
+from livecheck.core.text import shorten
 from livecheck.wire import silence, speculation, thinking_figures
 from livecheck.wire.decode_figures import NO_OUTPUT, NO_RATE
 from livecheck.wire.output_arrivals import read_arrivals
@@ -358,7 +360,7 @@ def parse_objective(text: str) -> Objective:
     """`ttft_p50=500ms`, `tokens_per_s_mean=20`, `error_rate=1%`. ValueError says what is wrong."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise ValueError(f"{text!r} is not NAME=VALUE, as in ttft_p50=500ms")
+        raise ValueError(f"{quoted(text)} is not NAME=VALUE, as in ttft_p50=500ms")
     upper = not name.startswith(("tokens_per_s", "output_tokens", "requests_per", "goodput"))
     series, _, statistic = name.rpartition("_")
     if name in SCALARS:
@@ -368,7 +370,7 @@ def parse_objective(text: str) -> Objective:
     elif name in PER_REQUEST:
         key, statistic = SERIES[name], ""
     else:
-        raise ValueError(f"unknown objective {name!r}: {known_objectives()}")
+        raise ValueError(f"unknown objective {quoted(name)}: {known_objectives()}")
     per_request = name in PER_REQUEST
     return Objective(name, key, statistic or None, _limit(name, value, upper), upper, per_request)
 
@@ -382,24 +384,25 @@ def known_objectives() -> str:
 
 def _limit(name: str, text: str, upper: bool) -> float:
     number, unit = _number(text)
+    shown = shorten(text, QUOTED_LENGTH)
     if name == "error_rate":
         share = number / 100 if unit == "%" else number
         if unit not in ("", "%") or share > 1:
-            raise ValueError(f"{name}={text}: a share from 0 to 1, or a percentage, as in 1%")
+            raise ValueError(f"{name}={shown}: a share from 0 to 1, or a percentage, as in 1%")
         return share
     if upper:
         if unit not in UNITS_MS:
-            raise ValueError(f"{name}={text}: a time needs its unit, as in 500ms or 0.5s")
+            raise ValueError(f"{name}={shown}: a time needs its unit, as in 500ms or 0.5s")
         return number * UNITS_MS[unit]
     if unit not in ("", "/s", "tok/s"):
-        raise ValueError(f"{name}={text}: a number per second, as in 20")
+        raise ValueError(f"{name}={shown}: a number per second, as in 20")
     return number
 
 
 def _number(text: str) -> tuple[float, str]:
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z/%]*)\s*", text.lower())
     if not match:
-        raise ValueError(f"{text!r} is not a number with a unit")
+        raise ValueError(f"{quoted(text)} is not a number with a unit")
     if not math.isfinite(float(match[1])):
-        raise ValueError(f"{text!r} is too large")
+        raise ValueError(f"{quoted(text)} is too large")
     return float(match[1]), match[2]

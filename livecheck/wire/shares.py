@@ -11,6 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from livecheck.core.json_value import QUOTED_LENGTH, quoted
+from livecheck.core.text import shorten
+
 Z = 1.959964  # of the normal distribution, for 95 %
 
 
@@ -74,11 +77,12 @@ def parse_bound(text: str, names: Sequence[str]) -> Bound:
     """`schema_accuracy=95%` or `=0.95`. ValueError says what is wrong."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise ValueError(f"{text!r} is not NAME=SHARE, as in {names[0]}=95%")
+        raise ValueError(f"{quoted(text)} is not NAME=SHARE, as in {names[0]}=95%")
     if name not in names:
-        raise ValueError(f"unknown objective {name!r}: {', '.join(names)}")
+        raise ValueError(f"unknown objective {quoted(name)}: {', '.join(names)}")
     match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})\s*(%?)\s*", value)
     least = float(match[1]) / (100 if match[2] else 1) if match else 2.0
     if least > 1:
-        raise ValueError(f"{name}={value}: a share from 0 to 1, or a percentage, as in 95%")
+        shown = shorten(value, QUOTED_LENGTH)
+        raise ValueError(f"{name}={shown}: a share from 0 to 1, or a percentage, as in 95%")
     return Bound(name, least)

@@ -89,16 +89,14 @@ def interrupt(
     moment_s: counted from the first line of the command. Until then Python itself decides what
     becomes of a signal: it starts, and compiles the script.
     """
-    words = [PYTHON, str(ROOT / command[0]), *command[1:], "--results", "results"]
-    if command[0] == "report.py":
-        words = words[:-2]
+    place = [] if command[0] == "report.py" else ["--results", "results"]
     with subprocess.Popen(
-        words,
+        [PYTHON, str(ROOT / command[0]), *command[1:], *place],
         cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**(environment if environment is not None else os.environ)},
+        env=dict(os.environ if environment is None else environment),
     ) as process:
         wait_for_first_line(process)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -108,18 +106,21 @@ def interrupt(
             process.send_signal(number)
         sent_s = time.monotonic()
         try:
-            out, err = process.communicate(timeout=limit_s)
-            code: int | None = process.returncode
+            (out, err), has_ended = process.communicate(timeout=limit_s), True
         except subprocess.TimeoutExpired:
             process.kill()
-            out, err = process.communicate()
-            code = None
+            (out, err), has_ended = process.communicate(), False
     spent_s = time.monotonic() - sent_s
-    place = folder / "results"
-    files = {each.name: each.read_bytes() for each in place.glob("*") if each.is_file()}
-    files |= {each.name: each.read_bytes() for each in place.glob(".*") if each.is_file()}
     text, errors = out.decode(errors="replace"), err.decode(errors="replace")
+    files = files_in(folder / "results")
+    code = process.returncode if has_ended else None
     return Outcome(command[0], signals, code, text, errors, files, spent_s, was_over)
+
+
+def files_in(place: Path) -> dict[str, bytes]:
+    """The files of this folder by their names, hidden ones among them."""
+    found = [*place.glob("*"), *place.glob(".*")]
+    return {each.name: each.read_bytes() for each in found if each.is_file()}
 
 
 def wait_for_first_line(process: subprocess.Popen[bytes]) -> None:

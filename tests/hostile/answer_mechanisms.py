@@ -248,20 +248,22 @@ def endless_streams() -> Iterator[Mechanism]:
     yield Mechanism("SSE", "a line for ever", endless(b"x" * 50_000), on=STREAMS, breaks=True)
 
 
+LONG_TEXT = b'data: {"choices":[{"index":0,"delta":{"content":"%s"}}]}\n\n'
+
+
 def odd_streams() -> Iterator[Mechanism]:
     """Events that are too large, or are not what they should be."""
 
     def says(*parts: Data) -> Act:
         return lambda exchange: exchange.send(exchange.head(), *map(made, parts))
 
-    long_text = b'data: {"choices":[{"index":0,"delta":{"content":"%s"}}]}\n\n'
     for name, parts in {
-        "an event of 31 MB": (lambda: long_text % payloads.flood("text"),),
+        "an event of 31 MB": (lambda: LONG_TEXT % payloads.flood("text"),),
         "an event of 31 MB of lists": (
             lambda: b"data: " + payloads.flood("empty lists") + b"\n\n",
         ),
-        "31 MB of content": (lambda: long_text % (b"word " * 200) * 29_000,),
-        "5 MB of content": (lambda: long_text % (b"word " * 200) * 4_800,),
+        "31 MB of content": (lambda: LONG_TEXT % (b"word " * 200) * 29_000,),
+        "5 MB of content": (lambda: LONG_TEXT % (b"word " * 200) * 4_800,),
         "a tool call of 5 MB": (
             b'data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"',
             lambda: b"[" * 5_000_000,

@@ -325,6 +325,8 @@ def lengths() -> Iterator[Mechanism]:
     yield Mechanism("framing", "a length of 0", with_length("0"))
     yield Mechanism("framing", "a length too short", with_length("3"))
 
+
+def transfer_codings() -> Iterator[Mechanism]:
     def coded(*lines: str) -> Act:
         def act(exchange: Exchange) -> None:
             content = exchange.sound.content
@@ -345,40 +347,45 @@ def lengths() -> Iterator[Mechanism]:
         yield Mechanism("framing", name, coded(*lines))
 
 
-def chunks() -> Iterator[Mechanism]:
-    def says(*parts: Data) -> Act:
-        head = "Transfer-Encoding: chunked"
-        return lambda exchange: exchange.send(exchange.head(head), *map(made, parts))
+LAST_CHUNK = b"0\r\n\r\n"
 
-    last = b"0\r\n\r\n"
+
+def says_in_chunks(*parts: Data) -> Act:
+    head = "Transfer-Encoding: chunked"
+    return lambda exchange: exchange.send(exchange.head(head), *map(made, parts))
+
+
+def odd_chunks() -> Iterator[Mechanism]:
     for name, data in {
-        "a negative size": b"-5\r\nhello\r\n" + last,
-        "a size in words": b"zz\r\nhello\r\n" + last,
+        "a negative size": b"-5\r\nhello\r\n" + LAST_CHUNK,
+        "a size in words": b"zz\r\nhello\r\n" + LAST_CHUNK,
         "a size of 2**64": b"ffffffffffffffff\r\nhello",
         "a size of 2**63": b"7fffffffffffffff\r\nhello",
         "a size of 1,000 digits": b"1" * 1000 + b"\r\nhello",
-        "a size of 1 MB of zeros": b"0" * (1 << 20) + b"5\r\nhello\r\n" + last,
-        "a size with 0x": b"0x5\r\nhello\r\n" + last,
-        "a size with an underscore": b"1_0\r\n" + b"x" * 16 + b"\r\n" + last,
-        "no line end after a chunk": b"5\r\nhello5\r\nhello" + last,
+        "a size of 1 MB of zeros": b"0" * (1 << 20) + b"5\r\nhello\r\n" + LAST_CHUNK,
+        "a size with 0x": b"0x5\r\nhello\r\n" + LAST_CHUNK,
+        "a size with an underscore": b"1_0\r\n" + b"x" * 16 + b"\r\n" + LAST_CHUNK,
+        "no line end after a chunk": b"5\r\nhello5\r\nhello" + LAST_CHUNK,
         "no last chunk": b"5\r\nhello\r\n",
-        "an extension of 1 MB": b"5;x=" + b"y" * (1 << 20) + b"\r\nhello\r\n" + last,
+        "an extension of 1 MB": b"5;x=" + b"y" * (1 << 20) + b"\r\nhello\r\n" + LAST_CHUNK,
         "a million trailers": lambda: b"5\r\nhello\r\n0\r\n" + b"X: y\r\n" * 1_000_000 + b"\r\n",
         "an endless size line": b"5" * (2 << 20),
         "only empty lines": b"\r\n" * 100_000,
     }.items():
-        yield Mechanism("framing", name, says(data), breaks=True)
+        yield Mechanism("framing", name, says_in_chunks(data), breaks=True)
 
+
+def many_chunks() -> Iterator[Mechanism]:
     def in_bytes(exchange: Exchange) -> None:
         content = exchange.sound.content + b" " * 300_000
         pieces = b"".join(b"1\r\n%c\r\n" % byte for byte in content)
-        exchange.send(exchange.head("Transfer-Encoding: chunked") + pieces + last)
+        exchange.send(exchange.head("Transfer-Encoding: chunked") + pieces + LAST_CHUNK)
 
     yield Mechanism("framing", "300,000 chunks of a byte", in_bytes, on=(*BODIES, *STREAMS))
     yield Mechanism(
         "framing",
         "a million chunks of a byte",
-        says(lambda: b"1\r\n \r\n" * 1_500_000, last),
+        says_in_chunks(lambda: b"1\r\n \r\n" * 1_500_000, LAST_CHUNK),
         breaks=True,
         on=(*BODIES, *STREAMS, ALL),
     )
@@ -469,5 +476,5 @@ def redirects() -> Iterator[Mechanism]:
 MAKERS = (
     *(connections, tls_connections, certificates, endings),
     *(status_lines, header_lines, interim_answers, other_heads),
-    *(lengths, chunks, codings, redirects),
+    *(lengths, transfer_codings, odd_chunks, many_chunks, codings, redirects),
 )

@@ -243,7 +243,7 @@ def run_session(session: Session) -> int:
     error = interruption.INTERRUPTION.attempt(session.run)
     code = Exit.OK
     if interruption.INTERRUPTION.first is not None:  # whatever a library has made of it
-        code = Exit(128 + interruption.INTERRUPTION.first)
+        code = Exit(interruption.exit_code_of(interruption.INTERRUPTION.first))
         session.interrupt(code)
         session.screen.note_always("run_all.py: interrupted: what was measured until now is saved")
     elif error is not None:

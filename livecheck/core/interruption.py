@@ -1,9 +1,9 @@
-"""SIGINT (Ctrl-C) and SIGTERM, from the first line of a command to its last.
+"""SIGINT (Ctrl-C), SIGTERM and SIGHUP, from the first line of a command to its last.
 
 Every command imports this module before any other, and ends through `end_with`. Three phases:
 
 - At first, as long as there is nothing to save, a signal ends the process at once: one line on
-  stderr, exit code 130 (143 for SIGTERM), whatever is being imported at that moment.
+  stderr, exit code 130 (143 for the others), whatever is being imported at that moment.
 - While a run measures (`attempt`), the first signal raises KeyboardInterrupt (Terminated) in it.
 - While the run saves what it has, and after that, signals change nothing.
 
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 else:
     import _signal as signal
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# SIGHUP comes when the terminal is closed or its connection breaks: the usual end of a long run.
+HANGUP = getattr(signal, "SIGHUP", None)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *(() if HANGUP is None else (HANGUP,)))
 # The exception is raised again if the run still measures after this time: something may have
 # swallowed it. To close connections and to wait for threads takes less.
 PATIENCE_S = 5.0
@@ -37,7 +39,7 @@ EARLY, MEASURING, SAVING = "early", "measuring", "saving"
 
 
 class Terminated(BaseException):
-    """Raised on SIGTERM, as KeyboardInterrupt is on SIGINT."""
+    """Raised on SIGTERM and SIGHUP, as KeyboardInterrupt is on SIGINT."""
 
 
 class Interruption:
@@ -54,11 +56,12 @@ class Interruption:
     def begin(self) -> dict[int, Any]:
         """Install the handlers. Returns those that were there before.
 
-        A shell starts a background job with SIGINT ignored, and so it stays.
+        A shell starts a background job with SIGINT ignored, `nohup` a command with SIGHUP: so they
+        stay.
         """
         previous: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
         for number, handler in previous.items():
-            if number != signal.SIGINT or handler is not signal.SIG_IGN:
+            if number == signal.SIGTERM or handler is not signal.SIG_IGN:
                 signal.signal(number, self._arrived)
         if hasattr(signal, "SIGALRM"):
             previous[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._look_again)
@@ -152,6 +155,11 @@ class Interruption:
 INTERRUPTION = Interruption()
 
 
+def exit_code_of(number: int) -> int:
+    """The exit code of a command that this signal has ended: a hang-up counts as a SIGTERM."""
+    return 128 + (signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+
+
 def leave(number: int) -> NoReturn:
     """End the process at once, because of this signal, with one line."""
     word = "interrupted" if number == signal.SIGINT else "terminated"
@@ -160,7 +168,7 @@ def leave(number: int) -> NoReturn:
             os.write(2, f"{os.path.basename(sys.argv[0])}: {word}\n".encode("utf-8", "replace"))
         except OSError:  # nobody reads it
             pass
-    os._exit(128 + number)
+    os._exit(exit_code_of(number))
 
 
 def end_with(main: Callable[[], int]) -> NoReturn:

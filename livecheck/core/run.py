@@ -206,9 +206,11 @@ class Run(Screen):
         for each in self.documents:
             if each.requests and f"{each.name}.json" in self._saved:
                 self.note_always(f"saved {self.args.results / each.name}.json")
-        self._say_verdict()
-        log = "\n".join(self.lines) + "\n"
+        # with its last line already, which is shown after it: it may be that no log can be saved
+        log = "\n".join([*self.lines, *self._verdict()]) + "\n"
         self._save({f"{each.name}.log": log for each in self.documents})
+        for line in self._verdict():
+            self.say_always(line)
         if self.args.output == "json":
             self._print_documents()
 
@@ -260,14 +262,14 @@ class Run(Screen):
                 document.spoil(code, line)
             self.exit_code = worst([self.exit_code, code])
 
-    def _say_verdict(self) -> None:
-        """The last line of the result says what the exit code means."""
+    def _verdict(self) -> list[str]:
+        """The last line of the result, which says what the exit code means; none without checks."""
         checks = {id(check): check for each in self.documents for check in each.checks}
         # a check that stands in several documents counts once
-        if counts := Counter(check.status for check in checks.values()):
-            parts = (f"{count} {status.value}" for status, count in counts.items())
-            word = VERDICTS[self.exit_code].upper()
-            self.say_always(f"{word} (exit {int(self.exit_code)}): {', '.join(parts)}")
+        counts = Counter(check.status for check in checks.values())
+        parts = ", ".join(f"{count} {status.value}" for status, count in counts.items())
+        word = VERDICTS[self.exit_code].upper()
+        return [f"{word} (exit {int(self.exit_code)}): {parts}"] if counts else []
 
     def _as_dict(self, document: Document) -> dict[str, Any]:
         left_out = {"deployment", "script", "typed", "plan", "estimate"} | CREDENTIALS

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -14,7 +16,8 @@ import pytest
 from helpers.probe import URL
 from helpers.scripts import ROOT, Finished
 
-INT, TERM = signal.SIGINT, signal.SIGTERM
+INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+CODES = {INT: 130, TERM: 143, HUP: 143}
 # `{early}` stands for the time of the imports, `{body}` for what the run measures, and `{late}` for
 # what is done when it is saved.
 SCRIPT = """
@@ -78,18 +81,22 @@ def signalled(words: Sequence[str], *signals: int, gap_s: float = 0.0) -> Finish
     return Finished(run.returncode, out, err, Path("results").absolute())
 
 
-@pytest.mark.parametrize(("number", "word"), [(INT, "interrupted"), (TERM, "terminated")])
+WORDS = [(INT, "interrupted"), (TERM, "terminated"), (HUP, "terminated")]
+
+
+@pytest.mark.parametrize(("number", "word"), WORDS)
 @pytest.mark.parametrize("early", ["pause(60)", "try: pause(60)\nexcept BaseException: pause(60)"])
 def test_before_a_run_is_open_a_signal_ends_the_command_at_once(
     command: Command, early: str, number: int, word: str
 ) -> None:
     early = "def pause(seconds): time.sleep(seconds)\nos.write(2, b'ready\\n')\n" + early
     ended = signalled(command(early=early), number)
-    assert (ended.code, ended.out, ended.err) == (128 + number, "", f"probe.py: {word}\n")
+    assert (ended.code, ended.out, ended.err) == (CODES[number], "", f"probe.py: {word}\n")
     assert not ended.results.exists()
 
 
-WAYS = [(INT,), (TERM,), (INT, INT), (TERM, TERM), (INT, TERM), (TERM, INT), (INT,) * 20]
+PAIRS = [(INT, INT), (TERM, TERM), (INT, TERM), (TERM, INT), (HUP, INT)]
+WAYS = [(INT,), (TERM,), (HUP,), *PAIRS, (INT,) * 20]
 
 
 @pytest.mark.parametrize("signals", WAYS, ids=lambda signals: "-".join(map(str, signals)))
@@ -98,7 +105,7 @@ def test_while_it_measures_the_results_are_saved_and_marked(
 ) -> None:
     ended = signalled(command("ready(); pause(60)"), *signals)
     # which of two that are sent at once comes first, the kernel decides
-    assert ended.code in {128 + each for each in signals}
+    assert ended.code in {CODES[each] for each in signals}
     document = ended.document("probe")
     assert (document["exit_code"], document["interrupted"]) == (ended.code, True)
 
@@ -146,12 +153,26 @@ def test_a_thread_that_never_ends_does_not_hold_up_the_end(command: Command) -> 
     assert signalled(command(body)).code == 0
 
 
-def test_sigint_that_was_ignored_stays_ignored(command: Command) -> None:
-    """A shell starts a job in the background so."""
+def test_a_terminal_that_is_closed_loses_nothing(command: Command) -> None:
+    """As when a connection breaks: the kernel sends SIGHUP, and nothing can be written any more."""
+    words = command("document.metrics['seen'] = 1; ready(); pause(60)")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(words[0], words)
+    os.read(terminal, 100)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 143
+    document = json.loads(Path("results/probe.json").read_text())
+    assert (document["interrupted"], document["metrics"]) == (True, {"seen": 1})
+
+
+@pytest.mark.parametrize("number", [INT, HUP])
+def test_a_signal_that_was_ignored_stays_ignored(command: Command, number: int) -> None:
+    """A shell starts a job in the background so, and `nohup` a command."""
     words = command("ready(); pause(0.5)")
-    ignoring = f"import os, signal, sys; signal.signal({int(INT)}, signal.SIG_IGN)"
+    ignoring = f"import os, signal, sys; signal.signal({int(number)}, signal.SIG_IGN)"
     start = [sys.executable, "-c", f"{ignoring}; os.execv(sys.argv[1], sys.argv[1:])", *words]
-    assert signalled(start, INT).code == 0
+    assert signalled(start, number).code == 0
 
 
 def test_the_handlers_of_a_process_that_imports_a_command_are_left_alone() -> None:
@@ -159,7 +180,7 @@ def test_the_handlers_of_a_process_that_imports_a_command_are_left_alone() -> No
     code = f"""
 import json, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
-def handlers(): return [str(signal.getsignal(each)) for each in (2, 14, 15)]
+def handlers(): return [str(signal.getsignal(each)) for each in (1, 2, 14, 15)]
 before = handlers()
 import test_cors
 imported = handlers()

@@ -256,6 +256,18 @@ def test_results_that_cannot_be_saved_are_exit_3_and_said(probe: Probe) -> None:
     assert sorted(path.name for path in ended.results.iterdir()) == ["probe.json", "probe.log"]
 
 
+def test_the_last_line_has_the_exit_code_of_a_run_whose_log_cannot_be_saved(probe: Probe) -> None:
+    Path("results/probe.log").mkdir(parents=True)
+    ended = probe(judged(PASS))
+    assert (ended.code, ended.out.splitlines()[-1]) == (3, "UNDECIDED (exit 3): 1 PASS")
+    assert "PASS (exit 0)" not in ended.out
+
+
+def test_the_log_has_the_last_line_too(probe: Probe) -> None:
+    ended = probe(judged(PASS))
+    assert Path("results/probe.log").read_text().splitlines()[-1] == ended.out.splitlines()[-1]
+
+
 def test_a_failure_stays_exit_1_when_it_cannot_be_saved(probe: Probe) -> None:
     Path("results/probe.json").mkdir(parents=True)
     assert probe(judged(FAIL)).code == 1

@@ -240,7 +240,10 @@ def test_a_silent_server_costs_one_time_out() -> None:
 # --- ends before its time
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)]
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
 @pytest.mark.parametrize("whole_group", [False, True], ids=["parent", "group"])
 def test_an_interruption_saves_what_all_have_measured(
     number: signal.Signals, code: int, whole_group: bool

@@ -126,18 +126,19 @@ def slow_config(tmp_path: Path) -> Path:
     return path
 
 
-def test_ctrl_c_stops_the_script_and_reports_what_there_is(
-    sim: Deployment, slow_config: Path
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGHUP, 143)])
+def test_a_signal_stops_the_script_and_reports_what_there_is(
+    sim: Deployment, slow_config: Path, number: int, code: int
 ) -> None:
     with start(sim, "--config", slow_config) as process:
         assert eventually(is_measuring, 60)
         time.sleep(1)
-        process.send_signal(signal.SIGINT)  # not to the group: it hands the signal on
+        process.send_signal(number)  # not to the group: it hands the signal on
         out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, out + err
+    assert process.returncode == code, out + err
     assert states() == {"gateway_overhead": "done", "inference_c1": "interrupted"}
-    assert (latest()["verdict"], latest()["exit_code"]) == ("interrupted", 130)
-    assert "NOT DECIDED (exit 130)" in out and Path("results/latest/report.html").exists()
+    assert (latest()["verdict"], latest()["exit_code"]) == ("interrupted", code)
+    assert f"NOT DECIDED (exit {code})" in out and Path("results/latest/report.html").exists()
 
 
 def test_a_killed_run_is_resumed_in_its_own_folder(sim: Deployment, slow_config: Path) -> None:

@@ -193,8 +193,14 @@ def end_with(main: Callable[[], int]) -> NoReturn:
 
 
 def begin_command() -> None:
-    """From here on a signal never shows a trace."""
+    """From here on a signal never shows a trace, and the exit codes of other programs are known.
+
+    Where SIGCHLD is ignored, as in a shell after `trap '' CHLD`, the system keeps no exit codes,
+    and Python takes each of them for 0.
+    """
     INTERRUPTION.begin()
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     other = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:

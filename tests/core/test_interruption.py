@@ -189,3 +189,14 @@ print("\\n" + json.dumps([before == imported, before == handlers()]))
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert json.loads(ended.stdout.splitlines()[-1]) == [True, True], ended.stderr
+
+
+def test_exit_codes_are_known_where_sigchld_is_ignored(command: Command) -> None:
+    body = """import subprocess
+code = subprocess.run([sys.executable, "-c", "raise SystemExit(3)"]).returncode
+document.add(Check("code", Status.PASS if code == 3 else Status.FAIL, f"it was {code}"))"""
+    ignored = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
+    start = f"{ignored}; import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
+    words = [sys.executable, "-c", start, *command(body)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done

@@ -10,7 +10,7 @@ that fail) and reads the answers by the rules of the Fetch standard. Then it ask
 must not be allowed: another site, look-alikes, another scheme or port, `null`.
 
 PASS: the page can send its requests and read every answer; no other page can.
-Cost: about 25 small requests, 9 of them preflights, and up to four answers of at most 4 tokens; 14
+Cost: about 30 small requests, 12 of them preflights, and up to four answers of at most 4 tokens; 16
 count for a key's rate limit. It wakes a sleeping worker.
 
 Examples:
@@ -70,8 +70,15 @@ OF_MODEL = (
 )
 ALLOWED = "allowed"  # the page of --origin; other pages are named after what is wrong with them
 DENIED = "denied"
+FOR_MODELS = "for models"  # the preflight for the list of models
 OTHER_SITE = "other-site.example"  # belongs to nobody: RFC 2606 keeps .example out of the DNS
 OTHER_PORT = 61443
+LOCALHOST = "http://localhost:3000"  # where pages are that are being developed
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+# pages that some operators allow on purpose, although the one page is all that they name
+MAYBE_ALLOWED = ("subdomain", "localhost")
+LATE_MS = 1000.0  # for a preflight, which no model has to answer
+FEWEST_PREFLIGHTS = 3  # of which not each is delayed by this machine
 VALUE_LENGTH = 4000  # characters of a header's value: lists of names are long
 QUOTED = 100  # characters of a header's value in a line of evidence
 ALLOW_HEADERS = "Access-Control-Allow-Headers"
@@ -139,6 +146,10 @@ def other_pages(origin: str, denied: Sequence[str]) -> list[tuple[str, str]]:
     pages.append(("scheme", f"{other}://{host}{tail}"))
     pages.append(("port", f"{scheme}://{host}:{OTHER_PORT}"))
     pages.append(("null", "null"))
+    if "." in host and not ADDRESS.fullmatch(host):
+        pages.append(("subdomain", f"{scheme}://other.{host}{tail}"))
+    if host not in LOCAL_HOSTS:
+        pages.append(("localhost", LOCALHOST))
     pages += [(DENIED, each) for each in denied]
     return [page for page in pages if page[1] != origin]
 
@@ -178,6 +189,10 @@ class Asked:
     def what(self) -> str:
         """What was asked, as in `POST /v1/chat/completions`."""
         return f"{self.question.request.method} {self.question.request.path}"
+
+    @property
+    def is_preflight(self) -> bool:
+        return self.question.request.method == "OPTIONS"
 
     @property
     def error_text(self) -> str | None:
@@ -255,6 +270,18 @@ def preflight(page: str, origin: str, more: Sequence[str] = ()) -> Question:
     return Question(name, page, Request("OPTIONS", chat.COMPLETIONS, headers=headers))
 
 
+def preflight_of_models(origin: str) -> Question:
+    """What a browser asks before the page reads the list of models with a key: some proxies are
+    configured for each path."""
+    asked = preflight(ALLOWED, origin).request
+    headers = {
+        **asked.headers,
+        "access-control-request-method": "GET",
+        "access-control-request-headers": "authorization",
+    }
+    return Question(FOR_MODELS, ALLOWED, replace(asked, path=chat.MODELS, headers=headers))
+
+
 def ask_as(page: str, origin: str, name: str, request: Request) -> Question:
     """The request as a browser sends it for a page on this origin."""
     return Question(name, page, replace(request, headers={**request.headers, "origin": origin}))
@@ -264,6 +291,7 @@ def short_questions(origin: str, others: Sequence[tuple[str, str]]) -> list[Ques
     """Those that do not reach the model."""
     models = chat.get(chat.MODELS)
     questions = [preflight(ALLOWED, origin), preflight(ALLOWED, origin, SDK_HEADERS)]
+    questions.append(preflight_of_models(origin))
     questions.append(ask_as(ALLOWED, origin, "models", models))
     questions.append(ask_as(ALLOWED, origin, "404", chat.get(NOT_THERE)))
     for page, other in others:
@@ -428,7 +456,7 @@ def check_preflight(evidence: Evidence) -> Check:
     said = f"OPTIONS without a key: {status} after {spent_ms or 0:.1f} ms"
     facts = {"status": status, "answer_ms": spent_ms}
     if asked.has_ok_status:
-        return passed("preflight", said, facts)
+        return late_preflights(evidence, facts) or passed("preflight", said, facts)
     reason = "browsers send the request only after a 2xx"
     if 300 <= status < 400:
         reason = f"{asked.error_text}; browsers do not follow a redirect of a preflight"
@@ -436,6 +464,18 @@ def check_preflight(evidence: Evidence) -> Check:
         reason = "browsers send no key with a preflight"
     words = f" ({asked.answer.words})" if asked.answer.words and status >= 400 else ""
     return failed("preflight", f"{said}{words}: {reason}", facts)
+
+
+def late_preflights(evidence: Evidence, facts: dict[str, Any]) -> Check | None:
+    """A warning when even the fastest preflight is late: a busy client delays some of them, not
+    each. None: at least one was not late, or there are too few to tell."""
+    found = [asked.answer.first_byte_ms for asked in evidence.judged if asked.is_preflight]
+    times_ms = [each for each in found if each is not None]
+    if len(times_ms) < FEWEST_PREFLIGHTS or min(times_ms) <= LATE_MS:
+        return None
+    detail = f"even the fastest of {len(times_ms)} preflights took {min(times_ms) / 1e3:.1f} s: "
+    detail += "a browser waits for one before it sends a request; do they wait for the model?"
+    return warned("preflight", detail, {**facts, "fastest_ms": min(times_ms)})
 
 
 def accepted_preflight(name: str, evidence: Evidence) -> Asked | Check:
@@ -523,7 +563,30 @@ def check_success(name: str, evidence: Evidence) -> Check:
         what = ERROR_200 if asked.answer.says_error else "200, but a web page"
         return failed(name, f"no answer to read: {what}: {asked.answer.words}")
     models = [a for a in evidence.answered("models") if a.has_ok_status and name == "answer"]
-    return check_readable(name, [asked, *models])
+    check = check_readable(name, [asked, *models])
+    if models and check.status is Status.PASS and (problem := hidden_models(evidence)):
+        return failed(name, problem, check.evidence)
+    return check
+
+
+def hidden_models(evidence: Evidence) -> str | None:
+    """Why the page cannot ask for the list of models, though it could read it: its preflight has a
+    fault that the one for completions does not have."""
+    (first,) = evidence.answered("preflight")[:1] or (None,)
+    for asked in evidence.answered(FOR_MODELS):
+        reason = preflight_problem(asked)
+        if reason and (first is None or preflight_problem(first) is None):
+            return f"the preflight for GET {asked.answer.path}: {reason}"
+    return None
+
+
+def preflight_problem(asked: Asked) -> str | None:
+    """Why a browser sends nothing after this preflight, None if it sends a request with a key."""
+    if not asked.has_ok_status:
+        return f"{asked.status}, which is not a 2xx"
+    if "authorization" not in (names_in(asked.values(ALLOW_HEADERS)) or ()):
+        return blocked(asked) or "authorization is not among the allowed headers"
+    return blocked(asked)
 
 
 def check_errors(evidence: Evidence) -> Check:
@@ -600,8 +663,11 @@ def check_others(evidence: Evidence) -> Check:
     if let_in:
         named = "; ".join(f"{page} on {', '.join(names)}" for page, names in let_in.items())
         detail = f"{len(let_in)} of {count} other pages are let in: {named}"
-        read = (asked.answer for asked in others if blocked(asked) is None)
-        return failed("others", detail, facts).shown_by(read)
+        read = [asked for asked in others if blocked(asked) is None]
+        verdict = failed
+        if all(asked.page in MAYBE_ALLOWED for asked in read):
+            verdict, detail = warned, f"{detail}; right only if they are meant to be let in"
+        return verdict("others", detail, facts).shown_by(asked.answer for asked in read)
     for asked in others:
         if asked.answer.failure:
             return failed("others", f"{asked.what} as {asked.origin}: {asked.error_text}", facts)

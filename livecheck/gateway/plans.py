@@ -55,7 +55,7 @@ SHORT_PROMPT_TOKENS = 1000  # of each of these, at most
 COUNT_ERROR = 1.02  # by which a prompt may be longer than it was meant to be
 
 # test_cors.py
-MOST_PAGES = 8  # made up from the origin
+MOST_PAGES = 10  # made up from the origin
 PREFLIGHTS = ("preflight", "preflight_origin", "methods", "headers", "sdk_headers")
 
 # test_queue.py
@@ -151,7 +151,7 @@ def plan_context(args: argparse.Namespace) -> Plan:
 
 def plan_cors(args: argparse.Namespace) -> Plan:
     pages = MOST_PAGES + len(args.denied_origin)
-    total = start() + ask(1 + 4 + 2 * pages, args.timeout)
+    total = start() + ask(1 + 5 + 2 * pages, args.timeout)
     if leaves_only(args, *PREFLIGHTS):
         return total
     return total + ask(6, args.timeout, 4, prompt_tokens("Say yes.")) + notes(wakes=WORKER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import functools
 import re
@@ -19,6 +20,7 @@ from .planting import around, nothing, on_gateway
 
 CORS = "test_cors.py"
 ORIGIN = "https://app.example"
+LATE_S = 1.1  # for a preflight
 ALLOW_ORIGIN = "Access-Control-Allow-Origin"
 
 Condition = Callable[[web.BaseRequest, web.StreamResponse], bool]
@@ -124,6 +126,16 @@ def preflight_status(status: int, **headers: str) -> Install:
     return around("all", wrapper)
 
 
+def is_models_preflight(request: web.BaseRequest, response: web.StreamResponse) -> bool:
+    return request.method == "OPTIONS" and request.path == "/v1/models"
+
+
+async def answer_preflights_late(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+    if request.method == "OPTIONS":
+        await asyncio.sleep(LATE_S)
+    return await handler(request)
+
+
 def also_allows(matches: Callable[[str, str], object]) -> Install:
     """An origin for which `matches(origin, allowed)` is true is allowed, too."""
 
@@ -154,6 +166,10 @@ def has_host_prefix(origin: str, allowed: str) -> bool:
 
 def has_host_suffix(origin: str, allowed: str) -> bool:
     return same(origin, allowed, "scheme") and origin.endswith(urlsplit(allowed).netloc)
+
+
+def is_subdomain(origin: str, allowed: str) -> bool:
+    return origin.endswith(f".{urlsplit(allowed).netloc}")
 
 
 def has_prefix(origin: str, allowed: str) -> bool:
@@ -208,6 +224,22 @@ ROWS: tuple[CorsFault, ...] = (
         "whole answers have no Access-Control-Allow-Origin",
         check="answer",
         install=change_headers(is_whole_answer, without(ALLOW_ORIGIN)),
+    ),
+    _cors(
+        "cors-models-preflight",
+        "the preflight for the list of models has no Access-Control-Allow-Origin",
+        check="answer",
+        install=change_headers(is_models_preflight, without(ALLOW_ORIGIN)),
+        browser=False,  # its page asks for completions only
+    ),
+    _cors(
+        "cors-preflight-late",
+        "a preflight takes more than a second",
+        check="preflight",
+        status="WARN",
+        install=around("all", answer_preflights_late),
+        arguments=("--origin", ORIGIN, "--only", "preflight"),
+        browser=False,  # a browser waits
     ),
     _cors(
         "cors-stream-bare",
@@ -344,6 +376,20 @@ ROWS: tuple[CorsFault, ...] = (
         "cors-null",
         "the origin null is allowed, which any sandboxed frame has",
         install=also_allows(lambda origin, allowed: origin == "null"),
+    ),
+    _others(
+        "cors-subdomain",
+        "any subdomain of the allowed host is allowed",
+        status="WARN",
+        install=also_allows(is_subdomain),
+        browser=False,  # a warning: a browser lets the page in
+    ),
+    _others(
+        "cors-localhost",
+        "any page of localhost is allowed as well",
+        status="WARN",
+        install=also_allows(lambda origin, allowed: urlsplit(origin).hostname == "localhost"),
+        browser=False,  # as above
     ),
     _cors(
         "cors-no-vary",

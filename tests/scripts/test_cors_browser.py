@@ -43,6 +43,7 @@ QUICK = {"engine": "sim", "ttft_ms": 4, "itl_ms": 1, "rate_limit": 0}
 START_S = 60.0
 ANSWER_S = 45.0
 OWN = ("answer", "stream", "errors")
+ASKED_ONLY_BY_US = {"subdomain", "localhost"}  # the browser has no pages on them
 PREFLIGHT = ("preflight", "preflight_origin", "methods", "headers", "credentials")
 CHAT = "/v1/chat/completions"
 
@@ -274,7 +275,7 @@ def ours(finished: Finished) -> dict[str, Any]:
     return {
         **{name: passes and name not in failed for name in OWN},
         "sdk": passes and "answer" not in failed and checks["sdk_headers"]["status"] == "PASS",
-        "let_in": {name.partition("(")[2].rstrip(")") for name in let_in},
+        "let_in": {name.partition("(")[2].rstrip(")") for name in let_in} - ASKED_ONLY_BY_US,
     }
 
 

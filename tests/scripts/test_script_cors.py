@@ -74,7 +74,7 @@ def test_the_engine_itself_is_found_to_let_everybody_in() -> None:
         finished = run_script(SCRIPT, "--url", deployment.engine_url, "--origin", ORIGIN)
     assert finished.code == 1
     assert only("FAIL", finished) == {"headers", "others", "vary"}
-    assert len(finished.check("cors", "others")["evidence"]["let_in"]) == 7
+    assert len(finished.check("cors", "others")["evidence"]["let_in"]) == 9
 
 
 def test_no_cors_at_all_fails_and_passes_when_expected() -> None:
@@ -227,6 +227,8 @@ def test_the_look_alikes_of_an_origin() -> None:
         "scheme": "https://app.example:3000",
         "port": "http://app.example:61443",
         "null": "null",
+        "subdomain": "http://other.app.example:3000",
+        "localhost": "http://localhost:3000",
         "denied": "https://no.example",
     }
 

@@ -37,6 +37,10 @@ MOST_BYTES = 256 << 10  # of a /metrics; a vLLM with one model has 60 KB
 MOST_FAILED = 3  # readings in a row; then the rest of the level is not read
 MOST_KEPT = 7200  # readings of a level, two hours; of a longer one every second, fourth … is kept
 NONE_WITHIN = "no reading fell into the level: it is too short, or the server was too slow"
+FALLEN = (
+    "a counter fell while the level ran: the server was restarted, or several servers answer at "
+    "this URL in turn. So its counters and its TTFT are unknown"
+)
 DIGITS = 5  # of a summary: of a cache it is a share
 ACCEPT = {"accept": "text/plain; version=0.0.4"}
 
@@ -248,18 +252,22 @@ def watching(
 
 def server_figures(watched: Watched, start_ns: int) -> dict[str, Any]:
     """The server's figures of a level that began at `start_ns`. Differences are those between the
-    readings before its first request and after its last answer: None where one of both is missing.
-    The summaries are of the others."""
+    readings before its first request and after its last answer: None where one of both is missing,
+    or where a counter fell in between. The summaries are of the others."""
     found = [(at_ns, engine_metrics.read(lines)) for at_ns, lines in watched.readings]
     readings = [(at_ns, reading) for at_ns, reading in found if reading is not None]
     end_ns = found[-1][0] if watched.has_end and found else None
     within = [each for each in readings if each[0] > start_ns and each[0] != end_ns]
     first = found[0][1] if watched.has_begin and found else None
     last = found[-1][1] if watched.has_end and found else None
+    problem = watched.problem or missing_words(first, last)
+    if engine_metrics.has_fallen([reading for _, reading in readings]):
+        first = last = None
+        problem = watched.problem or FALLEN
     return {
         "url": watched.source.url,
         "engine": watched.source.engine,
-        "problem": watched.problem or missing_words(first, last),
+        "problem": problem,
         "readings": len(watched.readings),
         "failed_readings": watched.failed + len(found) - len(readings),
         **{name: metrics.summary(values_of(within, name), DIGITS) for name in GAUGES},
@@ -299,7 +307,7 @@ def columns(readings: Readings, name: str) -> list[float | None]:
 
 
 def growths(first: Reading | None, last: Reading | None) -> dict[str, float | None]:
-    """By how much the counters have grown; None for one that is not there, or was reset."""
+    """By how much the counters have grown; None for one that is not there."""
     found: dict[str, float | None] = {}
     for name in engine_metrics.COUNTERS:
         before, after = (each.figures.get(name) if each else None for each in (first, last))

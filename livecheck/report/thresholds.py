@@ -17,7 +17,7 @@ The file is TOML: a section for each result file, in it the objectives of `bench
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -211,9 +211,13 @@ def read_required(value: Any) -> tuple[str, ...] | None:
 
 
 def judge_thresholds(
-    thresholds: Thresholds, files: Sequence[ResultFile], required: Sequence[str]
+    thresholds: Thresholds,
+    files: Sequence[ResultFile],
+    required: Sequence[str],
+    there: Collection[str] = (),
 ) -> list[Criterion]:
-    """Every threshold on the files that are there, and on those that should be.
+    """Every threshold on the files that are there, and on those that should be. `there`: the
+    names of all files that are there, also of those that cannot be used.
 
     The deployment's limits excuse errors from the guide's threshold, not from one of the file's.
     """
@@ -229,10 +233,12 @@ def judge_thresholds(
             is_wanted = name in required or own in thresholds.set_by_file
             if file and own not in thresholds.set_by_file and is_missing(file, objective):
                 found += [judge_not_promised(objective, file)] if is_wanted else []
+            elif file is None:
+                found.append(judge_missing(objective, name, name in there))
             # no threshold on an endpoint that was not probed, unless it is wanted
-            elif file is None or is_wanted or not why_skipped(file, objective):
+            elif is_wanted or not why_skipped(file, objective):
                 explicit = {own, (EVERY_LEVEL, objective.name)} & thresholds.set_by_file
-                found.append(judge_one(objective, name, file, None if explicit else limits))
+                found.append(judge_one(objective, file, None if explicit else limits))
     return found
 
 
@@ -258,13 +264,16 @@ def judge_not_promised(objective: Objective, file: ResultFile) -> Criterion:
     return Criterion(file.name, label, target, "-", None, Verdict.REPORTED, why)
 
 
-def judge_one(
-    objective: Objective, name: str, file: ResultFile | None, limits: Limits | None
-) -> Criterion:
+def judge_missing(objective: Objective, name: str, is_there: bool) -> Criterion:
+    """A threshold on a file that is not there, or that `is_there` and cannot be used."""
+    why = f"{name}.json cannot be used" if is_there else f"there is no {name}.json"
     label, target = label_of(objective, name), shown_target(objective)
-    if file is None:
-        why = f"there is no {name}.json"
-        return Criterion(name, label, target, "-", None, Verdict.UNDECIDED, why)
+    return Criterion(name, label, target, "-", None, Verdict.UNDECIDED, why)
+
+
+def judge_one(objective: Objective, file: ResultFile, limits: Limits | None) -> Criterion:
+    name = file.name
+    label, target = label_of(objective, name), shown_target(objective)
     value, samples = objective.value(file.metrics), count_samples(objective, file)
     if value is None:
         return judge_unmeasured(objective, file, samples)

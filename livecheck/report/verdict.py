@@ -230,7 +230,7 @@ def build(
         created_at=now,
         folder=folder,
         results=judge_results(folder, required, settings.max_age_h, now),
-        thresholds=judge_thresholds(thresholds, folder.files, required),
+        thresholds=judge_thresholds(thresholds, folder.files, required, folder.names),
         comparison=compare_folders(folder, baselines, settings) if baselines else None,
         notes=[
             *folder.notes,

@@ -90,7 +90,8 @@ def read(lines: bytes) -> Reading | None:
     for sample in exposition.samples:
         engine, figure = NAMES.get(sample.name, ("", ""))
         value = number(sample.value)
-        if engine and value is not None and value >= 0:
+        most = 1.0 if figure == CACHE else math.inf  # a share of the cache
+        if engine and value is not None and 0 <= value <= most:
             by_engine[engine][figure].append(value)
     ttft = read_histogram(exposition.samples)
     engines = [each for each in (VLLM, LLAMA, GATEWAY) if each in by_engine]
@@ -124,6 +125,21 @@ def as_bound(labels: dict[str, str]) -> float | None:
     except ValueError:
         return None
     return bound if bound > 0 else None
+
+
+def has_fallen(readings: Sequence[Reading]) -> bool:
+    """Whether a counter is less in one of these, in order of time, than in the one before it."""
+    return any(
+        after < before
+        for first, then in itertools.pairwise(map(counts_of, readings))
+        for before, after in ((first[name], then[name]) for name in first.keys() & then.keys())
+    )
+
+
+def counts_of(reading: Reading) -> dict[str, float]:
+    """What only grows while a server runs."""
+    found = {name: reading.figures[name] for name in COUNTERS if name in reading.figures}
+    return found | ({TTFT: reading.ttft.count} if reading.ttft else {})
 
 
 def grown(first: Histogram, last: Histogram) -> Histogram | None:

@@ -81,7 +81,7 @@ def test_without_a_reading_after_the_end_the_last_one_is_of_the_level() -> None:
 def test_a_part_of_a_level_tells_no_difference(missing: str, words: str) -> None:
     """Its first or last reading failed: the others are of its middle."""
     first, last = (lines(0, n, n, buckets(n, n, n, total_s=1.0 * n)) for n in (100, 200))
-    found = watched((10.5, first), (11.5, lines(2)), (12.5, last))
+    found = watched((10.5, first), (11.5, lines(2, 150, 150)), (12.5, last))
     setattr(found, missing, False)
     figures = server_figures(found, 10 * SECOND_NS)
     assert figures["draft_tokens"] is figures["acceptance_rate"] is figures["ttft_ms"] is None
@@ -93,6 +93,16 @@ def test_a_restart_leaves_no_difference() -> None:
     last = lines(0, 20, 10, buckets(1, 1, 1, total_s=0.1))
     found = server_figures(watched((9.9, first), (12.2, last)), 10 * SECOND_NS)
     assert found["draft_tokens"] is found["acceptance_rate"] is found["ttft_ms"] is None
+    assert "the server was restarted, or several servers" in found["problem"]
+
+
+def test_a_restart_between_two_readings_leaves_no_difference_although_the_counters_grew() -> None:
+    """Also where the readings come from several servers in turn, behind one URL."""
+    counts = (100, 5, 200)
+    readings = [(9.9 + n, lines(1, count, count / 2)) for n, count in enumerate(counts)]
+    found = server_figures(watched(*readings), 10 * SECOND_NS)
+    assert found["draft_tokens"] is found["acceptance_rate"] is None
+    assert found["problem"] == server_metrics.FALLEN and found["running_requests"]["max"] == 1
 
 
 def test_nothing_that_was_read_is_nothing_and_not_0() -> None:

@@ -246,6 +246,17 @@ def test_a_deployment_without_ping_can_pass_and_the_guides_gateway_cannot(tmp_pa
     assert report(gateway_folder(tmp_path / "c", gateway_overhead=nothing)).code == 3
 
 
+def test_a_threshold_on_a_damaged_file_does_not_say_that_there_is_none(tmp_path: Path) -> None:
+    folder = gateway_folder(tmp_path)
+    (folder / "inference_c1.json").write_text('{"schema_version": 1, "script": "bench')
+    finished = report(folder)
+    assert finished.code == 3 and "inference_c1.json: half-written" in finished.out
+    assert "inference_c1.json cannot be used" in finished.out
+    (folder / "inference_c1.json").unlink()
+    assert "there is no inference_c1.json" in report(folder).out
+    assert "there is no" not in finished.out
+
+
 def test_a_profile_sets_what_is_required(tmp_path: Path) -> None:
     folder = fleet_folder(tmp_path)
     assert report(folder, "--profile", "fleet").code == 0

@@ -118,6 +118,7 @@ def test_a_servers_text_is_read_as_prometheus_own_package_does(text: bytes) -> N
         b"vllm:num_requests_running NaN\n",
         b"vllm:num_requests_running -1\n",
         b"vllm:num_requests_running 1e300\n",
+        b"vllm:kv_cache_usage_perc 87\n",  # it is a share, whatever its name says
         b"xvllm:num_requests_running 1\nvllm:num_requests_running_more 1\n",
         b"\xff\xfe\x00" * 1000,
         b'vllm:time_to_first_token_seconds_bucket{le="0.1"} 1\n',  # without its end

@@ -4,8 +4,8 @@
 #               of each script (100 seconds)
 # make test     set up, run all tests (15 minutes)
 # make lint     set up, check form, types and which module imports which
-# make faults   set up, plant every fault and start every sound variant: a row for what each script
-#               says, and the counts (six minutes)
+# make faults   set up, install Locust, plant every fault and start every sound variant: a row for
+#               what each script says, and the counts (seven minutes)
 # make hostile  set up, run every command against servers that misbehave at every layer (15
 #               minutes)
 # make soak     set up, run every script 20 times against a sound deployment: no alarm
@@ -57,7 +57,7 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-faults: $(READY)
+faults: $(READY) .venv/locust/ready
 	$(BIN)/python tests/tools/fault_matrix.py
 
 # EVERY=15: only one in 15 of the behaviours. EXAMPLES: of random JSON and of damaged results.

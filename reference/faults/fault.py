@@ -27,7 +27,8 @@ FLEET = ("test_auth.py", "test_model_routing.py", "test_wol.py", "test_workload_
 
 @dataclass(frozen=True)
 class Fault:
-    """With this fault, `check` of `script` must come out as `status`. FAIL means exit code 1.
+    """With this fault, `check` of `script` must come out as `status`. The exit code is then 1 for a
+    FAIL, 0 for a WARN, and 3 for a SKIP, which stands for what cannot be decided.
 
     breaks: what is wrong, as a clause ("the stream has no [DONE]").
     install: plants the fault in the hooks of a deployment.
@@ -36,6 +37,8 @@ class Fault:
         what the deployment exports, in lower case: "{wol_port}".
     profile: the kind of deployment, "gateway" or "fleet".
     says: what the line of the check must have in it.
+    measured_by: for report.py, whose checks are "thresholds:" and the name of a criterion: the
+        script whose results it judges, with its options.
     """
 
     name: str
@@ -43,11 +46,12 @@ class Fault:
     script: str
     check: str
     install: Install
-    status: Literal["FAIL", "WARN"] = "FAIL"
+    status: Literal["FAIL", "WARN", "SKIP"] = "FAIL"
     options: Mapping[str, object] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
     profile: str = "gateway"
     says: str = ""
+    measured_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import shlex
 import sys
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from helpers.locust import run_alone
 from helpers.scripts import ROOT, Finished, run_script
 from livecheck.wire import silence
 from reference import Deployment, running
@@ -32,6 +34,10 @@ ARGUMENTS: dict[str, tuple[object, ...]] = {
     "benchmark.py": ("--requests", 3, "--max-tokens", 8, "--timeout", 3)
 }
 AT_ONCE = 6
+LOCUSTFILE, REPORT = "locustfile.py", "report.py"
+CODES = {"FAIL": 1, "WARN": 0, "SKIP": 3}  # the exit code that belongs to a status
+# What the report says of a criterion, as the status of a check.
+OF_VERDICT = {"UNDECIDED": "SKIP", "REPORTED": "PASS"}
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,8 @@ def check_with(script: str, deployment: Deployment, results: Path, *arguments: o
     # The token binary reads its key's file from these variables.
     paths = [str(ROOT), *filter(None, [deployment.environment.get("PYTHONPATH")])]
     environment = {**deployment.environment, "PYTHONPATH": os.pathsep.join(paths)}
+    if script == LOCUSTFILE:
+        return run_alone(results, *("--host", *target[1:]), *given, **environment)
     return run_script(script, *target, *given, env=environment, results=results)
 
 
@@ -117,6 +125,8 @@ def with_fault(fault: Fault, folder: Path, strictly: bool = True) -> Outcome:
     """What its script finds; `strictly`: for a WARN, also with --strict."""
     given = (*ARGUMENTS.get(fault.script, ()), *fault.arguments)
     with faulty(fault) as deployment:
+        if fault.measured_by:
+            return timed(lambda: report_on(fault, deployment, folder / "results"))
         outcome = timed(lambda: check_with(fault.script, deployment, folder / "results", *given))
         if fault.status != "WARN" or not strictly:
             return outcome
@@ -127,6 +137,14 @@ def with_fault(fault: Fault, folder: Path, strictly: bool = True) -> Outcome:
     with faulty(fault) as deployment:
         outcome.strict = check_strictly(fault, deployment, folder, given)
         return outcome
+
+
+def report_on(fault: Fault, deployment: Deployment, results: Path) -> Finished:
+    """What report.py says of what another script has measured."""
+    script, *arguments = fault.measured_by
+    check_with(script, deployment, results, *arguments)
+    told = run_script(REPORT, results, "--output", "json", *fault.arguments)
+    return Finished(told.code, told.out, told.err, results)
 
 
 def faulty(fault: Fault) -> AbstractContextManager[Deployment]:
@@ -185,13 +203,33 @@ def checks_of(finished: Finished) -> list[dict[str, Any]]:
     return [each for name in names for each in finished.document(name)["checks"]]
 
 
+def criteria_of(finished: Finished) -> list[dict[str, Any]]:
+    """The thresholds of a report, in the form of checks."""
+    return [
+        {
+            "name": f"thresholds:{each['name']}",
+            "status": OF_VERDICT.get(each["verdict"], each["verdict"]),
+            "detail": each["detail"],
+        }
+        for each in json.loads(finished.out)["thresholds"]
+    ]
+
+
+def told_of(fault: Fault, outcome: Outcome) -> list[dict[str, Any]]:
+    """What the check that must notice has said."""
+    found = criteria_of if fault.measured_by else checks_of
+    return [each for each in found(outcome.finished) if each["name"] == fault.check]
+
+
+def statuses_of(fault: Fault, outcome: Outcome) -> set[str]:
+    return {each["status"] for each in told_of(fault, outcome)}
+
+
 def is_noticed(fault: Fault, outcome: Outcome) -> bool:
     """Whether the check that must notice says so, with the exit code that belongs to it."""
-    code = 1 if fault.status == "FAIL" else 0
-    checks = [each for each in checks_of(outcome.finished) if each["name"] == fault.check]
-    found = {each["status"] for each in checks}
-    is_told = any(fault.says in each["detail"] for each in checks)
-    return outcome.finished.code == code and found == {fault.status} and is_told
+    is_told = any(fault.says in each["detail"] for each in told_of(fault, outcome))
+    is_status = statuses_of(fault, outcome) == {fault.status}
+    return outcome.finished.code == CODES[fault.status] and is_status and is_told
 
 
 def is_told(script: str, door: ClosedDoor, outcome: Outcome) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .peer_programs import free_port
-from .scripts import ROOT
+from .scripts import ROOT, Finished
 
 LOCUST = ROOT / ".venv" / "locust" / "bin" / "locust"
 LONGEST_S = 60.0
@@ -90,6 +90,16 @@ def swarm(folder: Path, **environment: str) -> Iterator[Swarm]:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # with what --processes has started
             process.wait()
+
+
+def run_alone(results: Path, *words: object, **environment: str) -> Finished:
+    """A test in one command: a master and two workers, which it forks."""
+    results.mkdir(parents=True)
+    with swarm(results.parent, **environment) as here:
+        ports = ("--master-port", here.port, "--master-bind-port", here.port, "--processes", 2)
+        users = ("--headless", "-u", 4, "-r", 4, "-t", "5s", "--results", results)
+        code = here.start(*ports, *users, *words, name="locust").wait(LONGEST_S)
+        return Finished(code, here.output("locust"), "", results)
 
 
 def checks_of(document: Mapping[str, Any]) -> dict[str, str]:

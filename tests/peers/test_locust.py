@@ -14,16 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import fault_walk
 from helpers.locust import LOCUST, LONGEST_S, Swarm, checks_of, swarm
 from helpers.peer_programs import free_port
 from helpers.scripts import ROOT, run_script
 
 from livecheck.wire import client_error
 from reference import Deployment, running
+from reference.faults import FAULTS, Fault
 
 KEY = "sk-locust-0123456789abcdef"
 COUNTED = "stream   E2E"  # in Locust's table, once requests have ended
 TOKENS, ITL_MS = 24, 20
+OF_LOCUST = [fault for fault in FAULTS if fault.script == fault_walk.LOCUSTFILE]
 
 
 def test_locust_is_installed() -> None:
@@ -215,3 +218,9 @@ def test_a_failing_deployment_fails(here: Swarm) -> None:
         assert local.wait(LONGEST_S) == 1, here.output()
     document = here.document("inference_c2")
     assert checks_of(document)["requests"] == "FAIL"
+
+
+@pytest.mark.parametrize("fault", OF_LOCUST, ids=lambda fault: fault.name)
+def test_the_fault_is_noticed(fault: Fault, tmp_path: Path) -> None:
+    outcome = fault_walk.with_fault(fault, tmp_path, strictly=False)
+    assert fault_walk.is_noticed(fault, outcome), outcome.finished.out

@@ -5,9 +5,10 @@
 
 A row: script, what is planted, exit code, what the check in question said, seconds, and whether
 that is right. The last line counts: `detected D/N, false alarms A/M, closed doors named C/K`. A
-fault is detected when the check that has to notice it says FAIL (exit 1) or WARN (exit 0), as the
-fault's row demands. A false alarm is a sound deployment in which anything fails or the exit code is
-not 0. A closed door is named when the exit code is 3 and the one line says what it has to say.
+fault is detected when the check that has to notice it says FAIL (exit 1), WARN (exit 0) or SKIP
+(exit 3), as the fault's row demands. A false alarm is a sound deployment in which anything fails or
+the exit code is not 0. A closed door is named when the exit code is 3 and the one line says what it
+has to say.
 
 Exit code 1 if a fault is missed, a sound deployment is accused, or a closed door is not named.
 """
@@ -27,11 +28,19 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from helpers import fault_walk  # noqa: E402
 from helpers.fast_starts import fast_starts, ready_python  # noqa: E402
-from helpers.fault_walk import Outcome, is_accused, is_noticed, is_told, statuses  # noqa: E402
+from helpers.fault_walk import (  # noqa: E402
+    Outcome,
+    is_accused,
+    is_noticed,
+    is_told,
+    statuses,
+    statuses_of,
+)
+from helpers.locust import LOCUST  # noqa: E402
 
 from reference.faults import FAULTS, ClosedDoor, Fault, SoundVariant  # noqa: E402
 
-SCRIPTS = sorted(fault_walk.SOUND_CASES)
+SCRIPTS = sorted({*fault_walk.SOUND_CASES, *(fault.script for fault in FAULTS)})
 
 
 def main() -> int:
@@ -42,6 +51,8 @@ def main() -> int:
     scripts = parser.parse_args().scripts or SCRIPTS
     if unknown := set(scripts) - set(SCRIPTS):
         parser.error(f"there is no script {min(unknown)}; there are {', '.join(SCRIPTS)}")
+    if fault_walk.LOCUSTFILE in scripts and not LOCUST.is_file():
+        parser.error("Locust is not installed: make .venv/locust/ready")
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -75,7 +86,7 @@ def walk_faults(scripts: Sequence[str], folder: Path) -> tuple[int, int]:
 
 def said(fault: Fault, outcome: Outcome) -> str:
     """What the check that has to notice says, and what it should say where that differs."""
-    found = "/".join(sorted(statuses(outcome.finished, fault.check))) or "not decided"
+    found = "/".join(sorted(statuses_of(fault, outcome))) or "not decided"
     expected = "" if found == fault.status else f", expected {fault.status}"
     return f"{fault.check}: {found}{expected}"
 

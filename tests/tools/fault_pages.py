@@ -22,6 +22,10 @@ WIDTH = 120  # columns, as in the rest of docs/
 SCRIPTS = sorted({fault.script for fault in FAULTS})
 
 
+NOTES = {"FAIL": "", "WARN": " (WARN)", "SKIP": " (undecided)"}
+PAGES = {"locustfile": "distributed"}  # those that are not named after their script
+
+
 def section(script: str) -> str:
     """The section of this script's page: for each check, what is wrong in the planted faults."""
     faults = [fault for fault in FAULTS if fault.script == script]
@@ -29,14 +33,17 @@ def section(script: str) -> str:
     noun = "deployment" if sound == 1 else "deployments"
     about = (
         f"`make faults` plants these {len(faults)} faults, one at a time, and the check named here "
-        "must notice each: with FAIL, or with WARN where that is written. It also runs the script "
-        f"against {sound} sound {noun}, in which nothing may fail."
+        "must notice each: with FAIL, or with WARN where that is written."
     )
+    if any(fault.status == "SKIP" for fault in faults):
+        about += " Where it says *undecided*, the exit code must be 3."
+    if sound:
+        about += f" It also runs the script against {sound} sound {noun}, "
+        about += "in which nothing may fail."
     lines = [TITLE, "", *textwrap.wrap(about, WIDTH), ""]
     by_check: dict[str, list[str]] = defaultdict(list)
     for fault in faults:
-        note = " (WARN)" if fault.status == "WARN" else ""
-        by_check[fault.check].append(fault.breaks + note)
+        by_check[fault.check].append(fault.breaks + NOTES[fault.status])
     for check in sorted(by_check):
         item = f"- `{check}`: {'; '.join(by_check[check])}"
         lines += textwrap.wrap(
@@ -46,7 +53,8 @@ def section(script: str) -> str:
 
 
 def page(script: str) -> Path:
-    return ROOT / "docs" / f"{script.removesuffix('.py')}.md"
+    name = script.removesuffix(".py")
+    return ROOT / "docs" / f"{PAGES.get(name, name)}.md"
 
 
 def with_section(script: str) -> str:

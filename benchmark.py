@@ -145,7 +145,7 @@ def build_parser() -> common.Parser:
     add_option(add)
     server_metrics.add_option(add, option_type)
     add_load_options(parser)
-    add_prompt_options(parser)
+    add_work_options(parser)
     return parser
 
 
@@ -171,8 +171,8 @@ def add_load_options(parser: common.Parser) -> None:
     add("--self-check", action="store_true", help=own)
 
 
-def add_prompt_options(parser: common.Parser) -> None:
-    add = parser.add_argument_group("prompts that are made for it").add_argument
+def add_work_options(parser: common.Parser) -> None:
+    add = parser.add_argument_group("other work for the model").add_argument
     tokens = "tokens of the prompt, one or several: how fast is it read?"
     size = common.whole_number(depth.LEAST, depth.MOST)
     add("--depth", type=size, nargs="+", metavar="N", help=tokens)

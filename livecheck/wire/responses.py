@@ -93,12 +93,14 @@ class Pieces:
 
 @dataclass
 class Item:
-    """One item of the output while it is told. `pieces`: by the kind of their events."""
+    """One item of the output while it is told. `pieces`: by the kind of their events. `is_added`:
+    its beginning was told; else it is known from its pieces alone."""
 
     kind: str
     name: str = ""
     pieces: dict[str, Pieces] = field(default_factory=dict)
     has_part: bool = False
+    is_added: bool = True
     is_done: bool = False
 
     def pieces_of(self, base: str) -> Pieces:
@@ -202,7 +204,7 @@ class Reader:
             self._complain("there is no response.completed at the end")
         if self.end == "completed":
             for item in self._order:
-                if not item.is_done:
+                if item.is_added and not item.is_done:
                     self._complain(f"an item ({shown(item.kind)}) has no response.output_item.done")
             self._compare()
 
@@ -258,7 +260,7 @@ class Reader:
         """The item that an event is about; a problem when it was not added, or is done."""
         keys = keys_of(event, pick_text(event, "item_id") or pick_text(event.get("item"), "id"))
         found = next((self._items[key] for key in keys if key in self._items), None)
-        if found is None:
+        if found is None or not found.is_added:
             self._complain(f"{shown(kind)} is about an item that was not added")
         elif found.is_done:
             self._complain(f"{shown(kind)} comes after the item was done")
@@ -268,11 +270,10 @@ class Reader:
         kind, name = PIECES[base]
         item = self._item(event, f"{base}.{'delta' if is_delta else 'done'}")
         if item is None:  # it is output all the same
-            item = Item("message" if kind == TEXT else kind)
+            item = Item("message" if kind == TEXT else kind, has_part=True, is_added=False)
             self._order.append(item)
             for key in keys_of(event, pick_text(event, "item_id")):
                 self._items[key] = item
-            item.has_part = item.is_done = True
         if base in IN_A_PART and not item.has_part:
             self._complain(f"{base} comes before its response.content_part.added")
             item.has_part = True

@@ -213,3 +213,14 @@ def test_a_rate_above_the_capacity_has_no_steady_state() -> None:
     figures["steady"] = steady_metrics(rows, window, figures)
     figures["steady"]["trend"] = trend_metrics(rows, window, 1000, True)
     assert "TTFT grew" in check(figures).detail
+
+
+@pytest.mark.parametrize("late", ["lag_ms", "send_lag_ms"])
+def test_the_longest_delay_and_the_smallest_growth_count(late: str) -> None:
+    """TTFT grows by 200 ms, and the time for an answer's tokens by 66 ms."""
+    figures = level(120, ttft=lambda n: 1 + n / 119, pace=lambda n: 1 + 0.3 * n / 119)
+    own = client(lag_ms=1.0) | {"send_lag_ms": {"p99": 1.0}}
+    assert check(figures | {"client": own}).status is Status.WARN
+    found = check(figures | {"client": own | {late: {"p99": 60.0}}})
+    assert found.status is Status.SKIP
+    assert "up to 60.0 ms late" in found.detail

@@ -240,3 +240,11 @@ def test_the_rest_behind_the_last_event_is_a_complaint() -> None:
     assert "cut_off" in [each.kind for each in found.complaints]
     found = response_stream.read_stream("text/event-stream", body(2) + b": waits\n")
     assert "cut_off" not in [each.kind for each in found.complaints]
+
+
+def test_an_item_that_was_never_added_is_not_said_to_be_over() -> None:
+    events = without(text(), "output_item.added")
+    found = problems(events)
+    assert "response.output_text.delta is about an item that was not added (3 times)" in found
+    assert "comes after the item was done" not in found
+    assert read_events(events).told(TEXT) == " wave after wave"

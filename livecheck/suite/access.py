@@ -25,7 +25,14 @@ from livecheck.suite.live_test_toml import (
     LiveTest,
     Options,
 )
-from livecheck.suite.steps import FLEET, GATEWAY, Step, changed, options_of
+from livecheck.suite.steps import (
+    FLEET,
+    GATEWAY,
+    Step,
+    changed,
+    makes_another_level,
+    options_of,
+)
 
 DEPLOYMENTS = {GATEWAY: settings.GATEWAY, FLEET: settings.FLEET}
 
@@ -47,13 +54,27 @@ class Finder:
     is_plan: bool
 
     def command(self, step: Step) -> Command:
-        """Raises ValueError for a URL or a credential that cannot be used, or is missing."""
+        """Raises ValueError for a URL or a credential that cannot be used, or is missing, and for
+        options that do not fit the step."""
         own = self.own_options(step)
         table = self.live_test.deployments.get(step.profile, {})
         options = options_of(step, table, self.shared, own)
+        self.check_level(step, options)
         access = self.access(step, own, table)
         kept = {name: value for name, value in options.items() if name not in (*SPECIAL, "url")}
         return Command(step, access, kept)
+
+    def check_level(self, step: Step, options: Options) -> None:
+        """Two steps must not save the same file, nor a step another level's."""
+        if not (found := makes_another_level(step, options)):
+            return
+        option, example = found
+        words = f"with this {option}, {step.name} would measure another level: write a table with "
+        words += f"the name of that level, as [script.{example}]"
+        scripts = self.live_test.scripts
+        tables = [name for name in (step.name, step.script) if option in scripts.get(name, {})]
+        keys = ("script", tables[0]) if tables else (step.profile,)
+        raise self.live_test.mistake(words, *keys, option)
 
     def own_options(self, step: Step) -> dict[str, Any]:
         """Those of the step's tables, the script's first."""

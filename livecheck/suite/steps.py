@@ -117,6 +117,15 @@ STEPS = (
     Step("test_model_routing", "test_model_routing", FLEET, {"models": CLASSES}),
     Step("test_workload_routing", "test_workload_routing", FLEET, {"requests": 20}),
 )
+# What the name of a level says, and so the name of its result file; and a name that says it. An
+# operator's own level may also measure what has no such name: embeddings, or the capacity.
+OF_THE_NAME = {
+    "concurrency": "inference_c16",
+    "rate": "inference_r5",
+    "depth": "inference_c1_d8000",
+    "turns": "inference_c4_t5",
+}
+OF_THE_GUIDES_NAMES = {"endpoint": "inference_c1_responses", "find_capacity": "inference_c2"}
 SCRIPTS = tuple(dict.fromkeys(each.script for each in STEPS))
 NAMES = tuple(dict.fromkeys(name for each in STEPS for name in (each.script, each.name)))
 
@@ -176,6 +185,16 @@ def options_of(step: Step, *others: Mapping[str, Any]) -> dict[str, Any]:
     for changes in others:
         options = changed(options, changes)
     return {name: value for name, value in options.items() if value is not False}
+
+
+def makes_another_level(step: Step, options: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The first option with which a level would measure, and save, something else than its name
+    says, and an example of a name for that; None when there is none."""
+    if not OTHER_LEVEL.fullmatch(step.name):
+        return None
+    named = OF_THE_NAME | (OF_THE_GUIDES_NAMES if step in STEPS else {})
+    found = (each for each in named.items() if options.get(each[0]) != step.options.get(each[0]))
+    return next(found, None)
 
 
 def changed(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -228,6 +228,46 @@ def test_an_option_that_a_script_does_not_have_is_a_mistake_with_its_line(tmp_pa
     assert f"{path}, line 3: test_queue.py: unknown option --max-queu" in ended.err
 
 
+@pytest.mark.parametrize(
+    ("table", "option"),
+    [
+        ("script.inference_c8", "concurrency = 16"),
+        ("script.inference_c8", "find_capacity = true"),
+        ("script.inference_c8", "endpoint = 'responses'"),
+        ("script.inference_c2_t3", "turns = 4"),
+        ("script.inference_r5", "rate = 6"),
+        ("script.benchmark", "depth = [100, 1000]"),
+        ("gateway", "concurrency = 2"),
+    ],
+)
+def test_a_level_measures_what_its_name_says(tmp_path: Path, table: str, option: str) -> None:
+    """Else its thresholds would be left out, and the run could still end with GO."""
+    path = tmp_path / "my.toml"
+    path.write_text(f"[{table}]\ntimeout = 5\n{option}\n")
+    ended = run_all("--url", "http://127.0.0.1:9", "--config", path, "--skip", "gateway_overhead")
+    assert (ended.code, ended.out) == (2, "")
+    assert f"{path}, line 3: with this {option.partition(' ')[0]}, inference_" in ended.err
+    assert "write a table with the name of that level, as [script.inference_" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("inference_c8", "concurrency = 8"),
+        ("inference_r0.5", "rate = 0.5\nserver_metrics = 'auto'"),
+        ("inference_c2", "endpoint = 'embeddings'\nbatch = 4"),
+        ("inference_c3", "find_capacity = true\nslo = 'ttft_p50=1s'"),
+    ],
+)
+def test_what_agrees_with_its_name_or_has_no_name_may_be_given(
+    tmp_path: Path, name: str, options: str
+) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text(f'[script."{name}"]\n{options}\n')
+    ended = run_all("--url", "http://127.0.0.1:9", "--config", path, "--only", name, "--plan")
+    assert ended.code == 0, ended.err
+
+
 def test_json_is_the_run(sim: Deployment, config: Path) -> None:
     only = ("--only", "gateway_overhead", "--config", config, "--output", "json")
     ended = run_all(*only, env=sim.environment)

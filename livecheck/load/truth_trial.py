@@ -113,7 +113,7 @@ def run(
     `server_on`, `client_on`: the processors that each may use; None: those of this process.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="self-check-") as folder,
+        temporary_folder() as folder,
         truth_server(trial, folder, server_on) as url,
     ):
         started_ns = time.perf_counter_ns()
@@ -127,6 +127,14 @@ def run(
         except (OSError, ValueError) as error:
             raise TrialError(f"the trial has left no figures ({type(error).__name__})") from None
     return Outcome(document, truth, started_ns, *usage)
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder that is gone behind a `with`. Raises TrialError."""
+    try:
+        return tempfile.TemporaryDirectory(prefix="self-check-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise TrialError(f"no temporary folder can be made ({error.strerror})") from None
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from livecheck.core.text import shorten
 from livecheck.wire import silence, speculation, thinking_figures
 from livecheck.wire.decode_figures import NO_OUTPUT, NO_RATE
 from livecheck.wire.output_arrivals import read_arrivals
+from livecheck.wire.shares import from_percent
 
 Records = Sequence[Mapping[str, Any]]
 Span = tuple[float, float]  # start and end of a time
@@ -386,14 +387,14 @@ def _limit(name: str, text: str, upper: bool) -> float:
     number, unit = _number(text)
     shown = shorten(text, QUOTED_LENGTH)
     if name == "error_rate":
-        share = number / 100 if unit == "%" else number
+        share = from_percent(number) if unit == "%" else number
         if unit not in ("", "%") or share > 1:
             raise ValueError(f"{name}={shown}: a share from 0 to 1, or a percentage, as in 1%")
         return share
     if upper:
         if unit not in UNITS_MS:
             raise ValueError(f"{name}={shown}: a time needs its unit, as in 500ms or 0.5s")
-        return number * UNITS_MS[unit]
+        return round(number * UNITS_MS[unit], 9)  # 1.001 s is 1001 ms, which 1e3 * 1.001 is not
     if unit not in ("", "/s", "tok/s"):
         raise ValueError(f"{name}={shown}: a number per second, as in 20")
     return number

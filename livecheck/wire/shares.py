@@ -73,6 +73,12 @@ class Bound:
         return share.value is not None and share.value >= self.least
 
 
+def from_percent(percent: float) -> float:
+    """The share that is so many percent. It is the same number as a division of counts gives:
+    0.7 / 100 is less than 7 / 1000, and a bound of 0.7 % would be broken by 7 of 1000."""
+    return round(percent / 100, 15)
+
+
 def parse_bound(text: str, names: Sequence[str]) -> Bound:
     """`schema_accuracy=95%` or `=0.95`. ValueError says what is wrong."""
     name, equals, value = text.partition("=")
@@ -81,7 +87,9 @@ def parse_bound(text: str, names: Sequence[str]) -> Bound:
     if name not in names:
         raise ValueError(f"unknown objective {quoted(name)}: {', '.join(names)}")
     match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})\s*(%?)\s*", value)
-    least = float(match[1]) / (100 if match[2] else 1) if match else 2.0
+    least = 2.0
+    if match:
+        least = from_percent(float(match[1])) if match[2] else float(match[1])
     if least > 1:
         shown = shorten(value, QUOTED_LENGTH)
         raise ValueError(f"{name}={shown}: a share from 0 to 1, or a percentage, as in 95%")

@@ -241,3 +241,24 @@ def test_the_steady_window_of_workers_is_the_time_that_all_of_them_share() -> No
     assert (steady["start_ms"], steady["end_ms"]) == (99.9, 730)  # connecting takes 0.1 ms
     assert steady["share"] == pytest.approx(630.1 / 840, abs=1e-3)
     assert steady["requests"] == 4 + 4 + 5
+
+
+def test_each_slow_worker_says_by_how_many_it_is_to_be_replaced() -> None:
+    slow = {"client_bound": True, "processes_needed": 3}
+    found = distributed.figures_of(whole_test({"a": slow}), 2, [])["client"]
+    assert (found["processes"], found["processes_needed"]) == (2, 4)
+    found = distributed.figures_of(whole_test({"a": slow, "b": slow}), 2, [])["client"]
+    assert found["processes_needed"] == 6
+    unknown = {"client_bound": True, "processes_needed": None}
+    found = distributed.figures_of(whole_test({"a": slow, "b": unknown}), 2, [])["client"]
+    assert found["processes_needed"] is None
+
+
+def test_as_many_errors_as_are_allowed_are_no_failure() -> None:
+    found = Collection("t")
+    bad = {"error": "5xx", "error_text": "500"}
+    records = [request(n, **(bad if n < 7 else {})) for n in range(1000)]
+    found.take("a", says(RECORDS, 1000, records=records), 0.0)
+    found.take("a", says(END, 1000, client=CLIENT), 1.0)
+    assert checks_of(found, "error_rate=0.7%")["requests"].status is Status.WARN
+    assert checks_of(found, "error_rate=0.6%")["requests"].status is Status.FAIL

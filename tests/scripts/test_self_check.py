@@ -210,3 +210,12 @@ def test_the_copy_has_as_many_processes() -> None:
     assert self_check.trial_at(8, False).options == ()
     assert self_check.trial_at(8, False, processes=2).options == ("--processes", "2")
     assert self_check.trial_at(1, False, processes=2).options == ()
+
+
+def test_without_a_temporary_folder_the_line_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    found = self_check.figures_at(self_check.trial_at(1, tls=False))
+    assert found["problem"] == "no temporary folder can be made (No such file or directory)"
+    assert found["ttft_error_ms"]["n"] == 0 and found["client_bound"] is None

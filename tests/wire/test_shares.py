@@ -39,3 +39,10 @@ def test_a_bound_is_a_share_or_a_percentage(text: str) -> None:
 def test_a_wrong_bound_is_named(text: str) -> None:
     with pytest.raises(ValueError):
         parse_bound(text, NAMES)
+
+
+@pytest.mark.parametrize("hits", [9, 11, 18, 145, 570, 999])
+def test_a_share_of_exactly_the_bound_keeps_it(hits: int) -> None:
+    """1.1 / 100 is more than 11 / 1000."""
+    bound = parse_bound(f"{NAMES[0]}={hits / 10}%", NAMES)
+    assert bound.holds(Share(hits, 1000)) and not bound.holds(Share(hits - 1, 1000))

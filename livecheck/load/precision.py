@@ -20,7 +20,6 @@ Operations Research 32, 185-209.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +28,7 @@ from livecheck.core.json_value import quoted
 from livecheck.core.text import figure, plural
 from livecheck.load.trend import autocorrelations
 from livecheck.wire.metrics import in_order, percentile
-from livecheck.wire.shares import from_percent
+from livecheck.wire.shares import read_share
 
 HELP = "instead of --requests: go on until the medians are as exact as that, as in 5%%"
 LONGEST_S = 600  # of a level, unless --max-time says otherwise
@@ -45,11 +44,8 @@ FIGURES = {"ttft_ms": ("TTFT p50", "ms"), "tokens_per_s": ("decode rate p50", "t
 
 def parse_share(text: str) -> float:
     """`5%` or `0.05`. ValueError says what is wrong."""
-    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})\s*(%?)\s*", text)
-    share = 0.0
-    if match:
-        share = from_percent(float(match[1])) if match[2] else float(match[1])
-    if not LEAST_SHARE <= share <= MOST_SHARE:
+    share = read_share(text)
+    if share is None or not LEAST_SHARE <= share <= MOST_SHARE:
         bounds = f"{100 * LEAST_SHARE:g}% to {100 * MOST_SHARE:g}%"
         raise ValueError(f"{quoted(text)}: a share from {bounds}, as in 5%")
     return share

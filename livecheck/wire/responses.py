@@ -18,7 +18,6 @@ from livecheck.wire.error_words import words_of
 
 CREATED = "response.created"
 ENDS = {f"response.{status}": status for status in ("completed", "incomplete", "failed")}
-CANCELLED = "response.cancelled"
 ERROR = "error"
 TEXT, THOUGHTS, ARGUMENTS = "text", "thoughts", "arguments"
 # The pieces of which an item is made, what they are of, and the event and its field with the whole.
@@ -31,9 +30,6 @@ PIECES = {
 }
 CALL_ARGUMENTS = "response.function_call_arguments"
 IN_A_PART = ("response.output_text", "response.refusal")  # of a message: in one of its parts
-# What every event has in OpenAI's API; clients in other languages are generated from that.
-NUMBERS = ("sequence_number",)
-OF_ITEMS = ("output_index",)
 MOST_FINDINGS = 20  # that are kept
 SHOWN = 40  # characters of a foreign text
 

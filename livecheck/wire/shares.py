@@ -79,6 +79,14 @@ def from_percent(percent: float) -> float:
     return round(percent / 100, 15)
 
 
+def read_share(text: str) -> float | None:
+    """`95%` or `0.95`; None for anything else."""
+    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})\s*(%?)\s*", text)
+    if match is None:
+        return None
+    return from_percent(float(match[1])) if match[2] else float(match[1])
+
+
 def parse_bound(text: str, names: Sequence[str]) -> Bound:
     """`schema_accuracy=95%` or `=0.95`. ValueError says what is wrong."""
     name, equals, value = text.partition("=")
@@ -86,11 +94,8 @@ def parse_bound(text: str, names: Sequence[str]) -> Bound:
         raise ValueError(f"{quoted(text)} is not NAME=SHARE, as in {names[0]}=95%")
     if name not in names:
         raise ValueError(f"unknown objective {quoted(name)}: {', '.join(names)}")
-    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})\s*(%?)\s*", value)
-    least = 2.0
-    if match:
-        least = from_percent(float(match[1])) if match[2] else float(match[1])
-    if least > 1:
+    least = read_share(value)
+    if least is None or least > 1:
         shown = shorten(value, QUOTED_LENGTH)
         raise ValueError(f"{name}={shown}: a share from 0 to 1, or a percentage, as in 95%")
     return Bound(name, least)

@@ -576,7 +576,7 @@ def search_capacity(session: Session, first: Load, document: Document, probed: A
 def try_level(
     session: Session, level: Level, search: capacity.Search, document: Document, probed: Any
 ) -> None:
-    found = send_level(session, level, probed, document)
+    run, found = session.run, send_level(session, level, probed, document)
     figures = document.metrics
     if level.stop_for(Cause.RATE_LIMIT):
         search.is_undecided, search.ended = True, limit_words(level, len(found))
@@ -595,6 +595,8 @@ def try_level(
         is_fair = broken and objectives_at(session, level, found, *fair)[0]
         if why or (broken and not is_fair):
             search.repeat(level.number)
+            if not search.ended:
+                run.note(f"at {level.number:g} this program could not run: it is tried again")
             others = [each for each in document.requests if each["level"] != level.number]
             document.requests = others  # its own say nothing
             return
@@ -603,7 +605,7 @@ def try_level(
             return
         search.trials.append(capacity.Trial(level.number, figures, broken, kept))
         for line in capacity.trial_lines(search.trials[-1]):
-            session.run.say(line)
+            run.say(line)
 
 
 def objectives_at(

@@ -156,11 +156,12 @@ def check_capacity(search: Search) -> Check:
     if kept is None:
         return failed("capacity", f"no level keeps the SLOs: {breaks}", evidence)
     found = f"highest level that keeps the SLOs: {kept.level:g}"
+    if broken is None and search.ended:
+        found = f"the SLOs are kept at {kept.level:g} at least ({words(kept.kept)})"
+        return warned("capacity", f"{found}; {search.ended}", evidence)
     if broken is None:
-        found += f", the highest tried ({words(kept.kept)}); "
-        if search.ended:
-            return warned("capacity", f"{found}{search.ended}", evidence)
-        return passed("capacity", f"{found}--max-level ended the search", evidence)
+        found += f", the highest tried ({words(kept.kept)}); --max-level ended the search"
+        return passed("capacity", found, evidence)
     # of the objectives that it keeps, name those that the next level breaks
     same = {name: text for name, text in kept.kept.items() if name in broken.broken}
     found += f" ({words(same or kept.kept)}); {breaks}"

@@ -689,31 +689,33 @@ def contradictions(
     files: Sequence[ResultFile], one_target: bool, max_span_h: float
 ) -> list[Problem]:
     """What keeps these files from being one test of one deployment."""
-    found = [differing("tool version", [(each, each.tool_version) for each in files])]
+    found = differing("tool version", [(each, each.tool_version) for each in files])
     for fleet in (False, True):
         same_side = [each for each in files if each.kind.fleet is fleet]
         about = same_side if one_target else [e for e in same_side if e.script in LOAD_SCRIPTS]
-        found.append(differing("target", [(each, target_url(each)) for each in about]))
+        found += differing("target", [(each, target_url(each)) for each in about])
         if not fleet:
             models = [(each, each.target.get("model")) for each in about]
-            found.append(differing("model", [(each, str(name)) for each, name in models if name]))
-    return [problem for problem in (*found, too_far_apart(files, max_span_h)) if problem]
+            found += differing("model", [(each, str(name)) for each, name in models if name])
+    apart = too_far_apart(files, max_span_h)
+    return [*found, apart] if apart else found
 
 
 def target_url(file: ResultFile) -> str:
     return shorten(str(file.target.get("url")), 200).rstrip("/")
 
 
-def differing(what: str, values: Sequence[tuple[ResultFile, str]]) -> Problem | None:
-    """The files that say something else than most."""
+def differing(what: str, values: Sequence[tuple[ResultFile, str]]) -> list[Problem]:
+    """The files that say something else than most; those that say the same stand together."""
     said = [value for _, value in values]
-    if len(set(said)) < 2:
-        return None
-    usual = max(dict.fromkeys(said), key=said.count)
-    others = [(file, value) for file, value in values if value != usual]
-    names = ", ".join(f"{file.name}.json" for file, _ in others)
-    here, there = shorten(others[0][1], 80), shorten(usual, 80)
-    return Problem(names, f"contradictory: its {what} is {here}, the others have {there}")
+    usual = max(dict.fromkeys(said), key=said.count, default="")
+    found = []
+    for other in dict.fromkeys(value for value in said if value != usual):
+        names = [f"{file.name}.json" for file, value in values if value == other]
+        whose = "its" if len(names) == 1 else "their"
+        text = f"{whose} {what} is {shorten(other, 80)}, the others have {shorten(usual, 80)}"
+        found.append(Problem(", ".join(names), f"contradictory: {text}"))
+    return found
 
 
 def too_far_apart(files: Sequence[ResultFile], max_span_h: float) -> Problem | None:

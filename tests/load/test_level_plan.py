@@ -269,7 +269,7 @@ def test_the_verdict_names_the_level_the_figures_and_the_next_level() -> None:
 def test_a_search_that_was_ended_is_a_warning_or_undecided() -> None:
     search = Search(1, 64, True, [Trial(4, {}, {}, {"e2e": "fine"})], ended="the time is over")
     check = capacity.check_capacity(search)
-    assert check.status is Status.WARN and "4, the highest tried (fine); the time" in check.detail
+    assert check.status is Status.WARN and "at 4 at least (fine); the time" in check.detail
     search.trials.append(Trial(8, {}, {"requests": "8 of 8 failed"}, {}))
     assert "the levels between were not tried" in capacity.check_capacity(search).detail
     search.is_undecided = True

@@ -361,6 +361,19 @@ def test_one_report_is_about_one_deployment(tmp_path: Path) -> None:
     assert not read_folder(tmp_path, one_target=False).problems
 
 
+def test_each_other_deployment_is_named_with_its_own_files(tmp_path: Path) -> None:
+    def at(url: str) -> dict[str, Any]:
+        return {"target": {"url": url, "model": "sea-7b", "server": None}}
+
+    names = {"cors": "http://a:1", "openai_sdk_test": "http://b:1", "scale_to_zero": "http://a:1"}
+    others = {name: result(name, **at(url)) for name, url in names.items()}
+    found = read_folder(gateway_folder(tmp_path, **others)).problems
+    assert sorted((each.name, each.text.partition(", the others")[0]) for each in found) == [
+        ("openai_sdk_test.json", "contradictory: its target is http://b:1"),
+        ("scale_to_zero.json, cors.json", "contradictory: their target is http://a:1"),
+    ]
+
+
 def test_a_slash_at_the_end_does_not_make_another_target(tmp_path: Path) -> None:
     same = {"url": f"{samples.URL}/", "model": "sea-7b", "server": None}
     assert not problems(gateway_folder(tmp_path), cors=result("cors", target=same))

@@ -234,7 +234,7 @@ def records_of(
     clock: str | None = None,
 ) -> list[Record]:
     """The records of the answers, each with how long this program could not look meanwhile, how
-    much of that was before the first output, and how much in the longest silence.
+    much of that was before the first output and after it, and how much in the longest silence.
 
     `start_ns`: the time that is 0 in them. `times_later`: how to read the `event_ms` of an answer
     when they are asked for. `clock`: what the times of arrival come from.
@@ -256,6 +256,7 @@ def record_of(
         record["event_ms"] = times_later(answer)
     record["starved_ms"] = round(starvation.of(answer), 3)
     record["starved_ttft_ms"] = round(starved_at_first_ms(answer, starvation, clock), 3)
+    record["starved_decode_ms"] = round(starvation.in_decode(answer), 3)
     record["starved_silence_ms"] = round(starvation.in_silence(answer), 3)
     return Record(record)
 

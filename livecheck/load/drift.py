@@ -44,8 +44,8 @@ def trend_metrics(
 ) -> dict[str, dict[str, Any] | None]:
     """How TTFT and decode rate change over the steady window: for each `growth` (a share, over the
     window; of the decode rate negative when it falls), `growth_per_min`, `p` (of the direction in
-    which it gets worse), `requests`, `points` that were tested, `from` and `to` in its own unit.
-    None where that cannot be told.
+    which it gets worse), `requests`, `points` that were tested, `from` and `to` in its own unit, at
+    most as far apart as these points. None where that cannot be told.
 
     prompts: how many are asked in turn; which request had which is not known when several processes
     sent them. The first request of each slot is left out: they begin all at once, in a deployment
@@ -93,27 +93,30 @@ def trend_of(
     trend = find_trend(times, [direction * each for each in logs])
     if trend is None:
         return None
-    log_growth = direction * trend.slope * window.length_ms / 6e4
+    half = direction * trend.slope * window.length_ms / 6e4 / 2
     middle = percentile([value for _, value in told], 50)
+    # a slope of logarithms leads beyond all that was seen where the figure grew as a line
+    begin, end = (min(max(logs), max(min(logs), each)) for each in (-half, half))
+    growth = math.expm1(end - begin)
     return {
-        "growth": round(math.expm1(log_growth), 6),
-        "growth_per_min": round(math.expm1(log_growth) / (window.length_ms / 6e4), 6),
+        "growth": round(growth, 6),
+        "growth_per_min": round(growth / (window.length_ms / 6e4), 6),
         "p": round(p_of(trend, logs, direction), 9),
         "requests": len(series),
         "points": trend.points,
-        "from": round(middle * math.exp(-log_growth / 2), 3),
-        "to": round(middle * math.exp(log_growth / 2), 3),
+        "from": round(middle * math.exp(begin), 3),
+        "to": round(middle * math.exp(end), 3),
     }
 
 
 def value_without_delay(record: Mapping[str, Any], key: str) -> float:
     """The figure, if all the time in which this program could not run was its own delay."""
     first_ms, whole_ms = record["ttft_ms"], record["e2e_ms"] or record["ttft_ms"]
-    own_first_ms = record.get("starved_ttft_ms") or 0.0
     if key == "ttft_ms":
+        own_first_ms = record.get("starved_ttft_ms") or 0.0
         return float(max(LEAST_LEFT * first_ms, first_ms - own_first_ms))
-    own_ms, decode_ms = (record.get("starved_ms") or 0.0) - own_first_ms, whole_ms - first_ms
-    left = 1 - max(0.0, own_ms) / decode_ms if decode_ms > 0 else 1.0
+    own_ms, decode_ms = record.get("starved_decode_ms") or 0.0, whole_ms - first_ms
+    left = 1 - own_ms / decode_ms if decode_ms > 0 else 1.0
     return float(record[key] / max(LEAST_LEFT, left))
 
 

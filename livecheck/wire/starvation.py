@@ -166,6 +166,16 @@ class Starvation:
         lag_ms = client_lag_ms([answer])
         return max(self.between_ms(begun, ended + int(lag_ms * 1e6)), lag_ms)
 
+    def in_decode(self, answer: Timed) -> float:
+        """How much of that was after the first output, in ms: a stream may have waited for minutes
+        before it, and this program with it. When exactly is known to a tick."""
+        first, ended = answer.first_output_ns, answer.ended_ns
+        if first is None or ended is None:
+            return 0.0
+        lag_ms = client_lag_ms([answer])
+        begun = first - int(TICK_S * 1e9)
+        return min(self.of(answer), max(lag_ms, self.between_ms(begun, ended + int(lag_ms * 1e6))))
+
     def in_silence(self, answer: Timed) -> float:
         """How long this program could not look in the longest silence of an answer, in ms."""
         found = answer.silence

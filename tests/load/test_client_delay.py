@@ -122,6 +122,20 @@ def test_by_the_kernels_time_a_first_output_is_late_by_no_more_than_was_lost() -
     assert starved_at_first_ms(found, Starvation.found_elsewhere([]), KERNEL_CLOCK) == 0
 
 
+def test_what_was_lost_before_the_first_output_is_not_lost_of_the_others() -> None:
+    text, last = event({"content": "a"}), event({}, "stop") + b"data: [DONE]\n\n"
+    pieces = [(60, text), (120, text + last)]
+    found = answer(200, EVENTS, request=CHAT, pieces=pieces, spent_ms=120)
+    begun, first = found.begun_ns, found.first_output_ns
+    assert begun and first
+    before = (begun + 10**6, begun + 5 * 10**6)
+    after = (first + 20 * 10**6, first + 50 * 10**6)
+    for spans, lost in (([before], 0), ([before, after], 30)):
+        (record,) = records_of([found], begun, Starvation.found_elsewhere(spans))
+        assert record["starved_decode_ms"] == lost
+        assert record["starved_ms"] == lost + 4
+
+
 def test_a_fair_throughput_is_that_of_the_time_in_which_the_client_ran() -> None:
     stream = in_groups(1, 19, gap_ms=10, lag_ms=0)
     found = records_of([stream], stream.begun_ns or 0, Starvation.found_elsewhere([]))

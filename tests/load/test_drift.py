@@ -180,8 +180,11 @@ def test_a_rate_that_may_be_this_programs_own_is_not_accused() -> None:
     rows = records_of_level(60, pace=growth(0.5, 60))
     assert check(figures_of(rows)).status is Status.WARN
     for index, row in enumerate(rows):
-        row["starved_ms"] = index / 60 * 0.5 * TPOT_MS * TOKENS
+        row["starved_ms"] = row["starved_decode_ms"] = index / 60 * 0.5 * TPOT_MS * TOKENS
     assert check(figures_of(rows)).status is Status.SKIP
+    for row in rows:  # it could not run while it waited for the first token
+        row["starved_decode_ms"] = 0.0
+    assert check(figures_of(rows)).status is Status.WARN
 
 
 def test_both_figures_share_the_error() -> None:
@@ -213,6 +216,9 @@ def test_a_rate_above_the_capacity_has_no_steady_state() -> None:
     figures["steady"] = steady_metrics(rows, window, figures)
     figures["steady"]["trend"] = trend_metrics(rows, window, 1000, True)
     assert "TTFT grew" in check(figures).detail
+    trend = figures["steady"]["trend"]["ttft_ms"]
+    assert rows[0]["ttft_ms"] <= trend["from"] < trend["to"] <= rows[-1]["ttft_ms"]
+    assert trend["growth"] == pytest.approx(trend["to"] / trend["from"] - 1, rel=1e-3)
 
 
 @pytest.mark.parametrize("late", ["lag_ms", "send_lag_ms"])

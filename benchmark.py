@@ -588,6 +588,8 @@ def try_level(
     if not (level.stop_for(Cause.RATE_LIMIT) or level.stop_for(Cause.TIME)):
         broken, kept = objectives_at(session, level, found, figures)
         why = own_doing_at(session, broken, found, figures)
+        if not broken and client_delay.asked_for_less(figures):
+            why = client_bound.words(figures)
         if why and figures["client"]["processes_needed"]:
             search.is_undecided, search.ended = True, f"at {level.number:g} {why}"
             return

@@ -17,7 +17,7 @@ from livecheck.wire.metrics import Objective
 
 DOUBLINGS = 6  # of the first level, without --max-level
 RESOLUTION = 0.05  # share of the level: a finer result would be noise
-MOST_REPEATS = 2  # of levels that only this program itself broke
+MOST_REPEATS = 2  # of levels that this program itself broke, or did not put their load on
 LOWEST = 1 / 16  # share of the first rate: the lowest that is tried when the first is too much
 
 
@@ -41,7 +41,7 @@ class Search:
     trials: list[Trial] = field(default_factory=list)
     ended: str | None = None  # why it ended early
     is_undecided: bool = False  # it ended where nothing could be told, as at the key's rate limit
-    repeats: int = 0  # of a level that only this program's own delay broke
+    repeats: int = 0  # of levels that say nothing, because of this program's own delay
 
     @property
     def unit(self) -> str:
@@ -70,8 +70,8 @@ class Search:
         }
 
     def repeat(self, level: float) -> None:
-        """A level was broken by nothing but this program's own delay: it says nothing. It is tried
-        again, as long as it is not too often."""
+        """A level was broken by nothing but this program's own delay, or had fewer requests in
+        flight because of it: it says nothing. It is tried again, as long as it is not too often."""
         self.repeats += 1
         if self.repeats > MOST_REPEATS:
             self.ended = (

@@ -33,6 +33,7 @@ OTHERS_SHARE = 0.1  # starved, of the level; above it, others had the processor
 # programs beside it on two cores waits for a processor for less: 2 to 9 % were measured, and 19 %
 # once with five others.
 MOST_STARVED_SHARE = 0.2
+LEAST_STARVED_MS = 100.0  # one wait is a large share of a level that lasts some milliseconds
 THROUGHPUTS = ("output_tokens_per_s", "requests_per_s", "goodput_per_s")
 
 WORTH_A_WORD = 0.01  # share of a level
@@ -304,6 +305,16 @@ def told_of(client: Mapping[str, Any], is_bound: bool) -> tuple[str, dict[str, A
     evidence |= {key: client[key] for key in ("starved_ms", "processes", "processes_needed")}
     what = "merged events" if is_bound else "brought several events"
     return f"lag p99 {lag:.2f} ms, {plural(merged, 'read')} {what}{starved_words(client)}", evidence
+
+
+def asked_for_less(figures: Mapping[str, Any]) -> bool:
+    """Whether a closed loop had fewer requests in flight than it asks for, for a noticeable part of
+    it, because this program could not run. That such a level keeps a bound says nothing. In an open
+    loop it does, because times count from when a request was due."""
+    client = figures["client"]
+    is_starved = client["starved_share"] > MOST_STARVED_SHARE
+    long_enough = client["starved_ms"] > LEAST_STARVED_MS
+    return bool(figures["load_model"] == "closed loop" and is_starved and long_enough)
 
 
 def starved_words(client: Mapping[str, Any]) -> str:

@@ -213,10 +213,18 @@ def undecided_words(wanted: metrics.Objective, value: float, bound: str, why: st
     return f"cannot tell: {measured.strip()} (expected {bound}){why}"
 
 
-def values_of(wanted: metrics.Objective, found: Records) -> list[float]:
-    """What each request reached, of a bound for every request."""
-    values = [wanted.value_of(record) for record in succeeded(found)] if wanted.per_request else []
-    return [each for each in values if each is not None]
+def values_of(wanted: metrics.Objective, found: Records) -> list[float | None]:
+    """What each request reached, of a bound for every request; None where it reached nothing, so
+    that it has not kept the bound."""
+    return [wanted.value_of(record) for record in judged(wanted, found)]
+
+
+def judged(wanted: metrics.Objective, found: Records) -> Records:
+    """The requests that a bound for every request is about, and that tell whether they keep it."""
+    good = succeeded(found) if wanted.per_request else []
+    if wanted.name != "e2e":  # where nothing is shown there is no such figure
+        good = [record for record in good if not is_silent(record)]
+    return [record for record in good if not wanted.is_unknown(record)]
 
 
 def reached(wanted: metrics.Objective, figures: dict[str, Any], found: Records) -> float | None:
@@ -224,11 +232,8 @@ def reached(wanted: metrics.Objective, figures: dict[str, Any], found: Records) 
     that tell it."""
     if not wanted.per_request:
         return wanted.value(figures)
-    good = succeeded(found)
-    if wanted.name != "e2e":  # where nothing is shown there is no such figure
-        good = [record for record in good if not is_silent(record)]
-    good = [record for record in good if not wanted.is_unknown(record)]
-    return sum(wanted.holds(wanted.value_of(r)) for r in good) / len(good) if good else None
+    values = values_of(wanted, found)
+    return sum(map(wanted.holds, values)) / len(values) if values else None
 
 
 def unknown_words(

@@ -44,20 +44,24 @@ def advice(figures: Mapping[str, Any]) -> str:
 
 
 def may_be_own_doing(
-    wanted: Objective, figures: Mapping[str, Any], value: float | None, values: Sequence[float] = ()
+    wanted: Objective,
+    figures: Mapping[str, Any],
+    value: float | None,
+    values: Sequence[float | None] = (),
 ) -> bool:
     """Whether a bound that a client-bound level misses may be missed by this program's own delay.
 
-    `values`: of a bound for every request, those of the requests. Errors are the server's. Times
-    get longer by a delay; rates get lower by its share of the time in which the tokens came.
+    `values`: of a bound for every request, those of the requests; None for one that has no such
+    figure, which no delay explains. Errors are the server's. Times get longer by a delay; rates get
+    lower by its share of the time in which the tokens came.
     """
-    if wanted.name == "error_rate" or not is_client_bound(figures):
+    if wanted.name == "error_rate" or not is_client_bound(figures) or None in values:
         return False
     own = figures["client"].get("own_delay_ms")
     if not isinstance(own, (int, float)):
         return True
     delay_ms = LOOKS * own + (_late_ms(figures) if wanted.name in SCALARS else 0.0)
-    own_values = values if wanted.per_request else () if value is None else (value,)
+    own_values = [each for each in (values if wanted.per_request else (value,)) if each is not None]
     if wanted.upper:
         without = [each - delay_ms for each in own_values]
     else:

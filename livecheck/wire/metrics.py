@@ -17,7 +17,7 @@ from typing import Any
 from livecheck.core.json_value import QUOTED_LENGTH, quoted
 from livecheck.core.text import shorten
 from livecheck.wire import silence, speculation, thinking_figures
-from livecheck.wire.decode_figures import NO_OUTPUT, NO_RATE
+from livecheck.wire.decode_figures import NO_OUTPUT, NO_RATE, ONE_ARRIVAL
 from livecheck.wire.output_arrivals import read_arrivals
 from livecheck.wire.shares import from_percent
 
@@ -295,8 +295,11 @@ class Objective:
         missing = sum(count for reason, count in reasons.items() if reason != NO_OUTPUT)
         if not missing or self.key not in (*RATES, *OF_RATES):
             return None
-        is_rare = self.key in RATES and 2 * missing > figures["succeeded"]
-        return no_rate_words(figures) if is_rare or self.value(figures) is None else None
+        value = self.value(figures)
+        if self.key == "itl_ms":  # of what came in one arrival there is no gap; others have some
+            missing = reasons.get(ONE_ARRIVAL, 0) if value is None or self.holds(value) else 0
+        is_rare = self.key in (*RATES, "itl_ms") and 2 * missing > figures["succeeded"]
+        return no_rate_words(figures) if is_rare or value is None else None
 
     def _why_steps(self, figures: Mapping[str, Any]) -> str | None:
         """Why the time of a step breaks a bound that the time of a token may keep; None when it

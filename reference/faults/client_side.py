@@ -47,6 +47,7 @@ async def answer_late(handler: Handler, request: web.BaseRequest) -> web.StreamR
 cannot_run = befalls(REFERENCE_CANNOT_RUN=SHARE)
 
 LEVEL = ("--inference-only", "--requests", "6", "--max-tokens", "32", "--timeout", "10")
+FEW = ("--inference-only", "--requests", "4", "--max-tokens", "16", "--timeout", "10")
 SHORT_LEVEL = ("--inference-only", "--requests", "5", "--max-tokens", "8", "--timeout", "10")
 OF_C1 = "thresholds:c=1"
 TOKENS = ("--max-tokens", "16")
@@ -81,6 +82,14 @@ ROWS: tuple[Fault, ...] = (
         check="slo:e2e_p50",
         status="SKIP",
         arguments=(*LEVEL, "--slo", "e2e_p50=150ms"),
+        says="this program could not run",
+    ),
+    _starved(
+        "client-starved-capacity",
+        f"{BUSY}, so that a level has fewer requests in flight than it asks for",
+        check="capacity",
+        status="SKIP",
+        arguments=(*FEW, "--find-capacity", "--slo", "ttft_p50=10s", "--max-level", "2"),
         says="this program could not run",
     ),
     _report(

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .answers import APP, instead
+from .conditions import only
 from .fault import Fault, Install, SoundVariant
 from .planting import all_of, on_events
 from .streams import Events, as_event, content, in_groups, payload, with_content
@@ -21,6 +22,8 @@ from .thinking import in_whole_answers, some_thoughts
 BENCHMARK, SDK = "benchmark.py", "test_openai_sdk.py"
 HIDDEN_TOKENS = 400
 PROMPT_TOKENS = 300
+WHOLE = 1_000_000  # bytes: more than a stream has
+ITL_LEVEL = ("--inference-only", "--requests", "6", "--max-tokens", "32", "--timeout", "10")
 
 
 # --- held back in blocks
@@ -237,6 +240,17 @@ ROWS: tuple[Fault, ...] = (
         "large-events",
         "an event of a stream has the text of 24 tokens",
         install=on_events(joined(24)),
+    ),
+    Fault(
+        "most-held-back",
+        "two of three streams come at once at their end, so that they have no gaps to judge",
+        BENCHMARK,
+        "slo:itl_p99",
+        only(lambda asked: asked.number % 3, on_events(in_blocks(WHOLE))),
+        "SKIP",
+        options={"itl_ms": 5},
+        arguments=(*ITL_LEVEL, "--slo", "itl_p99=100ms"),
+        says="all output came in one arrival",
     ),
     _tokens(
         "hidden-tokens",

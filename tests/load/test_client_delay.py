@@ -12,6 +12,7 @@ from helpers.scripts import load_script
 from livecheck.core.checks import Status
 from livecheck.load.client_delay import (
     arrival_gap_ms,
+    asked_for_less,
     cleared,
     client_metrics,
     exceeds,
@@ -54,6 +55,22 @@ def test_lags_are_noticeable_when_they_are_a_part_of_the_figure() -> None:
     assert not exceeds([0.1] * 100, median_ms=20)
     assert not exceeds([], median_ms=20)
     assert not exceeds([5.0], median_ms=None)
+
+
+@pytest.mark.parametrize(
+    ("load_model", "starved_share", "starved_ms", "asked_less"),
+    [
+        ("closed loop", 0.6, 600.0, True),
+        ("closed loop", 0.1, 600.0, False),
+        ("closed loop", 0.6, 5.0, False),  # of a level of a few milliseconds
+        ("open loop", 0.6, 600.0, False),
+    ],
+)
+def test_a_level_with_fewer_requests_than_it_asks_for(
+    load_model: str, starved_share: float, starved_ms: float, asked_less: bool
+) -> None:
+    client = {"starved_share": starved_share, "starved_ms": starved_ms}
+    assert asked_for_less({"load_model": load_model, "client": client}) == asked_less
 
 
 def test_events_that_the_server_sends_together_do_not_bind_the_client() -> None:

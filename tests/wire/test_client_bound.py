@@ -85,6 +85,9 @@ def test_of_a_bound_for_every_request_each_of_them_counts() -> None:
     every = parse_objective("ttft=100ms")
     assert client_bound.may_be_own_doing(every, level(), 0.5, [90.0, 115.0])
     assert not client_bound.may_be_own_doing(every, level(), 0.5, [90.0, 125.0])
+    assert not client_bound.may_be_own_doing(
+        every, level(), 0.5, [90.0, None]
+    )  # no delay does that
 
 
 @pytest.mark.parametrize(

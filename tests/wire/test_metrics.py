@@ -145,6 +145,18 @@ def test_every_known_objective_can_be_given_and_read_back(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("in_one_arrival", "p99_ms", "is_unknown"),
+    [(5, 20.0, False), (6, 20.0, True), (6, 90.0, False), (10, None, True)],
+)
+def test_gaps_of_fewer_than_half_of_the_answers_do_not_show_that_a_bound_is_kept(
+    in_one_arrival: int, p99_ms: float | None, is_unknown: bool
+) -> None:
+    figures = {"succeeded": 10, "no_rate": {"one_arrival": in_one_arrival, "uneven_blocks": 4}}
+    why = parse_objective("itl_p99=50ms").why_unknown(figures | {"itl_ms": {"p99": p99_ms}})
+    assert (why is not None) == is_unknown
+
+
+@pytest.mark.parametrize(
     ("text", "limit", "upper"),
     [
         ("ttft_p50=500ms", 500, True),

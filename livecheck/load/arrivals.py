@@ -15,11 +15,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from livecheck.core.options import MOST
+from livecheck.core.text import shorten
+
 POISSON, CONSTANT = "poisson", "constant"
 CHAT, RESPONSES, EMBEDDINGS = "chat", "responses", "embeddings"  # endpoints that are measured
 # The seed of a typical pattern: its first 5, 10 … 1,000 arrivals take as long as they should within
 # 8 %, and at 80 % of the capacity of a queue they wait as long as the theory says, within 11 %.
 SEED = 2322
+MOST_BYTES = 1 << 30  # of a file of prompts; a device may have no end
 
 Messages = Sequence[dict[str, Any]]
 
@@ -151,9 +155,13 @@ def read_prompts(path: Path) -> list[Prompt]:
     ValueError says which line is wrong, and why.
     """
     try:
-        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"{path} has more than {MOST_BYTES >> 20} MB")
+    lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     if not lines[-1].strip():
         lines.pop()  # there is nothing behind the end of the last line
     if not lines:
@@ -185,11 +193,14 @@ def read_object(text: str) -> Prompt:
         raise ValueError("it is not a JSON object")
     messages, most = fields.get("messages"), fields.get("max_tokens")
     if others := sorted(set(fields) - {"messages", "max_tokens"}):
-        raise ValueError(f"{others[0]} cannot be sent: only messages and max_tokens can")
+        raise ValueError(
+            f"{shorten(others[0], 40)} cannot be sent: only messages and max_tokens can"
+        )
     if not (isinstance(messages, list) and messages):
         raise ValueError("messages must be a list with a message in it")
     if not all(isinstance(each, dict) and isinstance(each.get("role"), str) for each in messages):
         raise ValueError("each message must be an object with a role")
-    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
-        raise ValueError("max_tokens must be a whole number of at least 1")
+    is_count = isinstance(most, int) and not isinstance(most, bool) and 1 <= most <= MOST
+    if most is not None and not is_count:
+        raise ValueError(f"max_tokens must be a whole number from 1 to {MOST}")
     return Prompt(messages, most)

@@ -16,7 +16,7 @@ import pytest
 
 import benchmark
 from common import Status
-from livecheck.load import capacity, gateway_cost
+from livecheck.load import arrivals, capacity, gateway_cost
 from livecheck.load.arrivals import (
     CONSTANT,
     POISSON,
@@ -122,8 +122,13 @@ GOOD = '{"messages": [{"role": "user", "content": "Hi"}]}'
         ('{"messages": [{"content": "Hi"}]}', "line 1: each message"),
         (GOOD.replace("}]}", '}], "max_tokens": 0}'), "line 1: max_tokens"),
         (GOOD.replace("}]}", '}], "max_tokens": true}'), "line 1: max_tokens"),
+        (GOOD.replace("}]}", '}], "max_tokens": 1%s}' % ("0" * 400)), "line 1: max_tokens"),
         (GOOD.replace("}]}", '}], "max_tokens": "9"}'), "line 1: max_tokens"),
         (GOOD.replace("}]}", '}], "temperature": 0}'), "line 1: temperature cannot be sent"),
+        (
+            GOOD.replace("}]}", '}], "%s": 0}' % ("a b" * 9999)),
+            r"line 1: a ba b.{20,40}\.\.\. cannot be",
+        ),
     ],
 )
 def test_a_broken_prompt_file_names_the_line(content: str | bytes, words: str) -> None:
@@ -135,6 +140,12 @@ def test_a_prompt_file_that_is_not_there_or_no_file() -> None:
     for path in (Path("nothing"), Path(".")):
         with pytest.raises(ValueError, match="cannot read"):
             read_prompts(path)
+
+
+def test_a_prompt_file_without_an_end_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrivals, "MOST_BYTES", 1 << 20)
+    with pytest.raises(ValueError, match="/dev/zero has more than 1 MB"):
+        read_prompts(Path("/dev/zero"))
 
 
 def test_the_unique_line_begins_the_first_text() -> None:

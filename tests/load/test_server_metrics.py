@@ -279,3 +279,19 @@ def test_a_level_of_many_hours_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
         read(is_last=True)
         times = [at_ns for at_ns, _ in watch.watched.readings]
     assert len(times) <= 6 and times == sorted(times)
+
+
+def test_the_use_of_a_cache_is_shown_as_percentages_of_so_many_readings() -> None:
+    read = watched((9.9, lines(0)), (10.5, lines(2)), (11.5, lines(4)), (12.2, lines(0)))
+    figures = {"server_metrics": server_figures(read, 10 * SECOND_NS)}
+    nothing = {"mean": None, "p50": None, "n": 0}
+    shown = server_metrics.server_lines(figures, {"ttft_ms": nothing})
+    row = next(line for line in shown if "cache in use [%]" in line)
+    assert row.replace("cache in use [%]", "").split()[:2] == ["2", "30.00"]
+
+
+def test_readings_that_nothing_can_be_taken_from_are_failed_ones() -> None:
+    read = watched((9.9, lines(0)), (10.5, b"vllm:num_requests_running x"), (12.2, lines(0)))
+    read.failed = 2
+    found = server_figures(read, 10 * SECOND_NS)
+    assert (found["readings"], found["failed_readings"]) == (3, 3)

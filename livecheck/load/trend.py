@@ -144,7 +144,7 @@ def autocorrelations(values: Sequence[float]) -> Iterator[float]:
 
 def ranks(values: Sequence[float]) -> list[float]:
     """1 for the smallest; equal values share the mean of their ranks."""
-    order = sorted(range(len(values)), key=lambda place: values[place])
+    order = sorted(range(len(values)), key=values.__getitem__)
     found = [0.0] * len(values)
     bounds = [0, *(n for n, (a, b) in enumerate(pairwise(order), 1) if values[a] < values[b])]
     for begin, end in pairwise([*bounds, len(values)]):

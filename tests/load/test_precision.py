@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from statistics import median
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from livecheck.load.precision import (
     parse_share,
     words_of,
 )
-from tests.tools.power_of_load import stops_at
+from tests.tools.power_of_load import Course, stops_at, wander
 
 
 def answer(ttft_ms: float | None = 100.0, rate: float | None = 50.0, **more: Any) -> dict[str, Any]:
@@ -66,6 +67,20 @@ def test_values_that_resemble_each_other_count_for_fewer() -> None:
     free = lognormal(640, 0.1)
     assert inflation(free, 100.0) < 2 < 5 < inflation(alike, 100.0)
     assert inflation([100.0] * 640, 100.0) == 1, "all are equal"
+
+
+def test_rounds_that_wander_count_for_as_few_as_they_should() -> None:
+    """Rounds of 8 that depend on the one before by 0.9: the variance of the number above the median
+    is 106 times that of independent answers. The autocorrelations of "above or not" are those of
+    a normal process: 2 / pi * asin(r)."""
+    above = (2 / math.pi * math.asin(0.9**lag) for lag in range(1, 200))
+    true, chance, found = 8 * (1 + 2 * sum(above)), random.Random(3), []
+    for _ in range(60):
+        following = wander(chance, 0.9)
+        values = [each for _ in range(48) for each in [following()] * 8]
+        found.append(inflation(values, median(values)))
+    assert true == pytest.approx(106.2, abs=0.1)
+    assert true < median(found) < 2.5 * true
 
 
 def test_equal_values_are_exact_at_the_first_look() -> None:
@@ -130,10 +145,16 @@ def test_a_level_that_ends_before_says_how_exact_it_is_and_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("slots", "memory", "is_shared"), [(1, 0.0, False), (1, 0.8, False), (8, 0.5, True)]
+    "course",
+    [
+        Course(1, 0.08, memory=0.0),
+        Course(1, 0.08, memory=0.8),
+        Course(8, 0.08, memory=0.5, alike=8),
+        Course(8, 0.025, memory=0.9, alike=8),
+    ],
 )
-def test_the_true_median_is_in_the_interval(slots: int, memory: float, is_shared: bool) -> None:
+def test_the_true_median_is_in_the_interval(course: Course) -> None:
     """The bar is 94 %; of 100 levels 88 or fewer are rarer than one in a hundred then."""
     chance, count = random.Random(11), 100
-    ends = [stops_at(chance, slots, 0.08, memory, is_shared, 6000) for _ in range(count)]
+    ends = [stops_at(chance, course, 12_000) for _ in range(count)]
     assert sum(bool(is_right) for _, is_right in ends) > 88

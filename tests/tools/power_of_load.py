@@ -10,12 +10,14 @@ import heapq
 import math
 import random
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from livecheck.load.drift import FIGURES, is_drift, trend_metrics
 from livecheck.load.precision import Precision
 from livecheck.load.steady import steady_metrics, window_of
-from livecheck.wire.metrics import level_metrics
+from livecheck.wire.metrics import level_metrics, percentile
 
 TTFT_MS, TPOT_MS, TOKENS = 200.0, 20.0, 5
 NOISE = 0.15
@@ -87,38 +89,61 @@ def share(outcomes: Sequence[bool | None]) -> str:
     return f"{sum(known) / len(known):6.1%}" if known else f"{'-':>6}"
 
 
-def print_precision(levels: int) -> None:
-    """How many answers --precision 5% takes, and how often the true median is in its interval."""
-    chance, most = random.Random(2), 20_000
-    print(f"{levels} levels a row, at most {most:,} answers; the true median in the interval:\n")
-    print("slots  noise  memory  shared  median of answers  not reached  coverage")
-    for slots, noise, memory, is_shared in CASES:
-        ends = [stops_at(chance, slots, noise, memory, is_shared, most) for _ in range(levels)]
-        done = [is_right for _, is_right in ends if is_right is not None]
-        count = sorted(count for count, _ in ends)[levels // 2]
-        right = f"{sum(done) / len(done):8.1%}" if done else f"{'-':>8}"
-        row = f"{slots:5}  {noise:5.0%}  {memory:6.1f}  {'yes' if is_shared else 'no':>6}"
-        print(f"{row}  {count:17,}  {1 - len(done) / levels:11.1%}  {right}", flush=True)
+@dataclass(frozen=True)
+class Course:
+    """How the TTFT of a level goes. noise: the sigma of its logarithm; alike: so many requests in
+    turn share a state, which resembles the state before by `memory`; own: the share of the variance
+    that is each request's own."""
+
+    slots: int
+    noise: float
+    memory: float
+    alike: int = 1
+    own: float = 0.0
 
 
-CASES = tuple(
-    (slots, noise, memory, is_shared)
-    for slots, is_shared in ((1, False), (8, False), (8, True))
+COURSES = tuple(
+    Course(slots, noise, memory, alike, own)
+    for slots, alike, own in ((1, 1, 0.0), (8, 1, 0.0), (8, 8, 0.0), (1, 1, 0.5), (8, 8, 0.5))
     for noise in (0.05, 0.1, 0.3)
     for memory in (0.0, 0.5, 0.8, 0.9)
+    if memory or not own or alike > 1
 )
+MOST = 20_000  # answers of a simulated level
 
 
-def stops_at(
-    chance: random.Random, slots: int, noise: float, memory: float, is_shared: bool, most: int
-) -> tuple[int, bool | None]:
+def print_precision(levels: int) -> None:
+    """How many answers --precision 5% takes, and how often the true median is in its interval.
+
+    The chance of each row begins with a fixed seed, so that two versions see the same levels.
+    """
+    print(f"{levels} levels a row, at most {MOST:,} answers; the true median in the interval:\n")
+    print("slots  alike  own  noise  memory  answers p50     p90  not reached  coverage")
+    with ProcessPoolExecutor() as pool:
+        found = pool.map(ends_of, COURSES, [levels] * len(COURSES))
+        for course, ends in zip(COURSES, found, strict=True):
+            done = [is_right for _, is_right in ends if is_right is not None]
+            p50, p90 = (percentile([count for count, _ in ends], each) for each in (50, 90))
+            right = f"{sum(done) / len(done):8.1%}" if done else f"{'-':>8}"
+            row = f"{course.slots:5}  {course.alike:5}  {course.own:3.0%}  {course.noise:5.0%}"
+            row += f"  {course.memory:6.1f}  {p50:11,.0f}  {p90:6,.0f}"
+            print(f"{row}  {1 - len(done) / levels:11.1%}  {right}", flush=True)
+
+
+def ends_of(course: Course, levels: int) -> list[tuple[int, bool | None]]:
+    chance = random.Random(2)
+    return [stops_at(chance, course) for _ in range(levels)]
+
+
+def stops_at(chance: random.Random, course: Course, most: int = MOST) -> tuple[int, bool | None]:
     """After how many answers a level of --precision 5% ends, and whether the true median is in its
-    interval; None when it does not end. `is_shared`: all that run at once are alike."""
-    following, judge, state = wander(chance, memory), Precision(0.05, slots), 0.0
+    interval; None when it does not end."""
+    following, judge, state = wander(chance, course.memory), Precision(0.05, course.slots), 0.0
+    common, own = course.noise * math.sqrt(1 - course.own), course.noise * math.sqrt(course.own)
     for index in range(most):
-        if not is_shared or index % slots == 0:
-            state = following()
-        ttft_ms = TTFT_MS * math.exp(noise * state)
+        if index % course.alike == 0:
+            state = common * following()
+        ttft_ms = TTFT_MS * math.exp(state + (chance.gauss(0, own) if own else 0.0))
         judge.add({"error": None, "ttft_ms": ttft_ms, "tokens_per_s": 50.0})
         if judge.is_reached:
             found = judge.found["ttft_ms"]

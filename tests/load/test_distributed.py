@@ -234,10 +234,12 @@ def test_the_steady_window_of_workers_is_the_time_that_all_of_them_share() -> No
     found = whole_test()
     late = [request(n, sent_ms=210.0 * n + 100, ended_ms=210.0 * n + 310) for n in range(3)]
     both = [{**each, "index": n} for n, each in enumerate([*map(request, range(4)), *late])]
-    found.take("c", says(HELLO, model="m"), 0.0)
+    found.take("c", says(HELLO, model="m"), 2.0)
     found.take("c", says(RECORDS, 7, records=both), 5.0)
     found.take("c", says(END, 7, client=CLIENT), 10.0)
-    steady = distributed.figures_of(found, 4, [])["steady"]
+    figures = distributed.figures_of(found, 4, [])
+    assert [each["heard_s"] for each in figures["workers"]] == [10, 10, 8]
+    steady = figures["steady"]
     assert (steady["start_ms"], steady["end_ms"]) == (99.9, 730)  # connecting takes 0.1 ms
     assert steady["share"] == pytest.approx(630.1 / 840, abs=1e-3)
     assert steady["requests"] == 4 + 4 + 5

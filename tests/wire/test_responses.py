@@ -248,3 +248,21 @@ def test_an_item_that_was_never_added_is_not_said_to_be_over() -> None:
     assert "response.output_text.delta is about an item that was not added (3 times)" in found
     assert "comes after the item was done" not in found
     assert read_events(events).told(TEXT) == " wave after wave"
+
+
+def test_of_many_different_problems_some_are_kept() -> None:
+    """Each has a count; a stream may have as many kinds of events as it has events."""
+    odd = [{"type": f"response.x{n % 500}", "sequence_number": 100 + n} for n in range(1000)]
+    found = read_events([*text(), *odd])
+    assert len(found.problems) == 20
+    assert found.problems[0] == "response.x0 comes after the end (response.completed) (2 times)"
+
+
+def test_an_event_without_a_type_is_an_error_only_if_it_has_one() -> None:
+    events = text()
+    nameless = {"sequence_number": 1.5}
+    assert read_events([*events[:2], nameless, *events[2:]]).error is None
+    failed = {"sequence_number": 1.5, "error": {"message": "out of memory"}}
+    assert read_events([*events[:2], failed, *events[2:]]).error == "out of memory"
+    named = {"type": "response.in_progress", "sequence_number": 1.5, "error": {"message": "no"}}
+    assert read_events([*events[:2], named, *events[2:]]).error is None

@@ -266,3 +266,17 @@ def test_an_event_without_a_type_is_an_error_only_if_it_has_one() -> None:
     assert read_events([*events[:2], failed, *events[2:]]).error == "out of memory"
     named = {"type": "response.in_progress", "sequence_number": 1.5, "error": {"message": "no"}}
     assert read_events([*events[:2], named, *events[2:]]).error is None
+
+
+def test_a_stream_is_read_as_one_of_chat_completions_is() -> None:
+    body = b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in text())
+    found = response_stream.read_stream("text/event-stream", body)
+    assert (found.complaints, found.form, found.finish_reason) == ([], [], "stop")
+    assert found.usage is not None and found.usage["completion_tokens"] == 2
+    cut = response_stream.read_stream(
+        None, body[: body.index(b'data: {"type": "response.completed')]
+    )
+    kinds = {each.kind: each.text for each in cut.complaints}
+    assert kinds["no_finish_reason"] == "there is no response.completed at the end"
+    assert kinds["content_type"] == "Content-Type is missing"
+    assert cut.finish_reason is None and cut.usage is None

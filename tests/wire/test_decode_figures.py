@@ -100,3 +100,19 @@ def test_why_there_is_no_rate() -> None:
     hidden = figures([200.0 * n for n in range(1, 41)], 1500)
     assert hidden["no_rate"] == WRONG_COUNT
     assert hidden["tokens_per_s"] is hidden["tpot_ms"] is hidden["shown_tokens"] is None
+
+
+@pytest.mark.parametrize(("tokens", "first"), [(20, 1), (24, 1), (30, 12)])
+def test_tokens_are_shared_by_events_unless_an_event_holds_several(tokens: int, first: int) -> None:
+    """The first of 20 events has 96 of the 248 bytes."""
+    found = figures([10.0 * n for n in range(20)], tokens, sizes=[96, *[8] * 19])
+    assert found["first_tokens"] == first
+
+
+def test_the_cached_tokens_of_usage_count_before_those_of_timings() -> None:
+    usage = {"completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 0}}
+    stream = sse.Stream(usage=usage, timings={"cache_n": 7}, text="word" * 4)
+    stream.output_ns, stream.output_sizes = [0, 10**7, 2 * 10**7, 3 * 10**7], [4] * 4
+    assert decode_figures(stream, [0.0, 10.0, 20.0, 30.0])["cached_tokens"] == 0
+    stream.usage = {"completion_tokens": 4}
+    assert decode_figures(stream, [0.0, 10.0, 20.0, 30.0])["cached_tokens"] == 7

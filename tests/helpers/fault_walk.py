@@ -128,12 +128,10 @@ def with_fault(fault: Fault, folder: Path, strictly: bool = True) -> Outcome:
         if fault.measured_by:
             return timed(lambda: report_on(fault, deployment, folder / "results"))
         outcome = timed(lambda: check_with(fault.script, deployment, folder / "results", *given))
-        if fault.status != "WARN" or not strictly:
-            return outcome
-        if "asleep" not in fault.options and fault.script != "test_rate_limit.py":
-            outcome.strict = check_strictly(fault, deployment, folder, given)
-            return outcome
-    # The first run has woken the deployment, or used up the limit: the second one needs another.
+    if fault.status != "WARN" or not strictly:
+        return outcome
+    # The first run has woken the deployment, used up the limit, or met what comes only once: the
+    # second one needs another.
     with faulty(fault) as deployment:
         outcome.strict = check_strictly(fault, deployment, folder, given)
         return outcome

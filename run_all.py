@@ -50,7 +50,7 @@ from pathlib import Path
 from typing import Any
 
 from livecheck.core.checks import Exit, worst
-from livecheck.core.credentials import check_token
+from livecheck.core.credentials import check_token, token_of_stdin
 from livecheck.core.json_value import quoted
 from livecheck.core.options import (
     Parser,
@@ -229,9 +229,7 @@ def read_token(args: argparse.Namespace) -> None:
     """--token - is read here, once, for all scripts."""
     if args.token is not None:
         source = "standard input" if args.token == "-" else "--token"
-        token = args.token
-        if token == "-":
-            token = sys.stdin.readline() if sys.stdin else ""
+        token = token_of_stdin() if args.token == "-" else args.token
         args.token = check_token(token.strip(), source)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import sys
 from collections.abc import Sequence
 
 from livecheck.core.command_output import Command, NoOutput
@@ -12,6 +13,7 @@ from livecheck.core.late_pattern import late_pattern
 from livecheck.core.redaction import REDACTED, Secrets
 
 TOKEN_BINARY_TIMEOUT_S = 30.0
+MAX_LINE = 64 << 10  # characters of a token that is read from a line; a JWT has some thousands
 MAX_LAST_WORDS = 4000  # characters of its stderr that are looked through
 HARMLESS = late_pattern(r"(?!sk-|eyJ)(.{0,20}|[a-z_]+(=.{0,20})?)")  # certainly no credential
 LIKE_A_JWT = late_pattern(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")  # its header is a JSON object in base64
@@ -26,6 +28,14 @@ class CannotCheck(Exception):
 
 class NoAccess(CannotCheck):
     """Nor could any other command say something: nothing answers, or nobody is let in."""
+
+
+def token_of_stdin() -> str:
+    """The first line of standard input. ValueError when it is longer than any token."""
+    line = sys.stdin.readline(MAX_LINE + 1) if sys.stdin else ""
+    if len(line) > MAX_LINE:
+        raise ValueError(f"the token from standard input has more than {MAX_LINE >> 10} KB")
+    return line
 
 
 def check_token(token: str, source: str) -> str:

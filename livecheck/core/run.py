@@ -21,7 +21,13 @@ from livecheck.core.address import Address, read_address
 from livecheck.core.certificate import ClientCertificate, read_client_certificate
 from livecheck.core.checks import VERDICTS, Check, Exit, worst
 from livecheck.core.cleaning import Cleaner
-from livecheck.core.credentials import CannotCheck, Credentials, NoAccess, check_token
+from livecheck.core.credentials import (
+    CannotCheck,
+    Credentials,
+    NoAccess,
+    check_token,
+    token_of_stdin,
+)
 from livecheck.core.exchanges import Noted
 from livecheck.core.options import CREDENTIALS, Parser, is_wanted
 from livecheck.core.redaction import Secrets
@@ -101,7 +107,7 @@ class Run(Screen):
         token: str | None = args.token
         source = "--token"
         if token == "-":
-            token, source = sys.stdin.readline() if sys.stdin else "", "standard input"
+            token, source = token_of_stdin(), "standard input"
         elif token is None and args.token_binary is None:
             token, source = self.look_up(deployment.token_variable), deployment.token_variable
         binary: str | None = args.token_binary

@@ -24,6 +24,7 @@ CHAT, RESPONSES, EMBEDDINGS = "chat", "responses", "embeddings"  # endpoints tha
 # 8 %, and at 80 % of the capacity of a queue they wait as long as the theory says, within 11 %.
 SEED = 2322
 MOST_BYTES = 1 << 30  # of a file of prompts; a device may have no end
+MOST_PROMPTS = 1_000_000
 
 Messages = Sequence[dict[str, Any]]
 
@@ -161,6 +162,8 @@ def read_prompts(path: Path) -> list[Prompt]:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     if len(data) > MOST_BYTES:
         raise ValueError(f"{path} has more than {MOST_BYTES >> 20} MB")
+    if data.count(b"\n") > MOST_PROMPTS:  # each of them takes some hundreds of bytes more
+        raise ValueError(f"{path} has more than {MOST_PROMPTS:,} lines")
     lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     if not lines[-1].strip():
         lines.pop()  # there is nothing behind the end of the last line

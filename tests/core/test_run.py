@@ -612,6 +612,15 @@ def test_ctrl_c_while_a_token_is_awaited_is_130_and_one_line(
     assert (process.returncode, err) == (130, "probe.py: interrupted\n")
 
 
+def test_a_token_that_never_ends_is_not_read_for_ever(script: Callable[[str], str]) -> None:
+    with Path("/dev/zero").open() as endless:
+        path = script("pass")
+        process = start_script(path, "--url", URL, "--token", "-", stdin=endless)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "the token from standard input has more than 64 KB" in err
+
+
 def wait_until_reading(pid: int) -> None:
     """Until the process sleeps in a read of its standard input, a pipe."""
     for _ in range(600):

@@ -148,6 +148,14 @@ def test_a_prompt_file_without_an_end_is_not_read_for_ever(monkeypatch: pytest.M
         read_prompts(Path("/dev/zero"))
 
 
+def test_a_prompt_file_has_a_bound_of_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `<(yes)` has none: half a million of them are in a megabyte."""
+    monkeypatch.setattr(arrivals, "MOST_PROMPTS", 3)
+    assert len(read_prompts(written("a\n" * 3))) == 3
+    with pytest.raises(ValueError, match="more than 3 lines"):
+        read_prompts(written("a\n" * 4))
+
+
 def test_the_unique_line_begins_the_first_text() -> None:
     system = {"role": "system", "content": "Be brief"}
     parts = {"role": "user", "content": [{"type": "text", "text": "Hi"}]}

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from livecheck.wire import sse
-from livecheck.wire.decode_figures import FEW_BLOCKS, ONE_ARRIVAL, WRONG_COUNT, decode_figures
+from livecheck.wire.decode_figures import (
+    FEW_BLOCKS,
+    ONE_ARRIVAL,
+    WRONG_COUNT,
+    decode_figures,
+    server_figures,
+)
 from tests.helpers import blocks
 
 STEP_MS = 40.0
@@ -116,3 +122,20 @@ def test_the_cached_tokens_of_usage_count_before_those_of_timings() -> None:
     assert decode_figures(stream, [0.0, 10.0, 20.0, 30.0])["cached_tokens"] == 0
     stream.usage = {"completion_tokens": 4}
     assert decode_figures(stream, [0.0, 10.0, 20.0, 30.0])["cached_tokens"] == 7
+
+
+@pytest.mark.parametrize(
+    ("timings", "rate"),
+    [
+        ({"predicted_n": 11, "predicted_ms": 100.0}, 100.0),
+        ({"predicted_n": 1, "predicted_ms": 100.0}, None),
+        ({"predicted_n": 11, "predicted_ms": 0}, None),
+        ({"predicted_n": 11}, None),
+        ({"predicted_ms": 100.0}, None),
+        ({"predicted_n": "many", "predicted_ms": -1}, None),
+    ],
+)
+def test_the_servers_own_rate_counts_the_tokens_after_the_first(
+    timings: dict[str, Any], rate: float | None
+) -> None:
+    assert server_figures(timings)["server_tokens_per_s"] == rate

@@ -234,7 +234,8 @@ def measure(run: Run) -> None:
         def ask() -> None:
             is_cheap = evidence.path == chat.MODELS
             model = run.target["model"] = None if is_cheap else model_to_ask(run, contact)
-            question, ways = question_for(evidence.path, model or ""), ways_around(token)
+            question = question_for(evidence.path, model or "")
+            ways = ways_around(token, is_short=question().body is None)
             measure_path(LimitSession(run, wire, evidence, question, ways, other))
 
         try:

@@ -30,6 +30,8 @@ ENDPOINTS = "other_endpoints"  # the group of the questions about the endpoints 
 COMPLETION = "a completion"  # the question without a credential that shows whether all is open
 PROMPT = "Say yes."
 MAX_TOKENS = 4
+# parameters of a URL in which some servers take a credential
+QUERY_NAMES = ("access_token", "token", "api_key", "key")
 SCHEMES = ("Basic", "Token", "JWT")  # under which the valid credential must be refused
 OTHER_POSTS: dict[str, dict[str, object]] = {
     "/v1/completions": {"prompt": "yes", "max_tokens": 1},
@@ -363,7 +365,7 @@ def optional_forms(model: str, token: str) -> list[Question]:
         found.append(Question("bearer_case", word, sent, CASE_RULE))
     bare = with_header(request, token, token)
     found.append(Question("bare_token", "without a scheme", bare, SCHEME_RULE, INVALID))
-    for name in ("access_token", "token"):
+    for name in QUERY_NAMES:
         path = f"{request.path}?{name}={urllib.parse.quote(token, safe='')}"
         sent = dataclasses.replace(request, path=path, secret=token)
         found.append(Question("query_token", f"?{name}=", sent, QUERY_RULE, INVALID))

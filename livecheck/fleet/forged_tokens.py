@@ -316,7 +316,8 @@ def with_highest_roles(jwt: Jwt) -> tuple[Forged, Forged]:
 
 
 def from_key(key: str) -> list[Forged]:
-    last = "0" if key[-1] != "0" else "1"
+    last, middle = "0" if key[-1] != "0" else "1", len(key) // 2
+    other = "0" if key[middle] != "0" else "1"
     near = {
         "without its last character": key[:-1],
         "only its first half": key[: len(key) // 2],
@@ -324,6 +325,7 @@ def from_key(key: str) -> list[Forged]:
         "with one more character": key + "0",
         "with one more character in front": f"0{key}",
         "with another last character": key[:-1] + last,
+        "with another character in the middle": f"{key[:middle]}{other}{key[middle + 1 :]}",
         "with upper and lower case swapped": key.swapcase(),
     }
     return [Forged(name, text, BEARER_RULE) for name, text in near.items() if text not in ("", key)]
@@ -369,6 +371,7 @@ MALFORMED = {
     # what a client sends that lost its key, and the keys in the examples of vLLM and LiteLLM
     "the word null": "Bearer null",
     "the word undefined": "Bearer undefined",
+    "the word None": "Bearer None",  # Python's text for a key that is not set, at either end
     "the key EMPTY": "Bearer EMPTY",
     "the key sk-1234": "Bearer sk-1234",
     "a wildcard": "Bearer *",

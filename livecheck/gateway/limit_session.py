@@ -7,6 +7,7 @@ than a window: then a sound limiter has all its places free, whatever kind it is
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import random
 import time
@@ -340,6 +341,21 @@ def _address() -> str:
     return f"198.51.100.{random.randrange(1, 255)}"
 
 
+def _word() -> str:
+    return f"{random.randrange(1 << 32):08x}"
+
+
+def with_query(request: Request) -> Request:
+    joint = "&" if "?" in request.path else "?"
+    return dataclasses.replace(request, path=f"{request.path}{joint}v={_word()}")
+
+
+def with_user(request: Request) -> Request:
+    """As LiteLLM counts for each end user."""
+    fields = json.loads(request.body or b"{}")
+    return dataclasses.replace(request, body=json.dumps({**fields, "user": _word()}).encode())
+
+
 def with_headers(**headers: Callable[[], str]) -> Callable[[Request], Request]:
     def change(request: Request) -> Request:
         more: dict[str, Any] = {name.replace("_", "-"): make() for name, make in headers.items()}
@@ -352,18 +368,37 @@ def _changed(request: Request, headers: Mapping[str, str | None], secret: str = 
     return dataclasses.replace(request, headers=headers, secret=secret or request.secret)
 
 
-def ways_around(token: str | None) -> dict[str, Callable[[Request], Request]]:
-    """Other forms of a request, which the same limit has to hold for."""
+def ways_around(
+    token: str | None, is_short: bool = True
+) -> dict[str, Callable[[Request], Request]]:
+    """Other forms of a request, which the same limit has to hold for. `is_short`: the request has
+    no JSON that names a model."""
     found: dict[str, Callable[[Request], Request]] = {
         "X-Forwarded-For": with_headers(x_forwarded_for=_address),
         "other headers of an address": with_headers(
             x_real_ip=_address,
             true_client_ip=_address,
             cf_connecting_ip=_address,
+            x_client_ip=_address,
+            x_cluster_client_ip=_address,
+            x_original_forwarded_for=_address,
             forwarded=lambda: f"for={_address()}",
         ),
         "another User-Agent": with_headers(user_agent=lambda: f"curl/8.{random.randrange(99)}"),
+        "another cookie or another name of the client": with_headers(
+            cookie=lambda: f"session={_word()}",
+            openai_organization=lambda: f"org-{_word()}",
+            openai_project=lambda: f"proj_{_word()}",
+            x_session_id=_word,
+            x_user_id=_word,
+            x_request_id=_word,
+            idempotency_key=_word,
+        ),
+        "another query in the URL": with_query,
+        "another `user` in the JSON": with_user,
     }
+    if is_short:
+        del found["another `user` in the JSON"]
     if token:
         forms: dict[str, dict[str, str | None]] = {
             "bearer in lower case": {"authorization": f"bearer {token}"},

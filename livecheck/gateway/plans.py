@@ -290,7 +290,7 @@ def plan_limit(args: argparse.Namespace, evidence: Evidence, tokens: int) -> Pla
 
     limit, timeout_s = args.limit, args.timeout
     prompt = prompt_tokens("Say yes.") if tokens else 0
-    ways, each, burst = len(steps.ways_around("key")), steps.each_around(limit), limit
+    ways, each, burst = len(steps.ways_around("key", tokens == 0)), steps.each_around(limit), limit
     burst += evidence.surplus
     others = 1 + steps.OTHER_TRIES + steps.PINGS + 1 + steps.AT_HALF + 1 + 4 * steps.TRIES
     around = ways * steps.AROUND_TRIES * 2 * each

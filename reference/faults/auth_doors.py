@@ -154,6 +154,17 @@ def header_has(matches: Callable[[str, str], bool]) -> Install:
     return on_gateway(setup)
 
 
+def key_in_query(gateway: GgufGateway) -> None:
+    """A key is accepted as ?key=, as Google's API has it."""
+    keys = [key.decode() for key in gateway.keys]
+    open_gateway(gateway, lambda request: request.query.get("key") in keys)
+
+
+def has_same_ends(value: str, key: str) -> bool:
+    """As where keys are compared in the form in which they are shown: `sk-1…9f2c`."""
+    return len(value) == len(key) and (value[:6], value[-4:]) == (key[:6], key[-4:])
+
+
 def first_word(value: str, key: str) -> bool:
     return value.split(" ")[0] == key
 
@@ -216,6 +227,7 @@ async def settings_page(
 
 
 SLOTS = [{"id": 0, "n_ctx": 4096, "is_processing": True, "prompt": "somebody's secret"}]
+FILES = {"data": [{"id": "file-1", "object": "file", "filename": "a.jsonl", "purpose": "batch"}]}
 PROPS = {"default_generation_settings": {"n_ctx": 4096}, "total_slots": 1, "model_path": "/m.gguf"}
 LLAMA_ANSWER = {"content": " yes", "stop": True, "tokens_predicted": 1}
 OLLAMA_ANSWER = {"model": "m", "message": {"role": "assistant", "content": "yes"}, "done": True}
@@ -471,6 +483,12 @@ ROWS: tuple[Fault, ...] = (
                 is_key=True,
             ),
             _endpoint(
+                "key-endpoint-files",
+                "/v1/files lists other people's files without a key",
+                page("/v1/files", FILES, "GET"),
+                is_key=True,
+            ),
+            _endpoint(
                 "endpoint-props",
                 "/props shows the engine's settings without a token",
                 page("/props", PROPS, "GET"),
@@ -525,6 +543,13 @@ ROWS: tuple[Fault, ...] = (
         arguments=("--only", "malformed"),
     ),
     _key(
+        "auth-key-word-none",
+        "the word None is accepted in the place of a key, as if none were set",
+        check="malformed",
+        install=believes("Authorization", "Bearer None"),
+        arguments=("--only", "malformed"),
+    ),
+    _key(
         "auth-key-first-word",
         "an API key is accepted with another word behind it",
         check="trailing_text",
@@ -544,6 +569,21 @@ ROWS: tuple[Fault, ...] = (
         check="api_key",
         install=header_has(lambda value, key: len(value) > 8 and key.endswith(value)),
         arguments=("--only", "api_key"),
+    ),
+    _key(
+        "auth-key-ends-only",
+        "of an API key only its first and last characters are compared",
+        check="api_key",
+        install=header_has(has_same_ends),
+        arguments=("--only", "api_key"),
+    ),
+    _key(
+        "auth-key-in-query",
+        "an API key is accepted as ?key=",
+        check="query_token",
+        status="WARN",
+        install=on_gateway(key_in_query),
+        arguments=("--only", "query_token"),
     ),
     _key(
         "auth-key-any-header",

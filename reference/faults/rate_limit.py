@@ -292,6 +292,12 @@ def counted_by(part: Callable[[web.BaseRequest], str]) -> Install:
     return on_gateway(change)
 
 
+async def reads_first(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+    """The limit knows what is in the JSON."""
+    request["fields"] = json.loads(await request.read() or b"{}")
+    return await handler(request)
+
+
 def also_takes_api_key(gateway: GgufGateway) -> None:
     """A key in X-Api-Key is accepted, and not limited."""
     authorize = gateway.authorize
@@ -678,6 +684,42 @@ ROWS: tuple[Fault, ...] = (
         "`bearer` and `Bearer` are counted apart",
         check="dodges",
         install=counted_by(lambda request: request.headers.get("Authorization", "")),
+    ),
+    _fault(
+        "rate-by-cookie",
+        "requests with another cookie are counted apart",
+        check="dodges",
+        install=counted_by(lambda request: request.headers.get("Cookie", "")),
+    ),
+    _fault(
+        "rate-by-organization",
+        "requests with another OpenAI-Organization are counted apart",
+        check="dodges",
+        install=counted_by(lambda request: request.headers.get("OpenAI-Organization", "")),
+    ),
+    _fault(
+        "rate-by-url",
+        "requests with another query in their URL are counted apart",
+        check="dodges",
+        install=counted_by(lambda request: request.path_qs),
+    ),
+    dataclasses.replace(
+        _fault(
+            "rate-by-user",
+            "completions with another `user` in their JSON are counted apart",
+            check="dodges",
+            install=all_of(
+                counted_by(lambda request: str(request["fields"].get("user"))),
+                around("all", reads_first),
+            ),
+        ),
+        arguments=(*in_window(WINDOW_S)["arguments"], "--path", "/v1/chat/completions"),
+    ),
+    _fault(
+        "rate-by-original-address",
+        "requests with another X-Original-Forwarded-For are counted apart",
+        check="dodges",
+        install=counted_by(lambda request: request.headers.get("X-Original-Forwarded-For", "")),
     ),
     _fault(
         "rate-api-key",

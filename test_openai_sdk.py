@@ -274,7 +274,8 @@ def findings(call: SdkCall, kinds: Sequence[str]) -> list[sse.Complaint]:
     return [each for each in stream.complaints + stream.form if each.kind in kinds]
 
 
-def check_usage(call: SdkCall) -> Check:
+def check_usage(call: SdkCall, *whole: SdkCall) -> Check:
+    """`whole`: a whole answer to the same prompt, before the stream."""
     found = [pick(c, "usage") for c in call.chunks if isinstance(pick(c, "usage"), dict)]
     last = found[-1] if found else None
     evidence = {"chunks": len(call.chunks), **parts.counts_of(last)}
@@ -289,7 +290,8 @@ def check_usage(call: SdkCall) -> Check:
     problems += dict.fromkeys(
         text for each in with_choices for text in chunk_form.chunk_problems(each)
     )
-    return verdict("usage", problems, f"{usage_words(last)} in the stream", evidence)
+    doubts = [text for each in whole if (text := parts.prompt_doubt(last, each.usage))]
+    return verdict("usage", problems, f"{usage_words(last)} in the stream", evidence, doubts)
 
 
 def no_stream(name: str, answer: Answer) -> Check | None:
@@ -500,15 +502,27 @@ def check_embeddings(*calls: SdkCall) -> Check:
 
 
 def check_stop(*calls: SdkCall) -> Check:
-    """`calls`: the whole answer, and the same that has to stop at a word of it."""
-    name = "stop"
-    free, limited = calls[0], calls[-1]
+    """`calls`: the whole answer, and the same that has to stop at a word of it, in both forms."""
+    name, free = "stop", calls[0]
     if len(calls) < 2 and (found := only_thoughts(name, {}, free, essential=False)):
         return found
     if len(calls) < 2:
         detail = f"the answer is too short to stop in it: {quoted(free.content)}"
         return Check(name, Status.SKIP, detail)
-    word, text, finish = limited.arguments["stop"][0], limited.content, limited.finish_reason
+    each_form = [stopped_at(free, limited) for limited in calls[1:]]
+    is_kept = each_form[0].status is Status.PASS
+    for check in each_form[1:]:
+        check.detail = f"as a stream: {check.detail}"
+        if check.status is Status.WARN and is_kept:  # only one of the two forms ignores it
+            check.status = Status.FAIL
+    by_weight = (Status.FAIL, Status.WARN, Status.PASS, Status.SKIP)
+    return min(each_form, key=lambda check: by_weight.index(check.status))
+
+
+def stopped_at(free: SdkCall, limited: SdkCall) -> Check:
+    """Whether one answer stopped at the word; `free`: the one without it."""
+    name, word, text = "stop", limited.arguments["stop"][0], limited.said.content
+    finish = next(iter(limited.finish_reasons[-1:]), limited.finish_reason)
     evidence = {"stop": word, "finish_reason": figure_or_line(finish)}
     evidence["characters"] = [len(free.content), len(text)]
     if text.partition(word)[2].strip():

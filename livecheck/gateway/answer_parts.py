@@ -10,6 +10,7 @@ from typing import Any
 from livecheck.core.json_value import figure_or_line, pick, pick_list, pick_text, quoted
 
 MAX_COORDINATE = 1e30  # no embedding has a larger one
+ALIKE = 0.1  # of a count: two that differ by no more are not told apart
 COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")  # of a usage
 # what the Responses API calls them
 OF_RESPONSES = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
@@ -87,6 +88,17 @@ def usage_problems(usage: Any, max_tokens: int) -> list[str]:
     if output > max_tokens:
         problems.append(f"{output} tokens, although max_tokens was {max_tokens}")
     return problems
+
+
+def prompt_doubt(streamed: Any, whole: Any) -> str | None:
+    """Why two accounts of the same prompt cannot both be right, None if they can: of a stream, and
+    of a whole answer before it. Fewer tokens later may have come from a cache, more cannot."""
+    later, before = (counts_of(usage)["prompt_tokens"] for usage in (streamed, whole))
+    if not (is_count(later) and is_count(before)):
+        return None
+    if later - before <= max(1, before * ALIKE):
+        return None
+    return f"{later} tokens of the prompt, and {before} in a whole answer to the same prompt"
 
 
 # --- embeddings

@@ -108,6 +108,13 @@ class Session:
                 raise NoAccess(text)
 
 
+def ask_usage(session: Session) -> list[SdkCall]:
+    """A stream; and the whole answer to the same prompt before it, if there was one."""
+    calls = session.ask("usage")
+    same = [each for each in session.client.calls if each.check == "completion" and not each.error]
+    return [*calls, *same[-1:]] if calls else []
+
+
 def ask_pacing(session: Session) -> list[Paced]:
     """Streams at the wire until the rhythm is clear; the one of the check `wire` is the first."""
     begun = list(map(session.paced, session.at_wire.get("wire", [])))
@@ -218,13 +225,16 @@ def ask_embeddings(session: Session) -> list[SdkCall]:
 
 
 def ask_stop(session: Session) -> list[SdkCall]:
-    """The same answer twice, the second time with a word of the first to stop at."""
+    """The same answer again, whole and as a stream, with a word of the first to stop at."""
     calls = session.ask("stop")
     word = word_to_stop_at(calls[0].content) if calls else None
     if word is not None:
         limit = calls[0].arguments["max_tokens"]
-        stop = to_chat(PROMPT, limit, temperature=0, stop=[word])
-        calls += session.ask("stop", [stop])
+        stop = [
+            to_chat(PROMPT, limit, temperature=0, stop=[word], stream=stream)
+            for stream in (False, True)
+        ]
+        calls += session.ask("stop", stop)
     return calls
 
 
@@ -283,6 +293,7 @@ ASK: dict[str, Callable[[Session], Sequence[Any]]] = {
     "bad_request": ask_bad_request,
     "embeddings": ask_embeddings,
     "stop": ask_stop,
+    "usage": ask_usage,
     "unknown_model": ask_unknown_model,
     "parameters": ask_parameters,
 }

@@ -70,15 +70,22 @@ def answer_text(text: str, reason: str = "stop", **more: Any) -> Callable[[Field
     return lambda fields: completion(fields, {"content": text}, reason=reason, **more)
 
 
-def answer_until_stop(reason: str, keep: bool) -> Callable[[Fields], Fields]:
-    """An answer that ends at the stop text; `keep` leaves the stop text in it."""
+def answer_until_stop(
+    reason: str, keep: bool, in_streams: bool = True
+) -> Callable[[Fields], Fields | web.Response]:
+    """An answer that ends at the stop text; `keep` leaves the stop text in it. `in_streams`: they
+    end there as well."""
 
-    def make(fields: Fields) -> Fields:
+    def make(fields: Fields) -> Fields | web.Response:
         text = "the sea keeps its time, wave after wave after wave"
-        if fields.get("stop"):
+        is_stream = bool(fields.get("stream"))
+        if fields.get("stop") and (in_streams or not is_stream):
             word = fields["stop"][0]
             text = text.partition(word)[0] + (word if keep else "")
-        return completion(fields, {"content": text}, reason=reason)
+        said = {"role": "assistant", "content": text}
+        if is_stream:
+            return as_stream({**fields, "delta": said, "reason": reason})
+        return completion(fields, said, reason=reason)
 
     return make
 

@@ -666,6 +666,12 @@ CAPABILITY_ROWS: tuple[Fault, ...] = (
         when_given("temperature", answer_until_stop("length", False)),
     ),
     row(
+        "stop",
+        "stop-not-in-streams",
+        "streams go on after the stop text, whole answers end there",
+        when_given("temperature", answer_until_stop("stop", False, in_streams=False)),
+    ),
+    row(
         "n",
         "n-alike",
         "both of two choices have the index 0",

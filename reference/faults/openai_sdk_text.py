@@ -15,7 +15,7 @@ from .fault import Fault, Install
 from .openai_sdk import change_answers, choice, finished, row
 from .openai_sdk_failures import now_and_then
 from .planting import on_events
-from .streams import DONE, finish
+from .streams import DONE, change_chunks, finish
 
 ARGUMENTS = ('{"ci', 'ty": ', '"Paris"}')
 
@@ -51,6 +51,12 @@ def call_in_pieces(pieces: Sequence[str], every_name: bool = False) -> Install:
     return when_given("tools", make)
 
 
+def counts_prompt_twice(fields: Fields) -> None:
+    if usage := fields.get("usage"):
+        usage["total_tokens"] += usage["prompt_tokens"]
+        usage["prompt_tokens"] *= 2
+
+
 _stream = functools.partial(row, "stream")
 _completion = functools.partial(row, "completion")
 _same = functools.partial(row, "same_text")
@@ -58,6 +64,14 @@ _tools = functools.partial(row, "tools")
 WARN = {"status": "WARN"}
 
 ROWS: tuple[Fault, ...] = (
+    row(
+        "usage",
+        "usage-prompt-twice",
+        "streams count the prompt twice, whole answers once",
+        on_events(change_chunks(counts_prompt_twice)),
+        status="WARN",
+        arguments=("completion",),
+    ),
     _stream(
         "cumulative",
         "each event of a stream has all the text before it once more",

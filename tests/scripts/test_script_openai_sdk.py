@@ -303,6 +303,17 @@ def test_a_stop_text_ends_the_answer_and_is_not_in_it(text: str, reason: str, st
     assert script.check_stop(free, saying(text, reason, stop=[word])).status.value == status
 
 
+def test_a_stream_that_alone_ignores_the_stop_text_fails() -> None:
+    free, kept = saying("one two and more"), saying("one two", stop=["and"])
+    ignores = saying("one two and more", stop=["and"])
+    for found, status in (
+        ((kept, kept), Status.PASS),
+        ((kept, ignores), Status.FAIL),
+        ((ignores, ignores), Status.WARN),
+    ):
+        assert script.check_stop(free, *found).status is status
+
+
 def test_an_answer_too_short_to_stop_in_is_a_skip() -> None:
     assert word_to_stop_at("one two") is None
     assert script.check_stop(saying("one two")).status is Status.SKIP

@@ -686,6 +686,9 @@ def judge_served(
     told = f"{sent}: 200, {counted.tokens:g} are counted"
     if evidence.lacking(asked):
         return failed(name, f"{told}: the prompt is cut, and nothing says so", facts)
+    if asked.is_cut and asked.says_nothing and not asked.output_tokens:
+        expected = "expected a 4xx that names the limit"
+        return failed(name, f"{told}, and no token of an answer has room: {expected}", facts)
     kept, tries = repeated(evidence.good(LONG), 0)
     is_strong = held_control(evidence) and 0 < kept == tries
     is_lost = is_strong and asked.found[0] is False

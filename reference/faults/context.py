@@ -466,6 +466,13 @@ ROWS: tuple[Fault, ...] = (
         says="the prompt is cut",
     ),
     row(
+        "beyond-empty",
+        "what is too long is a 200 that ends because of the length, without a token",
+        "beyond",
+        too_long(empty("length", 0)),
+        says="no token of an answer has room",
+    ),
+    row(
         "beyond-500",
         "what is too long is a 500",
         "beyond",

@@ -11,7 +11,7 @@ a long argument, thoughts before the call. What the server does with calls is ju
 on the model (the right tool, arguments that keep the schema) is counted, and judged with --slo.
 
 PASS: there are calls, clients can read every one of them, and none is there that must not be.
-Cost: 97 requests one after the other with the defaults. Most answers are short, six have 4 KB of
+Cost: 98 requests one after the other with the defaults. Most answers are short, six have 4 KB of
 text. It wakes a sleeping worker. A deployment whose model calls nothing is asked 8 times.
 
 Examples:
@@ -63,6 +63,7 @@ CHECKS = (
     *("calls", "requests", "tool_choice", "arguments", "deltas", "same_shape", "finish_reason"),
     *("leaks", "known_tools", "ids", "result", "thinking", form.NAME, "slo"),
 )
+OLD_CALL = "a call as `function_call`, where who sends tools looks for `tool_calls`"
 DEFAULT_TOKENS = 512  # of --max-tokens: a call has 20 to 60, unless a model thinks before it
 DEFAULT_REPEAT = 3
 RATES = ("schema_accuracy", "right_tool", "right_arguments", "uses_result", "both_calls")
@@ -103,6 +104,7 @@ class Evidence:
     answers: list[ToolAnswer] = field(default_factory=list)
     stopped: Stop | None = None
     control: Answer | None = None
+    longer: Answer | None = None
 
     @property
     def judged(self) -> list[ToolAnswer]:
@@ -152,6 +154,15 @@ class Session:
             self.evidence.control = answer
         self.evidence.stopped = self.asker.stopped
 
+    def ask_with_longer_result(self) -> None:
+        """Ask the turn after a result once more, when the tool says more."""
+        if self.asker.stopped or not (asked := self.evidence.of("result")):
+            return
+        request = tool_questions.with_longer_result(self.model, asked[-1].asked_id)
+        for answer in self.asker.ask([request]):
+            self.evidence.longer = answer
+        self.evidence.stopped = self.asker.stopped
+
     def is_done_with(self, scenario: Scenario) -> bool:
         """Whether all answers to it were cut off until now: asking again costs much, and shows
         nothing."""
@@ -176,6 +187,7 @@ def ask_all(session: Session, chosen: Sequence[Scenario], repeat: int) -> None:
                 for scenario in chosen if number else others:
                     if bool(scenario.more_tokens) is is_long:
                         ask_both(session, scenario, step, is_greedy=number == 0)
+    session.ask_with_longer_result()
 
 
 def ask_both(
@@ -333,8 +345,10 @@ def check_requests(evidence: Evidence) -> Check:
     if refused == {each.scenario.name for each in answers}:
         refused = set()  # it refuses everything, also a question without tools
     breaches = [(each, each.error or "") for each in bad if each.scenario.name not in refused]
+    breaches += [(a, OLD_CALL) for a in answers if a.is_old_call]
     oddities = [(each, f"refused: {each.error}") for each in bad if each.scenario.name in refused]
-    oddities += [(a, "empty: neither text nor a call") for a in answers if a.is_empty]
+    empty = [each for each in answers if each.is_empty and not each.is_old_call]
+    oddities += [(each, "empty: neither text nor a call") for each in empty]
     good = f"{plural(len(answers), 'request')} answered"
     if rest := len(evidence.judged) - len(answers):
         good += f"; {rest} more with the result of a call are judged by `result`"
@@ -642,10 +656,23 @@ def check_result(evidence: Evidence) -> Check:
     breaches = [(each, error) for each, error in bad if each.scenario not in refused]
     oddities = [(each, f"refused: {error}") for each, error in bad if each.scenario in refused]
     oddities += [(each, "empty: neither text nor a call") for each in answers if each.is_empty]
+    breaches += unread_results(evidence)
     good = f"{plural(len(answers), 'turn')} after a result got an answer"
     share = rates(evidence)["uses_result"]
     good += f"; {share} mention what the tool has said" if share.of else ""
     return settle(name, breaches, oddities, good, len(answers))
+
+
+def unread_results(evidence: Evidence) -> Findings:
+    """The turns after a result whose prompt is no shorter than where the tool says more: the result
+    does not reach the model. Nothing is claimed of a server that counts every prompt alike."""
+    longer = evidence.longer and tokens_of(evidence.longer)
+    counts = {each.prompt_tokens for each in evidence.judged if each.prompt_tokens}
+    if not longer or len(counts) < 2:
+        return []
+    found = [each for each in evidence.of("result") if each.prompt_tokens == longer]
+    text = f"the prompt has {longer} tokens, whatever the tool has said: the model does not read it"
+    return [(each, text) for each in found]
 
 
 def refused_for_a_reason(evidence: Evidence) -> list[Scenario]:
@@ -719,7 +746,7 @@ def judge(evidence: Evidence, answers: Sequence[Answer], bounds: Sequence[Bound]
 def metrics(evidence: Evidence) -> dict[str, Any]:
     answers = evidence.judged
     return {
-        "requests": len(evidence.answers) + (evidence.control is not None),
+        "requests": len(evidence.answers) + sum(map(bool, (evidence.control, evidence.longer))),
         "calls": sum(len(each.calls) for each in evidence.calling),
         "cut": sum(each.is_cut for each in answers),
         "failed": sum(each.error is not None for each in answers),

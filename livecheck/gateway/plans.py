@@ -190,7 +190,7 @@ def plan_openai_sdk(args: argparse.Namespace) -> Plan:
         + more("compressed", MOST_STREAMS, 1, args.max_tokens)
         + more("wrong_key", 2, 1, SHORT_TOKENS)
         + more("bad_request", 1, 0, SHORT_TOKENS)
-        + more("stop", 1, 1, max(STOP_TOKENS, args.max_tokens))
+        + more("stop", 2, 2, max(STOP_TOKENS, args.max_tokens))
         + notes(wakes=WORKER)
     )
 
@@ -358,5 +358,8 @@ def plan_tools(args: argparse.Namespace) -> Plan:
         tokens = args.max_tokens + scenario.more_tokens
         usual = min(tokens, scenario.more_tokens or USUAL_CALL)
         total += ask(FORMS * args.repeat, args.timeout, tokens, prompt, usual_tokens=usual)
-    control = ask(1, args.timeout, asked.CONTROL_TOKENS, prompt_tokens(""), usual=0)
+    is_after = "result" in args.scenarios
+    control = ask(
+        1 + is_after, args.timeout, asked.CONTROL_TOKENS, prompt_tokens(""), usual=is_after
+    )
     return total + control + notes(wakes=WORKER)

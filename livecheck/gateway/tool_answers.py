@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ MAX_ARGUMENTS = 16 << 10  # characters of a call's arguments; the longest that i
 MOST_CALLS = 8  # of an answer that are kept; two are asked for
 KEPT_TEXT = 4096  # characters of the text of an answer
 SHOWN_ARGUMENTS = 80  # characters of arguments in a record
+OLD_CALL = b'"function_call"'
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 REFUSALS = (400, 404, 405, 415, 422, 501)  # statuses with which a server says that it cannot
 # How servers say that a call in the conversation lacks the thoughts before it: a call that is made
@@ -56,7 +57,7 @@ class ToolAnswer:
     cannot; wants_thoughts: without the thoughts before a call in the conversation. spent: all
     tokens went into thoughts. markers: of a call, in the text and in the thoughts, also those that
     stand at the beginning of the text. prompt_tokens: by the server's count. asked_id: of the call
-    in the conversation.
+    in the conversation. is_old_call: the call is in `function_call`, which `tool_calls` replaced.
     """
 
     scenario: Scenario
@@ -78,6 +79,7 @@ class ToolAnswer:
     asked_id: str = ""
     spent_ms: float | None = None
     is_limit: bool = False
+    is_old_call: bool = False
     answer: Answer | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -205,6 +207,7 @@ def read_answer(scenario: Scenario, answer: Answer, asked_id: str = "") -> ToolA
         markers=markers_in(text),
         markers_in_thoughts=markers_in(thoughts + content.removesuffix(text)),
         prompt_tokens=whole_number(pick(usage, "prompt_tokens")),
+        is_old_call=not found.calls and has_old_call(answer),
     )
 
 
@@ -254,6 +257,17 @@ def chunks_of(answer: Answer) -> Iterator[Any]:
     for event in sse.events(answer.body)[0]:
         if b"tool_calls" in event.data:
             yield decode_or_none(event.data)
+
+
+def has_old_call(answer: Answer) -> bool:
+    """Whether there is a call in the form that OpenAI's API had before `tools`."""
+    if OLD_CALL not in answer.body:
+        return False
+    said: Iterable[Any] = [pick(answer.json, "choices", 0, "message")]
+    if answer.is_stream:
+        events = (each.data for each in sse.events(answer.body)[0] if OLD_CALL in each.data)
+        said = (pick(decode_or_none(data), "choices", 0, "delta") for data in events)
+    return any(isinstance(pick(each, "function_call"), dict) for each in said)
 
 
 def shortened(call: ToolCall) -> ToolCall:

@@ -90,6 +90,8 @@ class _Joined:
             self.arguments.append(arguments)
         elif arguments is not None:
             return of_wrong_type(arguments)
+        if (kind := pick(delta, "type")) not in (None, "function"):
+            return Problem(GAPS, f"the type of a call is {quoted(kind)}, not 'function'")
         if late:
             return Problem(DELTAS, f"the {late[0]} of a call is not in its first delta")
         return None

@@ -13,6 +13,7 @@ Schema = dict[str, Any]
 AUTO, NONE, REQUIRED = "auto", "none", "required"
 LONG_BYTES = 4096  # of the long argument
 LONG_TOKENS = 1536  # more, for it: a token has three to four characters of such a text
+MORE_SAID = "The wind is light, from the west, and there are no clouds over the whole region."
 CONTROL_TOKENS = 16  # of the answer without tools, of which only the length of the prompt counts
 STATION = "QX-4817"  # only the result of the tool says this
 # Nine letters and digits: the templates of Mistral's models take no other id. It stands in for that
@@ -138,6 +139,15 @@ class Scenario:
 def control(model: str) -> Request:
     """The question of `required` without its tool: how long is the prompt then?"""
     return completion(model, BY_NAME["required"].prompt, CONTROL_TOKENS, False, temperature=0)
+
+
+def with_longer_result(model: str, call_id: str) -> Request:
+    """The conversation of `result`, in which the tool says more: how long is the prompt then?"""
+    scenario = BY_NAME["result"]
+    *before, said = scenario.messages(call_id)
+    messages = [*before, {**said, "content": f"{said['content']} {MORE_SAID}"}]
+    about = {"tools": list(scenario.tools), "tool_choice": scenario.choice, "temperature": 0}
+    return completion(model, messages, CONTROL_TOKENS, False, **about)
 
 
 THREE = (WEATHER, TIME, SEARCH)

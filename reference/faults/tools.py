@@ -9,6 +9,9 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from aiohttp import web
+
+from ..hooks import Handler
 from .answers import change_json, error_500, instead, never_answer
 from .completions import answer_text, as_stream, completion, when
 from .conditions import Asked, Condition, every, only
@@ -292,6 +295,34 @@ def has_tools(asked: Asked) -> object:
 
 def has_result(asked: Asked) -> bool:
     return any(message.get("role") == "tool" for message in asked.fields.get("messages", ()))
+
+
+def in_old_form(choice: Fields) -> None:
+    said = said_in(choice)
+    if calls := said.pop("tool_calls", None):
+        said["function_call"] = calls[0]["function"]
+    reason("tool_calls", "function_call")(choice)
+
+
+def change_messages(change: Callable[[list[Fields]], list[Fields]]) -> Install:
+    """The engine gets other messages than those that were sent."""
+
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        fields = json.loads(await request.read())
+        request._read_bytes = json.dumps(
+            {**fields, "messages": change(fields["messages"])}
+        ).encode()
+        return await handler(request)
+
+    return only(has_result, around("inference", wrapper))
+
+
+def without_results(messages: list[Fields]) -> list[Fields]:
+    return [each for each in messages if each["role"] != "tool" and not each.get("tool_calls")]
+
+
+def blank_results(messages: list[Fields]) -> list[Fields]:
+    return [{**each, "content": ""} if each["role"] == "tool" else each for each in messages]
 
 
 def is_thinking(asked: Asked) -> bool:
@@ -617,6 +648,32 @@ ROWS: tuple[Fault, ...] = (
         "a call has the id of the one before it in the conversation",
         in_both(with_id("call_0")),
         "required again",
+    ),
+    row(
+        "requests",
+        "old-form",
+        "calls are in the function_call that tool_calls replaced",
+        in_both(in_old_form),
+    ),
+    warn(
+        "deltas",
+        "empty-type",
+        "the type of a call is an empty text in later deltas",
+        after_first_delta(lambda first, call: call.update(type="")),
+    ),
+    row(
+        "result",
+        "results-dropped",
+        "the results of tools, and the calls before them, do not reach the model",
+        change_messages(without_results),
+        "required result",
+    ),
+    row(
+        "result",
+        "results-blank",
+        "the results of tools reach the model without a word in them",
+        change_messages(blank_results),
+        "required result",
     ),
     row(
         "result",

@@ -75,7 +75,13 @@ class State:
         if self.runners is not None:
             return [runner.name for runner in self.online if may_serve(runner, model)]
         concrete = is_concrete(model)
-        return [name for name in self.models or () if not concrete or is_same(name, model)]
+        return [name for name in self.served_models if not concrete or is_same(name, model)]
+
+    @cached_property
+    def served_models(self) -> list[str]:
+        """Those of /v1/models that a runner serves: some fleets list their classes too, whoever is
+        online."""
+        return list(filter(is_concrete, self.models or ()))
 
     def is_asleep(self, model: str) -> bool:
         return self.error is None and not self.online_for(model)
@@ -98,16 +104,16 @@ class State:
             return None
         if any(runner.models for runner in self.online) and not self.models:
             return f"{api.RUNNERS} shows {names(self.online)} online, but {chat.MODELS} is empty"
-        if self.models and not self.online:
-            models = listed(self.models)
+        if self.served_models and not self.online:
+            models = listed(self.served_models)
             return f"{api.RUNNERS} shows no runner online, but {chat.MODELS} lists {models}"
         return None
 
     def words(self, model: str) -> str:
-        others = bool(self.online or self.models) and not self.online_for(model)
+        others = bool(self.online or self.served_models) and not self.online_for(model)
         if self.runners is None:
             but = f", but not {shorten(model, 40)}" if others else ""
-            return f"{chat.MODELS} lists {listed(self.models or ()) or 'no model'}{but}"
+            return f"{chat.MODELS} lists {listed(self.served_models) or 'no model'}{but}"
         who = f": {names(self.online)}" if self.online else ""
         but = f"; none of them offers {shorten(model, 40)}" if self.online and others else ""
         count = f"{len(self.online)} of {len(self.runners)} runners online"

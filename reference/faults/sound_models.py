@@ -1,4 +1,4 @@
-"""Sound deployments that list models which cannot chat beside those that can."""
+"""Sound deployments whose list has models that cannot chat, classes, or a model more than once."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 from .answers import MAX_TOKENS_REFUSED, NO_ROOM, change_json, instead
 from .conditions import Asked, only
-from .fault import GATEWAY, Install, SoundVariant
-from .planting import all_of
+from .fault import FLEET, GATEWAY, Install, SoundVariant
+from .gateway_parts import FleetGateway
+from .planting import all_of, on_gateway
 
 
 def listed_first(name: str, **hints: Any) -> Install:
@@ -38,6 +39,16 @@ def least_tokens(most: int) -> Install:
     return all_of(only(is_too_few, refusal), MAX_TOKENS_REFUSED)
 
 
+def lists_classes(fleet: FleetGateway) -> None:
+    models = fleet.registry.models
+    fleet.registry.models = lambda: ["class:fast", "class:big", *models()]  # type: ignore[method-assign]
+
+
+def lists_for_each_runner(fleet: FleetGateway) -> None:
+    registry = fleet.registry
+    registry.models = lambda: [m for each in registry.online for m in each.models]  # type: ignore[method-assign]
+
+
 ROWS: tuple[SoundVariant, ...] = (
     SoundVariant(
         "embeddings-first",
@@ -50,6 +61,18 @@ ROWS: tuple[SoundVariant, ...] = (
         "the first of the fleet's models is for embeddings, as its entry tells",
         ("test_auth.py", "test_model_routing.py"),
         listed_first("vectors", task="embed"),
+    ),
+    SoundVariant(
+        "classes-listed",
+        "/v1/models lists the classes too, also when no runner is online",
+        FLEET,
+        on_gateway(lists_classes),
+    ),
+    SoundVariant(
+        "each-runners-models",
+        "/v1/models lists a model once for each runner that has it",
+        FLEET,
+        on_gateway(lists_for_each_runner),
     ),
     SoundVariant(
         "least-tokens",

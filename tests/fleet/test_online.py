@@ -36,6 +36,9 @@ def test_the_two_sources_contradict_each_other() -> None:
     assert "no runner online" in (state(9.0, (asleep,), ("m",)).contradiction or "")
     assert state(9.0, (awake, asleep), ("m",)).contradiction is None
     assert state(9.0, None, ("m",)).contradiction is None  # there is only one source
+    # a class is listed whoever is online
+    assert state(9.0, (asleep,), ("class:fast",)).contradiction is None
+    assert state(9.0, None, ("class:fast",)).is_asleep("class:fast")
 
 
 def test_only_changes_of_who_is_online_are_kept_and_long_lists_cut() -> None:

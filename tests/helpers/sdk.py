@@ -171,9 +171,10 @@ def stream(call: Call, fields: dict[str, Any]) -> None:
         "created": 1,
         "model": MODEL,
     }
-    words = WORDS[: fields["max_tokens"]]
+    words, reason = WORDS[: fields["max_tokens"]], "length"
+    if fields.get("stop"):
+        words, reason = " ".join(words).partition(fields["stop"][0])[0].split(), "stop"
     pieces = [delta(**more), *(delta(f" {word}", **more) for word in words)]
-    reason = "length"
     if fields.get("response_format"):
         pieces = [delta(**more), *(delta(letter, **more) for letter in by_schema(fields))]
         reason = "stop"

@@ -259,7 +259,8 @@ def why(error: BaseException) -> str:
     if isinstance(error, StillRunning):
         return str(error)
     if isinstance(error, OSError):
-        return f"cannot write to {error.filename} ({error.strerror}): use --results DIR"
+        where = error.filename or "the folder of the run"  # a write does not tell
+        return f"cannot write to {where} ({error.strerror}): use --results DIR"
     return one_line(f"unexpected {type(error).__name__}: {error}")[:300]
 
 

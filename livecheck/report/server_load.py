@@ -39,8 +39,9 @@ def load_words(figures: Mapping[str, Any]) -> str | None:
     own = found.get("ttft_ms")
     if isinstance(own, Mapping) and is_finite(own.get("mean")):
         told.append(f"its TTFT {figure(own['mean'])} ms on average, without gateway and network")
-    engine = shorten(str(found.get("engine")), 40)
-    return f"Figures of {engine} itself: {', '.join(told) or nothing_words(found)}"
+    engine, problem = shorten(str(found.get("engine")), 40), found.get("problem")
+    more = f"; {shorten(problem, 200)}" if isinstance(problem, str) else ""
+    return f"Figures of {engine} itself: {', '.join(told) or nothing_words(found)}{more}"
 
 
 def nothing_words(found: Mapping[str, Any]) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import IO, Any, TextIO, cast
 
 from livecheck.core.plan import in_words
-from livecheck.core.screen import Screen
+from livecheck.core.screen import Screen, discard
 from livecheck.suite.course import RUNNING, WAITING, StepState
 from livecheck.suite.run_folder import DONE, INTERRUPTED, NOT_RUN, SKIPPED
 
@@ -51,6 +51,30 @@ class Lines:
         pass
 
 
+class Terminal:
+    """The stream that rich draws on. It may be gone, which is no reason to leave a run without its
+    report."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except (OSError, ValueError):
+            discard(self._stream)
+
+
 class Table:
     """A line for each script, on stderr, which is brought up to date; the results stay on stdout.
 
@@ -63,7 +87,9 @@ class Table:
 
         self.screen = screen
         self.steps: Sequence[StepState] = ()
-        self.console = Console(stderr=True, no_color=bool(os.environ.get("NO_COLOR")))
+        self.console = Console(
+            file=cast("IO[str]", Terminal(sys.stderr)), no_color=bool(os.environ.get("NO_COLOR"))
+        )
         self.live = Live(
             console=self.console,
             auto_refresh=False,

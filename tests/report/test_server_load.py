@@ -43,6 +43,8 @@ def test_the_words_for_it() -> None:
     )
     assert load_words({"server_metrics": SAVED}) == expected
     assert load_words({}) is None
+    words = load_words({"server_metrics": SAVED | {"problem": "a counter fell"}})
+    assert words == f"{expected}; a counter fell"
 
 
 def test_readings_before_and_after_a_short_level_are_not_called_nothing() -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.plain_client import eventually
-from helpers.scripts import Finished, run_script, start_script
+from helpers.scripts import ROOT, Finished, load_script, run_script, start_script
 
 from reference import Deployment, running
 
@@ -139,6 +143,33 @@ def test_a_signal_stops_the_script_and_reports_what_there_is(
     assert states() == {"gateway_overhead": "done", "inference_c1": "interrupted"}
     assert (latest()["verdict"], latest()["exit_code"]) == ("interrupted", code)
     assert f"NOT DECIDED (exit {code})" in out and Path("results/latest/report.html").exists()
+
+
+def test_a_run_whose_terminal_is_closed_is_reported(sim: Deployment, slow_config: Path) -> None:
+    """Its table cannot be drawn any more."""
+    words = [sys.executable, str(ROOT / "run_all.py"), *TWO, "--config", str(slow_config)]
+    environment = {**os.environ, **sim.environment, "TERM": "xterm"}
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(words[0], words, environment)
+
+    def is_drawn_and_measuring() -> bool:
+        while select.select([terminal], [], [], 0)[0]:
+            os.read(terminal, 1 << 16)
+        return is_measuring()
+
+    assert eventually(is_drawn_and_measuring, 60)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 143
+    assert states() == {"gateway_overhead": "done", "inference_c1": "interrupted"}
+    assert (latest()["verdict"], latest()["exit_code"]) == ("interrupted", 143)
+    assert Path("results/latest/report.html").exists()
+
+
+def test_a_full_folder_is_named_though_the_system_does_not_name_it() -> None:
+    script = load_script("run_all.py")
+    told = script.why(OSError(errno.ENOSPC, "No space left on device"))
+    assert told.startswith("cannot write to the folder of the run (No space left")
 
 
 def test_a_killed_run_is_resumed_in_its_own_folder(sim: Deployment, slow_config: Path) -> None:

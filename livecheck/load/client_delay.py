@@ -322,7 +322,8 @@ def starved_words(client: Mapping[str, Any]) -> str:
     share, starved = client.get("starved_share") or 0.0, client["starved_ms"]
     if share < WORTH_A_WORD:
         return ""
-    return f", this program could not run for {starved / 1e3:.2f} s ({share:.0%} of the level)"
+    time = f"{starved / 1e3:.2f} s" if starved >= 10 else f"{starved:.1f} ms"
+    return f", this program could not run for {time} ({share:.0%} of the level)"
 
 
 def cleared(found: Sequence[Record]) -> list[Record]:

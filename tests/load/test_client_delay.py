@@ -20,6 +20,7 @@ from livecheck.load.client_delay import (
     records_of,
     shortened,
     starved_at_first_ms,
+    starved_words,
 )
 from livecheck.load.judging import check_objective
 from livecheck.load.record import Record
@@ -137,6 +138,11 @@ def test_by_the_kernels_time_a_first_output_is_late_by_no_more_than_was_lost() -
     (record,) = records_of([found], begun, starvation, clock=KERNEL_CLOCK)
     assert record["starved_ttft_ms"] <= record["starved_ms"]
     assert starved_at_first_ms(found, Starvation.found_elsewhere([]), KERNEL_CLOCK) == 0
+
+
+@pytest.mark.parametrize(("starved_ms", "told"), [(3.64, "for 3.6 ms (4%"), (36.4, "0.04 s (4%")])
+def test_a_short_time_that_was_lost_is_not_told_as_none(starved_ms: float, told: str) -> None:
+    assert told in starved_words({"starved_share": 0.04, "starved_ms": starved_ms})
 
 
 def test_what_was_lost_before_the_first_output_is_not_lost_of_the_others() -> None:

@@ -13,15 +13,17 @@ with just these values.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from livecheck.core.json_value import decode, pick_list
 from livecheck.wire import chunk_form, spoken
-from livecheck.wire.choice import index_of
+from livecheck.wire.choice import index_of, size_of
 
 MOST_BYTES = 4096  # of a chunk that a pattern is made of
 MOST_PATTERNS = 8  # are kept; an engine has one or two forms of chunks
@@ -46,10 +48,11 @@ TRIAL_TEXT, TRIAL_IDENT, TRIAL_WHOLE, TRIAL_FIGURE = "a text\u00e4", "an-id", 98
 
 
 class Run(NamedTuple):
-    """Chunks in a row: where each event ends, and its text."""
+    """Chunks in a row: where each event ends, its text, and the bytes of that in UTF-8."""
 
     ends: list[int]
     texts: list[str]
+    sizes: list[int]
 
 
 class Gap(NamedTuple):
@@ -65,34 +68,60 @@ class Alike:
     """A pattern, and the chunk that it was made of. `field`: where the text is in its delta.
     `index`: of its choice."""
 
-    __slots__ = ("_groups", "_match", "example", "index", "is_thought")
+    __slots__ = ("_find", "_match", "_text_at", "example", "index", "is_thought")
 
-    def __init__(self, pattern: bytes, groups: tuple[int, int], field: str, chunk: dict[str, Any]):
+    def __init__(self, pattern: bytes, text_at: int, field: str, chunk: dict[str, Any]):
+        """`pattern` has a group for the id and one for the text, which is that of this number."""
+        compiled = re.compile(b"(%b)" % pattern)
         # not `finditer`: each call of it leaves a name in Python's cache of methods
-        self._match, self._groups = re.compile(pattern).match, groups
+        self._match, self._find, self._text_at = compiled.match, compiled.findall, text_at
         self.example, self.is_thought = chunk, field != "content"
         self.index = index_of(chunk["choices"][0], 0)
 
     def run(self, body: bytes, start: int) -> tuple[str, Run] | None:
         """The events from `start` on that match and have the same id, and this id; None when the
         first one does not match."""
-        match, (ident_at, text_at) = self._match, self._groups
-        ends: list[int] = []
-        texts: list[str] = []
-        wanted: bytes | None = None
-        while (found := match(body, start)) and len(ends) < AT_ONCE:
-            ident, text = found.group(ident_at, text_at)
-            wanted = wanted or ident
-            if ident != wanted:
-                break
-            try:
-                said = text.decode()
-                texts.append(json.loads(f'"{said}"') if b"\\" in text else said)
-            except ValueError:  # not UTF-8, or not JSON: who reads with care says so
-                break
-            start = found.end()
-            ends.append(start)
-        return (wanted.decode(), Run(ends, texts)) if wanted and ends else None
+        first = self._match(body, start)
+        if first is None:
+            return None
+        found = self._find(body, start, start + AT_ONCE * (first.end() - start))
+        columns = list(zip(*found, strict=True))
+        whole, idents, texts = columns[0], columns[3 - self._text_at], columns[self._text_at]
+        said, sizes = _said(texts[: _in_a_row(body, start, whole, idents)])
+        ends = list(accumulate(map(len, whole[: len(said)]), initial=start))[1:]
+        return (idents[0].decode(), Run(ends, said, sizes)) if said else None
+
+
+def _in_a_row(body: bytes, start: int, whole: Sequence[bytes], idents: Sequence[bytes]) -> int:
+    """How many of the events that were found follow one another from `start` on, with the same
+    id."""
+    if body.startswith(b"".join(whole), start) and idents.count(idents[0]) == len(whole):
+        return len(whole)
+    count = 0
+    while body.startswith(whole[count], start) and idents[count] == idents[0]:
+        start += len(whole[count])
+        count += 1
+    return count
+
+
+def _said(texts: Sequence[bytes]) -> tuple[list[str], list[int]]:
+    """The texts and how many bytes each has, up to one that is not UTF-8, or not JSON: who reads
+    with care says so."""
+    said: list[str] = []
+    try:
+        said = _decoded(texts)
+    except ValueError:
+        with contextlib.suppress(ValueError):
+            for each in texts:
+                said += _decoded([each])
+    is_escaped = b"\\" in b"".join(texts)
+    return said, list(map(size_of, said) if is_escaped else map(len, texts[: len(said)]))
+
+
+def _decoded(texts: Sequence[bytes]) -> list[str]:
+    joined = b'","'.join(texts).decode()
+    found: list[str] = json.loads(f'["{joined}"]')
+    return found
 
 
 def text_field(chunk: Mapping[str, Any]) -> str | None:
@@ -139,8 +168,7 @@ def alike(data: bytes, chunk: dict[str, Any]) -> Alike | None:
     except ValueError:
         return None
     pattern = b"".join(_filled(data, gaps, lambda gap: gap.token, re.escape))
-    groups = (1, 2) if ident < text else (2, 1)
-    return Alike(b"data: ?" + pattern + rb"\n\n", groups, field, chunk)
+    return Alike(b"data: ?" + pattern + rb"\n\n", 2 if ident < text else 1, field, chunk)
 
 
 def _gap(data: bytes, name: str, token: bytes, trial: object) -> Gap | None:

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from livecheck.core.late_pattern import late_pattern
 from livecheck.wire.clock import LARGEST_LAG_NS, TIMESPEC
@@ -27,7 +28,7 @@ from livecheck.wire.connection import (
     timed_out,
 )
 from livecheck.wire.dialect import Dialect
-from livecheck.wire.http1 import Message
+from livecheck.wire.http1 import WHOLE_CHUNKS, Message
 from livecheck.wire.readiness import READ, WRITE, WRITE_ONLY
 from livecheck.wire.request import MAX_BYTES, MAX_READS, Reply, Request
 
@@ -66,8 +67,8 @@ class Slot:
     """A place for one request in flight, and the connection it uses."""
 
     __slots__ = (
-        *("connection", "deadline_ns", "last_read_ns", "limit", "ready_ns", "reply"),
-        *("searched_ns", "stamp_ns", "unsent"),
+        *("connection", "deadline_ns", "is_between_chunks", "last_read_ns", "limit", "ready_ns"),
+        *("reply", "searched_ns", "size", "stamp_ns", "unsent", "waiting"),
     )
 
     def __init__(self) -> None:
@@ -78,7 +79,10 @@ class Slot:
         self.last_read_ns = 0
         self.searched_ns = 0  # the read after which [DONE] was searched for
         self.stamp_ns = 0  # the time of the send, then of the last read
-        self.limit = MAX_BYTES  # with this many bytes of the answer, something has to be decided
+        self.size = 0  # bytes of the answer
+        self.limit = MAX_BYTES  # with this many of them, something has to be decided
+        self.is_between_chunks = False  # whether the next byte begins a chunk, without TLS
+        self.waiting: list[Any] = []  # `Reply.waiting`
         self.unsent: bytes | memoryview = b""
 
 
@@ -219,9 +223,9 @@ class Exchange:
         """Read what lies unread before a request is ended because of the time: it may have come in
         time, and this program may be late. Whether the request is still to be judged."""
         for _ in range(READS_BEFORE_END):
-            count = len(reply.ends)
+            count = reply.read_count
             self._read(slot)
-            if slot.reply is not reply or len(reply.ends) == count:
+            if slot.reply is not reply or reply.read_count == count:
                 break
         return slot.reply is reply
 
@@ -237,7 +241,7 @@ class Exchange:
                 if slot.connection is None and now_ns > over_ns:
                     self._end(slot, timed_out(self.pool.target, self.timeout_s))
                 continue
-            if len(reply.ends) > MAX_READS:
+            if reply.read_count > MAX_READS:
                 self._end(slot, Failure("flood", f"more than {MAX_READS:,} pieces of answer"))
             elif self._is_due(slot, reply, now_ns) and self._read_first(slot, reply):
                 self._end_by_time(slot, reply, now_ns)
@@ -267,6 +271,7 @@ class Exchange:
         if not is_silent or slot.searched_ns == slot.last_read_ns:
             return False
         slot.searched_ns = slot.last_read_ns  # search only once after each read
+        self._add_waiting(slot)
         return has_said_done(slot.reply)
 
     # the steps of a request: begin, connect, send, read, end
@@ -334,6 +339,7 @@ class Exchange:
         data = data or reply.request.encode(self.pool.target)
         slot.unsent = connection.tls.encrypt(data) if connection.tls else data
         slot.limit = min(reply.request.cancel_at_bytes or MAX_BYTES, MAX_BYTES)
+        slot.size, slot.is_between_chunks, slot.waiting = 0, False, reply.waiting
         connection.uses += 1
 
     def _transmit(self, slot: Slot) -> None:
@@ -378,8 +384,8 @@ class Exchange:
 
     def _read(self, slot: Slot) -> None:
         """Read once. This runs for each event of each stream: it does no more than it must."""
-        connection, reply, clock = slot.connection, slot.reply, self._clock
-        assert connection and reply
+        connection, clock = slot.connection, self._clock
+        assert connection
         try:
             data, ancillary, _, _ = connection.receive(READ_SIZE, ANCILLARY_SIZE)
         except BlockingIOError:
@@ -388,32 +394,37 @@ class Exchange:
             self._on_broken(slot, error.strerror)
             return
         now_ns = perf_counter_ns()
-        if not ancillary or not data or connection.tls:
-            self._take_other(slot, data, ancillary, now_ns)
-            return
-        seconds, nanoseconds = unpack_stamp(ancillary[0][2])
-        stamp_ns = seconds * 1_000_000_000 + nanoseconds - clock.offset_ns
-        if not slot.stamp_ns <= stamp_ns <= now_ns < stamp_ns + LARGEST_LAG_NS:
-            stamp_ns = clock.received_ns(ancillary, slot.stamp_ns, now_ns)
-        clock.stamped_reads += 1
-        # what follows is `_take`, without the calls
-        slot.last_read_ns, slot.stamp_ns = now_ns, stamp_ns
-        raw, message = reply.raw, reply.message
-        raw += data
-        size = len(raw)
-        reply.ends.append(size)
-        reply.stamps_ns.append(stamp_ns)
-        reply.lag_ns.append(now_ns - stamp_ns)
-        if message.feed(data) or size >= slot.limit or message.error is not None:
-            self._end_after_read(slot)
+        if slot.is_between_chunks and ancillary:
+            seconds, nanoseconds = unpack_stamp(ancillary[0][2])
+            stamp_ns = seconds * 1_000_000_000 + nanoseconds - clock.offset_ns
+            length = len(data)
+            line, size = WHOLE_CHUNKS[length]
+            is_whole = size and data.startswith(line) and data.endswith(b"\r\n")
+            if is_whole and slot.stamp_ns <= stamp_ns <= now_ns < stamp_ns + LARGEST_LAG_NS:
+                slot.last_read_ns, slot.stamp_ns = now_ns, stamp_ns
+                slot.waiting += data, stamp_ns, now_ns
+                slot.size += length
+                if slot.size >= slot.limit:
+                    self._add_waiting(slot)
+                    self._end_after_read(slot)
+                return
+        self._take_other(slot, data, ancillary, now_ns)
+
+    def _add_waiting(self, slot: Slot) -> None:
+        """Let the reply have the reads that only wait for it until somebody looks."""
+        if slot.reply:
+            self._clock.stamped_reads += slot.reply.add_waiting()
 
     def _take(self, slot: Slot, data: bytes, stamp_ns: int, now_ns: int, lag_ns: int) -> None:
         """Keep what a read brought, and end the request with it, if that is to be."""
-        reply = slot.reply
-        assert reply
+        reply, connection = slot.reply, slot.connection
+        assert reply and connection
+        self._add_waiting(slot)
         slot.last_read_ns, slot.stamp_ns = now_ns, stamp_ns
-        size, message = reply.add(data, stamp_ns, lag_ns), reply.message
-        if message.feed(data) or size >= slot.limit or message.error is not None:
+        slot.size, message = reply.add(data, stamp_ns, lag_ns), reply.message
+        is_over = message.feed(data) or message.error is not None
+        slot.is_between_chunks = message.is_between_chunks and connection.tls is None
+        if is_over or slot.size >= slot.limit:
             self._end_after_read(slot)
 
     def _take_other(self, slot: Slot, data: bytes, ancillary: Ancillary, now_ns: int) -> None:
@@ -456,7 +467,7 @@ class Exchange:
         it go on, because its head says that it is a stream that was asked for."""
         assert slot.reply
         most, wanted = slot.reply.most_bytes, slot.reply.request.cancel_at_bytes
-        size = len(slot.reply.raw)
+        size = slot.size
         if wanted and wanted <= most and size >= wanted:
             slot.reply.cancelled = True
             self._end(slot)
@@ -467,6 +478,7 @@ class Exchange:
 
     def _on_closed(self, slot: Slot) -> None:
         """The server closed the connection: this ends the message, or cuts it off."""
+        self._add_waiting(slot)
         assert slot.reply
         message = slot.reply.message
         message.eof()
@@ -477,6 +489,7 @@ class Exchange:
 
     def _on_broken(self, slot: Slot, reason: str | None) -> None:
         """The connection ended before the message did."""
+        self._add_waiting(slot)
         reply, connection = slot.reply, slot.connection
         assert reply and reply.t0_ns and connection
         if connection.tls and connection.tls.refusal:
@@ -499,6 +512,8 @@ class Exchange:
 
     def _end(self, slot: Slot, failure: Failure | None = None) -> None:
         """The request is over: keep or close its connection, then begin the next request."""
+        self._add_waiting(slot)
+        slot.is_between_chunks = False
         reply, connection = slot.reply, slot.connection
         assert reply
         failure = failure or reply.refusal_of_proxy()
@@ -557,6 +572,7 @@ class Exchange:
 
     def _interrupt(self, slot: Slot) -> Reply | None:
         """Leave its request, which nobody waits for any more; the reply to it, if there was one."""
+        self._add_waiting(slot)
         reply, slot.reply = slot.reply, None  # a connection that is opened later is closed
         if reply is not None:
             reply.failure = Failure("interrupted", "the run was interrupted")
@@ -731,7 +747,7 @@ def _is_under_way(slot: Slot, reply: Reply, now_ns: int) -> bool:
         and now_ns < slot.last_read_ns + LEFT_OPEN_S * 1e9
         and now_ns <= slot.deadline_ns
         and reply.request.cancel_after_s is None
-        and len(reply.ends) <= MAX_READS
+        and reply.read_count <= MAX_READS
     )
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import sys
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate, repeat
@@ -66,7 +67,7 @@ class _WholeChunks(dict[int, tuple[bytes, int]]):
         return b"", 0
 
 
-_WHOLE_CHUNKS = _WholeChunks()
+WHOLE_CHUNKS = _WholeChunks()
 
 
 class Marks(Sequence[tuple[int, int]]):
@@ -86,10 +87,23 @@ class Marks(Sequence[tuple[int, int]]):
         self._sizes.append(size)
         self._times_ns.append(time_ns)
 
-    def times_of(self, ends: Sequence[int], place: int) -> array[int]:
-        """The times of the marks from `place` on, as long as they are exactly at these ends."""
-        found = self._sizes[place : place + len(ends)]
-        return self._times_ns[place : place + common_length(found, array("q", ends))]
+    def reaching(self, ends: Sequence[int], place: int = 0) -> tuple[list[int], int]:
+        """The times of the first marks, from `place` on, that reach each of these ends (ascending),
+        and the place of the last of these marks. An end that no mark reaches has the time of the
+        last one, or 0 without any."""
+        sizes, times_ns, last = self._sizes, self._times_ns, len(self._sizes) - 1
+        if last < 0:
+            return [0] * len(ends), 0
+        place = min(bisect_left(sizes, ends[0], place), last)
+        # nearly always each end is that of a read of its own
+        same = common_length(sizes[place : place + len(ends)], array("q", ends))
+        found = times_ns[place : place + same].tolist()
+        place += max(0, same - 1)
+        for end in ends[same:]:
+            while place < last and sizes[place] < end:
+                place += 1
+            found.append(times_ns[place])
+        return found, place
 
     def extend(self, sizes: array[int], times_ns: array[int]) -> None:
         self._sizes += sizes
@@ -175,14 +189,21 @@ class Message:
         fed = self._fed = self._fed + len(data)
         if fed < self._next_work:
             return False
-        if self._stage == _CHUNK_LINE and not self._unfinished:
-            # The usual case, exactly one chunk in a read: this takes a third of a microsecond.
-            line, size = _WHOLE_CHUNKS[len(data)]
-            if size and data.startswith(line) and data.endswith(b"\r\n"):
-                self._starts.append(fed - size - 2)
-                self._lengths.append(size)
-                return False
         return self._advance(data)
+
+    @property
+    def is_between_chunks(self) -> bool:
+        """Whether what comes next is the beginning of a chunk."""
+        return self._stage == _CHUNK_LINE and not self._unfinished
+
+    def feed_whole_chunks(self, lengths: Sequence[int]) -> None:
+        """The same as `feed` with pieces of these lengths, of which the reader knows that each is
+        one whole chunk, between chunks (`WHOLE_CHUNKS`)."""
+        ends = list(accumulate(lengths, initial=self._fed))[1:]
+        sizes = [WHOLE_CHUNKS[length][1] for length in lengths]
+        self._starts.extend(end - size - 2 for end, size in zip(ends, sizes, strict=True))
+        self._lengths.extend(sizes)
+        self._fed = ends[-1]
 
     def _advance(self, data: bytes) -> bool:
         if self._unfinished:
@@ -446,21 +467,22 @@ class Message:
     @property
     def spans(self) -> list[tuple[int, int]]:
         """(raw offset, length) of each run of body bytes that arrived, in order."""
-        return list(self._arrived_spans())
+        return list(zip(*self._arrived_spans(), strict=True))
 
     def let_go(self) -> None:
         """Forget where the body is: it was read, and its bytes are not kept."""
         del self._starts[:], self._lengths[:]
 
-    def _arrived_spans(self) -> Iterator[tuple[int, int]]:
+    def _arrived_spans(self) -> tuple[array[int], array[int]]:
+        """The raw offsets and the lengths of these runs."""
         last = self._end if self.complete else self._fed
         count = len(self._starts)
         while count and self._starts[count - 1] >= last:
             count -= 1
-        yield from zip(self._starts[: count - 1], self._lengths[: count - 1], strict=True)
+        starts, lengths = self._starts[:count], self._lengths[:count]
         if count:  # only the last one can reach further
-            start, length = self._starts[count - 1], self._lengths[count - 1]
-            yield start, min(length, last - start)
+            lengths[-1] = min(lengths[-1], last - starts[-1])
+        return starts, lengths
 
     def body(self, raw: bytes | bytearray) -> bytes:
         """The body without its framing; `raw` is all that was fed, from the first byte."""
@@ -480,7 +502,7 @@ class Message:
         `raw_ends[i]` is the number of raw bytes after read i, `times_ns[i]` its time; both are in
         the order of arrival.
         """
-        marks, spans = Marks(), _Spans(self._arrived_spans())
+        marks, spans = Marks(), _Spans(*self._arrived_spans())
         raw_ends, times_ns = array("q", raw_ends), array("q", times_ns)
         read = span = reached = 0
         while read < len(raw_ends):
@@ -503,13 +525,10 @@ class _Spans:
 
     __slots__ = ("_closed", "_ends", "_starts", "sizes")
 
-    def __init__(self, spans: Iterable[tuple[int, int]]) -> None:
-        self._starts, lengths = array("q"), array("q")
-        for start, length in spans:
-            self._starts.append(start)
-            lengths.append(length)
+    def __init__(self, starts: array[int], lengths: array[int]) -> None:
+        self._starts = starts
         self.sizes = array("q", accumulate(lengths))
-        self._ends = array("q", map(add, self._starts, lengths))
+        self._ends = array("q", map(add, starts, lengths))
         self._closed = array("q", map(add, self._ends, repeat(2)))  # where CR LF ends a chunk
 
     def whole_chunks(self, raw_ends: array[int], read: int, span: int) -> int:

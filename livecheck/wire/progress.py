@@ -14,6 +14,7 @@ width are enough by themselves.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
@@ -81,6 +82,20 @@ def leading(said: Sequence[Said], whole: Whole) -> int:
     `said`: the events that carry output, or the first of them.
     """
     return _Beginning(said, whole).count if said else 0
+
+
+def is_plain(first: Said, output_ns: Sequence[int], whole: Whole) -> bool:
+    """Whether nothing speaks for progress, by what is quickly looked at: so it is with nearly every
+    stream, and `leading` would find none. `first`: its first event that carries output;
+    `output_ns`: the times of all of them."""
+    if progress_words.is_widthless(first.text) or first.ident != whole.ident:
+        return False
+    if whole.tokens is not None and whole.outputs > whole.tokens:
+        return False
+    # text of some length cannot be progress, so a silence after many events is of no account
+    is_long = whole.end_ns - output_ns[-1] >= SILENCE_NS and len(output_ns) <= MOST
+    gaps = map(operator.sub, output_ns[1:], output_ns)
+    return not is_long and max(gaps, default=0) < SILENCE_NS
 
 
 def shown(said: Sequence[Said]) -> str:

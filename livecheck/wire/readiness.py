@@ -9,6 +9,7 @@ from __future__ import annotations
 import select
 import selectors
 import socket
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
@@ -49,13 +50,13 @@ class Readiness(Generic[T]):
 
 
 class _Epoll:
+    """`wait`: (descriptor, how) of the sockets that are ready; waits for the first one, at most so
+    many seconds. `how` is WRITE_ONLY where there is nothing to read; an error can be read: that
+    tells what it is."""
+
     def __init__(self) -> None:
         self._epoll = select.epoll()
-
-    def wait(self, timeout_s: float) -> list[tuple[int, int]]:
-        """(descriptor, how) of the sockets that are ready; waits for the first one. `how` is
-        WRITE_ONLY where there is nothing to read; an error can be read: that tells what it is."""
-        return self._epoll.poll(timeout_s)
+        self.wait: Callable[[float], list[tuple[int, int]]] = self._epoll.poll
 
     def register(self, sock: socket.socket, events: int) -> None:
         self._epoll.register(sock, _mask(events))

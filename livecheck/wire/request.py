@@ -10,6 +10,8 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
+from operator import sub
 from typing import Any
 
 from livecheck.core.redaction import PIECE_LENGTH
@@ -141,14 +143,15 @@ class Reply:
     # when the read's last byte arrived; how long its bytes lay unread
     stamps_ns: array[int] = field(default_factory=lambda: array("q"))
     lag_ns: array[int] = field(default_factory=lambda: array("q"))
+    # Reads of one whole chunk each that are not among these yet: data, its stamp, when it was read
+    waiting: list[Any] = field(default_factory=list)
 
     @property
     def status(self) -> int | None:
         return self.message.status
 
     def add(self, data: bytes, stamp_ns: int, lag_ns: int) -> int:
-        """Take in what a read brought; how many bytes there are now. This runs for each event of
-        each stream."""
+        """Take in what a read brought; how many bytes there are now."""
         raw = self.raw
         raw += data
         size = len(raw)
@@ -156,6 +159,25 @@ class Reply:
         self.stamps_ns.append(stamp_ns)
         self.lag_ns.append(lag_ns)
         return size
+
+    def add_waiting(self) -> int:
+        """Take in the reads that wait for it; how many these are."""
+        pieces, stamps_ns, read_ns = (self.waiting[part::3] for part in range(3))
+        if not pieces:
+            return 0
+        lengths = list(map(len, pieces))
+        self.message.feed_whole_chunks(lengths)
+        self.ends.extend(list(accumulate(lengths, initial=self.size))[1:])
+        self.raw += b"".join(pieces)
+        self.stamps_ns.extend(stamps_ns)
+        self.lag_ns.extend(map(sub, read_ns, stamps_ns))
+        self.waiting.clear()
+        return len(pieces)
+
+    @property
+    def read_count(self) -> int:
+        """How many reads brought some of it."""
+        return len(self.ends) + len(self.waiting) // 3
 
     @property
     def size(self) -> int:

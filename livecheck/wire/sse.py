@@ -27,7 +27,8 @@ from livecheck.core.late_pattern import late_pattern
 from livecheck.core.text import LIMIT, encodable, shorten
 from livecheck.wire import chunk_form, progress
 from livecheck.wire.alike import Alike, Patterns, Run
-from livecheck.wire.choice import MOST_PARTS, Choice, Flood, index_of, size_of
+from livecheck.wire.beginning import Beginning
+from livecheck.wire.choice import MOST_PARTS, Choice, Flood, index_of
 from livecheck.wire.chunk_ids import Ids
 from livecheck.wire.error_words import error_in_place_of_completion, words_of, words_of_text
 from livecheck.wire.http1 import Marks
@@ -141,9 +142,8 @@ class Events:
         self._body = body
         self._marks = marks if isinstance(marks, Marks) else Marks(marks)
         self.rest_at = len(_BOM) if body.startswith(_BOM) else 0
-        self._place = 0  # of the next mark
-        self._reached, self._time_ns = len(body), 0
-        self._next_mark()
+        self._place = 0  # of the mark that reached the event before
+        self.comments = 0  # in what was taken
         self.has_cr = b"\r" in body
         self._matches = _EMPTY_LINE.finditer(body, self.rest_at) if self.has_cr else iter(())
 
@@ -154,6 +154,7 @@ class Events:
             lines = body[start : min(stop, start + CUT_BYTES)]
             if not lines:
                 continue
+            self.comments += _comments(lines if len(lines) == stop - start else body[start:stop])
             if lines.startswith(b"data:") and b"\n" not in lines and b"\r" not in lines:
                 data: bytes | None = lines[6:] if lines[5:6] == b" " else lines[5:]
                 name = "message"
@@ -163,30 +164,14 @@ class Events:
                 continue
             if len(lines) == CUT_BYTES and len(data) <= MAX_JSON_BYTES:
                 data = lines  # so that it is as large as it was, and nobody reads what was cut
-            yield Event(data, end, self._time_of(end), name)
+            (time_ns,), self._place = self._marks.reaching((end,), self._place)
+            yield Event(data, end, time_ns, name)
 
     def skip(self, ends: Sequence[int]) -> list[int]:
         """The times of the next events, which end there: these are not given one by one."""
         self.rest_at = ends[-1]
-        found = [self._time_of(ends[0])]
-        # each of them came in a read of its own: nearly always
-        if self._reached == ends[0] and (more := self._marks.times_of(ends, self._place - 1)):
-            found = more.tolist()
-            self._place += len(found) - 1
-            self._reached, self._time_ns = ends[len(found) - 1], found[-1]
-        return found + [self._time_of(end) for end in ends[len(found) :]]
-
-    def _time_of(self, end: int) -> int:
-        while self._reached < end:
-            self._next_mark()
-        return self._time_ns
-
-    def _next_mark(self) -> None:
-        if self._place < len(self._marks):
-            self._reached, self._time_ns = self._marks[self._place]
-            self._place += 1
-        else:
-            self._reached = len(self._body)
+        found, self._place = self._marks.reaching(ends, self._place)
+        return found
 
     def _next_block(self) -> tuple[int, int, int] | None:
         """Where the next run of lines begins and stops, and its `Event.end`."""
@@ -220,10 +205,9 @@ def _fields(block: bytes) -> tuple[bytes | None, str]:
     return b"\n".join(data) if data else None, name.decode("utf-8", "replace") or "message"
 
 
-def _comments(body: bytes) -> int:
+def _comments(lines: bytes) -> int:
     """How many lines are comments: they begin with a colon."""
-    after_cr = body.count(b"\r:") if b"\r" in body else 0
-    return body.count(b"\n:") + after_cr + body.startswith(b":")
+    return lines.count(b"\n:") + lines.count(b"\r:") + lines.startswith(b":")
 
 
 # --- streams
@@ -300,7 +284,6 @@ def reading_steps(
     if len(body) > MAX_LINES and max(body.count(b"\n"), body.count(b"\r")) > MAX_LINES:
         reader.complain("flood", f"the stream has more than {MAX_LINES:,} lines")
         return reader.close()
-    reader.stream.comments = _comments(body)
     try:
         for place, event in enumerate(found):
             if place % EVENTS_AT_ONCE == 0:
@@ -315,6 +298,7 @@ def reading_steps(
         said = words_of_text(line[0].decode("utf-8", "replace"))
         reader.doubtful_words = reader.doubtful_words or said
     rest = body[found.rest_at :]
+    reader.stream.comments = found.comments + _comments(rest)
     if rest.strip() in (b"data: [DONE]", b"data:[DONE]"):
         reader.complain("done_unended", "[DONE] without the empty line that ends an event")
         reader.stream.done_ns = marks[-1][1] if marks else 0
@@ -350,6 +334,7 @@ class _Reader:
     """Collects a Stream, event by event."""
 
     __slots__ = (
+        "_beginning",
         "_choices",
         "_counts",
         "_examples",
@@ -360,13 +345,10 @@ class _Reader:
         "_misses",
         "_models",
         "_notes",
-        "_parts",
         "_plain",
         "_reasoning",
-        "_said",
         "_text",
         "_text_left",
-        "_wrong",
         "doubtful_words",
         "stream",
     )
@@ -386,13 +368,9 @@ class _Reader:
         self._foreign_ids: set[str] = set()  # of chunks that only tell of progress
         self._models: dict[str, None] = {}  # in their order
         self.doubtful_words = ""  # what may be about an error, if the stream does not end well
-        # the first events with output: what they say, what is wrong with the form of their chunks,
-        # and how many parts of text and reasoning there were by then
         self._plain: tuple[bytes, dict[str, Any]] | None = None  # the chunk with output just read
         self._misses = 0  # times in a row that no pattern matched
-        self._said: list[progress.Said] = []
-        self._wrong: list[list[str]] = []
-        self._parts: list[tuple[int, int]] = []
+        self._beginning = Beginning()
 
     def complain(self, kind: str, example: str, data: bytes | None = None) -> None:
         """Count a complaint. Only the first example of each kind is kept, with the beginning of the
@@ -427,41 +405,27 @@ class _Reader:
 
     def _take_run(self, alike: Alike, ident: str, run: Run, events: Events) -> bool:
         stream, choice = self.stream, self._choices.get(alike.index)
-        sizes = list(map(size_of, run.texts))
-        cost = sum(sizes) + PIECE_COST * len(sizes)
-        is_too_much = stream.events + len(sizes) > MAX_EVENTS or cost > self._text_left
+        count = len(run.ends)
+        cost = sum(run.sizes) + PIECE_COST * count
+        is_too_much = stream.events + count > MAX_EVENTS or cost > self._text_left
         if choice is None or is_too_much:  # `read` says what becomes of it
             return False
         times_ns = events.skip(run.ends)
         self._text_left -= cost
-        stream.events += len(sizes)
+        stream.events += count
         stream.end_ns = times_ns[-1]
         stream.output_ns.extend(times_ns)
         stream.output_ends.extend(run.ends)
-        stream.output_sizes.extend(sizes)
-        model = alike.example["model"]
+        stream.output_sizes.extend(run.sizes)
         self._note_extras({**alike.example, "id": ident})
-        self._ids.add_alike(ident, len(sizes))
+        self._ids.add_alike(ident, count)
         self._last_id = ident
-        if (left := progress.MOST - len(self._said)) > 0:
-            texts = run.texts[:left]
-            parts = self._said_alike(alike.is_thought, len(texts))
-            self._parts += parts
-            self._wrong += [[]] * len(texts)
-            self._said += [
-                progress.Said(at_ns, text, ident, model[: progress.MAX_NAME])
-                for at_ns, text in zip(times_ns, texts, strict=False)
-            ]
+        sender = ident, alike.example["model"]
+        before = len(self._text), len(self._reasoning)
+        self._beginning.add_alike(times_ns, run.texts, sender, alike.is_thought, before)
         (self._reasoning if alike.is_thought else self._text).extend(run.texts)
         choice.read_alike(run.texts, alike.is_thought)
         return True
-
-    def _said_alike(self, is_thought: bool, count: int) -> list[tuple[int, int]]:
-        """How many parts of text and reasoning there are after each of the next events."""
-        texts, thoughts = len(self._text), len(self._reasoning)
-        if is_thought:
-            return [(texts, thoughts + n) for n in range(1, count + 1)]
-        return [(texts + n, thoughts) for n in range(1, count + 1)]
 
     def read(self, event: Event) -> None:
         """Take in the next event. Raises Flood when the stream has more than it may have."""
@@ -488,10 +452,9 @@ class _Reader:
                 stream.output_sizes.append(size)
                 if event.name == "message" and self._misses < MOST_MISSES:
                     self._plain = data, chunk
-                if len(self._said) < progress.MOST:
-                    self._said.append(progress.said_in(chunk, event.time_ns))
-                    self._wrong.append(problems)
-                    self._parts.append((len(self._text), len(self._reasoning)))
+                if self._beginning.has_room:
+                    parts = len(self._text), len(self._reasoning)
+                    self._beginning.add(progress.said_in(chunk, event.time_ns), problems, parts)
 
     def _is_foreign(self, event: Event) -> bool:
         """Whether an event with a name of its own is not a part of the completion.
@@ -668,26 +631,28 @@ class _Reader:
         has_end = stream.finish_reason is not None or stream.done_ns is not None
         is_finished = has_end and stream.error is None
         whole = progress.Whole(self._last_id, tokens, outputs, end_ns, is_finished)
-        if not (count := progress.leading(self._said, whole)):
+        if not (count := self._beginning.leading(stream.output_ns, whole)):
             return
+        told = self._beginning.events[:count]
         stream.progress = count
-        stream.progress_text = progress.shown(self._said[:count])
+        stream.progress_text = progress.shown([each.said for each in told])
         del stream.output_ns[:count], stream.output_ends[:count], stream.output_sizes[:count]
-        texts, thoughts = self._parts[count - 1]
+        texts, thoughts = told[-1].parts
         del self._text[:texts], self._reasoning[:thoughts]
         for choice in list(self._choices.values())[:1]:  # progress is told once
             choice.forget(texts, thoughts)
         text = progress.words(count, stream.progress_text, bool(stream.output_ns))
         self._note_form("progress", text)
         self._forget_sender(count)
-        self._ids.forget([each.ident for each in self._said[:count]])
-        for problem in chain.from_iterable(self._wrong[:count]):  # no client has to read those
+        self._ids.forget([each.said.ident for each in told])
+        for problem in chain.from_iterable(each.problems for each in told):  # nobody has to read
             self._form["form"][problem] -= 1
             self._notes -= 1
 
     def _forget_sender(self, count: int) -> None:
         """Who told of progress is not who answered."""
-        told, rest = self._said[:count], self._said[count:]
+        said = [each.said for each in self._beginning.events]
+        told, rest = said[:count], said[count:]
         self._foreign_ids = {each.ident for each in told} - {self._last_id}
         if own := {each.model for each in rest}:
             for name in {each.model for each in told} - own:
@@ -714,7 +679,7 @@ class _Reader:
             self._note_form(
                 "lost_characters", f"U+FFFD, a lost character, {lost} times in the text"
             )
-        for kind in FORM_KINDS:
+        for kind in FORM_KINDS if self._form else ():
             if texts := +self._form.get(kind, Counter()):  # without what was taken back
                 said = [_counted(text, n) for text, n in texts.most_common(MOST_TEXTS)]
                 more = " and more" if self._notes >= MOST_NOTES else ""

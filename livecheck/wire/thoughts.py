@@ -7,7 +7,6 @@ deployment. Most servers show the thoughts, some only count them. Pure.
 
 from __future__ import annotations
 
-import json
 from typing import NamedTuple
 
 from livecheck.core.json_value import number, pick
@@ -52,7 +51,7 @@ class Ending(NamedTuple):
     finish_reason: object
     usage: object
     timings: object = None
-    asked: object = None
+    asked: float | None = None
 
 
 def spent(text: str, thoughts: str, ending: Ending, is_stream: bool) -> Spent | None:
@@ -98,13 +97,3 @@ def is_cut(reason: object, tokens: float | None, asked: object) -> bool:
         return True
     limit = number(asked)
     return meaning == "stop" and bool(tokens and limit) and (tokens or 0) >= (limit or 0)
-
-
-def asked_tokens(body: bytes) -> object:
-    """The max_tokens of a request, by whichever of its names; None when it has none."""
-    try:
-        fields = json.loads(body)
-    except ValueError:
-        return None
-    names = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-    return next((found for name in names if (found := pick(fields, name))), None)

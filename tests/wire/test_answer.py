@@ -9,7 +9,7 @@ from helpers.answers import answer, event, streamed
 
 from livecheck.wire import chat
 from livecheck.wire.answer import Answer, records
-from livecheck.wire.wire import Failure
+from livecheck.wire.wire import Failure, Reply, Request
 
 CHAT = chat.completion("m", "Hello", 8)
 WHOLE = chat.completion("m", "Hello", 8, stream=False)
@@ -172,3 +172,16 @@ def test_thoughts_that_used_up_max_tokens_are_named_beside_a_missing_finish_reas
     error = stream_of(event({"role": "assistant"}), counts, DONE).stream_error
     assert error and error.kind == "truncated"
     assert "all 8 tokens went into thoughts" in error.text
+
+
+@pytest.mark.parametrize(
+    ("body", "asked"),
+    [
+        (b'{"max_tokens": 8}', 8),
+        (b'{"max_completion_tokens": 9}', 9),
+        (b'{"max_output_tokens": 7}', 7),
+        *((b"{}", None), (b"[]", None), (b"", None), (b"no", None)),
+    ],
+)
+def test_the_limit_of_a_request(body: bytes, asked: int | None) -> None:
+    assert Answer(Reply(0, Request("POST", "/", body))).most_tokens == asked

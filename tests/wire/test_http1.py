@@ -384,6 +384,22 @@ def test_a_read_that_looks_like_a_whole_chunk_may_be_the_middle_of_one():
     assert (message.complete, message.body(raw)) == (True, body)
 
 
+def test_whole_chunks_can_be_told_by_their_lengths_alone():
+    sizes = [1, 15, 16, 255, 256, 4095, 7]
+    pieces = [b"%x\r\n%b\r\n" % (size, b"x" * size) for size in sizes]
+    assert [http1.WHOLE_CHUNKS[len(each)][1] for each in pieces] == sizes
+    one, other = fed(CHUNKED, closed=False), fed(CHUNKED, closed=False)
+    for piece in pieces:
+        assert one.is_between_chunks and not one.feed(piece)
+    other.feed_whole_chunks(list(map(len, pieces)))
+    assert other.spans == one.spans and other.is_between_chunks
+    for message in (one, other):
+        assert message.feed(b"2\r\nhi") is False and not message.is_between_chunks
+        assert message.feed(b"\r\n0\r\n\r\n") is True
+    raw = CHUNKED + b"".join(pieces) + b"2\r\nhi\r\n0\r\n\r\n"
+    assert one.body(raw) == other.body(raw)
+
+
 def test_bytes_after_the_close_are_not_part_of_the_body():
     raw = OK + b"\r\nhello"
     message = fed(raw)

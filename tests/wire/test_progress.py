@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from livecheck.wire import progress_words, sse
+from livecheck.wire import progress, progress_words, sse
+from livecheck.wire.progress import Said, Whole
 
 OWN = "chatcmpl-1"
 WORDS = ("The", " sea", " is", " wide", " and", " deep")
@@ -232,3 +235,32 @@ def test_words_for_loading_and_waiting(text: str) -> None:
 )
 def test_words_that_are_none_of_them(text: str) -> None:
     assert not progress_words.begin(text)
+
+
+one_said = st.builds(
+    lambda gap_s, text, ident: (gap_s, text, ident),
+    st.sampled_from([0.0, 0.02, 0.02, 0.02, 0.49, 0.5, 3.0]),
+    st.sampled_from([".", " ", "\u200b", "Loading model", "Queue: 2", "The", " sea", "x" * 300]),
+    st.sampled_from([OWN, OWN, OWN, "", "other"]),
+)
+
+
+@settings(max_examples=500, deadline=None, database=None)
+@given(
+    events=st.lists(one_said, min_size=1, max_size=8),
+    over=st.sampled_from([None, -1, 0, 0, 1]),
+    last_s=st.sampled_from([0.0, 0.02, 1.0]),
+    is_finished=st.booleans(),
+)
+def test_where_nothing_speaks_for_progress_there_is_none(
+    events: list[tuple[float, str, str]], over: int | None, last_s: float, is_finished: bool
+) -> None:
+    at_ns, told = 0, []
+    for gap_s, text, ident in events:
+        at_ns += int(gap_s * 1e9)
+        told.append(Said(at_ns, text, ident, "m"))
+    tokens = None if over is None else float(len(told) - over)
+    ident = next((each.ident for each in reversed(told) if each.ident), "")
+    whole = Whole(ident, tokens, len(told), at_ns + int(last_s * 1e9), is_finished)
+    if progress.is_plain(told[0], [each.at_ns for each in told], whole):
+        assert progress.leading(told, whole) == 0

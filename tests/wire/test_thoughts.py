@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from livecheck.wire import spoken, thoughts
-from livecheck.wire.thoughts import Ending, Spent, asked_tokens, spent
+from livecheck.wire.thoughts import Ending, Spent, spent
 
 USAGE = {"completion_tokens": 16}
 SAID = {**USAGE, "completion_tokens_details": {"reasoning_tokens": 16}}
@@ -124,15 +124,3 @@ def test_thoughts_are_found_wherever_servers_put_them(
 )
 def test_a_text_that_is_nothing_but_thoughts(text: str, is_thought: bool) -> None:
     assert spoken.is_unfinished_thought(text) is is_thought
-
-
-@pytest.mark.parametrize(
-    ("body", "asked"),
-    [
-        (b'{"max_tokens": 8}', 8),
-        (b'{"max_completion_tokens": 9}', 9),
-        *((b"{}", None), (b"[]", None), (b"", None), (b"no", None)),
-    ],
-)
-def test_the_limit_of_a_request(body: bytes, asked: int | None) -> None:
-    assert asked_tokens(body) == asked

@@ -42,6 +42,27 @@ from livecheck.wire.dialect import Dialect
 from livecheck.wire.readiness import READ, WRITE
 from livecheck.wire.wire import MAX_BYTES, Failure, Reply, Request, Target
 
+# --- reads
+
+
+def test_every_read_is_kept_however_the_chunks_were_cut():
+    one, two = chunk(event()), chunk(event("two"))
+    looks_whole = b"%x\r\n%b\r\n" % (len(two), two)  # a chunk that has another one inside
+    pieces = (
+        *(CHUNKED, one, two, one, two[:9], two[9:], one + two, one, looks_whole[:4]),
+        *(looks_whole[4:-2], looks_whole[-2:], one, two + one[:1], one[1:], one, LAST_CHUNK),
+    )
+    with RawServer(once(*pieces, gap_s=0.01)) as server:
+        reply = ask(server)
+    assert reply.message.complete and reply.failure is None
+    assert reply.reads == list(pieces)
+    assert reply.waiting == [] and reply.read_count == len(pieces)
+    assert list(reply.stamps_ns) == sorted(reply.stamps_ns) and min(reply.lag_ns) >= 0
+    events = [event(), event("two"), event(), event("two"), event(), event("two"), event()]
+    events += [two, event(), event("two"), event(), event()]
+    assert reply.body == b"".join(events)
+
+
 # --- time-outs
 
 

@@ -33,6 +33,7 @@ KEPT_WHOLE = (REQUESTS, "checks")  # at the top of a document: figures of ours, 
 # What a document is made of. A short credential may be a word of it: "PASS", "user".
 VOCABULARY = {"status", "verdict", "script", "tool_version", "started_at", "name", "group"}
 OURS = ("script", "tool_version", "verdict", "started_at", "schema_version")  # at the top
+PLAIN = (type(None), bool, array)  # as they are: an array has times of ours alone
 WORD = late_pattern(r"[a-z]+(_[a-z]+)*(_p?\d\d?)?")  # as a key of ours
 MIN_IN_WORD = 12  # characters of a secret in such a word that are no coincidence
 
@@ -84,16 +85,11 @@ class Cleaner:
         return cleaned
 
     def _value(self, value: Any, key: str = "", whole: bool = False, depth: int = 0) -> Any:
-        kind = type(value)
-        if value is None or kind is bool or kind is array:  # an array has times of ours alone
-            return value
-        if kind is float:
+        if type(value) is float:
             return value if math.isfinite(value) else None  # servers do send NaN
-        if kind is int:
-            return clean_integer(value)
         if isinstance(value, Enum):
             value = value.value
-        if value is None or isinstance(value, (bool, array)):  # an array has times of ours alone
+        if isinstance(value, PLAIN):
             return value
         if isinstance(value, int):
             return clean_integer(value)
@@ -119,8 +115,11 @@ class Cleaner:
 
     def _object(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         items = list(value.items())
+        known = self._keys.get
         cleaned = {
-            self._key(key): self._value(item, str(key), depth=depth + 1)
+            known(key) or self._key(key): item
+            if type(item) in PLAIN
+            else self._value(item, str(key), depth=depth + 1)
             for key, item in items[:MAX_ITEMS]
         }
         if len(items) > MAX_ITEMS:

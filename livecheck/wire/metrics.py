@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import heapq
 import math
+import operator
 import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from livecheck.core.json_value import QUOTED_LENGTH, quoted
@@ -25,7 +27,7 @@ Records = Sequence[Mapping[str, Any]]
 Span = tuple[float, float]  # start and end of a time
 Walls = Mapping[Any, float]  # the wall time of each worker, s; that of None: of records without one
 PERCENTILES = (50, 90, 95, 99)
-RUN = 100_000  # numbers that are sorted at a time
+RUN = 500_000  # numbers that are sorted at a time, as a list of 16 MB
 TOKENS = ("output", "shown", "hidden", "thinking", "answer", "prompt", "cached")
 SUMMARY_NAMES = ("mean", *(f"p{p}" for p in PERCENTILES), "min", "max")
 
@@ -50,8 +52,8 @@ def _percentile(ordered: Sequence[float], p: float) -> float:
 
 
 def in_order(values: Sequence[float]) -> Sequence[float]:
-    """The values in ascending order. A long array stays one: a list of numbers takes four times the
-    memory."""
+    """The values in ascending order. A very long array stays one: a list of numbers takes four
+    times the memory, but to sort it takes half the time."""
     if not isinstance(values, array) or len(values) <= RUN:
         return sorted(values)
     runs = [array("d", sorted(values[n : n + RUN])) for n in range(0, len(values), RUN)]
@@ -100,7 +102,7 @@ def level_metrics(records: Records, objectives: Sequence[Objective] = ()) -> dic
         "wall_s": max(walls.values(), default=None),
         **{key: summary(_values(good, key)) for key in ("ttft_ms", "ttfa_ms")},
         **{key: summary(_values(good, key)) for key in ("tpot_ms", "tokens_per_s")},
-        "itl_ms": summary(array("d", (gap for record in good for gap in output_gaps(record)))),
+        "itl_ms": summary(array("d", chain.from_iterable(map(output_gaps, good)))),
         **{key: summary(_values(good, key)) for key in ("e2e_ms", "server_tokens_per_s")},
         **{key: summary(_values(good, key)) for key in ("connect_ms", "tls_ms", "silence_ms")},
         **silence.summary_of(counted),
@@ -146,7 +148,7 @@ def most_at_once(spans: Iterable[Span]) -> int:
 
 def gaps(times: Sequence[float]) -> list[float]:
     """The differences between consecutive times."""
-    return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    return list(map(operator.sub, times[1:], times))
 
 
 def output_gaps(record: Mapping[str, Any]) -> list[float]:

@@ -280,9 +280,17 @@ def warm_up(session: Session, level: Level) -> None:
         level.stop(why)
 
 
+def let_go_of_warmup(level: Level) -> None:
+    """Forget the bytes of its good answers, of which nothing is shown."""
+    for answer in level.warmup:
+        if answer.is_ok and not answer.reply.is_condensed:
+            answer.reply.condense(0)
+
+
 def send_requests(session: Session, level: Level) -> None:
+    let_go_of_warmup(level)
     folder, tell = session.run.args.results, session.run.note
-    level.spool = Spool(folder, tell, level.look)
+    level.spool = Spool(folder, tell, level.look, is_eager=level.load.precision is not None)
     if level.load.precision is not None:
         level.precision = Precision(level.load.precision, level.load.concurrency)
     level.began_s = time.perf_counter()
@@ -326,7 +334,6 @@ def send(
             due_s=load.due_s,
             budget=level.budget,
             spool=spool,
-            is_eager=load.precision is not None,
         )
     finally:
         session.wire.replies = []  # nothing is kept twice

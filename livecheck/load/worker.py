@@ -26,7 +26,15 @@ from livecheck.core.run import Run
 from livecheck.load.arrivals import Load, Prompt
 from livecheck.load.channel import Channel
 from livecheck.load.examples import Examples
-from livecheck.load.level import KEPT_BYTES, Level, PromptMaker, Session, send_requests, warm_up
+from livecheck.load.level import (
+    KEPT_BYTES,
+    Level,
+    PromptMaker,
+    Session,
+    let_go_of_warmup,
+    send_requests,
+    warm_up,
+)
 from livecheck.load.parts import part_of, warmup_of
 from livecheck.wire import dialect
 from livecheck.wire.answer import Answer, Timed
@@ -243,8 +251,9 @@ class Worker:
 
     def _outcome(self, session: Session, level: WorkerLevel) -> Outcome:
         run = self.run
+        let_go_of_warmup(level)  # also where no request was sent after it
         return Outcome(
-            warmup=[light(answer) for answer in level.warmup],
+            warmup=level.warmup,
             succeeded=level.succeeded,
             examples=level.examples,
             lost=session.starvation.spans(),
@@ -280,13 +289,6 @@ def ended_by(session: Session, level: WorkerLevel) -> BaseException | None:
         error = caught
     is_told = isinstance(error, (KeyboardInterrupt, Terminated, NoStart))
     return None if is_told else error
-
-
-def light(answer: Answer) -> Answer:
-    """A good answer of the warm-up without its bytes, of which nothing is shown."""
-    if answer.is_ok:
-        answer.reply.condense(0)
-    return answer
 
 
 def serve(worker: Worker) -> None:

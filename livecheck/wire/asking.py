@@ -278,7 +278,6 @@ class Asker:
         alone: bool | None = None,
         budget: int | None = None,
         spool: Spool | None = None,
-        is_eager: bool = False,
     ) -> list[Answer]:
         """Send the requests, `at_once` in flight, and return the answers in the order of sending.
 
@@ -288,11 +287,10 @@ class Asker:
         of an open loop is due, as Wire.exchange has it. `alone`: whether no other request of the
         run is in flight with each of these; None: when they are sent one by one. `budget`: how many
         bytes the answers may have before those that have ended are condensed. `spool`: gets these,
-        which are not among the answers that are returned and kept. `is_eager`: they are condensed
-        whenever there is time. CannotCheck when the model that was chosen for the run cannot chat,
-        or when a proxy bars a request.
+        which are not among the answers that are returned and kept. CannotCheck when the model that
+        was chosen for the run cannot chat, or when a proxy bars a request.
         """
-        condenser = None if budget is None else self._condenser(budget, spool, is_eager)
+        condenser = None if budget is None else self._condenser(budget, spool)
         send = functools.partial(self._send, requests, at_once, keep_alive, due_s, condenser)
         single = at_once == 1 and due_s is None if alone is None else alone
         progress = self.run.progress(label, total) if label else contextlib.nullcontext()
@@ -321,10 +319,10 @@ class Asker:
         if condenser:
             condenser.finish()
 
-    def _condenser(self, budget: int, spool: Spool | None, is_eager: bool) -> Condenser:
+    def _condenser(self, budget: int, spool: Spool | None) -> Condenser:
         if spool is None:
             return Condenser(budget)
-        return Condenser(budget, functools.partial(self._spool, spool), spool.look, is_eager)
+        return Condenser(budget, functools.partial(self._spool, spool), spool.look, spool.is_eager)
 
     def _answers_of(
         self,

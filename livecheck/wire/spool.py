@@ -36,7 +36,8 @@ class Spool:
     """The extracts of the answers of one level, by their index.
 
     `folder`: where the file is made, with the first answer. `tell` gets one line when it cannot be
-    written. `look` sees each answer when it was read and its bytes are still there.
+    written. `look` sees each answer when it was read and its bytes are still there. `is_eager`: it
+    gets each answer whenever there is time, and not only when they are too many.
     """
 
     def __init__(
@@ -44,8 +45,9 @@ class Spool:
         folder: Path,
         tell: Callable[[str], object],
         look: Callable[[Answer], object] | None = None,
+        is_eager: bool = False,
     ):
-        self._folder, self._tell, self.look = folder, tell, look
+        self._folder, self._tell, self.look, self.is_eager = folder, tell, look, is_eager
         self._file: IO[bytes] | None = None
         self._has_failed = False
         self._end = 0  # of the file

@@ -221,13 +221,14 @@ class Exchange:
 
     def _read_first(self, slot: Slot, reply: Reply) -> bool:
         """Read what lies unread before a request is ended because of the time: it may have come in
-        time, and this program may be late. Whether the request is still to be judged."""
+        time, and this program may be late. Whether the request is still to be judged: not when it
+        has ended, or is sent again."""
         for _ in range(READS_BEFORE_END):
             count = reply.read_count
             self._read(slot)
             if slot.reply is not reply or reply.read_count == count:
                 break
-        return slot.reply is reply
+        return slot.reply is reply and reply.t0_ns is not None
 
     def _check_deadlines(self, now_ns: int) -> None:
         """End what has to end although nothing arrives."""

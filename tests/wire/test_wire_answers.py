@@ -55,8 +55,8 @@ def test_every_read_is_kept_however_the_chunks_were_cut():
     with RawServer(once(*pieces, gap_s=0.01)) as server:
         reply = ask(server)
     assert reply.message.complete and reply.failure is None
-    assert reply.reads == list(pieces)
-    assert reply.waiting == [] and reply.read_count == len(pieces)
+    assert b"".join(reply.reads) == b"".join(pieces)
+    assert reply.waiting == [] and reply.read_count == len(reply.reads) > len(pieces) / 2
     assert list(reply.stamps_ns) == sorted(reply.stamps_ns) and min(reply.lag_ns) >= 0
     events = [event(), event("two"), event(), event("two"), event(), event("two"), event()]
     events += [two, event(), event("two"), event(), event()]

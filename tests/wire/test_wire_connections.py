@@ -27,7 +27,7 @@ from helpers.raw_server import (
 )
 
 from livecheck.wire import connection, exchange
-from livecheck.wire.wire import Request, Target, Wire
+from livecheck.wire.wire import Reply, Request, Target, Wire
 
 # --- kept, not kept, closed by the server
 
@@ -357,3 +357,12 @@ def test_the_server_gets_what_is_sent():
     head = server.peers[0].heads[0]
     assert head.startswith(b"POST /prefix/v1/chat?x=1 HTTP/1.1\r\n")
     assert b"\r\nX-Test: 1" in head and b"\r\nAuthorization: Bearer secret" in head
+
+
+def test_what_is_sent_again_is_not_ended_by_the_time_of_the_first_send(monkeypatch):
+    """Just when it was to be cancelled, it is found that the idle connection had been closed."""
+    slot, reply = exchange.Slot(), Reply(0, GET, t0_ns=1)
+    slot.reply = reply
+    loop = object.__new__(exchange.ClosedLoop)
+    monkeypatch.setattr(loop, "_read", lambda _: setattr(reply, "t0_ns", None))
+    assert not loop._read_first(slot, reply)

@@ -8,18 +8,29 @@ from typing import Any
 
 from aiohttp import web
 
-from .answers import change_json, error_500, every_third_fails, instead, never_answer
+from .answers import (
+    APP,
+    always_full,
+    change_json,
+    error_500,
+    every_third_fails,
+    instead,
+    never_answer,
+)
 from .benchmark import BENCHMARK, FIND_CAPACITY, answer_late, answer_too_late
 from .completions import answer_text, when, when_given
 from .conditions import Asked, after, every, no_streams, number_is, only
 from .cors import CORS, ORIGIN, always, change_headers, is_preflight, without
 from .fault import Fault
 from .fleet_changes import names_model
+from .model_routing import PERMISSIONS
 from .model_routing import SCRIPT as ROUTING
 from .openai_sdk import SDK, accept_everything, authorize
-from .planting import all_of, around, nothing
+from .planting import all_of, around, nothing, on_events
 from .scale_to_zero import COUNT_WORKERS, QUICK, SLEEPY
 from .scale_to_zero import SCRIPT as SCALE
+from .streams import lost_characters, reset
+from .streams import no_content as no_text
 from .thinking import HIDDEN_THOUGHTS
 from .wol import ASLEEP, WOL, lists_runners
 
@@ -34,6 +45,9 @@ _cors = functools.partial(
     options={"cors_origins": ORIGIN},
     arguments=("--origin", ORIGIN, *SHORT_TIMEOUT),
 )
+
+_fleet = functools.partial(Fault, profile="fleet", arguments=SHORT_TIMEOUT)
+_sdk = functools.partial(Fault, script=SDK)
 
 
 def from_elsewhere(asked: Asked) -> bool:
@@ -271,5 +285,73 @@ ROWS: tuple[Fault, ...] = (
         "metrics",
         only(after(1), instead("metrics", status=500)),
         options={"max_concurrent_requests": 1, "max_queue_size": 2, "output_tokens": 1600},
+    ),
+    _fleet(
+        "auth-silent",
+        "requests are accepted and never answered",
+        script="test_auth.py",
+        check="control",
+        install=around("inference", never_answer),
+    ),
+    _fleet(
+        "workload-silent",
+        "requests are accepted and never answered",
+        script="test_workload_routing.py",
+        check="requests",
+        install=around("inference", never_answer),
+        arguments=("--requests", "4", *SHORT_TIMEOUT),
+    ),
+    _fleet(
+        "routing-unknown-page",
+        "a request for an unknown model gets a 200 with a web page",
+        script=ROUTING,
+        check="unknown_model",
+        install=only(is_unknown, instead("inference", **APP)),
+        arguments=("--only", "class", "unknown_model"),
+        says="that is not a refusal",
+    ),
+    _fleet(
+        "routing-admin-silent",
+        "/admin/runners never answers",
+        script=ROUTING,
+        check="role_none",
+        install=around("runners", never_answer),
+        arguments=(*PERMISSIONS, *SHORT_TIMEOUT),
+    ),
+    _sdk(
+        "sdk-lost-characters-all",
+        "the text of streams has U+FFFD in place of a character",
+        check="answers",
+        status="WARN",
+        install=on_events(lost_characters),
+        arguments=("--only", "completion", "stream", "answers"),
+    ),
+    _sdk(
+        "sdk-wire-reset",
+        "streams end with a TCP reset after a few tokens",
+        check="wire",
+        install=on_events(reset),
+        arguments=("--only", "completion", "wire"),
+    ),
+    _sdk(
+        "sdk-pacing-empty",
+        "streams have no content whose pace could be told",
+        check="pacing",
+        install=on_events(no_text),
+        arguments=("--only", "completion", "pacing"),
+    ),
+    Fault(
+        "queue-refuses-all",
+        "every request of the burst is refused, although slots are free",
+        "test_queue.py",
+        "served",
+        only(after(1), around("inference", always_full)),
+        options={"max_concurrent_requests": 1, "max_queue_size": 2, "output_tokens": 1600},
+    ),
+    _cors(
+        "cors-500",
+        "every answer to the allowed page is a 500",
+        check="answer",
+        install=error_500("backend"),
     ),
 )

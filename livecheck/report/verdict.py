@@ -460,12 +460,14 @@ def describe_baseline(folders: Sequence[Folder]) -> list[BaselineRun]:
 
 
 def verdict_of_run(folder: Folder) -> str:
-    """What run_all.py said of it; otherwise the worst verdict of its files."""
+    """What run_all.py said of it; otherwise the worst verdict of its files. One that cannot be used
+    decides nothing."""
     if folder.run and folder.run.verdict:
         return folder.run.verdict
-    if not folder.files:
-        return VERDICTS[Exit.UNDECIDED]
-    return VERDICTS[worst([each.exit_code for each in folder.files])]
+    codes = [each.exit_code for each in folder.files]
+    if folder.problems or not codes:
+        codes.append(Exit.UNDECIDED)
+    return VERDICTS[worst(codes)]
 
 
 def find_pairs(

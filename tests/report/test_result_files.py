@@ -20,6 +20,7 @@ from livecheck.core.checks import Exit
 from livecheck.core.result_file import to_json
 from livecheck.report.documents import Allowance
 from livecheck.report.result_files import guide_order, read_folder, short_name, title_of
+from livecheck.report.verdict import verdict_of_run
 from livecheck.wire.metrics import level_metrics, parse_objective, summary
 
 Content = dict[str, Any]
@@ -417,3 +418,13 @@ def test_a_run_that_could_not_reach_its_target_is_read_as_undecided() -> None:
     assert not folder.problems
     assert {each.exit_code for each in folder.files} == {Exit.UNDECIDED}
     assert len(folder.files) == 3
+
+
+def test_a_run_with_a_file_that_cannot_be_used_has_not_passed(tmp_path: Path) -> None:
+    """Nobody knows what was in it; a failure of the others stays one."""
+    folder = gateway_folder(tmp_path)
+    assert verdict_of_run(read_folder(folder)) == "pass"
+    (folder / "cors.json").write_text('{"schema_version": 1, "script": "co')
+    assert verdict_of_run(read_folder(folder)) == "undecided"
+    write_results(folder, openai_sdk_test=result("openai_sdk_test", failed()))
+    assert verdict_of_run(read_folder(folder)) == "fail"

@@ -83,6 +83,7 @@ FORM_KINDS = (
     "model_changes",
     "finish_dialect",
     "finish_repeated",
+    "done_repeated",
     "same_thoughts",
     "named_chunk",
     "foreign_event",
@@ -95,7 +96,7 @@ FORM_KINDS = (
 # Of both: what an operator may want to know, although no client fails that keeps to the standards.
 # All other kinds are breaches of the protocol: clients lose text, fail on it, or wait for ever.
 ODDITIES = (
-    *("model_changes", "finish_dialect", "finish_repeated", "same_thoughts"),
+    *("model_changes", "finish_dialect", "finish_repeated", "done_repeated", "same_thoughts"),
     *("named_chunk", "foreign_event", "lost_characters", "progress", "bare_events"),
 )
 LOST = "\ufffd"  # stands where a character could not be decoded
@@ -437,7 +438,9 @@ class _Reader:
         stream.end_ns = event.time_ns
         if event.name not in ("message", "error") and self._is_foreign(event):
             return
-        if stream.done_ns is not None:
+        if stream.done_ns is not None and data.strip() == b"[DONE]":
+            self._note_form("done_repeated", "[DONE] comes again")
+        elif stream.done_ns is not None:
             self.complain("after_done", "an event after [DONE]", data)
         elif data[:1] != b"{" and data.strip() == b"[DONE]":
             stream.done_ns = event.time_ns

@@ -16,7 +16,7 @@ from .planting import on_events
 from .scale_to_zero import SCRIPT as SCALE
 from .scale_to_zero import SLEEPY, WITHOUT_CONTROL
 from .stream_texts import cumulative, reason_first
-from .streams import finish, no_done, without_field
+from .streams import done_twice, finish, no_done, without_field
 from .wol import ASLEEP, SHORT_TIMEOUT, WOL
 from .workload_routing import WORKLOAD
 
@@ -83,6 +83,7 @@ ROWS: tuple[Fault, ...] = (
     ),
     *odd("form", "the chunks of a stream have no created", on_events(without_field("created"))),
     *odd("no-done", "streams have no [DONE]", on_events(no_done)),
+    *odd("done-twice", "streams end with [DONE] twice", on_events(done_twice), "WARN"),
     *odd("eos", "streams end with the finish_reason eos", on_events(finish("eos")), "WARN"),
     Fault(
         "model-routing-eos-whole",

@@ -143,6 +143,13 @@ async def no_done(stream: Events) -> Events:
             yield event
 
 
+async def done_twice(stream: Events) -> Events:
+    async for event in stream:
+        yield event
+        if event.startswith(DONE):
+            yield event
+
+
 async def wrong_usage(stream: Events) -> Events:
     """Usage counts three tokens too many."""
     async for event in stream:

@@ -565,7 +565,7 @@ WRONG = {
         stream_of(said("a"), '{"id": "c1"}', STOP),
         "a chunk without a choices list: '{\"id",
     ),
-    "after_done": (HELLO + stream_of(done=True), "an event after [DONE]: '[DONE]'"),
+    "after_done": (HELLO + b"data: {}\n\n", "an event after [DONE]: '{}'"),
     "empty": (stream_of(ROLE, STOP), "none of 3 events carried output"),
 }
 
@@ -799,3 +799,10 @@ def test_chunks_that_only_tell_of_progress_are_no_part_of_the_form():
     stream = read(stream_of(bare, *words, chunk({}, "stop", **ENVELOPE)))
     assert (stream.progress, [each.kind for each in stream.form]) == (1, ["progress"])
     assert stream.text == "".join(TEXTS)
+
+
+def test_done_twice_is_odd_and_no_breach():
+    stream = read(HELLO + stream_of(done=True))
+    assert (stream.complaints, stream.text) == ([], read(HELLO).text)
+    assert ("done_repeated", "[DONE] comes again") in stream.form
+    assert stream.done_ns is not None

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import operator
-from array import array
 from collections import Counter
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -64,7 +63,7 @@ def longest(reply: Reply, stream: Stream) -> Silence | None:
         return Silence(start_ns, end_ns, UNCLEAR)
     found = [(start_ns, stamps[0]), (stamps[-1], end_ns)]
     if len(stamps) > 1:
-        gaps = array("q", map(operator.sub, stamps[1:], stamps))
+        gaps = list(map(operator.sub, stamps[1:], stamps))
         place = gaps.index(max(gaps))
         found.append((stamps[place], stamps[place + 1]))
     start_ns, end_ns = max(found, key=lambda each: each[1] - each[0])

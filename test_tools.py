@@ -665,12 +665,14 @@ def check_result(evidence: Evidence) -> Check:
 
 def unread_results(evidence: Evidence) -> Findings:
     """The turns after a result whose prompt is no shorter than where the tool says more: the result
-    does not reach the model. Nothing is claimed of a server that counts every prompt alike."""
+    does not reach the model. Nothing is claimed of a server that counts every prompt alike, and of
+    an empty answer nothing but that it is empty."""
     longer = evidence.longer and tokens_of(evidence.longer)
     counts = {each.prompt_tokens for each in evidence.judged if each.prompt_tokens}
     if not longer or len(counts) < 2:
         return []
-    found = [each for each in evidence.of("result") if each.prompt_tokens == longer]
+    told = [each for each in evidence.of("result") if not each.is_empty]
+    found = [each for each in told if each.prompt_tokens == longer]
     text = f"the prompt has {longer} tokens, whatever the tool has said: the model does not read it"
     return [(each, text) for each in found]
 

@@ -26,6 +26,9 @@
 # Needs Python 3.10+ with venv (on Debian the package python3-venv) and make, nothing else.
 # PYTHON=python3.12 make test chooses another Python.
 
+# Each run of a command is a process of its own, and should not have to compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready

@@ -272,7 +272,7 @@ class Exchange:
         if not is_silent or slot.searched_ns == slot.last_read_ns:
             return False
         slot.searched_ns = slot.last_read_ns  # search only once after each read
-        self._add_waiting(slot)
+        self._settle(slot.reply)
         return has_said_done(slot.reply)
 
     # the steps of a request: begin, connect, send, read, end
@@ -406,26 +406,34 @@ class Exchange:
                 slot.waiting += data, stamp_ns, now_ns
                 slot.size += length
                 if slot.size >= slot.limit:
-                    self._add_waiting(slot)
+                    self._settle(slot.reply)
                     self._end_after_read(slot)
                 return
         self._take_other(slot, data, ancillary, now_ns)
 
-    def _add_waiting(self, slot: Slot) -> None:
-        """Let the reply have the reads that only wait for it until somebody looks."""
-        if slot.reply:
-            self._clock.stamped_reads += slot.reply.add_waiting()
+    def _settle(self, reply: Reply | None) -> None:
+        """Let a reply have the reads that only wait until somebody looks at them. That takes 0.1 ms
+        for a hundred: too long where a thousand streams end together."""
+        if reply:
+            self._clock.stamped_reads += reply.add_waiting()
 
     def _take(self, slot: Slot, data: bytes, stamp_ns: int, now_ns: int, lag_ns: int) -> None:
         """Keep what a read brought, and end the request with it, if that is to be."""
         reply, connection = slot.reply, slot.connection
         assert reply and connection
-        self._add_waiting(slot)
         slot.last_read_ns, slot.stamp_ns = now_ns, stamp_ns
-        slot.size, message = reply.add(data, stamp_ns, lag_ns), reply.message
-        is_over = message.feed(data) or message.error is not None
+        message = reply.message
+        if reply.waiting:
+            message.pass_over(slot.size - reply.size)
+        slot.size += len(data)
+        is_complete = message.feed(data)
+        if is_complete and reply.waiting:
+            reply.waiting += data, stamp_ns, stamp_ns + lag_ns
+        else:
+            self._settle(reply)
+            reply.add(data, stamp_ns, lag_ns)
         slot.is_between_chunks = message.is_between_chunks and connection.tls is None
-        if is_over or slot.size >= slot.limit:
+        if is_complete or message.error is not None or slot.size >= slot.limit:
             self._end_after_read(slot)
 
     def _take_other(self, slot: Slot, data: bytes, ancillary: Ancillary, now_ns: int) -> None:
@@ -479,7 +487,7 @@ class Exchange:
 
     def _on_closed(self, slot: Slot) -> None:
         """The server closed the connection: this ends the message, or cuts it off."""
-        self._add_waiting(slot)
+        self._settle(slot.reply)
         assert slot.reply
         message = slot.reply.message
         message.eof()
@@ -490,7 +498,7 @@ class Exchange:
 
     def _on_broken(self, slot: Slot, reason: str | None) -> None:
         """The connection ended before the message did."""
-        self._add_waiting(slot)
+        self._settle(slot.reply)
         reply, connection = slot.reply, slot.connection
         assert reply and reply.t0_ns and connection
         if connection.tls and connection.tls.refusal:
@@ -513,14 +521,15 @@ class Exchange:
 
     def _end(self, slot: Slot, failure: Failure | None = None) -> None:
         """The request is over: keep or close its connection, then begin the next request."""
-        self._add_waiting(slot)
-        slot.is_between_chunks = False
         reply, connection = slot.reply, slot.connection
         assert reply
+        slot.is_between_chunks = False
+        if failure or reply.status != 200 or not (self._are_many and self.on_reply):
+            self._settle(reply)  # else it is done when it is told of
         failure = failure or reply.refusal_of_proxy()
         reply.failure = through_proxy(failure, self.pool.target) if failure else None
         is_answered = failure is None and reply.stamps_ns
-        reply.end_ns = reply.stamps_ns[-1] if is_answered else time.perf_counter_ns()
+        reply.end_ns = slot.stamp_ns if is_answered else time.perf_counter_ns()
         reusable = self.reuse and not failure and not slot.unsent and reply.message.keep_alive
         if connection and not (reusable and connection.is_alive()):
             self._close_connection(slot)
@@ -554,7 +563,9 @@ class Exchange:
 
     def _tell(self) -> None:
         self._has_work = True  # in spare time: perhaps
-        if self.on_reply and self.on_reply(self._untold.popleft()):
+        reply = self._untold.popleft()
+        self._settle(reply)
+        if self.on_reply and self.on_reply(reply):
             self._begin_no_more()
 
     def _close_connection(self, slot: Slot) -> None:
@@ -573,7 +584,7 @@ class Exchange:
 
     def _interrupt(self, slot: Slot) -> Reply | None:
         """Leave its request, which nobody waits for any more; the reply to it, if there was one."""
-        self._add_waiting(slot)
+        self._settle(slot.reply)
         reply, slot.reply = slot.reply, None  # a connection that is opened later is closed
         if reply is not None:
             reply.failure = Failure("interrupted", "the run was interrupted")
@@ -588,6 +599,8 @@ class Exchange:
         for slot in self.slots:
             self._interrupt(slot)
         self.slots.clear()
+        for reply in self.replies:  # that ended, and was not told of
+            self._settle(reply)
         # An interruption can come between any two steps, so a connection may still be watched.
         self.pool.close_watched()
 

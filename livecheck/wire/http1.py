@@ -144,6 +144,7 @@ class Message:
         "_fed",
         "_lengths",
         "_next_work",
+        "_passed",
         "_section",
         "_stage",
         "_starts",
@@ -178,6 +179,8 @@ class Message:
         # Raw offset and length of each run of body bytes, as announced: the last one may reach
         # beyond what was fed. A server may send millions: in arrays each takes 8 bytes.
         self._starts, self._lengths = array("I"), array("I")
+        # Where among these runs, and among all bytes, there are whole chunks that are told of later
+        self._passed: tuple[int, int] | None = None
 
     # --- feeding
 
@@ -196,14 +199,24 @@ class Message:
         """Whether what comes next is the beginning of a chunk."""
         return self._stage == _CHUNK_LINE and not self._unfinished
 
-    def feed_whole_chunks(self, lengths: Sequence[int]) -> None:
-        """The same as `feed` with pieces of these lengths, of which the reader knows that each is
-        one whole chunk, between chunks (`WHOLE_CHUNKS`)."""
-        ends = list(accumulate(lengths, initial=self._fed))[1:]
+    def pass_over(self, size: int) -> None:
+        """Go on behind so many bytes of whole chunks (`WHOLE_CHUNKS`), of which `add_passed` tells
+        later."""
+        self._passed = len(self._starts), self._fed
+        self._fed += size
+
+    def add_passed(self, lengths: Sequence[int]) -> None:
+        """The same as `feed` with pieces of these lengths, each of which was one whole chunk; they
+        are passed over first, unless they were."""
+        if self._passed is None:
+            self.pass_over(sum(lengths))
+        assert self._passed
+        (place, start), self._passed = self._passed, None
+        ends = list(accumulate(lengths, initial=start))[1:]
         sizes = [WHOLE_CHUNKS[length][1] for length in lengths]
-        self._starts.extend(end - size - 2 for end, size in zip(ends, sizes, strict=True))
-        self._lengths.extend(sizes)
-        self._fed = ends[-1]
+        starts = [end - size - 2 for end, size in zip(ends, sizes, strict=True)]
+        self._starts[place:place] = array("I", starts)
+        self._lengths[place:place] = array("I", sizes)
 
     def _advance(self, data: bytes) -> bool:
         if self._unfinished:

@@ -143,7 +143,8 @@ class Reply:
     # when the read's last byte arrived; how long its bytes lay unread
     stamps_ns: array[int] = field(default_factory=lambda: array("q"))
     lag_ns: array[int] = field(default_factory=lambda: array("q"))
-    # Reads of one whole chunk each that are not among these yet: data, its stamp, when it was read
+    # Reads that are not among these yet: data, its stamp, when it was read. Each is a whole chunk,
+    # but for the last one, if it ends the message.
     waiting: list[Any] = field(default_factory=list)
 
     @property
@@ -161,18 +162,19 @@ class Reply:
         return size
 
     def add_waiting(self) -> int:
-        """Take in the reads that wait for it; how many these are."""
+        """Take in the reads that wait for it; how many chunks these are."""
         pieces, stamps_ns, read_ns = (self.waiting[part::3] for part in range(3))
         if not pieces:
             return 0
         lengths = list(map(len, pieces))
-        self.message.feed_whole_chunks(lengths)
+        chunks = lengths[:-1] if self.message.complete else lengths
+        self.message.add_passed(chunks)
         self.ends.extend(list(accumulate(lengths, initial=self.size))[1:])
         self.raw += b"".join(pieces)
         self.stamps_ns.extend(stamps_ns)
         self.lag_ns.extend(map(sub, read_ns, stamps_ns))
         self.waiting.clear()
-        return len(pieces)
+        return len(chunks)
 
     @property
     def read_count(self) -> int:

@@ -391,11 +391,16 @@ def test_whole_chunks_can_be_told_by_their_lengths_alone():
     one, other = fed(CHUNKED, closed=False), fed(CHUNKED, closed=False)
     for piece in pieces:
         assert one.is_between_chunks and not one.feed(piece)
-    other.feed_whole_chunks(list(map(len, pieces)))
+    lengths = list(map(len, pieces))
+    other.add_passed(lengths)
     assert other.spans == one.spans and other.is_between_chunks
-    for message in (one, other):
+    later = fed(CHUNKED, closed=False)
+    later.pass_over(sum(lengths))
+    for message in (one, other, later):
         assert message.feed(b"2\r\nhi") is False and not message.is_between_chunks
         assert message.feed(b"\r\n0\r\n\r\n") is True
+    later.add_passed(lengths)
+    assert later.spans == one.spans
     raw = CHUNKED + b"".join(pieces) + b"2\r\nhi\r\n0\r\n\r\n"
     assert one.body(raw) == other.body(raw)
 

@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from livecheck.core.late_pattern import late_pattern
 from livecheck.wire.clock import LARGEST_LAG_NS, TIMESPEC
@@ -68,7 +67,7 @@ class Slot:
 
     __slots__ = (
         *("connection", "deadline_ns", "is_between_chunks", "last_read_ns", "limit", "ready_ns"),
-        *("reply", "searched_ns", "size", "stamp_ns", "unsent", "waiting"),
+        *("reply", "searched_ns", "size", "stamp_ns", "unsent"),
     )
 
     def __init__(self) -> None:
@@ -81,8 +80,7 @@ class Slot:
         self.stamp_ns = 0  # the time of the send, then of the last read
         self.size = 0  # bytes of the answer
         self.limit = MAX_BYTES  # with this many of them, something has to be decided
-        self.is_between_chunks = False  # whether the next byte begins a chunk, without TLS
-        self.waiting: list[Any] = []  # `Reply.waiting`
+        self.is_between_chunks = False  # whether the next byte begins a chunk
         self.unsent: bytes | memoryview = b""
 
 
@@ -272,7 +270,7 @@ class Exchange:
         if not is_silent or slot.searched_ns == slot.last_read_ns:
             return False
         slot.searched_ns = slot.last_read_ns  # search only once after each read
-        self._settle(slot.reply)
+        slot.reply.add_waiting()
         return has_said_done(slot.reply)
 
     # the steps of a request: begin, connect, send, read, end
@@ -340,7 +338,7 @@ class Exchange:
         data = data or reply.request.encode(self.pool.target)
         slot.unsent = connection.tls.encrypt(data) if connection.tls else data
         slot.limit = min(reply.request.cancel_at_bytes or MAX_BYTES, MAX_BYTES)
-        slot.size, slot.is_between_chunks, slot.waiting = 0, False, reply.waiting
+        slot.size, slot.is_between_chunks = 0, False
         connection.uses += 1
 
     def _transmit(self, slot: Slot) -> None:
@@ -395,44 +393,42 @@ class Exchange:
             self._on_broken(slot, error.strerror)
             return
         now_ns = perf_counter_ns()
-        if slot.is_between_chunks and ancillary:
-            seconds, nanoseconds = unpack_stamp(ancillary[0][2])
-            stamp_ns = seconds * 1_000_000_000 + nanoseconds - clock.offset_ns
-            length = len(data)
-            line, size = WHOLE_CHUNKS[length]
-            is_whole = size and data.startswith(line) and data.endswith(b"\r\n")
-            if is_whole and slot.stamp_ns <= stamp_ns <= now_ns < stamp_ns + LARGEST_LAG_NS:
-                slot.last_read_ns, slot.stamp_ns = now_ns, stamp_ns
-                slot.waiting += data, stamp_ns, now_ns
-                slot.size += length
-                if slot.size >= slot.limit:
-                    self._settle(slot.reply)
-                    self._end_after_read(slot)
-                return
-        self._take_other(slot, data, ancillary, now_ns)
-
-    def _settle(self, reply: Reply | None) -> None:
-        """Let a reply have the reads that only wait until somebody looks at them. That takes 0.1 ms
-        for a hundred: too long where a thousand streams end together."""
-        if reply:
-            self._clock.stamped_reads += reply.add_waiting()
+        if not ancillary or not data or connection.tls:
+            self._take_other(slot, data, ancillary, now_ns)
+            return
+        seconds, nanoseconds = unpack_stamp(ancillary[0][2])
+        stamp_ns = seconds * 1_000_000_000 + nanoseconds - clock.offset_ns
+        if not slot.stamp_ns <= stamp_ns <= now_ns < stamp_ns + LARGEST_LAG_NS:
+            stamp_ns = clock.received_ns(ancillary, slot.stamp_ns, now_ns)
+        clock.stamped_reads += 1
+        self._take(slot, data, stamp_ns, now_ns, now_ns - stamp_ns)
 
     def _take(self, slot: Slot, data: bytes, stamp_ns: int, now_ns: int, lag_ns: int) -> None:
-        """Keep what a read brought, and end the request with it, if that is to be."""
-        reply, connection = slot.reply, slot.connection
-        assert reply and connection
+        """Keep what a read brought. Nearly always that is one whole chunk, which waits until
+        somebody looks at the reply: to take in a hundred costs 0.1 ms."""
+        reply, length = slot.reply, len(data)
+        assert reply
         slot.last_read_ns, slot.stamp_ns = now_ns, stamp_ns
+        slot.size += length
+        if slot.is_between_chunks and slot.size < slot.limit:
+            line, size = WHOLE_CHUNKS[length]
+            if size and data.startswith(line) and data.endswith(b"\r\n"):
+                reply.waiting += data, stamp_ns, lag_ns
+                return
+        self._take_in(slot, reply, data, stamp_ns, lag_ns)
+
+    def _take_in(self, slot: Slot, reply: Reply, data: bytes, stamp_ns: int, lag_ns: int) -> None:
+        """Read on in the message, and end the request with it, if that is to be."""
         message = reply.message
         if reply.waiting:
-            message.pass_over(slot.size - reply.size)
-        slot.size += len(data)
+            message.pass_over(slot.size - len(data) - reply.size)
         is_complete = message.feed(data)
-        if is_complete and reply.waiting:
-            reply.waiting += data, stamp_ns, stamp_ns + lag_ns
+        if is_complete and reply.waiting:  # a thousand streams may end together: none has to wait
+            reply.waiting += data, stamp_ns, lag_ns
         else:
-            self._settle(reply)
+            reply.add_waiting()
             reply.add(data, stamp_ns, lag_ns)
-        slot.is_between_chunks = message.is_between_chunks and connection.tls is None
+        slot.is_between_chunks = message.is_between_chunks
         if is_complete or message.error is not None or slot.size >= slot.limit:
             self._end_after_read(slot)
 
@@ -487,8 +483,8 @@ class Exchange:
 
     def _on_closed(self, slot: Slot) -> None:
         """The server closed the connection: this ends the message, or cuts it off."""
-        self._settle(slot.reply)
         assert slot.reply
+        slot.reply.add_waiting()
         message = slot.reply.message
         message.eof()
         if message.complete:
@@ -498,9 +494,9 @@ class Exchange:
 
     def _on_broken(self, slot: Slot, reason: str | None) -> None:
         """The connection ended before the message did."""
-        self._settle(slot.reply)
         reply, connection = slot.reply, slot.connection
         assert reply and reply.t0_ns and connection
+        reply.add_waiting()
         if connection.tls and connection.tls.refusal:
             self._end(slot, Failure("tls", connection.tls.refusal))
             return
@@ -525,7 +521,7 @@ class Exchange:
         assert reply
         slot.is_between_chunks = False
         if failure or reply.status != 200 or not (self._are_many and self.on_reply):
-            self._settle(reply)  # else it is done when it is told of
+            reply.add_waiting()  # else it is done when it is told of
         failure = failure or reply.refusal_of_proxy()
         reply.failure = through_proxy(failure, self.pool.target) if failure else None
         is_answered = failure is None and reply.stamps_ns
@@ -564,7 +560,7 @@ class Exchange:
     def _tell(self) -> None:
         self._has_work = True  # in spare time: perhaps
         reply = self._untold.popleft()
-        self._settle(reply)
+        reply.add_waiting()
         if self.on_reply and self.on_reply(reply):
             self._begin_no_more()
 
@@ -584,9 +580,9 @@ class Exchange:
 
     def _interrupt(self, slot: Slot) -> Reply | None:
         """Leave its request, which nobody waits for any more; the reply to it, if there was one."""
-        self._settle(slot.reply)
         reply, slot.reply = slot.reply, None  # a connection that is opened later is closed
         if reply is not None:
+            reply.add_waiting()
             reply.failure = Failure("interrupted", "the run was interrupted")
             reply.end_ns = time.perf_counter_ns()
         self._close_connection(slot)
@@ -600,7 +596,7 @@ class Exchange:
             self._interrupt(slot)
         self.slots.clear()
         for reply in self.replies:  # that ended, and was not told of
-            self._settle(reply)
+            reply.add_waiting()
         # An interruption can come between any two steps, so a connection may still be watched.
         self.pool.close_watched()
 

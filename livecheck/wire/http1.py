@@ -28,7 +28,7 @@ HEAD_LIMIT_BYTES = 64 * 1024  # for one head, and for the trailer section; empty
 
 MAX_CHUNKS = 1_000_000  # each costs more than its bytes; an answer has one or two for each event
 
-# What the parser expects next. Plain ints, because `feed` compares one of them on every read.
+# What the parser expects next.
 _HEAD, _CHUNK_LINE, _CHUNK_DATA, _TRAILER, _LENGTH, _CLOSE, _OVER = range(7)
 
 _NEVER = sys.maxsize

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
-from operator import sub
 from typing import Any
 
 from livecheck.core.redaction import PIECE_LENGTH
@@ -143,38 +142,33 @@ class Reply:
     # when the read's last byte arrived; how long its bytes lay unread
     stamps_ns: array[int] = field(default_factory=lambda: array("q"))
     lag_ns: array[int] = field(default_factory=lambda: array("q"))
-    # Reads that are not among these yet: data, its stamp, when it was read. Each is a whole chunk,
-    # but for the last one, if it ends the message.
+    # Reads that are not among these yet: data, its stamp, its lag. Each is a whole chunk, but for
+    # the last one, if it ends the message.
     waiting: list[Any] = field(default_factory=list)
 
     @property
     def status(self) -> int | None:
         return self.message.status
 
-    def add(self, data: bytes, stamp_ns: int, lag_ns: int) -> int:
-        """Take in what a read brought; how many bytes there are now."""
-        raw = self.raw
-        raw += data
-        size = len(raw)
-        self.ends.append(size)
+    def add(self, data: bytes, stamp_ns: int, lag_ns: int) -> None:
+        """Take in what a read brought."""
+        self.raw += data
+        self.ends.append(len(self.raw))
         self.stamps_ns.append(stamp_ns)
         self.lag_ns.append(lag_ns)
-        return size
 
-    def add_waiting(self) -> int:
-        """Take in the reads that wait for it; how many chunks these are."""
-        pieces, stamps_ns, read_ns = (self.waiting[part::3] for part in range(3))
-        if not pieces:
-            return 0
+    def add_waiting(self) -> None:
+        """Take in the reads that wait for it."""
+        if not self.waiting:
+            return
+        pieces, stamps_ns, lags_ns = (self.waiting[part::3] for part in range(3))
         lengths = list(map(len, pieces))
-        chunks = lengths[:-1] if self.message.complete else lengths
-        self.message.add_passed(chunks)
+        self.message.add_passed(lengths[:-1] if self.message.complete else lengths)
         self.ends.extend(list(accumulate(lengths, initial=self.size))[1:])
         self.raw += b"".join(pieces)
         self.stamps_ns.extend(stamps_ns)
-        self.lag_ns.extend(map(sub, read_ns, stamps_ns))
+        self.lag_ns.extend(lags_ns)
         self.waiting.clear()
-        return len(chunks)
 
     @property
     def read_count(self) -> int:

@@ -395,10 +395,9 @@ def ways_around(
             idempotency_key=_word,
         ),
         "another query in the URL": with_query,
-        "another `user` in the JSON": with_user,
     }
-    if is_short:
-        del found["another `user` in the JSON"]
+    if not is_short:
+        found["another `user` in the JSON"] = with_user
     if token:
         forms: dict[str, dict[str, str | None]] = {
             "bearer in lower case": {"authorization": f"bearer {token}"},

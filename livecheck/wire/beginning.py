@@ -46,12 +46,11 @@ class _Alike(NamedTuple):
 class Beginning:
     """Up to `progress.MOST` events, or a few more."""
 
-    __slots__ = ("_kept", "_left", "_rows")
+    __slots__ = ("_left", "_rows")
 
     def __init__(self) -> None:
         self._rows: list[_Event | _Alike] = []
         self._left = progress.MOST
-        self._kept: list[_Event] | None = None
 
     @property
     def has_room(self) -> bool:
@@ -85,9 +84,7 @@ class Beginning:
 
     @property
     def events(self) -> list[_Event]:
-        if self._kept is None:
-            self._kept = list(islice(self._each(self._rows), progress.MOST))
-        return self._kept
+        return list(islice(self._each(self._rows), progress.MOST))
 
     @staticmethod
     def _each(rows: Sequence[_Event | _Alike]) -> Iterator[_Event]:

@@ -293,6 +293,7 @@ def reading_steps(
             while not found.has_cr and reader.read_alike(body, found):
                 yield
     except Flood as flood:
+        reader.stream.comments = _comments(body)
         reader.complain("flood", str(flood))
         return reader.close()
     if reader.stream.finish_reason is None and (line := _ERROR_LINE.search(body)):

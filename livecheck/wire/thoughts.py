@@ -89,11 +89,10 @@ def tokens_beside(usage: object) -> float:
     return max(0.0, total - prompt)
 
 
-def is_cut(reason: object, tokens: float | None, asked: object) -> bool:
+def is_cut(reason: object, tokens: float | None, asked: float | None) -> bool:
     """Whether an answer ended at max_tokens: it says so, or it has as many tokens and does not say
     that anything else ended it."""
     meaning = finish_meaning(reason) if isinstance(reason, str) and reason else "stop"
     if meaning == "length":
         return True
-    limit = number(asked)
-    return meaning == "stop" and bool(tokens and limit) and (tokens or 0) >= (limit or 0)
+    return meaning == "stop" and bool(tokens and asked) and (tokens or 0) >= (asked or 0)

@@ -19,10 +19,11 @@ from .answers import error_500, every_third_fails, json_200
 from .conditions import every, only
 from .fault import Fault, Install
 from .planting import around, nothing, on_events
+from .rates import BENCHMARK, LEVEL
 from .streams import cut, no_done
 
 CLIENTS = Path(__file__).parents[1] / "clients"
-BENCHMARK, LOCUSTFILE, REPORT = "benchmark.py", "locustfile.py", "report.py"
+LOCUSTFILE, REPORT = "locustfile.py", "report.py"
 BUSY = "the program that measures cannot run for more than half of the time"
 SHARE = 0.6  # of the time, in which it cannot
 KILLED_S = 6  # after the workers are there: they begin within one to three
@@ -46,7 +47,6 @@ async def answer_late(handler: Handler, request: web.BaseRequest) -> web.StreamR
 
 cannot_run = befalls(REFERENCE_CANNOT_RUN=SHARE)
 
-LEVEL = ("--inference-only", "--requests", "6", "--max-tokens", "32", "--timeout", "10")
 FEW = ("--inference-only", "--requests", "4", "--max-tokens", "16", "--timeout", "10")
 SHORT_LEVEL = ("--inference-only", "--requests", "5", "--max-tokens", "8", "--timeout", "10")
 OF_C1 = "thresholds:c=1"

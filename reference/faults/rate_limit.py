@@ -292,6 +292,10 @@ def counted_by(part: Callable[[web.BaseRequest], str]) -> Install:
     return on_gateway(change)
 
 
+def counted_by_header(name: str) -> Install:
+    return counted_by(lambda request: request.headers.get(name, ""))
+
+
 async def reads_first(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
     """The limit knows what is in the JSON."""
     request["fields"] = json.loads(await request.read() or b"{}")
@@ -671,31 +675,31 @@ ROWS: tuple[Fault, ...] = (
         "rate-by-address",
         "requests with another X-Forwarded-For are counted apart",
         check="dodges",
-        install=counted_by(lambda request: request.headers.get("X-Forwarded-For", "")),
+        install=counted_by_header("X-Forwarded-For"),
     ),
     _fault(
         "rate-by-agent",
         "requests with another User-Agent are counted apart",
         check="dodges",
-        install=counted_by(lambda request: request.headers.get("User-Agent", "")),
+        install=counted_by_header("User-Agent"),
     ),
     _fault(
         "rate-by-spelling",
         "`bearer` and `Bearer` are counted apart",
         check="dodges",
-        install=counted_by(lambda request: request.headers.get("Authorization", "")),
+        install=counted_by_header("Authorization"),
     ),
     _fault(
         "rate-by-cookie",
         "requests with another cookie are counted apart",
         check="dodges",
-        install=counted_by(lambda request: request.headers.get("Cookie", "")),
+        install=counted_by_header("Cookie"),
     ),
     _fault(
         "rate-by-organization",
         "requests with another OpenAI-Organization are counted apart",
         check="dodges",
-        install=counted_by(lambda request: request.headers.get("OpenAI-Organization", "")),
+        install=counted_by_header("OpenAI-Organization"),
     ),
     _fault(
         "rate-by-url",
@@ -719,7 +723,7 @@ ROWS: tuple[Fault, ...] = (
         "rate-by-original-address",
         "requests with another X-Original-Forwarded-For are counted apart",
         check="dodges",
-        install=counted_by(lambda request: request.headers.get("X-Original-Forwarded-For", "")),
+        install=counted_by_header("X-Original-Forwarded-For"),
     ),
     _fault(
         "rate-api-key",

@@ -23,7 +23,7 @@ BENCHMARK, SDK = "benchmark.py", "test_openai_sdk.py"
 HIDDEN_TOKENS = 400
 PROMPT_TOKENS = 300
 WHOLE = 1_000_000  # bytes: more than a stream has
-ITL_LEVEL = ("--inference-only", "--requests", "6", "--max-tokens", "32", "--timeout", "10")
+LEVEL = ("--inference-only", "--requests", "6", "--max-tokens", "32", "--timeout", "10")
 
 
 # --- held back in blocks
@@ -249,7 +249,7 @@ ROWS: tuple[Fault, ...] = (
         only(lambda asked: asked.number % 3, on_events(in_blocks(WHOLE))),
         "SKIP",
         options={"itl_ms": 5},
-        arguments=(*ITL_LEVEL, "--slo", "itl_p99=100ms"),
+        arguments=(*LEVEL, "--slo", "itl_p99=100ms"),
         says="all output came in one arrival",
     ),
     _tokens(

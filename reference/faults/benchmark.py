@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Callable
 
@@ -23,7 +22,7 @@ from .answers import (
 )
 from .conditions import every, only, streams
 from .fault import Fault, Install
-from .planting import all_of, around, on_events, stream_header
+from .planting import all_of, around, late, on_events, stream_header
 from .progress import IN_EVERY_STREAM
 from .streams import (
     HUGE_LINE,
@@ -58,16 +57,7 @@ SHORT_TIMEOUT = ("--timeout", "2")  # for faults that only a time-out ends
 FIND_CAPACITY = ("--find-capacity", "--slo", "ttft_p50=100ms", "--max-level", "2")
 LATE_S = 0.2
 TOO_LATE_S = 1.3  # later than Kubernetes waits for a probe
-
-
-async def answer_late(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
-    await asyncio.sleep(LATE_S)
-    return await handler(request)
-
-
-async def answer_too_late(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
-    await asyncio.sleep(TOO_LATE_S)
-    return await handler(request)
+answer_late, answer_too_late = late(LATE_S), late(TOO_LATE_S)
 
 
 def counts_tokens_for(where: str) -> Install:

@@ -8,17 +8,14 @@ with `reference/clients/`, which does it.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from pathlib import Path
 
-from aiohttp import web
-
-from ..hooks import Handler, Hooks
+from ..hooks import Hooks
 from .answers import error_500, every_third_fails, json_200
 from .conditions import every, only
 from .fault import Fault, Install
-from .planting import around, nothing, on_events
+from .planting import around, late, nothing, on_events
 from .rates import BENCHMARK, LEVEL
 from .streams import cut, no_done
 
@@ -38,11 +35,6 @@ def befalls(**variables: object) -> Install:
         hooks.exports.append(lambda _: {"PYTHONPATH": str(CLIENTS), **given})
 
     return install
-
-
-async def answer_late(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
-    await asyncio.sleep(PING_S)
-    return await handler(request)
 
 
 cannot_run = befalls(REFERENCE_CANNOT_RUN=SHARE)
@@ -130,7 +122,7 @@ ROWS: tuple[Fault, ...] = (
         "report-ping",
         "/ping needs 20 ms",
         check="thresholds:/ping net of network p99",
-        install=around("ping", answer_late),
+        install=around("ping", late(PING_S)),
         measured_by=(BENCHMARK, "--gateway-only", "--requests", "20"),
     ),
     _locust(

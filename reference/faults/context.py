@@ -22,7 +22,7 @@ from .answers import change_json, error_500, instead, json_200, never_answer
 from .completions import Fields, chunk_of
 from .conditions import Asked, Condition, after, given, on_path, only
 from .fault import Fault, Install, SoundVariant
-from .planting import all_of, around, nothing, on_events
+from .planting import all_of, around, change_fields, nothing, on_events
 from .streams import DONE, Events, as_event, finish, no_done, payload, without_field
 
 SCRIPT = "test_context.py"
@@ -60,14 +60,11 @@ def longer_than(tokens: int, most: int = 10**9) -> Condition:
 def change_prompt(change: Callable[[str], str]) -> Install:
     """The engine gets another prompt than the one that was sent."""
 
-    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
-        fields = json.loads(await request.read())
+    def replace(fields: dict[str, Any]) -> None:
         SENT.set(tokens_of(fields))
         fields["messages"][-1]["content"] = change(prompt_of(fields))
-        request._read_bytes = json.dumps(fields).encode()
-        return await handler(request)
 
-    return around("inference", wrapper)
+    return change_fields(replace)
 
 
 def keep_end(tokens: int) -> Install:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -35,6 +37,28 @@ def all_of(*installs: Install) -> Install:
 def around(where: str, wrapper: Wrapper) -> Install:
     """Put `wrapper` around the handler with this name."""
     return lambda hooks: hooks.around[where].append(wrapper)
+
+
+def late(delay_s: float) -> Wrapper:
+    """Around a handler: it begins so much later."""
+
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        await asyncio.sleep(delay_s)
+        return await handler(request)
+
+    return wrapper
+
+
+def change_fields(change: Callable[[dict[str, Any]], None]) -> Install:
+    """The engine gets other JSON than what was sent."""
+
+    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        fields = json.loads(await request.read())
+        change(fields)
+        request._read_bytes = json.dumps(fields).encode()
+        return await handler(request)
+
+    return around("inference", wrapper)
 
 
 def on_gateway(change: Callable[[Any], None]) -> Install:

@@ -20,7 +20,7 @@ from .answers import APP, DETAIL_200, change_json, change_status, error_500, ins
 from .conditions import only
 from .fault import Fault, Install
 from .gateway_parts import GgufGateway
-from .planting import all_of, around, around_with_gateway, on_events, on_gateway
+from .planting import all_of, around, around_with_gateway, late, on_events, on_gateway
 from .streams import cut
 
 QUEUE = "test_queue.py"
@@ -398,9 +398,7 @@ def when_waiting(where: str, wrapper: Wrapper) -> Install:
     return around_with_gateway(where, either)
 
 
-async def answer_slowly(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
-    await asyncio.sleep(SLOW_PROBE_S)
-    return await handler(request)
+answer_slowly = late(SLOW_PROBE_S)
 
 
 async def answer_500(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:

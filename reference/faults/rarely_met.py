@@ -18,6 +18,7 @@ from .answers import (
     never_answer,
 )
 from .benchmark import BENCHMARK, FIND_CAPACITY, answer_late, answer_too_late
+from .completion_forms import QUEUE_OF_TWO
 from .completions import answer_text, when, when_given
 from .conditions import Asked, after, every, no_streams, number_is, only
 from .cors import CORS, ORIGIN, always, change_headers, is_preflight, without
@@ -37,6 +38,7 @@ from .wol import ASLEEP, WOL, lists_runners
 SHORT_TIMEOUT = ("--timeout", "2")
 NUMBERS = itertools.count()
 LEVEL = ("--inference-only",)
+FULL_QUEUE = {**QUEUE_OF_TWO, "output_tokens": 1600}
 
 _benchmark = functools.partial(Fault, script=BENCHMARK, arguments=LEVEL)
 _cors = functools.partial(
@@ -276,7 +278,7 @@ ROWS: tuple[Fault, ...] = (
         "test_queue.py",
         "health",
         only(after(1), instead("health", status=500)),
-        options={"max_concurrent_requests": 1, "max_queue_size": 2, "output_tokens": 1600},
+        options=FULL_QUEUE,
     ),
     Fault(
         "queue-metrics-silent",
@@ -284,7 +286,7 @@ ROWS: tuple[Fault, ...] = (
         "test_queue.py",
         "metrics",
         only(after(1), instead("metrics", status=500)),
-        options={"max_concurrent_requests": 1, "max_queue_size": 2, "output_tokens": 1600},
+        options=FULL_QUEUE,
     ),
     _fleet(
         "auth-silent",
@@ -346,7 +348,7 @@ ROWS: tuple[Fault, ...] = (
         "test_queue.py",
         "served",
         only(after(1), around("inference", always_full)),
-        options={"max_concurrent_requests": 1, "max_queue_size": 2, "output_tokens": 1600},
+        options=FULL_QUEUE,
     ),
     _cors(
         "cors-500",

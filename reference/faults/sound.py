@@ -11,10 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from aiohttp import web
-
 from ..fleet_routing import Place
-from ..hooks import Handler
 from . import (
     concurrency,
     context,
@@ -39,7 +36,7 @@ from .completions import writes_line
 from .conditions import header_has, only
 from .fault import FLEET, GATEWAY, OF_WORDS, Install, SoundVariant
 from .gateway_parts import FleetGateway
-from .planting import all_of, around, nothing, on_events, on_gateway, stream_header
+from .planting import all_of, around, late, nothing, on_events, on_gateway, stream_header
 from .sound_texts import STREAMING
 from .streams import (
     Events,
@@ -183,11 +180,6 @@ def separated(message: dict[str, Any], text: str) -> None:
 
 
 # --- probes and waking
-
-
-async def answer_unhurriedly(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
-    await asyncio.sleep(UNHURRIED_S)
-    return await handler(request)
 
 
 def log_each_wait(fleet: FleetGateway) -> None:
@@ -354,7 +346,7 @@ SOUND: tuple[SoundVariant, ...] = (
         "unhurried-probes",
         "the health URL takes 0.6 s, which platforms allow",
         ("test_scale_to_zero.py",),
-        around("ping", answer_unhurriedly),
+        around("ping", late(UNHURRIED_S)),
         arguments=("--health-url", "/ping"),
     ),
     SoundVariant(

@@ -9,14 +9,11 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from aiohttp import web
-
-from ..hooks import Handler
 from .answers import change_json, error_500, instead, never_answer
 from .completions import answer_text, as_stream, completion, when
 from .conditions import Asked, Condition, every, only
 from .fault import Fault, Install, SoundVariant
-from .planting import all_of, around, on_events
+from .planting import all_of, around, change_fields, on_events
 from .streams import (
     Events,
     as_event,
@@ -307,14 +304,10 @@ def in_old_form(choice: Fields) -> None:
 def change_messages(change: Callable[[list[Fields]], list[Fields]]) -> Install:
     """The engine gets other messages than those that were sent."""
 
-    async def wrapper(handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
-        fields = json.loads(await request.read())
-        request._read_bytes = json.dumps(
-            {**fields, "messages": change(fields["messages"])}
-        ).encode()
-        return await handler(request)
+    def replace(fields: Fields) -> None:
+        fields["messages"] = change(fields["messages"])
 
-    return only(has_result, around("inference", wrapper))
+    return only(has_result, change_fields(replace))
 
 
 def without_results(messages: list[Fields]) -> list[Fields]:

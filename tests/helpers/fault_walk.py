@@ -23,6 +23,7 @@ from helpers.scripts import ROOT, Finished, run_script
 from livecheck.wire import silence
 from reference import Deployment, running
 from reference.faults import CLOSED, SOUND, ClosedDoor, Fault, SoundVariant
+from reference.faults.client_side import LOCUSTFILE, REPORT
 
 SIM = {"engine": "sim", "ttft_ms": 4, "itl_ms": 1}
 SETTINGS: dict[str, dict[str, object]] = {  # of each profile
@@ -34,7 +35,6 @@ ARGUMENTS: dict[str, tuple[object, ...]] = {
     "benchmark.py": ("--requests", 3, "--max-tokens", 8, "--timeout", 3)
 }
 AT_ONCE = 6
-LOCUSTFILE, REPORT = "locustfile.py", "report.py"
 CODES = {"FAIL": 1, "WARN": 0, "SKIP": 3}  # the exit code that belongs to a status
 # What the report says of a criterion, as the status of a check.
 OF_VERDICT = {"UNDECIDED": "SKIP", "REPORTED": "PASS"}

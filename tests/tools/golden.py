@@ -32,6 +32,7 @@ sys.path.insert(0, str(ROOT))
 
 from reference import running  # noqa: E402
 from reference.faults import FAULTS, Fault  # noqa: E402
+from reference.faults.client_side import LOCUSTFILE, REPORT  # noqa: E402
 
 SIM: dict[str, Any] = {"engine": "sim", "ttft_ms": 4, "itl_ms": 1}
 SLOWER: dict[str, Any] = {"engine": "sim", "ttft_ms": 20, "itl_ms": 4}
@@ -138,7 +139,7 @@ def fault_cases(every: bool) -> Iterator[Case]:
     """Some of each script's faults, from all over the list, or all of them."""
     by_script: dict[str, list[Fault]] = {}
     for fault in FAULTS:
-        if fault.script in ("locustfile.py", "report.py"):  # they are not run in this way
+        if fault.script in (LOCUSTFILE, REPORT):  # they are not run in this way
             continue
         by_script.setdefault(fault.script, []).append(fault)
     for script, faults in by_script.items():
